@@ -1,0 +1,52 @@
+# Every command works on a fresh checkout: the first one makes .venv and installs into it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo lint test test-long torture sabotage clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "reindexer needs Python 3.11 or newer; try: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv "$(VENV)"
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --upgrade pip
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --editable '.[embedded,dev]'
+	@touch "$@"
+
+install: $(VENV)/installed ## make .venv with everything
+
+demo: install ## the whole story with real text on this machine, in a few minutes
+	"$(BIN)/reindexer" demo
+
+lint: install ## ruff, mypy --strict, import-linter
+	"$(BIN)/python" -m ruff format --check .
+	"$(BIN)/python" -m ruff check .
+	"$(BIN)/python" -m mypy
+	"$(BIN)/python" -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
+
+# Three parts at once, each with servers of its own (they wait more than they work); one after the other on servers that are given, which they would share.
+GIVEN := $(REINDEXER_TEST_DATABASE_URL)$(REINDEXER_TEST_REDIS_URL)$(REINDEXER_TEST_QDRANT_URL)$(REINDEXER_TEST_STACK)
+PARALLEL := $(if $(GIVEN),,-n 3 --dist worksteal)
+
+# What measures time runs afterwards, with nothing beside it.
+test: install ## the suite: starts its own Postgres, Redis, Qdrant server and workers
+	"$(BIN)/python" -m pytest -m "not long and not alone" $(PARALLEL)
+	"$(BIN)/python" -m pytest -m "not long and alone"
+
+test-long: install ## the suite and what takes minutes
+	"$(BIN)/python" -m pytest -m "not alone" $(PARALLEL)
+	"$(BIN)/python" -m pytest -m alone
+
+# make torture [SEED=n] [SECONDS=s]; docs/torture.md tells what it does.
+torture: install ## random edits under random faults for a minute, then an exact comparison
+	"$(BIN)/python" -m tests.torture $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
+
+# make sabotage [ONLY="words of a mechanism or test"]
+sabotage: install ## take each protecting mechanism away in turn; fails if its test does not notice
+	"$(BIN)/python" -m tests.faults.sabotage $(ONLY)
+
+clean: ## remove .venv and caches
+	rm -rf "$(VENV)" .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,30 @@
+"""Who asks, for the audit: the client's address and, if it says so, a name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+
+from api.dependencies import SettingsPart
+from reindexer.flow import audit
+
+
+def get_actor(
+    request: Request,
+    settings: SettingsPart,
+    name: Annotated[
+        str | None,
+        Header(alias="X-Actor", max_length=audit.MAX_NAME, description="Who you are, for the audit. Nobody checks it."),
+    ] = None,
+) -> str:
+    """`api ADDRESS`, and the name that was given. A name that holds the key is not kept."""
+    address = request.client.host if request.client else "local"
+    named = audit.plain(name or "")
+    key = settings.admin_api_key.get_secret_value() if settings.admin_api_key else ""
+    if not named or (key and key in (name or "")):
+        return f"api {address}"
+    return f"api {address} ({named})"
+
+
+ActorPart = Annotated[str, Depends(get_actor)]

@@ -1,0 +1,78 @@
+"""The admin key: `Authorization: Bearer KEY` or `X-API-Key: KEY`.
+
+The key is looked at before the body of a request is read: whoever has none gets no work done.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi.routing import APIRoute
+from fastapi.security import APIKeyHeader, HTTPBearer
+from starlette.datastructures import Headers
+
+from reindexer.settings import Settings
+
+_ABOUT = "REINDEXER_ADMIN_API_KEY"
+_DOCUMENTED = (
+    Depends(HTTPBearer(auto_error=False, description=_ABOUT)),
+    Depends(APIKeyHeader(name="X-API-Key", auto_error=False, description=_ABOUT)),
+)
+"""They tell OpenAPI of the key, and check nothing."""
+
+
+def keyed_router(
+    *, prefix: str = "", tags: list[str], unless: Callable[[Settings], bool] = lambda _: False
+) -> APIRouter:
+    """A router whose routes need the key, unless the settings let everybody pass."""
+    return APIRouter(prefix=prefix, tags=[*tags], dependencies=_DOCUMENTED, route_class=keyed_route(unless))
+
+
+def keyed_route(unless: Callable[[Settings], bool]) -> type[APIRoute]:
+    """The class of routes that need the key, unless the settings let everybody pass."""
+
+    class Route(_KeyedRoute):
+        def is_open(self, settings: Settings) -> bool:
+            return unless(settings)
+
+    return Route
+
+
+class _KeyedRoute(APIRoute):
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def keyed(request: Request) -> Response:
+            settings = request.app.state.parts.settings
+            if not self.is_open(settings):
+                _require_key(settings, request.headers)
+            return await handle(request)
+
+        return keyed
+
+    def is_open(self, settings: Settings) -> bool:
+        """Whether everybody may pass."""
+        raise NotImplementedError
+
+
+def _require_key(settings: Settings, headers: Headers) -> None:
+    wanted = settings.admin_api_key.get_secret_value().encode() if settings.admin_api_key else b""
+    if not wanted:
+        raise HTTPException(503, "no admin key is set: set REINDEXER_ADMIN_API_KEY and start the API again")
+    scheme, _, credentials = headers.get("Authorization", "").partition(" ")
+    given = [headers.get("X-API-Key", ""), credentials.strip() if scheme.lower() == "bearer" else ""]
+    # Headers come decoded as Latin-1. No shortcut: the time must not tell which of the two it was, nor how much fits.
+    if not any([same(each.encode("latin-1"), wanted) for each in given]):  # noqa: C419
+        raise HTTPException(
+            401,
+            "the admin key is wrong or missing; send `Authorization: Bearer KEY` or `X-API-Key: KEY`",
+            {"WWW-Authenticate": "Bearer"},
+        )
+
+
+def same(given: bytes, wanted: bytes) -> bool:
+    """Whether a key is the wanted one; takes as long wherever they differ."""
+    return hmac.compare_digest(given, wanted)

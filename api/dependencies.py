@@ -1,0 +1,162 @@
+"""What the routes work with, built in one place from the settings; each is a dependency that a test can override."""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Request
+
+from api.probes import Probes
+from api.scrape import Scrape
+from api.sender import Sender
+from reindexer import wiring
+from reindexer.celery_app import sending_broker
+from reindexer.core.errors import UsageError
+from reindexer.core.source import Source
+from reindexer.flow.attach import find_source
+from reindexer.flow.count import CountedEmbedder
+from reindexer.flow.counters import Counters
+from reindexer.ports import Broker, Embedder, Index
+from reindexer.postgres.connect import Connection, Postgres
+from reindexer.settings import Settings
+
+
+class Parts:
+    """Each part is made when it is first asked for, at the latest by `make`; none connects before it is used."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._given = settings
+        self._lock = threading.Lock()
+        self._sender: Sender | None = None
+
+    @cached_property
+    def settings(self) -> Settings:
+        """As handed in, else from the environment. Raises UsageError."""
+        return self._given or Settings.load()
+
+    @cached_property
+    def postgres(self) -> Postgres:
+        """The pool."""
+        return wiring.postgres(self.settings, "api")
+
+    @cached_property
+    def broker(self) -> Broker:
+        """The queues."""
+        return sending_broker(self.settings)
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """For queries."""
+        return CountedEmbedder(wiring.embedder(self.settings), self.counters, "queries")
+
+    @cached_property
+    def index(self) -> Index:
+        """For queries."""
+        return wiring.index(self.settings)
+
+    @cached_property
+    def counters(self) -> Counters:
+        """What this process counts."""
+        return Counters(self.postgres)
+
+    @cached_property
+    def scrape(self) -> Scrape:
+        """For /metrics."""
+        return Scrape(self.postgres, self.broker, self.index)
+
+    @cached_property
+    def probes(self) -> Probes:
+        """For /readyz."""
+        return Probes()
+
+    def sender(self, postgres: Postgres, broker: Broker) -> Sender:
+        """The one sender, made with what it is first asked for."""
+        with self._lock:
+            self._sender = self._sender or Sender(postgres, broker)
+            return self._sender
+
+    def make(self) -> None:
+        """Make every part, before requests race for them. Raises UsageError if the settings can't work."""
+        for _ in (self.postgres, self.broker, self.embedder, self.index, self.probes, self.scrape):
+            pass
+
+    def close(self) -> None:
+        """Send what is unsent, then close connections."""
+        if self._sender is not None:
+            self._sender.close()
+        if "probes" in self.__dict__:
+            self.probes.close()
+        if "scrape" in self.__dict__:
+            self.scrape.close()
+        if "counters" in self.__dict__:
+            self.counters.close()
+        if "postgres" in self.__dict__:
+            self.postgres.close()
+
+
+def get_parts(request: Request) -> Parts:
+    """Of this application."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+def get_settings(parts: Annotated[Parts, Depends(get_parts)]) -> Settings:
+    """The settings."""
+    return parts.settings
+
+
+def get_postgres(parts: Annotated[Parts, Depends(get_parts)]) -> Postgres:
+    """The pool of connections."""
+    return parts.postgres
+
+
+def get_broker(parts: Annotated[Parts, Depends(get_parts)]) -> Broker:
+    """The queues: override it to see what is sent."""
+    return parts.broker
+
+
+def get_embedder(parts: Annotated[Parts, Depends(get_parts)]) -> Embedder:
+    """Makes vectors of queries."""
+    return parts.embedder
+
+
+def get_index(parts: Annotated[Parts, Depends(get_parts)]) -> Index:
+    """Holds the vectors."""
+    return parts.index
+
+
+def get_probes(parts: Annotated[Parts, Depends(get_parts)]) -> Probes:
+    """Asks the dependencies whether they answer."""
+    return parts.probes
+
+
+def get_scrape(parts: Annotated[Parts, Depends(get_parts)]) -> Scrape:
+    """Tells everything as numbers."""
+    return parts.scrape
+
+
+PostgresPart = Annotated[Postgres, Depends(get_postgres)]
+BrokerPart = Annotated[Broker, Depends(get_broker)]
+
+
+def get_sender(parts: Annotated[Parts, Depends(get_parts)], postgres: PostgresPart, broker: BrokerPart) -> Sender:
+    """Sends wishes in the background."""
+    return parts.sender(postgres, broker)
+
+
+SettingsPart = Annotated[Settings, Depends(get_settings)]
+EmbedderPart = Annotated[Embedder, Depends(get_embedder)]
+IndexPart = Annotated[Index, Depends(get_index)]
+ProbesPart = Annotated[Probes, Depends(get_probes)]
+ScrapePart = Annotated[Scrape, Depends(get_scrape)]
+SenderPart = Annotated[Sender, Depends(get_sender)]
+
+
+def source_or_404(connection: Connection, name: str) -> Source:
+    """One attached source."""
+    try:
+        return find_source(connection, name)
+    except UsageError as exc:
+        raise HTTPException(404, str(exc)) from exc

@@ -1,0 +1,48 @@
+"""Types of request fields: text and JSON that Postgres can store. What it can't is 422, not an error of the server."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, StringConstraints
+
+MAX_DEPTH = 64
+"""Of nested JSON: far below what any reader of it can take."""
+
+
+def storable_text(text: str) -> str:
+    """The text itself. Raises ValueError for NUL and lone surrogates, which Postgres can't store."""
+    if "\x00" in text:
+        raise ValueError("must not contain the NUL character")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("must not contain lone surrogates")
+    return text
+
+
+def storable_json(value: dict[str, Any]) -> dict[str, Any]:
+    """The object itself. Raises ValueError for what `jsonb` can't store, and for very deep nesting."""
+    left: list[tuple[Any, int]] = [(value, 1)]
+    while left:
+        part, depth = left.pop()
+        if depth > MAX_DEPTH:
+            raise ValueError(f"must not be nested deeper than {MAX_DEPTH} levels")
+        if isinstance(part, str):
+            storable_text(part)
+        elif isinstance(part, float) and not isfinite(part):
+            raise ValueError("must not contain NaN or infinite numbers")
+        elif isinstance(part, dict):
+            left += [(each, depth + 1) for pair in part.items() for each in pair]
+        elif isinstance(part, list):
+            left += [(each, depth + 1) for each in part]
+    return value
+
+
+_STORABLE = AfterValidator(storable_text)
+
+Text = Annotated[str, _STORABLE]
+JsonObject = Annotated[dict[str, Any], AfterValidator(storable_json)]
+SourceName = Annotated[str, StringConstraints(max_length=100), _STORABLE]
+ItemId = Annotated[str, StringConstraints(max_length=3000), _STORABLE]
+TaskId = Annotated[str, StringConstraints(max_length=300), _STORABLE]
+Query = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=8000), _STORABLE]

@@ -1,0 +1,66 @@
+"""The application: `uvicorn api.main:app`."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.concurrency import run_in_threadpool
+
+from api import problems
+from api.dependencies import Parts
+from api.limits import BodyLimit
+from api.routes import (
+    backfills,
+    bulk,
+    context_items,
+    dead_letters,
+    health,
+    items,
+    metrics,
+    pause,
+    search,
+    status,
+    tasks,
+)
+from api.startup import StartCheck
+from reindexer import __version__
+from reindexer.settings import Settings
+
+_DESCRIPTION = """
+Keeps embeddings in Qdrant equal to text in Postgres. Admin routes need `Authorization: Bearer KEY` or `X-API-Key: KEY`
+with the key of `REINDEXER_ADMIN_API_KEY`. Every error is an RFC 9457 `application/problem+json`.
+"""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application, by these settings or, at its start, those of the environment."""
+    parts = Parts(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        # What was imported stays for good: looking through all of it again costs some request 100 ms.
+        gc.collect()
+        gc.freeze()
+        try:
+            yield
+        finally:
+            await run_in_threadpool(parts.close)
+
+    # /docs with scripts of our own: FastAPI's would load them from the internet, and stay blank without one.
+    app = FastAPIOffline(
+        redoc_url=None, title="reindexer", version=__version__, description=_DESCRIPTION, lifespan=lifespan
+    )
+    app.state.parts = parts
+    app.add_middleware(BodyLimit)
+    problems.install(app)
+    app.add_middleware(StartCheck, parts=parts)
+    for each in (bulk, backfills, dead_letters, tasks, pause, items, status, search, context_items, health, metrics):
+        app.include_router(each.router)
+    return app
+
+
+app = create_app()

@@ -1,0 +1,112 @@
+"""Bulk: embed many items anew, each under a task id of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+from uuid import uuid4
+
+from fastapi import HTTPException
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.actor import ActorPart
+from api.auth import keyed_router
+from api.dependencies import PostgresPart, SenderPart, SettingsPart, source_or_404
+from api.fields import SourceName
+from api.item_ids import MalformedId, canonical_id
+from api.problems import KEYED, documented
+from reindexer.core.source import CONTEXT_ITEMS
+from reindexer.flow import requests
+from reindexer.flow.audit import audited
+from reindexer.flow.read import key_types
+
+LANE = "bulk"
+
+_ELSE = "; nothing was queued; to rebuild a whole source, or very many items of it, use POST /admin/backfills"
+
+router = keyed_router(prefix="/admin/bulk", tags=["bulk"])
+
+
+class BulkRequest(BaseModel):
+    """Items to embed anew, whether their text changed or not."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"context_ids": ["7d9f2c1e-52c8-4b6c-9d4b-0c8d1c1f1a11", "0b6cf1de-1f0a-4f0e-8a53-5d7a1b1f2c22"]},
+                {"source": "articles", "context_ids": [17, 18, 19]},
+            ]
+        },
+    )
+
+    context_ids: Annotated[
+        list[Any],
+        Field(
+            description="Keys of the items: uuid, text or integer, as the source's key is; of a composite key an array "
+            "of its parts. An id that comes twice counts once. At most REINDEXER_BULK_MAX_IDS (1,000).",
+            json_schema_extra={"items": {"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "array"}]}},
+        ),
+    ]
+    source: SourceName = CONTEXT_ITEMS.name
+
+
+class BulkAnswer(BaseModel):
+    """What was queued."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"queued_count": 1, "task_ids": ["c7e0d6a4-7a1e-4dd1-9a35-0a8b3f0f4d33"]}],
+        }
+    )
+
+    queued_count: Annotated[int, Field(description="Number of distinct ids.")]
+    task_ids: Annotated[list[str], Field(description="One Celery task id for each distinct id, in order.")]
+
+
+@router.post(
+    "/regenerate-embeddings",
+    status_code=202,
+    summary="Embed many items anew",
+    responses=documented(
+        {
+            **KEYED,
+            404: "There is no such source.",
+            413: "The body is larger than 2 MiB.",
+            422: "Too many ids, or one that can't be a key of the source; nothing was queued.",
+        }
+    ),
+)
+def regenerate_embeddings(
+    body: BulkRequest, settings: SettingsPart, postgres: PostgresPart, sender: SenderPart, actor: ActorPart
+) -> BulkAnswer:
+    """The wish is committed in Postgres, then this answers; it does not wait for the broker.
+
+    `GET /admin/tasks/{task_id}` tells what became of each item. One that has no row ends as FAILURE with the reason.
+    """
+    if len(body.context_ids) > settings.bulk_max_ids:
+        raise HTTPException(422, f"more than {settings.bulk_max_ids} ids{_ELSE}")
+    with postgres.connection() as connection:
+        source = source_or_404(connection, body.source)
+        if not body.context_ids:
+            return BulkAnswer(queued_count=0, task_ids=[])
+        item_ids = _distinct(body.context_ids, key_types(connection, source))
+        wishes = [requests.Wish(str(uuid4()), item_id) for item_id in item_ids]
+        with audited(connection, actor, "bulk", source.name) as draft:
+            if not requests.record(connection, source.name, wishes, lane=LANE, sent=False):
+                raise HTTPException(404, "the source was detached just now")
+            draft.details["items"] = len(wishes)
+    sender.kick()
+    return BulkAnswer(queued_count=len(wishes), task_ids=[wish.task_id for wish in wishes])
+
+
+def _distinct(given: Sequence[Any], types: Sequence[str]) -> list[str]:
+    """Canonical ids, each once, in order of their first appearance."""
+    item_ids: dict[str, None] = {}
+    for place, each in enumerate(given):
+        try:
+            item_ids[canonical_id(each, types)] = None
+        except MalformedId:
+            wanted = " and ".join(types)
+            raise HTTPException(422, f"context_ids.{place} is not a key of the source ({wanted}){_ELSE}") from None
+    return list(item_ids)

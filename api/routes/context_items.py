@@ -1,0 +1,146 @@
+"""Context items: the built-in source, for an application that wants it. Indexing is the triggers' business."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import HTTPException, Query, Response
+from psycopg.types.json import Jsonb
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from api.auth import keyed_router
+from api.dependencies import PostgresPart
+from api.fields import JsonObject, Text
+from api.problems import KEYED, documented
+from reindexer.postgres.connect import Postgres
+from reindexer.postgres.queries import load
+
+router = keyed_router(prefix="/context-items", tags=["context items"])
+
+_EXAMPLE: dict[str, Any] = {"title": "Cancelling", "content": "You can cancel at any time.", "metadata": {"lang": "en"}}
+_NONE = "There is no such item."
+
+
+class ContextItem(BaseModel):
+    """One row."""
+
+    id: UUID
+    title: str | None
+    content: str
+    metadata: Any
+    created_at: datetime
+    updated_at: datetime
+
+
+class NewContextItem(BaseModel):
+    """What a new item holds."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+
+    title: Text | None = None
+    content: Text
+    metadata: JsonObject = Field(default_factory=dict)
+
+
+class ContextItemChanges(BaseModel):
+    """The fields to change; the others stay. `metadata` is replaced as a whole."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"content": "You can cancel until May."}]}
+    )
+
+    title: Text | None = None
+    content: Text = ""
+    metadata: JsonObject = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _something(self) -> ContextItemChanges:
+        if not self.model_fields_set:
+            raise ValueError("must change something: title, content or metadata")
+        return self
+
+
+class ContextItemPage(BaseModel):
+    """A page, in the order of the ids."""
+
+    items: list[ContextItem]
+    next_cursor: Annotated[UUID | None, Field(description="Where the next page begins; null: this is the last one.")]
+
+
+@router.get("", summary="List context items", response_model=ContextItemPage, responses=documented(KEYED))
+def list_items(
+    postgres: PostgresPart,
+    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    cursor: Annotated[UUID, Query(description="`next_cursor` of the page before.")] = UUID(int=0),
+) -> Response:
+    """Page by page. Items that are written meanwhile may be missed; none comes twice."""
+    rows = _rows(postgres, "page", {"cursor": cursor, "rows": limit + 1})
+    following = f'"{rows[limit][0]}"' if len(rows) > limit else "null"
+    return _json(f'{{"items":[{",".join(item for _, item in rows[:limit])}],"next_cursor":{following}}}')
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Create a context item",
+    response_model=ContextItem,
+    responses=documented(KEYED),
+)
+def create_item(body: NewContextItem, postgres: PostgresPart) -> Response:
+    """It can be found by search a moment later."""
+    ((item_id, item),) = _rows(postgres, "create", body.model_dump() | {"metadata": Jsonb(body.metadata)})
+    return _json(item, 201, {"Location": f"/context-items/{item_id}"})
+
+
+@router.get(
+    "/{item_id}",
+    summary="One context item",
+    response_model=ContextItem,
+    responses=documented({404: _NONE, **KEYED}),
+)
+def one_item(item_id: UUID, postgres: PostgresPart) -> Response:
+    """As it is in Postgres."""
+    return _json(_only(_rows(postgres, "one", {"id": item_id})))
+
+
+@router.patch(
+    "/{item_id}",
+    summary="Change a context item",
+    response_model=ContextItem,
+    responses=documented({404: _NONE, **KEYED}),
+)
+def change_item(item_id: UUID, body: ContextItemChanges, postgres: PostgresPart) -> Response:
+    """Only the given fields change, and `updated_at`."""
+    changes = {f"set_{name}": name in body.model_fields_set for name in ContextItemChanges.model_fields}
+    values = body.model_dump() | {"metadata": Jsonb(body.metadata)}
+    return _json(_only(_rows(postgres, "change", {"id": item_id} | changes | values)))
+
+
+@router.delete(
+    "/{item_id}",
+    status_code=204,
+    summary="Delete a context item",
+    response_class=Response,
+    responses=documented({404: _NONE, **KEYED}),
+)
+def delete_item(item_id: UUID, postgres: PostgresPart) -> None:
+    """It leaves the index a moment later."""
+    _only(_rows(postgres, "delete", {"id": item_id}))
+
+
+def _rows(postgres: Postgres, query: str, params: dict[str, Any]) -> list[tuple[UUID, str]]:
+    """Ids, and items as the JSON that Postgres makes of them: whatever SQL clients wrote there, it can be shown."""
+    with postgres.connection() as connection:
+        return [(item_id, item) for item_id, item in connection.execute(load("context_items.sql")[query], params)]
+
+
+def _only(rows: list[tuple[UUID, str]]) -> str:
+    if not rows:
+        raise HTTPException(404, "there is no context item with this id")
+    return rows[0][1]
+
+
+def _json(text: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(text, status, headers, media_type="application/json")

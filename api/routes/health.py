@@ -1,0 +1,108 @@
+"""Health: is the process alive, and can work be done. Both are open to everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+
+from api.dependencies import BrokerPart, IndexPart, PostgresPart, ProbesPart
+from api.probes import OK
+from api.problems import documented, problem
+from reindexer.flow import heartbeat
+from reindexer.flow.attach import all_sources
+from reindexer.flow.breaker import open_breakers
+from reindexer.flow.inspect import Finding, inspect
+from reindexer.flow.lag import neglected_s
+from reindexer.flow.status import listener_state
+from reindexer.ports import Broker, Index
+from reindexer.postgres.connect import Postgres, connect
+from reindexer.postgres.schema import require_schema
+
+router = APIRouter(tags=["health"])
+
+_NEGLECTED = (
+    "for {:.0f} s there has been work that nobody takes: do workers consume both queues, live and bulk, and does the "
+    "listener reach the broker?"
+)
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Ready(BaseModel):
+    """Everything answers."""
+
+    status: Literal["ok"] = "ok"
+    checks: dict[str, str]
+
+
+@router.get("/healthz", summary="Is the process alive?")
+def healthz() -> Alive:
+    """200 as long as the process answers, whatever else is away."""
+    return Alive()
+
+
+@router.get(
+    "/readyz",
+    summary="Can work be done?",
+    response_model=Ready,
+    responses=documented({503: "Something does not answer; `checks` says what."}, has_input=False),
+)
+async def readyz(postgres: PostgresPart, broker: BrokerPart, index: IndexPart, probes: ProbesPart) -> Ready | Response:
+    """Asks Postgres (schema, triggers, who leads, who works, whether any work is done, open breakers), the broker and
+    Qdrant, all at once."""
+    checks = await probes.run(
+        {
+            "postgres": lambda: _ask_postgres(postgres),
+            "broker": lambda: _ask_broker(broker),
+            "qdrant": lambda: _ask_qdrant(index),
+        }
+    )
+    unknown = "not known while Postgres is not ready"
+    of_postgres = dict.fromkeys(("listener", "workers", "work", "triggers", "breakers"), unknown)
+    checks = {**of_postgres, **checks}
+    wrong = "; ".join(f"{name}: {state}" for name, state in checks.items() if state != OK)
+    return problem(503, f"not ready: {wrong}", checks=checks) if wrong else Ready(checks=dict(checks))
+
+
+def _ask_postgres(postgres: Postgres) -> Mapping[str, str]:
+    """On a connection of its own, which says more, and sooner, than a pool that has none."""
+    with connect(postgres.url, application_name="reindexer api probe", timeout_s=2) as connection:
+        require_schema(connection)
+        absent = listener_state(connection) == "absent"
+        idle = not heartbeat.alive(connection, "worker")
+        away = " and ".join(each.dependency for each in open_breakers(connection))
+        findings = {source.name: inspect(connection, source) for source in all_sources(connection)}
+        neglected = neglected_s(connection)
+    return {
+        "postgres": OK,
+        "listener": "absent: start `python -m reindexer.listen`" if absent else OK,
+        "workers": "none takes work: start `celery -A reindexer.celery_app worker -Q live,bulk`" if idle else OK,
+        "work": OK if neglected is None else _NEGLECTED.format(neglected),
+        "triggers": "; ".join(_in_short(name, found) for name, found in findings.items() if not found.well) or OK,
+        "breakers": f"workers get no answer from {away}; items wait, one at a time tries it" if away else OK,
+    }
+
+
+def _in_short(name: str, finding: Finding) -> str:
+    """Without names of tables and columns: everybody may read it."""
+    if finding.problem:
+        return f"{name}: its table or a declared column does not exist; see `reindexer status`"
+    return f"{name}: {finding.triggers}; see `reindexer status`, and run `reindexer migrate` if it stays so"
+
+
+def _ask_broker(broker: Broker) -> Mapping[str, str]:
+    """By a question that makes a round trip: a connection that was made once counts as good for `ping`."""
+    broker.depth("live")
+    return {"broker": OK}
+
+
+def _ask_qdrant(index: Index) -> Mapping[str, str]:
+    index.ping()
+    return {"qdrant": OK}

@@ -1,0 +1,47 @@
+"""Items: everything that is known of one."""
+
+from __future__ import annotations
+
+from fastapi import HTTPException
+
+from api.auth import keyed_router
+from api.dependencies import EmbedderPart, PostgresPart, source_or_404
+from api.fields import ItemId, SourceName
+from api.item_ids import MalformedId, canonical_id
+from api.problems import KEYED, documented
+from reindexer.core.errors import SourceError
+from reindexer.core.source import Source
+from reindexer.flow.read import key_types
+from reindexer.flow.status import ItemState
+from reindexer.flow.status import item as item_state
+from reindexer.postgres.connect import Connection
+
+router = keyed_router(prefix="/admin/items", tags=["status"])
+
+
+@router.get(
+    "/{source}/{item_id:path}",
+    summary="Why an item is, or is not, as it should be",
+    responses=documented(
+        {
+            **KEYED,
+            404: "There is no such source, or neither a row nor a trace of the item.",
+        }
+    ),
+)
+def item(source: SourceName, item_id: ItemId, postgres: PostgresPart, embedder: EmbedderPart) -> ItemState:
+    """What is wanted and what is indexed (fingerprints), attempts, the last error, and what the item waits for."""
+    with postgres.connection() as connection:
+        found = source_or_404(connection, source)
+        state = item_state(connection, found, _as_recorded(connection, found, item_id), embedder.fingerprint)
+    if state is None:
+        raise HTTPException(404, "neither a row nor any trace of this item is there")
+    return state
+
+
+def _as_recorded(connection: Connection, source: Source, item_id: str) -> str:
+    """The id as the triggers write it; one that can't be a key may still have been wished for as it is."""
+    try:
+        return canonical_id(item_id, key_types(connection, source))
+    except (MalformedId, SourceError):
+        return item_id

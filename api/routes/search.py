@@ -1,0 +1,74 @@
+"""Search: the items that are nearest to a text."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import HTTPException
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.auth import keyed_router
+from api.dependencies import EmbedderPart, IndexPart, PostgresPart, SettingsPart, source_or_404
+from api.fields import Query, SourceName
+from api.problems import documented
+from reindexer.core.errors import InputRejected
+from reindexer.core.source import CONTEXT_ITEMS
+from reindexer.flow.search import collection_of
+from reindexer.flow.search import search as nearest
+
+router = keyed_router(tags=["search"], unless=lambda settings: settings.search_open)
+
+
+class SearchRequest(BaseModel):
+    """What to look for."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"source": "context_items", "query": "how do I cancel", "limit": 5}]},
+    )
+
+    source: SourceName = CONTEXT_ITEMS.name
+    query: Query
+    limit: Annotated[int, Field(ge=1, le=100)] = 10
+
+
+class SearchHit(BaseModel):
+    """One item."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    item_id: str
+    score: Annotated[float, Field(description="Cosine similarity: 1 is the same direction.")]
+    chunk: Annotated[int, Field(description="Which part of the item's text it is.")]
+    payload: Annotated[dict[str, Any], Field(description="The source's payload columns.")]
+
+
+class SearchAnswer(BaseModel):
+    """Nearest items, best first."""
+
+    hits: list[SearchHit]
+
+
+@router.post(
+    "/search",
+    summary="Find the nearest items",
+    responses=documented(
+        {
+            401: "The admin key is wrong or missing (REINDEXER_SEARCH_OPEN=1 lets everybody search).",
+            404: "There is no such source.",
+            502: "The embedding provider or Qdrant refuses the request.",
+            503: "The embedding provider, Qdrant or Postgres does not answer in time, or no admin key is set.",
+        }
+    ),
+)
+def search(
+    body: SearchRequest, settings: SettingsPart, postgres: PostgresPart, embedder: EmbedderPart, index: IndexPart
+) -> SearchAnswer:
+    """Embeds the query and asks Qdrant."""
+    with postgres.connection() as connection:
+        collection = collection_of(connection, source_or_404(connection, body.source))
+    try:
+        hits = nearest(embedder, index, collection, body.query, body.limit, timeout_s=settings.embedding_timeout_s)
+    except InputRejected as exc:
+        raise HTTPException(422, str(exc)) from exc
+    return SearchAnswer(hits=[SearchHit.model_validate(hit) for hit in hits])

@@ -1,0 +1,104 @@
+"""A scrape: all numbers that can be had now, in Prometheus' text format. What is away takes along its own only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from api.shared import SharedAnswer
+from reindexer import __version__
+from reindexer.core.items import LANES
+from reindexer.core.metrics import METRICS
+from reindexer.flow.measure import Sample, measure_counters, measure_lag, measure_states
+from reindexer.ports import Broker, Index
+from reindexer.postgres.connect import Connection, Postgres, connect
+
+ANSWERS_WITHIN_S = 2.0
+COUNTED_WITHIN_S = 5.0
+"""A Prometheus gives up after 10 s."""
+
+KEEP_RATIO = 20.0
+"""Counting what waits takes at most a twentieth of one connection's time."""
+
+
+class Scrape:
+    """Asks Postgres, broker and Qdrant at once, each in a thread of its own."""
+
+    def __init__(self, postgres: Postgres, broker: Broker, index: Index) -> None:
+        self._postgres = postgres
+        self._broker = broker
+        self._index = index
+        self._executor = ThreadPoolExecutor(thread_name_prefix="scrape")
+        self._states = SharedAnswer(self._executor, "states", self._ask_states)
+        self._lag = SharedAnswer(self._executor, "lag", self._ask_lag, keep_ratio=KEEP_RATIO)
+        self._queues = SharedAnswer(self._executor, "broker", self._ask_broker)
+        self._qdrant = SharedAnswer(self._executor, "qdrant", self._ask_qdrant)
+
+    async def text(self) -> bytes:
+        """The answer to one scrape."""
+        states, queues, qdrant, lag = await asyncio.gather(
+            self._states.get(within_s=ANSWERS_WITHIN_S),
+            self._queues.get(within_s=ANSWERS_WITHIN_S),
+            self._qdrant.get(within_s=ANSWERS_WITHIN_S),
+            self._lag.get(within_s=ANSWERS_WITHIN_S),
+        )
+        if states is not None and lag is None:
+            lag = await self._lag.get(within_s=COUNTED_WITHIN_S - ANSWERS_WITHIN_S)
+        samples = [
+            Sample("reindexer_up", {}, states is not None),
+            Sample("reindexer_build_info", {"version": __version__}, 1),
+            Sample("reindexer_dependency_up", {"dependency": "broker"}, queues is not None),
+            Sample("reindexer_dependency_up", {"dependency": "qdrant"}, qdrant is not None),
+        ]
+        for part in (states, lag if states is not None else None, queues):
+            samples += part or ()
+        return generate_latest(_Families(samples))
+
+    def close(self) -> None:
+        """Ask nothing more; what is being asked ends by its own timeouts."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _ask_states(self) -> Sequence[Sample]:
+        with self._connection() as connection:
+            return [*measure_states(connection), *measure_counters(connection)]
+
+    def _ask_lag(self) -> Sequence[Sample]:
+        with self._connection() as connection, connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")  # so that the counts agree
+            connection.execute("SET LOCAL statement_timeout = '30s'")
+            return measure_lag(connection)
+
+    def _ask_broker(self) -> Sequence[Sample]:
+        return [Sample("reindexer_broker_messages", {"lane": lane}, self._broker.depth(lane)) for lane in LANES]
+
+    def _ask_qdrant(self) -> Sequence[Sample]:
+        self._index.ping()
+        return []
+
+    def _connection(self) -> Connection:
+        """One of its own: it says more, and sooner, that Postgres is away than a pool that has none."""
+        return connect(self._postgres.url, application_name="reindexer api scrape", timeout_s=2)
+
+
+class _Families(Collector):
+    """Samples by metric, as the exposition wants them."""
+
+    def __init__(self, samples: Iterable[Sample]) -> None:
+        self._samples = list(samples)
+
+    def collect(self) -> Iterator[Family]:
+        """In the order of the table of metrics; metrics without a sample are left out."""
+        for metric in METRICS.values():
+            names = [metric.name, *(f"{metric.name}_{part}" for part in ("bucket", "count", "sum"))]
+            family = Family(metric.name.removesuffix("_total"), metric.help, metric.kind)
+            family.samples = []
+            for sample in self._samples:
+                if sample.name in names:
+                    family.add_sample(sample.name, dict(sample.labels), float(sample.value))
+            if family.samples:
+                yield family

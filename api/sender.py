@@ -1,0 +1,92 @@
+"""The sender: sends the messages of wishes that the API has committed, so that no answer waits for the broker.
+
+What it does not get sent (the broker is away, the process dies) the listener sends: the wish is in Postgres.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import psycopg
+import structlog
+
+from reindexer.core.errors import ReindexerError
+from reindexer.flow.requests import send_unsent
+from reindexer.ports import Broker
+from reindexer.postgres.connect import Postgres
+
+log = structlog.get_logger(__name__)
+
+BATCH = 100
+"""Messages to a transaction: it keeps the wishes locked, and who settles one of them waits for it."""
+
+MAX_PAUSE_S = 10.0
+
+
+class Sender:
+    """One background thread, started by the first kick. It ends with `close`, and never keeps the process alive."""
+
+    def __init__(self, postgres: Postgres, broker: Broker) -> None:
+        self._postgres = postgres
+        self._broker = broker
+        self._lock = threading.Lock()
+        self._kicked = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def kick(self) -> None:
+        """There are wishes to send. Returns at once."""
+        with self._lock:
+            if self._stop.is_set():
+                return
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
+                self._thread.start()
+        self._kicked.set()
+
+    def close(self, *, timeout_s: float = 5.0) -> None:
+        """End the thread, after one last attempt if wishes are unsent; waits for it at most `timeout_s`."""
+        with self._lock:
+            self._stop.set()
+            thread = self._thread
+        self._kicked.set()
+        if thread is not None:
+            thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while True:
+            self._kicked.wait()
+            self._kicked.clear()
+            self._send_until_none_is_left()
+            if self._stop.is_set():
+                return
+
+    def _send_until_none_is_left(self) -> None:
+        """Tries again after 1 s, 2 s … 10 s while broker or Postgres is away; when told to stop, once more."""
+        pause_s = 0.0
+        while True:
+            last = self._stop.is_set()
+            try:
+                self._send_all()
+            except (ReindexerError, psycopg.Error) as exc:
+                if not pause_s:
+                    log.warning("wishes_wait_to_be_sent", error=_reason(exc))
+                pause_s = min(MAX_PAUSE_S, pause_s + 1.0)
+            else:
+                if pause_s:
+                    log.info("wishes_sent_again")
+                return
+            if last:
+                return
+            self._stop.wait(pause_s)
+
+    def _send_all(self) -> None:
+        while True:
+            with self._postgres.connection() as connection:
+                if not send_unsent(connection, self._broker, older_s=0, limit=BATCH):
+                    return
+
+
+def _reason(exc: Exception) -> str:
+    """Our errors' texts are fit for logs; the server's may quote a row."""
+    return str(exc) if isinstance(exc, ReindexerError) else type(exc).__name__

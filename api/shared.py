@@ -1,0 +1,56 @@
+"""Answers that several requests share: a question is asked once at a time, and a dear answer is kept for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Generic, TypeVar
+
+import structlog
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+class SharedAnswer(Generic[T]):
+    """The answer to one question, asked in a thread.
+
+    It is kept for `keep_s`, and for `keep_ratio` times as long as it took: however often somebody asks, asking costs at
+    most that share of the time. Called in the event loop, so it needs no lock.
+    """
+
+    def __init__(
+        self, executor: Executor, name: str, ask: Callable[[], T], *, keep_s: float = 1.0, keep_ratio: float = 0.0
+    ) -> None:
+        self._executor = executor
+        self._name = name
+        self._ask = ask
+        self._keep_s = keep_s
+        self._keep_ratio = keep_ratio
+        self._asking: Future[tuple[T | None, float]] | None = None
+        self._until = 0.0
+        self._fails = False
+
+    async def get(self, *, within_s: float) -> T | None:
+        """The answer; None if it failed, or is late (it goes on, and serves who asks next)."""
+        if self._asking is None or (self._asking.done() and time.monotonic() >= self._asking.result()[1]):
+            self._asking = self._executor.submit(self._timed)
+        asking = self._asking
+        await asyncio.wait([asyncio.wrap_future(asking)], timeout=within_s)
+        return asking.result()[0] if asking.done() else None
+
+    def _timed(self) -> tuple[T | None, float]:
+        """The answer, and until when it is kept."""
+        started = time.monotonic()
+        try:
+            answer, reason = self._ask(), None
+        except Exception as exc:  # noqa: BLE001  a question that breaks has no answer
+            answer, reason = None, type(exc).__name__
+        if reason is not None and not self._fails:
+            log.warning("no_answer", question=self._name, error=reason)
+        self._fails = reason is not None
+        now = time.monotonic()
+        return answer, now + max(self._keep_s, self._keep_ratio * (now - started))

@@ -1,0 +1,74 @@
+"""Refuses a hopeless start: one clear line and exit code 2 where settings or schema can't work.
+
+A Postgres that merely does not answer is no reason: the API starts, and /readyz says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+import psycopg
+import structlog
+from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.dependencies import Parts
+from reindexer import logs
+from reindexer.core.errors import DependencyAway, UsageError
+from reindexer.postgres.connect import connect, one_line
+from reindexer.postgres.schema import require_schema
+from reindexer.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+def check(parts: Parts) -> None:
+    """Configures logs, makes all parts, and raises UsageError if this process could never serve."""
+    settings = parts.settings
+    _configure_logs(settings)
+    for required in (settings.require_database_url, settings.require_broker_url, settings.require_qdrant_url):
+        required()
+    parts.make()
+    try:
+        with connect(parts.postgres.url, application_name="reindexer api start", timeout_s=3) as connection:
+            require_schema(connection)
+    except (DependencyAway, psycopg.OperationalError) as exc:
+        log.warning("postgres_away", error=one_line(exc))
+
+
+def _configure_logs(settings: Settings) -> None:
+    """One format for all: uvicorn's loggers give theirs up."""
+    logs.configure(settings.log_level, settings.log_format)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        if logger.handlers:  # not with --no-access-log
+            logger.handlers.clear()
+            logger.propagate = True
+
+
+class StartCheck:
+    """Stands before the application's lifespan.
+
+    An error raised inside a lifespan is printed as a traceback, and SystemExit is swallowed, so the exit is put into
+    the event loop instead: it comes before the server's own (code 3), which servers other than uvicorn still see.
+    """
+
+    def __init__(self, app: ASGIApp, parts: Parts) -> None:
+        self.app = app
+        self.parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] == "lifespan":
+            try:
+                await run_in_threadpool(check, self.parts)
+            except UsageError as exc:
+                sys.stderr.write(f"reindexer api: {exc}\n")
+                sys.stderr.flush()
+                logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+                asyncio.get_running_loop().call_soon(sys.exit, 2)
+                await send({"type": "lifespan.startup.failed", "message": ""})
+                return
+        await self.app(scope, receive, send)

@@ -1,0 +1,118 @@
+"""Collections as `QdrantIndex` needs them: made, found to be ours, with payload indexes and alias."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+import grpc
+from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import UnexpectedResponse
+
+from reindexer.adapters.qdrant_points import FACTS
+from reindexer.core.errors import SourceError
+from reindexer.core.owner import Owner
+from reindexer.ports import Collection
+
+_INDEXED = {
+    f"{FACTS}.item_id": models.PayloadSchemaType.KEYWORD,
+    f"{FACTS}.source": models.PayloadSchemaType.KEYWORD,
+    f"{FACTS}.chunk": models.PayloadSchemaType.INTEGER,
+    f"{FACTS}.version": models.PayloadSchemaType.INTEGER,
+}
+_INSTANCE, _EMBEDDER, _COLLECTION_ID = "reindexer_instance", "reindexer_embedder", "reindexer_collection_id"
+"""Keys of a collection's metadata."""
+
+
+def prepare(client: QdrantClient, collection: Collection, dimensions: int, owner: Owner) -> str | None:
+    """See `reindexer.ports.Index.prepare`. Every step is repeated where another process stopped half-way."""
+    names = {each.name for each in client.get_collections().collections}
+    if collection.alias in names:
+        found = _dimensions(client.get_collection(collection.alias))
+        raise SourceError(
+            f"Qdrant already has a collection {collection.alias!r} of {found} dimensions that is not ours; the "
+            f"embedder makes {dimensions}; rename it, or give the source another alias"
+        )
+    if collection.name not in names:
+        _require_conditional_writes(client)
+        _create(client, collection, dimensions, owner)
+    info = require_dimensions(client, collection.name, dimensions)
+    noted = owner_of(info)
+    owner.require_ours(collection.name, noted)
+    if noted != Owner(owner.instance or noted.instance, owner.embedder):
+        note_owner(client, collection.name, owner)
+    for field in _INDEXED.keys() - info.payload_schema.keys():
+        client.create_payload_index(collection.name, field, _INDEXED[field], wait=True)
+    _point_alias(client, collection)
+    collection_id = (info.config.metadata or {}).get(_COLLECTION_ID)
+    return str(collection_id) if collection_id else None
+
+
+def require_dimensions(client: QdrantClient, name: str, dimensions: int) -> models.CollectionInfo:
+    """What is known of a collection. Raises SourceError if its vectors are of another length."""
+    info = client.get_collection(name)
+    if (found := _dimensions(info)) != dimensions:
+        raise SourceError(
+            f"Qdrant collection {name!r} holds vectors of {found} dimensions, the embedder makes {dimensions}; "
+            f"set REINDEXER_EMBEDDING_DIMENSIONS={found}, or delete the collection"
+        )
+    return info
+
+
+def owner_of(info: models.CollectionInfo) -> Owner:
+    """Whose a collection is, as far as that was noted."""
+    metadata = info.config.metadata or {}
+    instance, embedder = metadata.get(_INSTANCE), metadata.get(_EMBEDDER)
+    return Owner(str(instance) if instance else None, str(embedder) if embedder else None)
+
+
+def note_owner(client: QdrantClient, name: str, owner: Owner) -> None:
+    """Write down whose it is from now on; what is not known of the owner stays as it was."""
+    if metadata := _metadata(owner):
+        client.update_collection(name, metadata=metadata)
+
+
+def _metadata(owner: Owner) -> dict[str, str]:
+    return {key: value for key, value in ((_INSTANCE, owner.instance), (_EMBEDDER, owner.embedder)) if value}
+
+
+def _create(client: QdrantClient, collection: Collection, dimensions: int, owner: Owner) -> None:
+    """Does nothing if another process made it just now."""
+    try:
+        client.create_collection(
+            collection.name,
+            vectors_config=models.VectorParams(size=dimensions, distance=models.Distance.COSINE),
+            metadata=_metadata(owner) | {_COLLECTION_ID: str(uuid.uuid4())},
+        )
+    except UnexpectedResponse as exc:
+        if exc.status_code != 409:
+            raise
+    except grpc.RpcError as exc:
+        if exc.code() != grpc.StatusCode.ALREADY_EXISTS:
+            raise
+
+
+def _require_conditional_writes(client: QdrantClient) -> None:
+    """An older server would ignore the fence of every write without a word."""
+    version = client.info().version
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < (1, 16):
+        raise SourceError(f"Qdrant is {version}; writes can be fenced from 1.16 on")
+
+
+def _point_alias(client: QdrantClient, collection: Collection) -> None:
+    aliases = {each.alias_name: each.collection_name for each in client.get_aliases().aliases}
+    target = aliases.get(collection.alias)
+    if target is None:
+        create = models.CreateAlias(collection_name=collection.name, alias_name=collection.alias)
+        client.update_collection_aliases([models.CreateAliasOperation(create_alias=create)])
+    elif not re.fullmatch(re.escape(collection.alias) + r"__g\d+", target):
+        raise SourceError(
+            f"Qdrant's alias {collection.alias!r} names the collection {target!r}, which is not ours; "
+            "give the source another alias"
+        )
+
+
+def _dimensions(info: models.CollectionInfo) -> int | None:
+    """None for a collection of several named vectors."""
+    vectors = info.config.params.vectors
+    return vectors.size if isinstance(vectors, models.VectorParams) else None

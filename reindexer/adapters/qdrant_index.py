@@ -1,0 +1,263 @@
+"""`Index` on a Qdrant server, over REST or gRPC, by the official client only.
+
+Every point carries the token of the claim that wrote it, as `_reindexer.version`. Upserts take effect unless the stored
+version is as high as the token (new points always do); deletes and payload updates only where it is lower.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import grpc
+import httpx
+from pydantic_core import PydanticSerializationError
+from qdrant_client import QdrantClient, models
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+from reindexer.adapters import qdrant_collections
+from reindexer.adapters.http_deadline import HttpDeadline
+from reindexer.adapters.qdrant_points import FACTS, own_point, payload_of, stored_point
+from reindexer.core.errors import DependencyAway, LastingError, PassingError
+from reindexer.core.items import StoredPoint, point_id
+from reindexer.core.owner import Owner
+from reindexer.core.urls import without_secrets
+from reindexer.ports import Collection, Hit, Point, ScrolledPage, Vectors
+
+_VERSION = f"{FACTS}.version"
+PREPARE_TIMES = 3
+"""Preparing a collection is several calls: it may take so many times as long as one."""
+_AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+_REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
+
+
+class QdrantIndex:
+    """One client, with its own connections, for each process."""
+
+    def __init__(self, url: str, *, api_key: str | None, grpc_port: int | None, timeout_s: float = 10.0) -> None:
+        self._url = url
+        self._api_key = api_key
+        self._grpc_port = grpc_port
+        self._timeout_s = timeout_s
+        self._deadline = HttpDeadline()
+        self._lock = threading.Lock()
+        self._clients: tuple[int, QdrantClient] | None = None
+
+    def prepare(self, collection: Collection, dimensions: int, owner: Owner) -> str | None:
+        """See `reindexer.ports.Index.prepare`."""
+        with self._asking(PREPARE_TIMES * self._timeout_s):
+            return qdrant_collections.prepare(self._client, collection, dimensions, owner)
+
+    def owner(self, collection: Collection) -> Owner:
+        """See `reindexer.ports.Index.owner`."""
+        try:
+            with self._asking(self._timeout_s):
+                return qdrant_collections.owner_of(self._client.get_collection(collection.name))
+        except _CollectionMissing:
+            return Owner(None)
+
+    def adopt(self, collection: Collection, owner: Owner) -> None:
+        """See `reindexer.ports.Index.adopt`."""
+        try:
+            with self._asking(self._timeout_s):
+                qdrant_collections.note_owner(self._client, collection.name, owner)
+        except _CollectionMissing:
+            return  # whoever makes it owns it
+
+    def upsert(self, collection: Collection, points: Sequence[Point], token: int, timeout_s: float) -> None:
+        """See `reindexer.ports.Index.upsert`. Shape of the request: one batch of float lists."""
+        batch = models.Batch(
+            ids=[point_id(collection.source, p.item_id, p.chunk) for p in points],
+            vectors=[p.vector.tolist() for p in points if p.vector is not None],
+            payloads=[payload_of(collection.source, p, token) for p in points],
+        )
+        with self._asking(timeout_s):
+            self._client.upsert(
+                collection.name,
+                batch,
+                wait=True,
+                timeout=_seconds(timeout_s),
+                update_filter=models.Filter(
+                    must_not=[models.FieldCondition(key=_VERSION, range=models.Range(gte=token))]
+                ),
+            )
+
+    def update_payload(self, collection: Collection, points: Sequence[Point], token: int, timeout_s: float) -> None:
+        """See `reindexer.ports.Index.update_payload`."""
+        operations: list[models.UpdateOperation] = [
+            models.OverwritePayloadOperation(
+                overwrite_payload=models.SetPayload(
+                    payload=payload_of(collection.source, p, token),
+                    filter=_older([point_id(collection.source, p.item_id, p.chunk)], token),
+                )
+            )
+            for p in points
+        ]
+        with self._asking(timeout_s):
+            self._client.batch_update_points(collection.name, operations, wait=True, timeout=_seconds(timeout_s))
+
+    def delete_items(self, collection: Collection, item_ids: Sequence[str], token: int, timeout_s: float) -> None:
+        """See `reindexer.ports.Index.delete_items`."""
+        self._delete(collection, [_of_items(item_ids)], token, timeout_s)
+
+    def delete_surplus(self, collection: Collection, chunks: Mapping[str, int], token: int, timeout_s: float) -> None:
+        """See `reindexer.ports.Index.delete_surplus`."""
+        by_count: dict[int, list[str]] = {}
+        for item_id, count in chunks.items():
+            by_count.setdefault(count, []).append(item_id)
+        for count, item_ids in by_count.items():
+            beyond = models.FieldCondition(key=f"{FACTS}.chunk", range=models.Range(gte=count))
+            self._delete(collection, [_of_items(item_ids), beyond], token, timeout_s)
+
+    def tokens(
+        self, collection: Collection, points: Sequence[tuple[str, int]], timeout_s: float
+    ) -> Mapping[tuple[str, int], int]:
+        """See `reindexer.ports.Index.tokens`."""
+        ids = {point_id(collection.source, item_id, chunk): (item_id, chunk) for item_id, chunk in points}
+        with self._asking(timeout_s):
+            records = self._client.retrieve(
+                collection.name, list(ids), with_payload=[_VERSION], with_vectors=False, timeout=_seconds(timeout_s)
+            )
+        return {ids[str(r.id)]: int((r.payload or {}).get(FACTS, {}).get("version") or 0) for r in records}
+
+    def scroll(self, collection: Collection, start: str | int | None, limit: int, timeout_s: float) -> ScrolledPage:
+        """See `reindexer.ports.Index.scroll`."""
+        try:
+            with self._asking(timeout_s):
+                records, following = self._client.scroll(
+                    collection.name, limit=limit, offset=start, with_payload=[FACTS], with_vectors=False,
+                    timeout=_seconds(timeout_s),
+                )  # fmt: skip
+        except _CollectionMissing:
+            return ScrolledPage([], 0, None)
+        points = [point for record in records if (point := own_point(collection.source, record))]
+        return ScrolledPage(points, len(records) - len(points), cast("str | int | None", following))
+
+    def stored(
+        self, collection: Collection, points: Sequence[tuple[str, int]], timeout_s: float
+    ) -> Mapping[tuple[str, int], StoredPoint]:
+        """See `reindexer.ports.Index.stored`."""
+        ids = {point_id(collection.source, item_id, chunk): (item_id, chunk) for item_id, chunk in points}
+        try:
+            with self._asking(timeout_s):
+                records = self._client.retrieve(
+                    collection.name, list(ids), with_payload=True, with_vectors=False, timeout=_seconds(timeout_s)
+                )
+        except _CollectionMissing:
+            return {}
+        return {ids[str(record.id)]: stored_point(*ids[str(record.id)], record) for record in records}
+
+    def search(self, collection: Collection, vector: Vectors, limit: int) -> list[Hit]:
+        """See `reindexer.ports.Index.search`."""
+        try:
+            with self._asking(self._timeout_s):
+                response = self._client.query_points(
+                    collection.alias, query=vector.tolist(), limit=limit, with_payload=True,
+                    query_filter=models.Filter(
+                        must=[models.FieldCondition(
+                            key=f"{FACTS}.source", match=models.MatchValue(value=collection.source))]
+                    ),
+                )  # fmt: skip
+        except _CollectionMissing:
+            return []
+        except LastingError:
+            qdrant_collections.require_dimensions(self._client, collection.alias, len(vector))
+            raise
+        hits = []
+        for point in response.points:
+            payload = dict(point.payload or {})
+            facts = payload.pop(FACTS)
+            hits.append(Hit(facts["item_id"], point.score, facts["chunk"], payload))
+        return hits
+
+    def ping(self) -> None:
+        """See `reindexer.ports.Index.ping`."""
+        with self._asking(self._timeout_s):
+            self._client.get_collections()
+
+    def _delete(self, collection: Collection, conditions: list[models.Condition], token: int, timeout_s: float) -> None:
+        lower = models.FieldCondition(key=_VERSION, range=models.Range(lt=token))
+        with self._asking(timeout_s):
+            self._client.delete(
+                collection.name,
+                models.FilterSelector(filter=models.Filter(must=[*conditions, lower])),
+                wait=True,
+                timeout=_seconds(timeout_s),
+            )
+
+    @property
+    def _client(self) -> QdrantClient:
+        with self._lock:
+            if self._clients is None or self._clients[0] != os.getpid():
+                grpc_options: dict[str, Any] = (
+                    {"prefer_grpc": True, "grpc_port": self._grpc_port} if self._grpc_port else {}
+                )
+                # The client keeps no connection to a loopback host alive unless it is told to.
+                limits = httpx.Limits(max_connections=32, max_keepalive_connections=32)
+                client = QdrantClient(
+                    url=self._url, api_key=self._api_key, timeout=math.ceil(self._timeout_s), check_compatibility=False,
+                    limits=limits, event_hooks={"response": [self._deadline.on_response]},
+                    **grpc_options,
+                )  # fmt: skip
+                self._clients = (os.getpid(), client)
+            return self._clients[1]
+
+    @contextmanager
+    def _asking(self, timeout_s: float) -> Iterator[None]:
+        """Around calls that may take so long together; maps the client's errors to ours."""
+        try:
+            with self._deadline.within(timeout_s):
+                yield
+        except UnexpectedResponse as exc:
+            if exc.status_code == 404:
+                raise _CollectionMissing("Qdrant has no such collection; it is made again") from exc
+            text = f"Qdrant answered {exc.status_code}"
+            if exc.status_code in (502, 504):  # a gateway: nobody behind it answers
+                raise DependencyAway(text) from exc
+            raise (LastingError(text) if 400 <= (exc.status_code or 500) < 500 else PassingError(text)) from exc
+        except (PydanticSerializationError, ValueError, TypeError, RecursionError) as exc:
+            raise LastingError(f"Qdrant's client can't send this payload: {type(exc).__name__}") from exc
+        except ResourceExhaustedResponse as exc:
+            raise PassingError("Qdrant asks to wait", retry_after_s=float(exc.retry_after_s)) from exc
+        except grpc.RpcError as exc:
+            raise _rpc_error(exc, without_secrets(self._url)) from exc
+        except (ResponseHandlingException, httpx.HTTPError, OSError) as exc:
+            cause = type(getattr(exc, "source", exc)).__name__
+            raise DependencyAway(f"Qdrant at {without_secrets(self._url)} does not answer: {cause}") from exc
+
+
+class _CollectionMissing(PassingError):
+    """The collection is not there: it was lost, or not made yet."""
+
+
+def _rpc_error(exc: Any, url: str) -> Exception:
+    code: grpc.StatusCode = exc.code()
+    if code in _AWAY:
+        return DependencyAway(f"Qdrant at {url} does not answer: {code.name}")
+    if code == grpc.StatusCode.NOT_FOUND:
+        return _CollectionMissing("Qdrant has no such collection; it is made again")
+    text = f"Qdrant answered {code.name}"
+    return LastingError(text) if code in _REFUSED else PassingError(text)
+
+
+def _older(ids: Sequence[str], token: int) -> models.Filter:
+    return models.Filter(
+        must=[
+            models.HasIdCondition(has_id=list(ids)),
+            models.FieldCondition(key=_VERSION, range=models.Range(lt=token)),
+        ]
+    )
+
+
+def _of_items(item_ids: Sequence[str]) -> models.FieldCondition:
+    return models.FieldCondition(key=f"{FACTS}.item_id", match=models.MatchAny(any=list(item_ids)))
+
+
+def _seconds(timeout_s: float) -> int:
+    """The client takes whole seconds."""
+    return max(1, int(timeout_s))

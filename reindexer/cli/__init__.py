@@ -1,0 +1,68 @@
+"""The command line. Exit code 0 done, 1 failed, 2 wrong usage or settings; errors are one line, no traceback."""
+
+from __future__ import annotations
+
+import sys
+
+import psycopg
+import typer
+
+from reindexer import logs
+from reindexer.cli.adopt import adopt
+from reindexer.cli.backfill import backfill
+from reindexer.cli.control import control
+from reindexer.cli.demo import demo
+from reindexer.cli.estimate import estimate
+from reindexer.cli.health import health
+from reindexer.cli.letters import letters
+from reindexer.cli.look import look
+from reindexer.cli.reconcile import reconcile
+from reindexer.cli.run import Failed, debug_wanted
+from reindexer.cli.setup import setup
+from reindexer.cli.up import StopWanted, up
+from reindexer.core.errors import ReindexerError, UsageError
+from reindexer.postgres.connect import one_line
+
+app = typer.Typer(
+    name="reindexer", no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None
+)
+adopt(app)
+backfill(app)
+estimate(app)
+health(app)
+control(app)
+demo(app)
+letters(app)
+look(app)
+reconcile(app)
+setup(app)
+up(app)
+
+
+@app.callback()
+def _options(debug: bool = typer.Option(False, "--debug", help="Show tracebacks and debug logs.")) -> None:
+    debug_wanted.append(debug)
+    logs.configure("DEBUG" if debug else "WARNING", "console")
+
+
+def main() -> None:
+    """Run a command; turn every expected error into one line."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as exc:
+        sys.exit(_refuse(exc))
+    except (typer.Abort, KeyboardInterrupt, StopWanted):
+        sys.exit(1)
+    except (ReindexerError, Failed, OSError, psycopg.Error) as exc:
+        if any(debug_wanted):
+            raise
+        sys.stderr.write(f"reindexer: {one_line(exc)}\n")
+        sys.exit(2 if isinstance(exc, UsageError) else 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refuse(exc: typer.TyperException) -> int:
+    """A wrong command line: one line, or the help where nothing was asked."""
+    message = exc.format_message()
+    sys.stderr.write(message + "\n" if "\n" in message else f"reindexer: {message} See `reindexer --help`.\n")
+    return 2

@@ -1,0 +1,54 @@
+"""`adopt`: this database has taken the place of the one that Qdrant's collections followed."""
+
+from __future__ import annotations
+
+import typer
+
+from reindexer import wiring
+from reindexer.cli.look import database
+from reindexer.cli.run import JSON, Failed, report
+from reindexer.core.owner import Owner
+from reindexer.flow import audit
+from reindexer.flow.attach import all_sources, find_source
+from reindexer.flow.instance import identity
+from reindexer.flow.search import collection_of
+from reindexer.postgres.connect import Connection
+from reindexer.settings import Settings
+
+
+def ours(connection: Connection, settings: Settings) -> Owner:
+    """This database, with the embedder of the settings."""
+    return Owner(identity(connection, settings.instance), wiring.embedder(settings).fingerprint)
+
+
+def adopt(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command("adopt")
+    def _adopt(
+        source: str | None = typer.Argument(None, help="Name of a source; none: all of them."), as_json: bool = JSON
+    ) -> None:
+        """Make this database the one that Qdrant's collections follow, after a restore from a dump or pg_upgrade.
+
+        The database that was refused before is then let in, and the other one refused.
+        """
+        settings, told = Settings.load(), dict[str, str]()
+        with database(settings) as connection:
+            index = wiring.index(settings)
+            here = Owner(ours(connection, settings).instance)
+            if here.instance is None:
+                raise Failed("this role may not ask the server who it is: set REINDEXER_INSTANCE")
+            sources = all_sources(connection) if source is None else [find_source(connection, source)]
+            for each in sources:
+                collection = collection_of(connection, each)
+                before = index.owner(collection).instance
+                if before == here.instance:
+                    told[each.name] = f"follows {here.instance} already"
+                    continue
+                details = {"from": before, "to": here.instance}
+                audit.note(connection, audit.of_command(), "adopt", each.name, details)
+                index.adopt(collection, here)
+                told[each.name] = (
+                    f"now follows {here.instance}, no more {before or 'anybody'}: reindexer reconcile {each.name}"
+                )
+        report(told, as_json=as_json)

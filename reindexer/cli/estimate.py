@@ -1,0 +1,40 @@
+"""`estimate`: rows, tokens and price, before somebody pays."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import typer
+
+from reindexer import wiring
+from reindexer.cli.look import database
+from reindexer.cli.run import JSON, report
+from reindexer.core.price import dollars
+from reindexer.flow.attach import find_source
+from reindexer.flow.estimate import estimate as estimate_source
+from reindexer.settings import Settings
+
+
+def estimate(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command("estimate")
+    def _estimate(source: str = typer.Argument(help="Name of the source."), as_json: bool = JSON) -> None:
+        """Rows, tokens and price of embedding all of a source, and of what has changed. Nothing is embedded."""
+        settings = Settings.load()
+        with database(settings) as connection:
+            embedder = wiring.embedder(settings).fingerprint
+            found = estimate_source(connection, find_source(connection, source), embedder)
+        price = settings.token_price
+        facts = {
+            "source": source,
+            **asdict(found),
+            "embedder": embedder,
+            "dollars_per_million_tokens": price,
+            "dollars": dollars(found.tokens, price),
+            "changed_dollars": dollars(found.changed_tokens, price),
+        }
+        if not as_json and price is None:
+            unknown = "not known: set REINDEXER_PRICE_PER_MILLION_TOKENS"
+            facts = {name: unknown if value is None else value for name, value in facts.items()}
+        report(facts, as_json=as_json)

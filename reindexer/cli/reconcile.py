@@ -1,0 +1,73 @@
+"""`reconcile`: compare a source's table with Qdrant itself, and mend what differs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import closing
+from typing import Any
+
+import typer
+
+from reindexer import wiring
+from reindexer.cli.adopt import ours
+from reindexer.cli.look import database
+from reindexer.cli.run import JSON, Failed, progress_line, report
+from reindexer.flow import audit
+from reindexer.flow import reconcile as flow
+from reindexer.flow.attach import find_source
+from reindexer.flow.instance import require_ours
+from reindexer.flow.reconcile import Findings, Sides
+from reindexer.flow.search import collection_of
+from reindexer.settings import Settings
+
+
+def reconcile(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command("reconcile")
+    def _reconcile(
+        source: str = typer.Argument(help="Name of the source."),
+        repair: bool = typer.Option(False, "--repair", help="Make everything due that differs; workers mend it."),
+        max_deletions: int | None = typer.Option(
+            None, min=0, help="With --repair: delete up to this many points. Without: 100, or 10 % of them."
+        ),
+        wait_s: float = typer.Option(
+            30.0, "--wait", min=0, metavar="S", help="Look again for so many seconds at what is being worked on."
+        ),
+        as_json: bool = JSON,
+    ) -> None:
+        """Compare every row with Qdrant and every point with the table. Exit code 1 if they differ, and stay so."""
+        settings, started = Settings.load(), time.monotonic()
+        with database(settings) as connection:
+            found = find_source(connection, source)
+            sides = Sides(
+                connection, wiring.index(settings), found, collection_of(connection, found),
+                wiring.embedder(settings).fingerprint, settings.qdrant_timeout_s,
+            )  # fmt: skip
+            require_ours(sides.index, sides.collection, ours(connection, settings))
+            with progress_line() as progress, closing(flow.compare(sides, progress, wait_s=wait_s)) as findings:
+                queued = None
+                try:
+                    if repair:
+                        queued = flow.repair(sides, findings, who=audit.of_command(), max_deletions=max_deletions)
+                finally:
+                    report(_facts(source, findings, queued, time.monotonic() - started), as_json=as_json)
+        if findings.unsettled:
+            sys.stderr.write(f"{findings.unsettled} items are being worked on: compare again when they are through\n")
+        if findings.differences and queued is None:
+            raise Failed(f"{source} differs from Qdrant; `reindexer reconcile {source} --repair` mends it")
+        if findings.unreadable:
+            raise Failed(f"{findings.unreadable} rows of {source} can't be read: `reindexer dead-letters` says why")
+
+
+def _facts(source: str, findings: Findings, queued: int | None, seconds: float) -> dict[str, Any]:
+    names = ("rows", "points", "missing", "stale", "orphaned", "foreign", "unsettled", "unreadable", "failed")
+    return {
+        "source": source,
+        "equal": not (findings.differences or findings.unsettled or findings.unreadable),
+        **{name: getattr(findings, name) for name in names},
+        "queued": queued,
+        "examples": {kind: ids for kind, ids in findings.examples.items() if ids},
+        "seconds": round(seconds, 1),
+    }

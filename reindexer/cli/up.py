@@ -1,0 +1,190 @@
+"""`up` and `down`: the embedded stack, from one command to one Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import typer
+from rich.console import Console
+
+from reindexer.cli.run import Failed
+from reindexer.embedded.children import Children, accepts
+from reindexer.embedded.data_directory import DataDirectory, default_directory
+from reindexer.embedded.stack import Stack
+from reindexer.embedded.supervisor import Supervisor
+from reindexer.flow import heartbeat
+from reindexer.postgres.connect import connect
+from reindexer.settings import Settings
+
+READY_S = 60.0
+MIN_FREE_MB = 200
+
+
+class StopWanted(BaseException):
+    """SIGTERM or Ctrl-C."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A stack that is up."""
+
+    api: str
+    key: str
+    stack: Stack
+    directory: DataDirectory
+
+
+def up(app: typer.Typer) -> None:
+    """Add the commands."""
+    data_dir_option = typer.Option(None, "--data-dir", help="Where the data is kept.", envvar="REINDEXER_DATA_DIR")
+
+    @app.command("up")
+    def _up(
+        data_dir: Path | None = data_dir_option,
+        host: str = typer.Option("127.0.0.1", help="Where the API listens."),
+        port: int = typer.Option(8000, min=1, max=65535, help="Where the API listens."),
+    ) -> None:
+        """Run everything on this machine until Ctrl-C; the data is kept. A named real server replaces its part."""
+        console = Console(highlight=False, soft_wrap=True)
+        try:
+            with running_stack(data_dir or default_directory(), host, port, console.print) as running:
+                _introduce(console, running)
+                while True:
+                    running.stack.supervisor.look()
+                    time.sleep(0.3)
+        except StopWanted:
+            console.print("ended; the data is kept")
+
+    @app.command("down")
+    def _down(data_dir: Path | None = data_dir_option) -> None:
+        """End a running `up`."""
+        directory = DataDirectory(data_dir or default_directory())
+        running = directory.running()
+        if running is None:
+            raise Failed(f"nothing is up with the data in {directory.path}")
+        if pid := running.get("pid"):
+            os.kill(int(pid), signal.SIGTERM)
+        until = time.monotonic() + 40
+        while directory.running() is not None:
+            if time.monotonic() > until:
+                raise Failed(f"process {pid} has not ended within 40 s; its logs are in {directory.path / 'logs'}")
+            time.sleep(0.1)
+        typer.echo("ended; the data is kept")
+
+
+@contextmanager
+def running_stack(
+    path: Path, host: str, port: int, tell: Callable[[str], None], *, without: str | None = None
+) -> Iterator[Running]:
+    """Everything up and ready inside the `with`; nothing left behind after it, not even by SIGKILL.
+
+    Raises ReindexerError with one line that says what can't be started, StopWanted on SIGTERM or Ctrl-C.
+    """
+    from reindexer.migrate import migrate  # Alembic takes a third of a second to import
+
+    settings = Settings.from_environment()
+    directory = DataDirectory(path.absolute())
+    directory.take()
+    if accepts(port, host):
+        directory.release()
+        raise Failed(f"port {port} of {host} is taken; choose another with --port")
+    try:
+        _require_room(directory.path)
+        directory.write_state({"pid": os.getpid()})
+        with _stop_signals(), Children(directory.path / "logs") as children:
+            stack = Stack(directory.path, children, Supervisor(children, tell), _given(settings))
+            stack.start_servers()
+            key = settings.admin_api_key.get_secret_value() if settings.admin_api_key else directory.admin_key()
+            stack.env["REINDEXER_ADMIN_API_KEY"] = key
+            migrate(stack.env["DATABASE_URL"])
+            stack.start_roles(host, port, without=without)
+            running = Running(f"http://{host}:{port}", key, stack, directory)
+            _wait_until_ready(running, without)
+            directory.write_state({
+                "pid": os.getpid(), "api": running.api, "admin_api_key": key,
+                **{name.lower(): stack.env[name] for name in ("DATABASE_URL", "CELERY_BROKER_URL", "QDRANT_URL")},
+            })  # fmt: skip
+            yield running
+    finally:
+        directory.release()
+
+
+def _require_room(path: Path) -> None:
+    free_mb = shutil.disk_usage(path).free >> 20
+    if free_mb < MIN_FREE_MB:
+        raise Failed(f"the disk of {path} is full: {free_mb} MB are free, {MIN_FREE_MB} are needed; see --data-dir")
+
+
+def _given(settings: Settings) -> dict[str, str]:
+    given = {
+        "DATABASE_URL": settings.database_url.get_secret_value() if settings.database_url else None,
+        "CELERY_BROKER_URL": settings.celery_broker_url.get_secret_value() if settings.celery_broker_url else None,
+        "QDRANT_URL": settings.qdrant_url,
+    }
+    return {name: value for name, value in given.items() if value}
+
+
+@contextmanager
+def _stop_signals() -> Iterator[None]:
+    def stop(*_: object) -> None:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_IGN)  # ending takes a moment; a second Ctrl-C must not cut it short
+        raise StopWanted
+
+    before = {each: signal.signal(each, stop) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _wait_until_ready(running: Running, without: str | None) -> None:
+    """Until the API says that everything is there and the worker has beaten, or one of them has ended."""
+    until = time.monotonic() + READY_S
+    path = "/healthz" if without else "/readyz"
+    while not (_is_ok(running.api + path) and _works(running.stack.env["DATABASE_URL"], without)):
+        for role in running.stack.supervisor.roles():
+            if role.child is not None and not role.child.running():
+                raise Failed(f"{role.name} ended with code {role.child.process.returncode}: {role.child.last_lines(1)}")
+        if time.monotonic() > until:
+            raise Failed(f"not ready after {READY_S:.0f} s; the logs are in {running.directory.path / 'logs'}")
+        time.sleep(0.1)
+
+
+def _works(url: str, without: str | None) -> bool:
+    with connect(url, application_name="reindexer up") as connection:
+        ours = f"up-{os.getpid()}@"
+        return without == "worker" or any(each.name.startswith(ours) for each in heartbeat.alive(connection, "worker"))
+
+
+def _is_ok(url: str) -> bool:
+    try:
+        with urlopen(url, timeout=5) as answer:  # noqa: S310  an http URL of our own
+            return bool(answer.status == 200)
+    except (URLError, TimeoutError, ConnectionError):
+        return False
+
+
+def _introduce(console: Console, running: Running) -> None:
+    env, path = running.stack.env, running.directory.path
+    console.print("[bold]reindexer is up[/] (Ctrl-C ends it, the data is kept)")
+    for name, value in {
+        "API": f"{running.api}/docs",
+        "admin key": str(running.directory.key_file),
+        "psql": f'psql "{env["DATABASE_URL"]}"',
+        "Qdrant": env["QDRANT_URL"],
+        "data, logs": f"{path}, {path / 'logs'}",
+    }.items():
+        console.print(f"  {name:<11} {value}")
+    if not (env.get("OPENAI_API_KEY") or env.get("REINDEXER_EMBEDDER")):
+        console.print("  [yellow]No OPENAI_API_KEY: the built-in embedder matches words, not meaning.[/]")

@@ -1,0 +1,61 @@
+"""The error tree.
+
+    ReindexerError
+    ├── UsageError              wrong settings or arguments: exit code 2
+    ├── SourceError             a source can't be read or written at all: its items wait, none is blamed
+    ├── PassingError            try again later: it counts as an attempt
+    │   ├── RateLimited         a wait, not an attempt
+    │   └── DependencyAway      Qdrant or the provider did not answer
+    │       └── OutOfQuota      the provider serves nobody until somebody pays
+    ├── ItemFailed              what became of one item, told to those who asked for it by a task id
+    └── LastingError            trying again changes nothing: FAILED at once
+        └── InputRejected       the provider refuses this input (or one of these): found by bisecting
+
+Foreign errors are mapped to these once, in the adapter that meets them. Messages never hold the user's text.
+"""
+
+from __future__ import annotations
+
+
+class ReindexerError(Exception):
+    """Any error that this program raises on purpose. Its text is one line, fit for users and logs."""
+
+
+class UsageError(ReindexerError):
+    """Settings or arguments are wrong; the text says what to change."""
+
+
+class SourceError(ReindexerError):
+    """A source as a whole can't be worked on: a missing table or column, a right, a collection of other size."""
+
+
+class PassingError(ReindexerError):
+    """The cause is expected to pass: the item is tried again after a wait."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RateLimited(PassingError):
+    """The provider asks to wait (429). Burns no attempt."""
+
+
+class DependencyAway(PassingError):
+    """No answer at all: refused, cut, timed out."""
+
+
+class OutOfQuota(DependencyAway):
+    """It answers that it serves nobody until somebody pays: no item is to blame, and none is worth another request."""
+
+
+class LastingError(ReindexerError):
+    """The cause stays until somebody changes something: FAILED at once, until replay."""
+
+
+class InputRejected(LastingError):
+    """The provider refuses the request because of an input in it."""
+
+
+class ItemFailed(ReindexerError):
+    """The item ended FAILED; the text is the reason."""

@@ -1,0 +1,121 @@
+"""Every metric that `/metrics` tells, in one table: docs/metrics.md is compared with it, and so is what is exposed.
+
+Units are in the names. No label holds a text or an item's id; `source` is the name that an administrator gave it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from reindexer.core.items import LANES
+
+AT_RUN_TIME: tuple[str, ...] = ()
+"""Label values that are not known beforehand: the sources."""
+
+OUTCOMES = ("embedded", "payload", "skipped", "blank", "deleted", "failed")
+CAUSES = ("error", "rate_limited", "fenced", "source", "late", "postgres")
+ANSWERS = ("ok", "rate_limited", "rejected", "refused", "error", "away")
+PURPOSES = ("items", "queries")
+
+QUICK_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+FRESHNESS_S = (*QUICK_S, 60.0, 120.0, 300.0, 900.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric. A counter or histogram is added up by every process; a gauge is read when it is asked for."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Label to its values, which are all told from the start, so that no first increase is missed."""
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def bounds(self) -> tuple[str, ...]:
+        """Of the buckets, as values of the label `le`."""
+        return (*map(str, self.buckets), "+Inf")
+
+
+FRESHNESS = "reindexer_freshness_seconds"
+SETTLED = "reindexer_items_settled_total"
+RETRIES = "reindexer_retries_total"
+CLAIMS = "reindexer_claims_total"
+CLAIMS_LOST = "reindexer_claims_lost_total"
+LEASES_OVER = "reindexer_leases_over_total"
+WRITES_REFUSED = "reindexer_writes_refused_total"
+PROVIDER_REQUESTS = "reindexer_provider_requests_total"
+PROVIDER_SECONDS = "reindexer_provider_request_seconds"
+PROVIDER_INPUTS = "reindexer_provider_inputs_total"
+PROVIDER_TOKENS = "reindexer_provider_tokens_total"
+PROVIDER_WAIT = "reindexer_provider_wait_seconds_total"
+DRAINED = "reindexer_changes_drained_total"
+HEALING_TRIES = "reindexer_healing_tries_total"
+RECONNECTS = "reindexer_listener_reconnects_total"
+
+_COUNTED = (
+    Metric(FRESHNESS, "histogram", "From a change's commit until it is in Qdrant.", {"lane": LANES}, FRESHNESS_S),
+    Metric(SETTLED, "counter", "Items whose work is over.", {"lane": LANES, "outcome": OUTCOMES}),
+    Metric(RETRIES, "counter", "Items that were given back to be tried again.", {"cause": CAUSES}),
+    Metric(CLAIMS, "counter", "Batches that workers claimed.", {"lane": LANES}),
+    Metric(CLAIMS_LOST, "counter", "Items whose earlier claim ended without an outcome: doubtful, done again."),
+    Metric(LEASES_OVER, "counter", "Claims that a worker gave up because their lease was over."),
+    Metric(WRITES_REFUSED, "counter", "Items whose write Qdrant refused because a newer one stands there."),
+    Metric(PROVIDER_REQUESTS, "counter", "Requests to the provider.", {"purpose": PURPOSES, "outcome": ANSWERS}),
+    Metric(PROVIDER_SECONDS, "histogram", "Time that the provider took.", {"purpose": PURPOSES}, QUICK_S),
+    Metric(PROVIDER_INPUTS, "counter", "Texts that the provider embedded.", {"purpose": PURPOSES}),
+    Metric(PROVIDER_TOKENS, "counter", "Tokens as the provider counts them.", {"purpose": PURPOSES}),
+    Metric(PROVIDER_WAIT, "counter", "Seconds that the provider asked to wait (Retry-After), added up."),
+    Metric(DRAINED, "counter", "Changes that the listener moved from the outbox to due."),
+    Metric(HEALING_TRIES, "counter", "FAILED items that were made due again."),
+    Metric(RECONNECTS, "counter", "Connections that listeners lost and made again."),
+)
+
+_READ = (
+    Metric("reindexer_up", "gauge", "1 if Postgres answers; without it nothing else but dependencies is told."),
+    Metric("reindexer_build_info", "gauge", "Always 1; of the API that answers.", {"version": AT_RUN_TIME}),
+    Metric("reindexer_dependency_up", "gauge", "1 if it answers the API.", {"dependency": ("broker", "qdrant")}),
+    Metric("reindexer_broker_messages", "gauge", "Messages that wait in a lane's queue.", {"lane": LANES}),
+    Metric("reindexer_outbox_changes", "gauge", "Changes that the listener has not moved yet."),
+    Metric(
+        "reindexer_due_items", "gauge", "Items that need work.",
+        {"source": AT_RUN_TIME, "lane": LANES, "state": ("ready", "waiting", "claimed")},
+    ),
+    Metric(
+        "reindexer_oldest_change_age_seconds", "gauge", "Since the commit of the oldest change that is not in Qdrant.",
+        {"place": ("outbox", "live", "bulk", "runs", "healing")},
+    ),
+    Metric("reindexer_completed_items", "gauge", "Items whose point equals their row.", {"source": AT_RUN_TIME}),
+    Metric("reindexer_failed_items", "gauge", "Items that FAILED for good.", {"source": AT_RUN_TIME}),
+    Metric("reindexer_healing_items", "gauge", "Items that FAILED and are tried again.", {"source": AT_RUN_TIME}),
+    Metric(
+        "reindexer_open_runs", "gauge", "Walks over whole sources that are not through.",
+        {"kind": ("first_fill", "whole_source", "backfill")},
+    ),
+    Metric("reindexer_source_paused", "gauge", "1 while it is paused.", {"source": AT_RUN_TIME}),
+    Metric("reindexer_source_problem", "gauge", "1 while it can't be worked on at all.", {"source": AT_RUN_TIME}),
+    Metric(
+        "reindexer_source_triggers", "gauge", "1 for the state that its triggers are in.",
+        {"source": AT_RUN_TIME, "state": ("ok", "outdated", "disabled", "missing")},
+    ),
+    Metric(
+        "reindexer_breaker_open", "gauge", "1 while it is left alone.", {"dependency": ("provider", "qdrant")}
+    ),
+    Metric(
+        "reindexer_listener_state", "gauge", "1 for the state that the listener is in.",
+        {"state": ("awake", "asleep", "absent")},
+    ),
+    Metric(
+        "reindexer_processes", "gauge", "By their heartbeats; silent ones ended without a word within the last day.",
+        {"role": ("listener", "worker"), "state": ("beating", "silent")},
+    ),
+    Metric(
+        "reindexer_heartbeat_age_seconds", "gauge", "Since the last heartbeat of any process of the role.",
+        {"role": ("listener", "worker")},
+    ),
+)  # fmt: skip
+
+METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (*_COUNTED, *_READ)}

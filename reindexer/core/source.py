@@ -1,0 +1,74 @@
+"""What a source is: a table that is kept indexed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+
+from reindexer.core.errors import UsageError
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A table (or partition tree) whose text is indexed.
+
+    `name` also names the trigger functions, so it is short and plain. `key_columns` lie under a valid unique NOT NULL
+    index; their values as text are the item id. A change of any *declared* column (key, text, payload) makes the item
+    due; other columns never do. `alias` is the name under which Qdrant serves the active generation.
+    """
+
+    name: str
+    table_schema: str
+    table_name: str
+    key_columns: tuple[str, ...]
+    text_columns: tuple[str, ...]
+    payload_columns: tuple[str, ...] = ()
+    alias: str = field(default="")
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise UsageError(
+                f"source name {self.name!r}: use up to 40 letters, digits, '_' and '-', and start with a letter or '_'"
+            )
+        if not self.key_columns:
+            raise UsageError(f"source {self.name!r} has no key column")
+        if not self.text_columns:
+            raise UsageError(f"source {self.name!r} has no text column")
+        if "_reindexer" in self.payload_columns:
+            raise UsageError(
+                f"source {self.name!r}: the payload column '_reindexer' is reserved for the program's facts"
+            )
+        if not self.alias:
+            object.__setattr__(self, "alias", self.name)
+
+    @property
+    def declared_columns(self) -> tuple[str, ...]:
+        """Text and payload columns, each once, in order: what an UPDATE must change to make an item due."""
+        return tuple(dict.fromkeys(self.text_columns + self.payload_columns))
+
+    @property
+    def definition_hash(self) -> str:
+        """Changes when triggers have to be made anew or rows have to be looked at again."""
+        definition = [
+            self.table_schema, self.table_name, self.key_columns, self.text_columns, self.payload_columns, self.alias,
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(definition).encode()).hexdigest()[:16]
+
+    def collection(self, generation: int) -> str:
+        """The physical Qdrant collection of one generation; `alias` points at the active one."""
+        return f"{self.alias}__g{generation}"
+
+
+CONTEXT_ITEMS = Source(
+    name="context_items",
+    table_schema="public",
+    table_name="context_items",
+    key_columns=("id",),
+    text_columns=("title", "content"),
+    payload_columns=("title", "metadata"),
+)
+"""The built-in source: a table that `migrate` makes, for whoever has none yet."""

@@ -1,0 +1,164 @@
+"""Child processes that never outlive their parent: each leads its own group, and a guard process watches the parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from reindexer.core.errors import ReindexerError
+
+STOP_S = 10.0
+
+
+class ChildFailed(ReindexerError):
+    """A child ended before it was ready, or never got ready."""
+
+
+@dataclass(slots=True)
+class Child:
+    """One running child."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    stop_signal: signal.Signals
+
+    def running(self) -> bool:
+        """False once it has ended."""
+        return self.process.poll() is None
+
+    def last_lines(self, count: int = 3) -> str:
+        """The end of its log, on one line."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return " | ".join(lines[-count:]) or "it wrote nothing"
+
+
+class Children:
+    """Starts children and ends them in reverse order. A context manager; not for use by several threads."""
+
+    def __init__(self, log_directory: Path) -> None:
+        self._log_directory = log_directory
+        self._log_directory.mkdir(parents=True, exist_ok=True)
+        self._children: list[Child] = []
+        self._guard = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py"))],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def start(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        user: int | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
+        cwd: Path | None = None,
+    ) -> Child:
+        """Start a child in its own group, its output in `<name>.log`. `user`: a numeric id to run as (root only)."""
+        log = self._log_directory / f"{name}.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=env, cwd=cwd,
+                start_new_session=True, user=user, group=user, extra_groups=None if user is None else [],
+            )  # fmt: skip
+        child = Child(name, process, log, stop_signal)
+        self._tell_guard(process.pid, stop_signal)
+        self._children.append(child)
+        return child
+
+    def stop(self, child: Child, *, within_s: float = STOP_S) -> int:
+        """End a child, by force if it takes longer; returns its exit code."""
+        _signal(child)
+        return self._wait(child, within_s)
+
+    def kill(self, child: Child) -> None:
+        """SIGKILL to the child and its group."""
+        with suppress(ProcessLookupError):
+            os.killpg(child.process.pid, signal.SIGKILL)
+        child.process.wait()
+        self._forget(child)
+
+    def stop_together(self) -> None:
+        """Signal all at once, then wait for each: for peers that do not need one another to end."""
+        peers = list(self._children)
+        for child in peers:
+            _signal(child)
+        for child in peers:
+            self._wait(child, STOP_S)
+
+    def close(self) -> None:
+        """End all, the youngest first, then the guard."""
+        for child in reversed(list(self._children)):
+            self.stop(child)
+        pipe = self._pipe()
+        pipe.close()
+        self._guard.wait()
+
+    def __enter__(self) -> Children:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _wait(self, child: Child, within_s: float) -> int:
+        try:
+            child.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            self.kill(child)
+        self._forget(child)
+        return child.process.returncode
+
+    def _forget(self, child: Child) -> None:
+        if child in self._children:
+            self._children.remove(child)
+            self._tell_guard(child.process.pid, 0)
+
+    def _tell_guard(self, pid: int, signum: int) -> None:
+        pipe = self._pipe()
+        pipe.write(f"{pid} {int(signum)}\n".encode())
+        pipe.flush()
+
+    def _pipe(self) -> IO[bytes]:
+        assert self._guard.stdin is not None
+        return self._guard.stdin
+
+
+def _signal(child: Child) -> None:
+    if child.running():
+        child.process.send_signal(child.stop_signal)
+
+
+def wait_until_ready(child: Child, ready: Callable[[], bool], *, within_s: float) -> None:
+    """Poll until `ready()`. Raises ChildFailed, with the end of its log, if the child ends or time runs out."""
+    until = time.monotonic() + within_s
+    while not ready():
+        if not child.running():
+            raise ChildFailed(f"{child.name} ended with code {child.process.returncode}: {child.last_lines()}")
+        if time.monotonic() > until:
+            raise ChildFailed(f"{child.name} is not ready after {within_s:.0f} s: {child.last_lines()}")
+        time.sleep(0.05)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that is free now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def accepts(port: int, host: str = "127.0.0.1") -> bool:
+    """True if somebody listens there."""
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex((host, port)) == 0

@@ -1,0 +1,110 @@
+"""Where an embedded stack keeps its data, and how other commands find the one that runs there."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+from reindexer.core.errors import ReindexerError
+
+MAX_PATH = 80
+"""Postgres' socket and Redis' files want a short path."""
+
+
+class AlreadyUp(ReindexerError):
+    """Another `up` runs with this data directory."""
+
+
+def default_directory() -> Path:
+    """Short and without spaces, whatever the checkout's or the home's path is; one for each user."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/reindexer")
+    home = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "reindexer"
+    if " " not in str(home) and len(str(home)) <= MAX_PATH:
+        return home
+    return Path(tempfile.gettempdir()) / f"reindexer-{os.geteuid()}"
+
+
+class DataDirectory:
+    """One data directory. Whoever holds its lock runs the stack; the lock ends with the process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._state = path / "up.json"
+        self._lock: IO[str] | None = None
+
+    @property
+    def key_file(self) -> Path:
+        """Holds the admin key."""
+        return self.path / "admin.key"
+
+    def take(self) -> None:
+        """Make the directory and take its lock. Raises AlreadyUp."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        # Under root, Postgres runs as another user and has to reach its own folder below.
+        self.path.chmod(0o755 if os.geteuid() == 0 else 0o700)
+        lock = (self.path / "lock").open("a+", encoding="utf-8")
+        if not _locked(lock):
+            lock.close()
+            running = self.running() or {}
+            raise AlreadyUp(
+                f"it is up already (pid {running.get('pid', '?')}, {running.get('api', 'starting')}) with the data in "
+                f"{self.path}; end it with `reindexer down`, or choose another --data-dir"
+            )
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let go of the lock, and forget what ran."""
+        self._state.unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def write_state(self, state: Mapping[str, object]) -> None:
+        """Tell other commands what runs. Readable by the owner only: it may name a database with its password."""
+        draft = self._state.with_suffix(".new")
+        draft.touch(mode=0o600)
+        draft.write_text(json.dumps(state), encoding="utf-8")
+        draft.rename(self._state)
+
+    def running(self) -> dict[str, str] | None:
+        """What runs there; None if nothing does (a state file without a lock is left from a crash)."""
+        try:
+            with (self.path / "lock").open("a+", encoding="utf-8") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return None
+        except BlockingIOError:
+            pass
+        except OSError:
+            return None
+        try:
+            state: dict[str, str] = json.loads(self._state.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return state
+
+    def admin_key(self) -> str:
+        """The admin key of this directory, made when it is first asked for."""
+        if not self.key_file.exists():
+            self.key_file.touch(mode=0o600)
+            self.key_file.write_text(secrets.token_urlsafe(24) + "\n", encoding="utf-8")
+        return self.key_file.read_text(encoding="utf-8").strip()
+
+
+def _locked(lock: IO[str]) -> bool:
+    """Whoever asks what runs here holds the lock, shared, for a moment; so one refusal means nothing."""
+    for _ in range(5):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+        else:
+            return True
+    return False

@@ -1,0 +1,85 @@
+"""The embedded stack: Postgres, Redis and Qdrant where no real ones are named, then the very commands of production."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+
+from reindexer.embedded.children import Child, Children, accepts, free_port, wait_until_ready
+from reindexer.embedded.postgres import start_postgres
+from reindexer.embedded.redis import start_redis
+from reindexer.embedded.supervisor import Supervisor
+
+DATABASE = "reindexer"
+
+Commands = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(slots=True)
+class Stack:
+    """Starts servers and roles under one supervisor. `given` names real servers, by their settings."""
+
+    directory: Path
+    children: Children
+    supervisor: Supervisor
+    given: Mapping[str, str]
+    env: dict[str, str] = field(default_factory=dict)
+
+    def start_servers(self) -> None:
+        """Start what is not given; afterwards `env` names all three. Raises ChildFailed or UsageError."""
+        self.env = {**os.environ, **self.given}
+        if "DATABASE_URL" not in self.given:
+            self._start_postgres()
+        if "CELERY_BROKER_URL" not in self.given:
+            self._start_redis(free_port())
+        if "QDRANT_URL" not in self.given:
+            self._start_qdrant(free_port())
+
+    def start_roles(self, host: str, port: int, *, without: str | None = None) -> None:
+        """Start listener, worker and API as production does. `without` leaves one out (to show that it is needed)."""
+        commands: Commands = {
+            "listener": ("-m", "reindexer.listen"),
+            "worker": ("-m", "celery", "-A", "reindexer.celery_app", "worker", "-Q", "live,bulk", "-c", "2",
+                       "--without-mingle", "--without-gossip", "-n", f"up-{os.getpid()}@%h"),
+            "api": ("-m", "uvicorn", "api.main:app", "--host", host, "--port", str(port)),
+        }  # fmt: skip
+        for name, command in commands.items():
+            if name != without:
+                self.supervisor.run(name, self._starter(name, command))
+
+    def _starter(self, name: str, command: tuple[str, ...]) -> Callable[[], Child]:
+        return lambda: self.children.start(name, [sys.executable, *command], env=self.env)
+
+    def _start_postgres(self) -> None:
+        port = free_port()
+
+        def start() -> Child:
+            return start_postgres(self.children, self.directory / "postgres", port=port).child
+
+        self.supervisor.run("postgres", start)
+        admin = f"postgresql://postgres@127.0.0.1:{port}"
+        with psycopg.connect(f"{admin}/postgres", autocommit=True) as connection:
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
+                connection.execute(f"CREATE DATABASE {DATABASE}")
+        self.env["DATABASE_URL"] = f"{admin}/{DATABASE}"
+
+    def _start_redis(self, port: int) -> None:
+        self.supervisor.run("redis", lambda: start_redis(self.children, self.directory, port=port).child)
+        self.env["CELERY_BROKER_URL"] = f"redis://127.0.0.1:{port}/0"
+
+    def _start_qdrant(self, port: int) -> None:
+        module = ("-m", "reindexer.embedded.qdrant_server", "--port", str(port), "--path")
+        command = [sys.executable, *module, str(self.directory / "qdrant")]
+
+        def start() -> Child:
+            child = self.children.start("qdrant", command, env=self.env)
+            wait_until_ready(child, lambda: accepts(port), within_s=30)
+            return child
+
+        self.supervisor.run("qdrant", start)
+        self.env["QDRANT_URL"] = f"http://127.0.0.1:{port}"

@@ -1,0 +1,169 @@
+"""Attach: make a table a source. Its definition is recorded, its triggers are put in place, its first fill is started.
+
+The order matters: once the triggers stand, every earlier write has committed; the walk that follows sees it, and the
+triggers record every later one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from reindexer.core.errors import SourceError, UsageError
+from reindexer.core.source import Source
+from reindexer.flow.inspect import Finding, inspect, recorded, trigger_hash
+from reindexer.flow.read import key_types
+from reindexer.postgres import catalog, triggers
+from reindexer.postgres.catalog import Facts
+from reindexer.postgres.connect import Connection
+from reindexer.postgres.queries import load
+
+Look = Literal["rows", "ledger"]
+"""At all rows and then at what the ledger knows, or at the latter alone."""
+
+KEY_TYPES = frozenset({"smallint", "integer", "bigint", "uuid", "text", "character varying"})
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What attaching did: made or mended triggers, and started a fill."""
+
+    source: str
+    changed: bool
+
+
+def attach(connection: Connection, source: Source) -> Attached:
+    """Attach a source, or bring its triggers to its definition; does nothing if all is as it should be.
+
+    Raises UsageError if the definition does not fit the table, SourceError if the triggers can't be made.
+    """
+    _check(connection, source)
+    finding = inspect(connection, source)
+    if finding.triggers == "ok":
+        return Attached(source.name, changed=False)
+    if finding.mendable:
+        mend(connection, source, finding)
+        return Attached(source.name, changed=True)
+    triggers.install(connection, source)
+    with connection.transaction():
+        facts = catalog.facts(connection, source)
+        connection.execute(
+            load("sources.sql")["save"],
+            asdict(source)
+            | {
+                "key_columns": list(source.key_columns),
+                "text_columns": list(source.text_columns),
+                "payload_columns": list(source.payload_columns),
+                "definition_hash": trigger_hash(source),
+                "table_oid": catalog.relations(connection, source)[0].oid,
+                "facts": Jsonb(facts),
+            },
+        )
+        connection.execute(
+            load("runs.sql")["start_look"], {"source": source.name, "kind": "first_fill", "from": "rows"}
+        )
+    return Attached(source.name, changed=True)
+
+
+def mend(connection: Connection, source: Source, finding: Finding, *, give_up_after_s: float = 60.0) -> Look | None:
+    """Put triggers in order that were made by this version, and start the look that finds what passed without them.
+
+    Returns which look was started. Raises SourceError if the triggers can't be made; the look is started all the same.
+    """
+    try:
+        empty = _equip(connection, source, finding, give_up_after_s)
+    except SourceError:
+        _record(connection, source, finding, {})
+        raise
+    return _record(connection, source, finding, empty)
+
+
+def _equip(connection: Connection, source: Source, finding: Finding, give_up_after_s: float) -> Facts:
+    if finding.functions_differ:
+        return triggers.install(connection, source, give_up_after_s=give_up_after_s)
+    if finding.lacking:
+        return triggers.install(connection, source, finding.lacking, give_up_after_s=give_up_after_s)
+    return {}
+
+
+def _record(connection: Connection, source: Source, finding: Finding, empty: Facts) -> Look | None:
+    """Record the facts and start the look that they call for, in one transaction: whatever happened before the facts
+    were read is seen by the look, and whatever happens later changes them again. A table that came after the inspection
+    is left to the next one."""
+    with connection.transaction():
+        was = recorded(connection, source)
+        before = was.facts if was else {}
+        known = {"functions", *before, *(str(table.oid) for table in finding.tables)}
+        now = {key: fact for key, fact in catalog.facts(connection, source).items() if key in known}
+        look = look_needed({**{oid: fact for oid, fact in empty.items() if oid not in before}, **before}, now)
+        table_oid = catalog.relations(connection, source)[0].oid
+        connection.execute(
+            load("sources.sql")["record"], {"name": source.name, "table_oid": table_oid, "facts": Jsonb(now)}
+        )
+        if look:
+            start = {"source": source.name, "kind": "whole_source", "from": look}
+            connection.execute(load("runs.sql")["start_look"], start)
+    return look
+
+
+def look_needed(before: Facts, now: Facts) -> Look | None:
+    """What has to be looked at where the facts were these, and are those: nothing, items of tables that are gone, or
+    everything."""
+    if before == now:
+        return None
+    return "ledger" if now.items() <= before.items() else "rows"
+
+
+def all_sources(connection: Connection) -> list[Source]:
+    """Every attached source, by name."""
+    return [_source(*row) for row in connection.execute(load("sources.sql")["all"])]
+
+
+def find_source(connection: Connection, name: str) -> Source:
+    """One attached source. Raises UsageError if there is none of that name."""
+    row = connection.execute(load("sources.sql")["one"], {"name": name}).fetchone()
+    if row is None:
+        known = ", ".join(each.name for each in all_sources(connection)) or "none"
+        raise UsageError(f"there is no source {name!r}; attached: {known}")
+    return _source(*row)
+
+
+def set_problem(connection: Connection, name: str, problem: str | None) -> None:
+    """Record why a source as a whole can't be worked on, or that it can again."""
+    connection.execute(load("sources.sql")["set_problem"], {"name": name, "problem": problem})
+
+
+def _source(
+    name: str,
+    table_schema: str,
+    table_name: str,
+    key_columns: list[str],
+    text_columns: list[str],
+    payload_columns: list[str],
+    alias: str,
+) -> Source:
+    return Source(
+        name, table_schema, table_name, tuple(key_columns), tuple(text_columns), tuple(payload_columns), alias
+    )
+
+
+def _check(connection: Connection, source: Source) -> None:
+    try:
+        types = key_types(connection, source)
+    except SourceError as exc:
+        raise UsageError(str(exc)) from exc
+    for column, type_name in zip(source.key_columns, types, strict=True):
+        if type_name not in KEY_TYPES:
+            raise UsageError(
+                f"source {source.name!r}: key column {column!r} is {type_name}; keys are integers, uuid or text"
+            )
+    table = sql.Identifier(source.table_schema, source.table_name).as_string(connection)
+    unique = connection.execute(load("sources.sql")["unique_key"], {"table": table}).fetchall()
+    if sorted(source.key_columns) not in [columns for (columns,) in unique]:
+        raise UsageError(
+            f"source {source.name!r}: ({', '.join(source.key_columns)}) has no valid unique NOT NULL index; "
+            "use the primary key, or make such an index"
+        )

@@ -1,0 +1,82 @@
+"""Attempt: where each item of a claim stands while it is worked on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from reindexer.core.errors import PassingError, RateLimited, ReindexerError
+from reindexer.core.items import ClaimedItem
+from reindexer.core.plan import Delete, Embed, Skip, Step, UpdatePayload
+from reindexer.core.retry import RetryPolicy
+from reindexer.flow.claim import Claim
+from reindexer.flow.settle import Cause, Finished, How, Outcome, Postponed
+from reindexer.ports import Chance
+
+_HOW: Mapping[type[Step], How] = {Skip: "skipped", UpdatePayload: "payload", Embed: "embedded"}
+
+
+class Attempt:
+    """Where each item of a claim stands: open, finished or postponed."""
+
+    def __init__(self, claim: Claim, policy: RetryPolicy, chance: Chance, lease_s: float) -> None:
+        self.source = claim.source
+        self._policy = policy
+        self._chance = chance
+        self._lease_s = lease_s
+        self.open: dict[ClaimedItem, None] = dict.fromkeys(claim.items)
+        self.finished: list[Finished] = []
+        self.postponed: list[Postponed] = []
+
+    def complete(self, step: Step) -> None:
+        """Qdrant equals the row. A wish for a row that does not exist fails, though."""
+        self.open.pop(step.item)
+        if not isinstance(step, Delete):
+            prints = (step.text_fingerprint, step.payload_fingerprint)
+            self.finished.append(Finished(step.item, "COMPLETED", *prints, chunks=1, how=_HOW[type(step)]))
+            return
+        doubted_ago_s = 0.0 if step.item.doubtful else step.item.doubted_ago_s
+        recheck_after_s = self._policy.recheck_wait_s(doubted_ago_s, self._lease_s)
+        if step.row is not None:
+            facts = Finished(step.item, "COMPLETED", step.text_fingerprint, step.payload_fingerprint)
+        else:
+            missing = f"{self.source}: no row with this key"
+            outcome: Outcome = "DELETED" if step.item.known or not step.item.forced else "FAILED"
+            error = missing if outcome == "FAILED" else None
+            facts = Finished(step.item, outcome, error=error, request_error=missing)
+        self.finished.append(replace(facts, recheck_after_s=recheck_after_s))
+
+    def fails(self, item: ClaimedItem, error: ReindexerError, *, certain: bool) -> None:
+        """Tried again later; FAILED where the cause stays or the tries are used up. `certain`: nothing was written."""
+        if not isinstance(error, PassingError):
+            self.fail(item, str(error), certain=certain)
+            return
+        limited = isinstance(error, RateLimited)
+        if self._policy.exhausted(item.attempts) and not limited:
+            self.fail(item, str(error), certain=certain, heal_after_s=self._policy.healing_wait_s(item.healed))
+            return
+        wait_s = self._policy.wait_s(item.attempts, self._chance(), error.retry_after_s)
+        cause: Cause = "rate_limited" if limited else "error"
+        self.postpone(
+            Postponed(item, wait_s, str(error), counts=not limited, doubtful=not certain, cause=cause)
+        )  # fmt: skip
+
+    def fail(self, item: ClaimedItem, error: str, *, certain: bool, heal_after_s: float | None = None) -> None:
+        """FAILED. What lies in Qdrant is then not known, or belongs to an older text: no fingerprint is kept."""
+        self.open.pop(item)
+        self.finished.append(
+            Finished(item, "FAILED", chunks=item.chunks if certain else max(item.chunks, 1), error=error,
+                     heal_after_s=heal_after_s, request_error=error, doubtful=not certain)
+        )  # fmt: skip
+
+    def doubt(self, reason: str) -> None:
+        """What was finished counts for nothing: it is done again at once, whatever the fingerprints say."""
+        self.postponed += [
+            Postponed(f.item, 0.0, reason, counts=False, doubtful=True, cause="postgres") for f in self.finished
+        ]
+        self.finished = []
+
+    def postpone(self, postponed: Postponed) -> None:
+        """Try again later."""
+        self.open.pop(postponed.item)
+        self.postponed.append(postponed)

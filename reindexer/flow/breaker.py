@@ -1,0 +1,115 @@
+"""Breakers: a dependency that does not answer at all is left alone, but for one item at a time that tries it.
+
+The state is a row of `reindexer.breaker`, from the first failure until the next answer; without one nothing here costs
+anything. Claims and dispatch look at it in their own statements: while a breaker is open they take nothing until its
+`probe_at`, and then one item, for which the claim moves `probe_at` on to the end of its lease. What the work then
+sees of the dependencies is recorded when it is settled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+from psycopg.rows import class_row
+
+from reindexer.core.breaker import NAMES, BreakerPolicy, Dependency
+from reindexer.core.errors import DependencyAway, OutOfQuota, ReindexerError
+from reindexer.flow.claim import Claim
+from reindexer.postgres.connect import Connection
+from reindexer.postgres.queries import load
+
+log = structlog.get_logger(__name__)
+
+FORGET_S = 600.0
+"""A breaker that nobody has tried for so long is forgotten: nothing can be waiting for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBreaker:
+    """A dependency that is left alone."""
+
+    dependency: Dependency
+    reason: str
+    failures: int
+    """Since its last answer."""
+    since: datetime
+    next_probe_at: datetime
+
+    def __str__(self) -> str:
+        return f"{NAMES[self.dependency]}, which is left alone but for a probe now and then: {self.reason}"
+
+
+class Witness:
+    """What the work of one claim sees of the dependencies; of several answers the last counts."""
+
+    def __init__(self) -> None:
+        self.seen: dict[Dependency, tuple[float, DependencyAway | None]] = {}
+        """When it was seen last (monotonic), and the error if it did not answer."""
+
+    @contextmanager
+    def asks(self, dependency: Dependency) -> Iterator[None]:
+        """Around whatever asks the dependency: any answer is one, also an error."""
+        try:
+            yield
+        except DependencyAway as exc:
+            self.seen[dependency] = (time.monotonic(), exc)
+            raise
+        except ReindexerError:
+            self.seen[dependency] = (time.monotonic(), None)
+            raise
+        self.seen[dependency] = (time.monotonic(), None)
+
+
+def record(connection: Connection, claim: Claim, witness: Witness, policy: BreakerPolicy) -> None:
+    """Count failures, close the breakers of what answers, and hand a probe back that asked nothing."""
+    for dependency, (at, error) in witness.seen.items():
+        if error is not None:
+            _fail(connection, dependency, error, policy, probed=dependency in claim.probes)
+        elif dependency in claim.failing:
+            _answered(connection, dependency, time.monotonic() - at)
+    for dependency in claim.probes:
+        if dependency not in witness.seen:
+            connection.execute(load("breaker.sql")["release"], {"dependency": dependency})
+
+
+def open_breakers(connection: Connection) -> list[OpenBreaker]:
+    """The dependencies that are left alone now, by name."""
+    with connection.cursor(row_factory=class_row(OpenBreaker)) as cursor:
+        return cursor.execute(load("breaker.sql")["open"]).fetchall()
+
+
+def forget_breakers(connection: Connection) -> None:
+    """Delete what is known of dependencies that nobody needs."""
+    connection.execute(load("breaker.sql")["forget"], {"after_s": FORGET_S})
+
+
+def _fail(
+    connection: Connection, dependency: Dependency, error: DependencyAway, policy: BreakerPolicy, *, probed: bool
+) -> None:
+    row = connection.execute(
+        load("breaker.sql")["fail"],
+        {
+            "dependency": dependency,
+            "reason": str(error),
+            "failures": policy.opens_at if isinstance(error, OutOfQuota) else 1,
+            "opens_at": policy.opens_at,
+            "base_s": policy.base_s,
+            "max_s": policy.max_s,
+            "probed": probed,
+        },
+    ).fetchone()
+    assert row is not None
+    failures, is_open, wait_s = row
+    if is_open:
+        log.warning("breaker_open", dependency=dependency, failures=failures, next_probe_s=wait_s, error=str(error))
+
+
+def _answered(connection: Connection, dependency: Dependency, ago_s: float) -> None:
+    row = connection.execute(load("breaker.sql")["answered"], {"dependency": dependency, "ago_s": ago_s}).fetchone()
+    if row is not None:
+        log.info("breaker_closed", dependency=dependency, open_s=round(row[0], 1), healing=row[1])

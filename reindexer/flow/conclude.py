@@ -1,0 +1,50 @@
+"""Conclude: settle all that an attempt came to, also where Postgres is away for a moment."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from reindexer.core.breaker import BreakerPolicy
+from reindexer.core.errors import PassingError
+from reindexer.flow.attach import set_problem
+from reindexer.flow.attempt import Attempt
+from reindexer.flow.breaker import Witness, record
+from reindexer.flow.claim import Claim
+from reindexer.flow.embed import Deadline, LeaseOver
+from reindexer.flow.settle import Settled, finish, postpone
+from reindexer.postgres.connect import Postgres
+
+log = structlog.get_logger("reindexer.flow.work")
+
+PAUSE_S = 0.5
+"""Between two tries while Postgres is away."""
+
+
+def conclude(
+    postgres: Postgres, claim: Claim, attempt: Attempt, witness: Witness, breaker: BreakerPolicy, deadline: Deadline
+) -> Settled:
+    """Settle, give back, and record what was seen of the dependencies.
+
+    Tries again while Postgres fails, as long as the lease holds: what is done is not to be done twice. Raises
+    DependencyAway or another PassingError when the lease is over.
+    """
+    settled: Settled | None = None
+    while True:
+        try:
+            with postgres.connection() as connection:
+                settled = settled or finish(connection, claim, attempt.finished)
+                if settled.crashed:
+                    attempt.doubt("Postgres may have been restarted while it was worked on")
+                postpone(connection, claim, attempt.postponed)
+                if claim.problem and attempt.finished:
+                    set_problem(connection, claim.source, None)
+                record(connection, claim, witness, breaker)
+                return settled
+        except PassingError as exc:
+            log.warning("settling_waits", source=claim.source, error=str(exc))
+            try:
+                time.sleep(deadline.cap(PAUSE_S))
+            except LeaseOver:
+                raise exc from None

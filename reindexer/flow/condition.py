@@ -1,0 +1,122 @@
+"""Conditions: a boolean SQL expression of an administrator over a source's columns, which picks rows of a backfill.
+
+Whoever may write one can call any function that the program's role can: it is as trusted as DATABASE_URL. What is kept
+from them is to break out of the query by accident, to write, and to hold a connection for long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import sql
+
+from reindexer.core.errors import SourceError, UsageError
+from reindexer.core.source import Source
+from reindexer.postgres.connect import Connection, first_line, one_line
+from reindexer.postgres.names import Name
+
+CHECK_S = 5.0
+COUNT_S = 1.0
+"""How long rows are counted before an estimate will do."""
+
+
+class ConditionRejected(UsageError):
+    """The condition can't be used; the text is one line that says why."""
+
+
+def composed(condition: str) -> sql.Composed:
+    """The condition in parentheses, fit for a query with parameters. A comment in it ends at the line's end."""
+    return sql.SQL("(\n{}\n)").format(sql.SQL(condition.replace("%", "%%")))
+
+
+def check(connection: Connection, source: Source, condition: str) -> None:
+    """See that the condition is one boolean expression that fits the source's table. Raises ConditionRejected."""
+    if not condition.strip():
+        raise ConditionRejected("the condition is empty")
+    if "\x00" in condition:
+        raise ConditionRejected("the condition holds the NUL character")
+    bare = condition.replace("%", "%%")
+    tries = (
+        # What closes a parenthesis that it has not opened is no expression between brackets, and the other way round.
+        sql.SQL("EXPLAIN SELECT ARRAY[\n{}\n] FROM {} AS t LIMIT 0").format(sql.SQL(bare), _table(source)),
+        sql.SQL("EXPLAIN SELECT FROM {} AS t WHERE {}").format(_table(source), composed(condition)),
+    )
+    try:
+        for query in tries:
+            with read_only(connection, CHECK_S):
+                # Binary means the extended protocol, here and below: it takes one statement only.
+                connection.execute(query, (), binary=True)
+    except psycopg.OperationalError as exc:
+        if connection.closed:
+            raise
+        raise ConditionRejected(f"the condition can't be planned: {one_line(exc)}") from exc
+    except psycopg.Error as exc:
+        # Nothing has been read yet: what the server quotes is the condition.
+        raise ConditionRejected(f"the condition does not work on {source.name!r}: {first_line(exc)}") from exc
+
+
+def count(connection: Connection, source: Source, condition: str | None) -> tuple[int, bool]:
+    """How many rows there are, and whether that is an estimate, because counting took longer than `COUNT_S`.
+
+    Raises ConditionRejected if the condition fails on a row, SourceError if the source can't be read.
+    """
+    query = sql.SQL("SELECT count(*) FROM {} AS t").format(_table(source)) + _where(condition)
+    try:
+        with reading(connection, source, condition, COUNT_S):
+            row = connection.execute(query, (), binary=True).fetchone()
+    except (ConditionRejected, SourceError) as exc:
+        if not isinstance(exc.__cause__, psycopg.errors.QueryCanceled):
+            raise
+        return estimate(connection, source, condition), True
+    assert row is not None
+    return int(row[0]), False
+
+
+def estimate(connection: Connection, source: Source, condition: str | None) -> int:
+    """How many rows the planner thinks there are. Raises as `count`."""
+    query = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} AS t").format(_table(source)) + _where(condition)
+    with reading(connection, source, condition, CHECK_S):
+        row = connection.execute(query, (), binary=True).fetchone()
+    assert row is not None
+    return int(row[0][0]["Plan"]["Plan Rows"])
+
+
+@contextmanager
+def reading(connection: Connection, source: Source, condition: str | None, timeout_s: float) -> Iterator[None]:
+    """`read_only`, with errors of a query over the source's rows told as ConditionRejected or SourceError."""
+    try:
+        with read_only(connection, timeout_s):
+            yield
+    except psycopg.Error as exc:
+        if connection.closed:
+            raise
+        raise _failure(exc, source, condition) from exc
+
+
+@contextmanager
+def read_only(connection: Connection, timeout_s: float) -> Iterator[None]:
+    """A transaction of its own that writes nothing, ends in time, sees all rows or fails, and leaves no setting."""
+    with connection.transaction(force_rollback=True):
+        connection.execute("SET TRANSACTION READ ONLY")
+        connection.execute("SELECT set_config('statement_timeout', %s, true)", [f"{int(timeout_s * 1000)}ms"])
+        connection.execute("SET LOCAL row_security = off")
+        yield
+
+
+def _failure(exc: psycopg.Error, source: Source, condition: str | None) -> ConditionRejected | SourceError:
+    """What an error of a query over rows means."""
+    if condition is None:
+        return SourceError(f"source {source.name!r} can't be read: {one_line(exc)}")
+    if isinstance(exc, psycopg.errors.QueryCanceled):
+        return ConditionRejected("the condition takes too long")
+    return ConditionRejected(f"the condition fails on a row of {source.name!r}: {one_line(exc)}")
+
+
+def _table(source: Source) -> sql.Identifier:
+    return Name(source.table_schema, source.table_name)
+
+
+def _where(condition: str | None) -> sql.Composable:
+    return sql.SQL("") if condition is None else sql.SQL(" WHERE ") + composed(condition)

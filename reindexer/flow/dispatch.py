@@ -1,0 +1,48 @@
+"""Dispatch: keep enough messages in each lane's queue for the work that is due.
+
+A message says "claim a batch from this lane" and nothing else, so a lost or doubled one means nothing, and the broker
+holds at most `max_messages` of them for each lane, whatever the backlog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+
+from reindexer.core.items import LANES
+from reindexer.flow.requests import send_unsent
+from reindexer.ports import Broker
+from reindexer.postgres.connect import Connection
+from reindexer.postgres.queries import load
+
+RESEND_AFTER_S = 5.0
+"""Whoever writes a wish sends its message itself; after this long it is taken to have failed to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """`batch_size` items to a message, at most `max_messages` in a lane's queue."""
+
+    broker: Broker
+    batch_size: int
+    max_messages: int
+
+    def top_up(self, connection: Connection) -> Mapping[str, int]:
+        """Send what each lane's queue lacks; returns messages sent by lane. Raises DependencyAway (broker)."""
+        sent: dict[str, int] = {}
+        for lane, items in self._ready(connection).items():
+            wanted = min(self.max_messages, ceil(items / self.batch_size))
+            if wanted and (missing := wanted - self.broker.depth(lane)) > 0:
+                self.broker.send_work(lane, missing)
+                sent[lane] = missing
+        return sent
+
+    def resend(self, connection: Connection) -> int:
+        """Send the messages of wishes that never left; returns how many. Raises DependencyAway (broker)."""
+        return send_unsent(connection, self.broker, older_s=RESEND_AFTER_S)
+
+    def _ready(self, connection: Connection) -> dict[str, int]:
+        enough = self.max_messages * self.batch_size
+        rows = connection.execute(load("dispatch.sql")["ready"], {"enough": enough, "lanes": list(LANES)})
+        return {str(lane): int(items) for lane, items in rows}

@@ -1,0 +1,137 @@
+"""Embed: texts to vectors in as few requests as the limits allow; one bad input is found by halving."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from reindexer.core.batching import estimate_tokens, pack
+from reindexer.core.errors import DependencyAway, InputRejected, ReindexerError
+from reindexer.core.items import ClaimedItem
+from reindexer.core.plan import Embed
+from reindexer.flow.breaker import Witness
+from reindexer.ports import Embedder, Vectors
+
+
+class LeaseOver(Exception):
+    """The claim's lease is over, or too nearly so to begin anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A little before the end of a lease, by a monotonic clock of this machine that goes on while it is suspended.
+
+    Taken before the claim is sent, so that it is never later than the database's.
+    """
+
+    at: float
+    CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    """Linux' monotonic clock stops while a laptop or a virtual machine sleeps; macOS' goes on."""
+
+    @classmethod
+    def after(cls, lease_s: float) -> Deadline:
+        """The deadline of a claim that is about to be sent."""
+        return cls(time.clock_gettime(cls.CLOCK) + lease_s - min(1.0, lease_s / 10))
+
+    def cap(self, timeout_s: float, *, keep_s: float = 0.0, at_least_s: float = 0.0) -> float:
+        """A timeout that ends `keep_s` before the deadline. Raises LeaseOver if no time, or less than that, is left."""
+        left_s = self.at - time.clock_gettime(self.CLOCK) - keep_s
+        if left_s <= at_least_s:
+            raise LeaseOver
+        return min(timeout_s, left_s)
+
+
+def embed_steps(
+    embedder: Embedder,
+    steps: Sequence[Embed],
+    deadline: Deadline,
+    timeout_s: float,
+    keep_s: float,
+    witness: Witness,
+    fails: Callable[[Embed, ReindexerError], None],
+) -> Mapping[ClaimedItem, Vectors]:
+    """Vectors by item; `fails` is called for each item that can't have one.
+
+    Stops in time before the deadline less `keep_s`, and when the provider does not answer: then the rest has neither
+    vector nor failure. Raises LeaseOver if that is all.
+    A request that fails for a reason of its own fails its items. One that is refused for what is in it is searched for
+    the input by halving; those that the search passed over then go together in one request: about log2(n) + 2 more.
+    """
+    if not steps:
+        return {}
+    first_s = deadline.cap(timeout_s, keep_s=keep_s)
+
+    def next_s() -> float:
+        # With less than half the time of the first one, the provider would be blamed for the end of our lease.
+        return deadline.cap(timeout_s, keep_s=keep_s, at_least_s=first_s / 2)
+
+    requests = _Requests(embedder, next_s, witness, fails)
+    counts = [estimate_tokens(step.text) for step in steps]
+    batches = [steps[r.start : r.stop] for r in pack(counts, embedder.limits)]
+    try:
+        while batches:
+            batch = batches.pop(0)
+            if (error := requests.send(batch)) is not None and (rest := requests.isolate(batch, error)):
+                batches.append(rest)
+    except LeaseOver:
+        if not requests.vectors:
+            raise
+    return requests.vectors
+
+
+class _Requests:
+    """Sends requests, and keeps the vectors that come back."""
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        timeout_s: Callable[[], float],
+        witness: Witness,
+        fails: Callable[[Embed, ReindexerError], None],
+    ) -> None:
+        self._embedder = embedder
+        self._timeout_s = timeout_s
+        self._witness = witness
+        self._fails = fails
+        self._away = False
+        self.vectors: dict[ClaimedItem, Vectors] = {}
+
+    def send(self, batch: Sequence[Embed]) -> InputRejected | None:
+        """One request. Returns the error if it is refused for an input of it; any other error fails the batch.
+
+        None is sent once the provider did not answer.
+        """
+        if self._away:
+            return None
+        try:
+            texts = [step.text for step in batch]
+            with self._witness.asks("provider"):
+                embedding = self._embedder.embed(texts, timeout_s=self._timeout_s())
+        except InputRejected as exc:
+            return exc
+        except ReindexerError as exc:
+            self._away = isinstance(exc, DependencyAway)
+            for step in batch:
+                self._fails(step, exc)
+        else:
+            self.vectors |= {step.item: vector for step, vector in zip(batch, embedding.vectors, strict=True)}
+        return None
+
+    def isolate(self, batch: Sequence[Embed], error: InputRejected) -> Sequence[Embed]:
+        """Find one refused input of a refused batch and fail it; returns those about which nothing is known yet.
+
+        No input is failed that was not refused alone: a request can be refused for its size, too.
+        """
+        suspects, unknown, refused_alone = list(batch), list[Embed](), len(batch) == 1
+        while len(suspects) > 1:
+            half = len(suspects) // 2
+            first, second = suspects[:half], suspects[half:]
+            refused = self.send(first)
+            if refused is None:
+                suspects, refused_alone = second, False
+            else:
+                suspects, unknown, refused_alone, error = first, unknown + second, half == 1, refused
+        if refused_alone or (refused := self.send(suspects)) is not None:
+            self._fails(suspects[0], error)
+        return unknown

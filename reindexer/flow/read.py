@@ -1,0 +1,226 @@
+"""Read rows of a source as they are now.
+
+Only a read that succeeds and finds no row means that the item was deleted. Anything else (a missing table, column or
+right, a policy that would hide rows, a standby that lags behind) is an error of the source, never "all rows deleted".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import LiteralString, cast
+
+import psycopg
+from psycopg import sql
+
+from reindexer.core.errors import InputRejected, SourceError
+from reindexer.core.items import Row
+from reindexer.core.source import Source
+from reindexer.flow.condition import composed, reading
+from reindexer.postgres.connect import Connection, one_line
+from reindexer.postgres.names import Name
+from reindexer.postgres.triggers import key_expression
+
+
+def read_rows(connection: Connection, source: Source, item_ids: Sequence[str]) -> Mapping[str, Row]:
+    """The rows with these ids, by id; an id without a row is missing from the answer.
+
+    An id counts only as Postgres prints the key: two spellings of one uuid must not be two items. Raises SourceError
+    if the source can't be read, InputRejected if an id can't be one of this source's keys.
+    """
+    with _seeing_all(connection, source):
+        types = key_types(connection, source)
+        cursor = connection.execute(_select(source, types), {"item_ids": list(item_ids)})
+        return {item_id: Row(item_id, tuple(texts), payload) for item_id, texts, payload in cursor.fetchall()}
+
+
+def without_row(connection: Connection, source: Source, item_ids: Sequence[str]) -> list[str]:
+    """Those ids that have no row; all of them where one can't be a key at all. Raises SourceError as `read_rows`."""
+    try:
+        with _seeing_all(connection, source):
+            query = sql.SQL("SELECT wanted.item_id {}").format(_wanted_rows(source, key_types(connection, source)))
+            there = {item_id for (item_id,) in connection.execute(query, {"item_ids": list(item_ids)}).fetchall()}
+    except InputRejected:
+        return list(item_ids)
+    return [item_id for item_id in item_ids if item_id not in there]
+
+
+@contextmanager
+def _seeing_all(connection: Connection, source: Source) -> Iterator[None]:
+    """A transaction in which a row that is not found is not there; any doubt about that is an error."""
+    try:
+        with connection.pipeline(), connection.transaction():
+            # A policy must raise, not hide: "no row" would be taken for "deleted". On a standby (after a failover the
+            # same name may lead to one) a row may be missing because it has not arrived yet.
+            told = connection.execute("SELECT set_config('row_security', 'off', true), pg_is_in_recovery()")
+            yield
+            (_, in_recovery) = told.fetchone() or (None, True)
+            if in_recovery:
+                raise SourceError(f"source {source.name!r} can't be read: the server is a standby")
+    except psycopg.DataError as exc:
+        raise InputRejected(f"{source.name}: the id is not of its key's type ({type(exc).__name__})") from exc
+    except (psycopg.ProgrammingError, psycopg.NotSupportedError) as exc:
+        raise SourceError(f"source {source.name!r} can't be read: {one_line(exc)}") from exc
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a read found of many ids, any of which may be odd."""
+
+    rows: Mapping[str, Row]
+    impossible: frozenset[str]
+    """Those that can't be keys of the source, and so have no row."""
+    unreadable: Mapping[str, str]
+    """Those whose row fails when it is read (a generated column, say), and why."""
+
+
+def find_rows(connection: Connection, source: Source, item_ids: Sequence[str]) -> Found:
+    """As `read_rows`, but odd ids are found by halving and told. Raises SourceError if the source can't be read."""
+    rows: dict[str, Row] = {}
+    impossible: set[str] = set()
+    unreadable: dict[str, str] = {}
+    batches = [list(item_ids)]
+    while batches:
+        batch = batches.pop()
+        half = len(batch) // 2
+        try:
+            rows |= read_rows(connection, source, batch)
+        except InputRejected as exc:
+            if half:
+                batches += [batch[:half], batch[half:]]
+            elif canonical_id(connection, source, batch[0]) is None:
+                impossible.add(batch[0])
+            else:
+                unreadable[batch[0]] = _reason(exc.__cause__)
+    return Found(rows, frozenset(impossible), unreadable)
+
+
+def canonical_id(connection: Connection, source: Source, item_id: str) -> str | None:
+    """An id as Postgres prints the key, which is how the triggers write it; None if it can't be a key of the source.
+
+    Raises SourceError if the table or a declared column is missing.
+    """
+    types = key_types(connection, source)
+    parts = sql.SQL(", ").join(
+        sql.SQL("({part})::{type}::text").format(
+            part=sql.SQL("%(item_id)s::text")
+            if len(types) == 1
+            else sql.SQL("%(item_id)s::jsonb ->> {}").format(place),
+            type=sql.SQL(type_name),
+        )
+        for place, type_name in enumerate(types)
+    )
+    query = sql.SQL("SELECT {}") if len(types) == 1 else sql.SQL("SELECT jsonb_build_array({})::text")
+    try:
+        row = connection.execute(query.format(parts), {"item_id": item_id}).fetchone()
+    except (psycopg.DataError, UnicodeEncodeError):
+        return None
+    return None if row is None or row[0] is None else str(row[0])
+
+
+def _reason(exc: BaseException | None) -> str:
+    """Of the server's message only its kind: it may quote the row."""
+    if isinstance(exc, psycopg.errors.UntranslatableCharacter) or str(exc).partition("\n")[0].endswith("type json"):
+        return "a payload column holds JSON that is not valid Unicode"
+    return f"its row can't be read ({type(exc).__name__})"
+
+
+def key_types(connection: Connection, source: Source) -> tuple[LiteralString, ...]:
+    """SQL types of the key columns, as `format_type` names them. Raises SourceError if one is missing."""
+    rows = connection.execute(
+        """
+        SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
+        WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped
+        """,
+        [sql.Identifier(source.table_schema, source.table_name).as_string(connection)],
+    ).fetchall()
+    types = {str(name): cast("LiteralString", type_name) for name, type_name in rows}  # quoted by the server
+    missing = [c for c in (*source.key_columns, *source.declared_columns) if c not in types]
+    if missing:
+        table = f"{source.table_schema}.{source.table_name}"
+        what = f"column {missing[0]!r} of {table}" if types else f"table {table}"
+        raise SourceError(f"source {source.name!r}: {what} does not exist")
+    return tuple(types[column] for column in source.key_columns)
+
+
+def _wanted_rows(source: Source, types: Sequence[LiteralString]) -> sql.Composed:
+    single = len(source.key_columns) == 1
+    on = sql.SQL(" AND ").join(
+        sql.SQL("t.{column} = ({part})::{type}").format(
+            column=Name(column),
+            part=sql.SQL("wanted.item_id") if single else sql.SQL("wanted.item_id::jsonb ->> {}").format(place),
+            type=sql.SQL(type_name),
+        )
+        for place, (column, type_name) in enumerate(zip(source.key_columns, types, strict=True))
+    )
+    return sql.SQL(
+        "FROM unnest(%(item_ids)s::text[]) AS wanted (item_id) JOIN {table} AS t ON {on} AND {key} = wanted.item_id"
+    ).format(
+        table=Name(source.table_schema, source.table_name),
+        on=on,
+        key=key_expression(source, "t", Name),
+    )
+
+
+def _select(source: Source, types: Sequence[LiteralString]) -> sql.Composed:
+    return sql.SQL(
+        """
+        SELECT wanted.item_id, ARRAY[{texts}]::text[],
+               coalesce((SELECT to_jsonb(p.*) FROM (SELECT {payload}) AS p), '{{}}')
+        {wanted_rows}
+        """
+    ).format(
+        texts=sql.SQL(", ").join(sql.SQL("t.{}::text").format(Name(c)) for c in source.text_columns),
+        payload=sql.SQL(", ").join(sql.SQL("t.{}").format(Name(c)) for c in source.payload_columns),
+        wanted_rows=_wanted_rows(source, types),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A stretch of a source in key order."""
+
+    item_ids: tuple[str, ...]
+    """Those that the condition picks."""
+    last: str | None
+    """Where the next page starts after; None: there is none."""
+
+
+def key_page(
+    connection: Connection, source: Source, after: str | None, page: int, *, where: str | None = None, timeout_s: float
+) -> Page:
+    """The next `page` rows in key order after that id (None: from the start), and which of them `where` picks.
+
+    The condition is tried on these rows only, so that a page takes no longer where it picks few. Raises SourceError as
+    read_rows, ConditionRejected if the condition fails or the page takes longer than `timeout_s` because of it.
+    """
+    types = key_types(connection, source)
+    columns = sql.SQL(", ").join(sql.SQL("t.{}").format(Name(c)) for c in source.key_columns)
+    single = len(types) == 1
+    after_parts = sql.SQL(", ").join(
+        sql.SQL("({part})::{type}").format(
+            part=sql.SQL("%(after)s::text") if single else sql.SQL("%(after)s::jsonb ->> {}").format(place),
+            type=sql.SQL(type_name),
+        )
+        for place, type_name in enumerate(types)
+    )
+    wanted = sql.SQL("true") if where is None else composed(where) + sql.SQL("::boolean")
+    query = sql.SQL(
+        """
+        SELECT {key}, {wanted} FROM (
+            SELECT t.* FROM {table} AS t {after} ORDER BY {columns} LIMIT %(page)s
+        ) AS t ORDER BY {columns}
+        """
+    ).format(
+        key=key_expression(source, "t", Name),
+        wanted=wanted,
+        table=Name(source.table_schema, source.table_name),
+        after=sql.SQL("WHERE ({columns}) > ({after})").format(columns=columns, after=after_parts)
+        if after is not None
+        else sql.SQL(""),
+        columns=columns,
+    )
+    with reading(connection, source, where, timeout_s):
+        rows = connection.execute(query, {"after": after, "page": page}).fetchall()
+    return Page(tuple(str(i) for i, wanted in rows if wanted), str(rows[-1][0]) if len(rows) == page else None)

@@ -1,0 +1,99 @@
+"""The watch: once in a while, sees to it that every source's changes are recorded, and makes good what passed unseen.
+
+It mends triggers where it has the rights; where not, `status` and /readyz tell (they look for themselves). Whatever it
+finds changed, it has the source looked at as a whole. It works on a thread and a connection of its own, so that the
+leader goes on draining while DDL waits for its locks.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import psycopg
+import structlog
+
+from reindexer.core.errors import DependencyAway, SourceError, UsageError
+from reindexer.core.source import Source
+from reindexer.core.timer import Timer
+from reindexer.flow.attach import all_sources, mend
+from reindexer.flow.inspect import inspect
+from reindexer.postgres.connect import Connection, one_line
+from reindexer.postgres.queries import load
+
+log = structlog.get_logger(__name__)
+
+MAX_WAIT_S = 60.0
+"""Between tries to mend triggers: each may hold writers up for as long as it waits for a lock."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """Looks after all sources every `every_s` while it is entered; of several listeners the leader has one."""
+
+    connect: Callable[[], Connection]
+    every_s: float
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+    _told: dict[str, str] = field(default_factory=dict)
+    _tries: dict[str, Timer] = field(default_factory=dict)
+
+    def __enter__(self) -> Watch:
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=1)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                with self.connect() as connection:
+                    self.look(connection)
+                    while not self._stop.wait(self.every_s):
+                        self.look(connection)
+            except (DependencyAway, UsageError, psycopg.Error) as exc:
+                log.warning("watch_interrupted", error=one_line(exc))
+                self._stop.wait(self.every_s)
+
+    def look(self, connection: Connection) -> None:
+        """Inspect every source, and mend what can be mended."""
+        for source in all_sources(connection):
+            self._look_after(connection, source)
+            connection.execute(load("sources.sql")["clear_idle_problem"], {"name": source.name})
+
+    def _look_after(self, connection: Connection, source: Source) -> None:
+        finding = inspect(connection, source)
+        if finding.wrong is None:
+            self._told.pop(source.name, None)
+            self._tries.pop(source.name, None)
+            return
+        if not finding.mendable:
+            self._tell(source, finding.triggers, finding.problem or finding.wrong)
+            return
+        now = time.monotonic()
+        tries = self._tries.get(source.name, Timer(self.every_s))
+        if not tries.due(now):
+            return
+        try:
+            look = mend(connection, source, finding, give_up_after_s=0)
+        except SourceError as exc:
+            wait_s = min(MAX_WAIT_S, 2 * tries.every_s)
+            self._tries[source.name] = Timer(wait_s, now + wait_s)
+            self._tell(source, finding.triggers, str(exc))
+        else:
+            log.warning("triggers_mended", source=source.name, was=finding.triggers, wrong=finding.wrong, look=look)
+
+    def _tell(self, source: Source, state: str, wrong: str) -> None:
+        """Once, until it is another thing that is wrong."""
+        if self._told.get(source.name) != wrong:
+            log.error("triggers_wrong", source=source.name, triggers=state, error=wrong)
+        self._told[source.name] = wrong

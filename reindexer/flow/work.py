@@ -1,0 +1,287 @@
+"""Work: take claimed items, make Qdrant equal to their rows, and settle.
+
+Between claim and settle no transaction is open. A process may die at any line: its items come back, doubtful, when the
+lease is over. It may also stop for longer than its lease and go on: its token is then lower than its successor's, so
+Qdrant refuses what it writes, and it settles nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import structlog
+
+from reindexer.core.breaker import BreakerPolicy
+from reindexer.core.errors import (
+    DependencyAway,
+    LastingError,
+    PassingError,
+    SourceError,
+)
+from reindexer.core.items import ClaimedItem, Row
+from reindexer.core.metrics import LEASES_OVER
+from reindexer.core.owner import Owner
+from reindexer.core.plan import Embed, Skip, Step, plan
+from reindexer.core.retry import RetryPolicy
+from reindexer.core.source import Source
+from reindexer.flow import requests
+from reindexer.flow.attach import find_source, set_problem
+from reindexer.flow.attempt import Attempt
+from reindexer.flow.breaker import Witness
+from reindexer.flow.claim import Claim, claim_batch, claim_item
+from reindexer.flow.conclude import conclude
+from reindexer.flow.count import count_claim, count_outcomes
+from reindexer.flow.counters import Counters
+from reindexer.flow.embed import Deadline, LeaseOver, embed_steps
+from reindexer.flow.instance import identity
+from reindexer.flow.read import find_rows
+from reindexer.flow.settle import Answer, Postponed, Settled
+from reindexer.flow.walk import rebuild_if_lost
+from reindexer.flow.write import write
+from reindexer.ports import Broker, Chance, Collection, Embedder, Index, Vectors
+from reindexer.postgres.connect import Postgres
+
+log = structlog.get_logger(__name__)
+
+SOURCE_WAIT_S = 10.0
+"""How long the items of a source wait that can't be worked on, before somebody looks again."""
+
+MAX_FAILED_LINES = 5
+"""Failed items of one claim that get a log line of their own; the ledger names all."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkLimits:
+    """How much one claim takes and how long it may hold it."""
+
+    batch_size: int = 256
+    lease_s: float = 60.0
+    provider_timeout_s: float = 20.0
+    index_timeout_s: float = 10.0
+
+    @property
+    def keep_for_writing_s(self) -> float:
+        """How long before the end of a lease no text is embedded any more."""
+        return min(self.index_timeout_s, self.lease_s / 6)
+
+
+@dataclass(slots=True)
+class Worker:
+    """All that a worker process needs. Holds no state of items; any number of threads may use one."""
+
+    postgres: Postgres
+    embedder: Embedder
+    index: Index
+    broker: Broker | None
+    """Where results are told under the task ids that asked; None: nobody listens there."""
+    limits: WorkLimits
+    policy: RetryPolicy
+    breaker: BreakerPolicy
+    chance: Chance
+    counters: Counters
+    instance: str | None = None
+    """What this database is called, where it is not called by what the server tells."""
+    _prepared: dict[Collection, float] = field(default_factory=dict)
+    """Collections that were seen to exist, and when to look again (monotonic)."""
+
+    def close(self) -> None:
+        """Write what was counted, and close connections."""
+        self.counters.close()
+        self.postgres.close()
+
+    def run_lane(self, lane: str, *, budget_s: float) -> int:
+        """Work on batches of a lane until none is ready or the budget is used up; returns items settled."""
+        until, items = time.monotonic() + budget_s, 0
+        while True:
+            deadline = Deadline.after(self.limits.lease_s)
+            with self.postgres.connection() as connection:
+                claim = claim_batch(connection, lane, self.limits.batch_size, self.limits.lease_s)
+            if claim is None:
+                return items
+            items += len(self._work(claim, deadline).item_ids)
+            if time.monotonic() >= until:
+                return items
+
+    def run_item(self, source: str, item_id: str, *, early: bool = False, alone: bool = False) -> bool:
+        """Work on one item, and on due neighbours in the same claim; False if it could not be claimed."""
+        deadline = Deadline.after(self.limits.lease_s)
+        with self.postgres.connection() as connection:
+            batch = 1 if alone else self.limits.batch_size
+            claim = claim_item(connection, source, item_id, batch, self.limits.lease_s, early=early)
+        if claim is None:
+            return False
+        self._work(claim, deadline)
+        return True
+
+    def _work(self, claim: Claim, deadline: Deadline) -> Settled:
+        count_claim(self.counters, claim)
+        attempt, witness = Attempt(claim, self.policy, self.chance, self.limits.lease_s), Witness()
+        try:
+            self._attempt(claim, attempt, witness, deadline)
+        except LeaseOver:
+            # What was written or not is for the next claim to find out; nothing here is ours any more.
+            self.counters.add(LEASES_OVER)
+            log.warning("lease_over", source=claim.source, token=claim.token, items=len(attempt.open))
+        except SourceError as exc:
+            self._source_fails(claim, attempt, exc)
+        except PassingError as exc:
+            # Postgres, before anything was written: the others' errors are told where they are asked.
+            log.warning("postgres_fails", source=claim.source, error=str(exc))
+            for item in list(attempt.open):
+                wait_s = self.policy.wait_s(1, self.chance())
+                attempt.postpone(Postponed(item, wait_s, str(exc), counts=False, cause="postgres"))
+        settled = conclude(self.postgres, claim, attempt, witness, self.breaker, deadline)
+        count_outcomes(self.counters, claim, attempt.finished, attempt.postponed, settled)
+        self._tell(settled.answers)
+        failed = [f for f in attempt.finished if f.outcome == "FAILED"]
+        for each in failed[:MAX_FAILED_LINES]:
+            log.warning("item_failed", source=claim.source, item_id=each.item.item_id, error=each.error)
+        log.info(
+            "settled",
+            source=claim.source,
+            lane=claim.lane,
+            items=len(settled.item_ids),
+            failed=len(failed),
+            postponed=len(attempt.postponed),
+            oldest_s=round(max((age_s for age_s in settled.ages_s if age_s is not None), default=0.0), 3),
+        )
+        return settled
+
+    def _attempt(self, claim: Claim, attempt: Attempt, witness: Witness, deadline: Deadline) -> None:
+        with self.postgres.connection() as connection:
+            source = find_source(connection, claim.source)
+        collection = Collection(source.name, source.collection(claim.generation), source.alias)
+        try:
+            self._prepare(collection, witness, anew="qdrant" in claim.failing)
+        except DependencyAway as exc:
+            for item in list(attempt.open):
+                attempt.fails(item, exc, certain=True)
+            return
+        for item in list(attempt.open):
+            if self.policy.died_too_often(item.losses):
+                wait_s = self.policy.healing_wait_s(item.healed)  # it may have been innocent each time
+                attempt.fail(item, "its worker died each time it was tried", certain=False, heal_after_s=wait_s)
+        rows = self._read(source, attempt)
+        steps = [plan(item, rows.get(item.item_id), self.embedder.fingerprint) for item in attempt.open]
+        for step in steps:
+            if isinstance(step, Skip):
+                attempt.complete(step)
+        vectors = embed_steps(
+            self.embedder,
+            [step for step in steps if isinstance(step, Embed)],
+            deadline,
+            self.limits.provider_timeout_s,
+            self.limits.keep_for_writing_s,
+            witness,
+            lambda step, error: attempt.fails(step.item, error, certain=True),
+        )
+        for step in steps:
+            if isinstance(step, Embed) and step.item in attempt.open and step.item not in vectors:
+                attempt.postpone(
+                    Postponed(step.item, 0.0, "its claim ended before its turn came", counts=False, cause="late")
+                )
+        still = set(attempt.open)
+        todo = [s for s in steps if s.item in still]
+        self._write(claim, attempt, witness, collection, todo, vectors, deadline)
+
+    def _prepare(self, collection: Collection, witness: Witness, *, anew: bool) -> None:
+        """`anew`: Qdrant did not answer when it was last asked, and is asked before the provider is asked in vain."""
+        now = time.monotonic()
+        if not anew and self._prepared.get(collection, 0.0) > now:
+            return
+        with self.postgres.connection() as connection:
+            owner = Owner(identity(connection, self.instance), self.embedder.fingerprint)
+        try:
+            with witness.asks("qdrant"):
+                collection_id = self.index.prepare(collection, self.embedder.dimensions, owner)
+        except DependencyAway:
+            raise
+        except (PassingError, LastingError) as exc:
+            raise SourceError(str(exc)) from exc  # no item is to blame, and nothing was written
+        with self.postgres.connection() as connection:
+            if rebuild_if_lost(connection, collection.source, collection_id):
+                log.error("collection_lost", source=collection.source, collection=collection.name)
+        self._prepared[collection] = now + 30.0
+
+    def _read(self, source: Source, attempt: Attempt) -> Mapping[str, Row]:
+        """Rows by id. An id that can't be a key of the source has none; a row that can't be read fails alone."""
+        items = {item.item_id: item for item in attempt.open}
+        with self.postgres.connection() as connection:
+            found = find_rows(connection, source, list(items))
+        for item_id, error in found.unreadable.items():
+            attempt.fail(items[item_id], error, certain=False)
+        for item_id in found.impossible:
+            if items[item_id].forced:  # whoever wished for it is told more than that there is no row
+                attempt.fail(items[item_id], f"{source.name}: the id is not of its key's type", certain=False)
+        return found.rows
+
+    def _write(
+        self,
+        claim: Claim,
+        attempt: Attempt,
+        witness: Witness,
+        collection: Collection,
+        steps: Sequence[Step],
+        vectors: Mapping[ClaimedItem, Vectors],
+        deadline: Deadline,
+    ) -> None:
+        try:
+            with witness.asks("qdrant"):
+                refused = write(
+                    self.index, collection, claim.token, steps, vectors,
+                    lambda: deadline.cap(self.limits.index_timeout_s),
+                )  # fmt: skip
+        except LastingError as exc:
+            # One payload that Qdrant refuses must not fail its neighbours.
+            if len(steps) > 1:
+                for half in (steps[: len(steps) // 2], steps[len(steps) // 2 :]):
+                    self._write(claim, attempt, witness, collection, half, vectors, deadline)
+            else:
+                attempt.fails(steps[0].item, exc, certain=False)
+            return
+        except PassingError as exc:
+            # Part of it may have reached Qdrant, also where no reply came.
+            self._prepared.pop(collection, None)
+            for step in steps:
+                attempt.fails(step.item, exc, certain=False)
+            return
+        for step in steps:
+            if step.item.item_id in refused:
+                attempt.postpone(
+                    Postponed(
+                        step.item, 0.0, "Qdrant holds a newer write; done again", counts=False, doubtful=True,
+                        seen_token=refused[step.item.item_id], cause="fenced",
+                    )
+                )  # fmt: skip
+            else:
+                attempt.complete(step)
+
+    def _source_fails(self, claim: Claim, attempt: Attempt, error: SourceError) -> None:
+        log.error("source_fails", source=claim.source, error=str(error))
+        with suppress(PassingError), self.postgres.connection() as connection:
+            set_problem(connection, claim.source, str(error))
+        for item in list(attempt.open):
+            attempt.postpone(Postponed(item, SOURCE_WAIT_S, str(error), counts=False, cause="source"))
+
+    def _tell(self, answers: Sequence[Answer]) -> None:
+        if self.broker is None or not answers:
+            return
+        try:
+            self.broker.store_results([(answer.task_id, answer.item_id, answer.error) for answer in answers])
+        except DependencyAway as exc:
+            log.warning("results_not_stored", error=str(exc), task_ids=len(answers))
+            return
+        with self.postgres.connection() as connection:
+            requests.mark_told(connection, [answer.task_id for answer in answers])
+
+    def tell_untold(self) -> None:
+        """Tell outcomes of wishes that were settled by a process which then died, or while nobody listened."""
+        if self.broker is not None:
+            try:
+                with self.postgres.connection() as connection:
+                    requests.tell_untold(connection, self.broker)
+            except DependencyAway as exc:
+                log.warning("results_not_stored", error=str(exc))

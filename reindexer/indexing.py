@@ -1,0 +1,51 @@
+"""Index one item here and now, without Celery."""
+
+from __future__ import annotations
+
+import atexit
+import time
+import uuid
+from functools import cache
+
+from reindexer import wiring
+from reindexer.core.errors import ItemFailed, PassingError
+from reindexer.core.source import CONTEXT_ITEMS
+from reindexer.flow import requests
+from reindexer.flow.work import Worker
+from reindexer.settings import Settings
+
+_LANE = "bulk"
+
+
+def generate_context_item_embedding(item_id: str, *, timeout_s: float = 300.0) -> None:
+    """Embed one context item anew and write it to Qdrant; returns when it can be found.
+
+    The same work as `regenerate_embedding_task`, with the same claims and retries, in the caller's thread. Raises
+    ItemFailed with the reason when no retry is left, PassingError if that takes longer than `timeout_s`.
+    """
+    worker = _worker()
+    task_id, until = str(uuid.uuid4()), time.monotonic() + timeout_s
+    with worker.postgres.connection() as connection:
+        item_id = requests.as_recorded(connection, CONTEXT_ITEMS.name, str(item_id))
+        wish = requests.Wish(task_id, item_id)
+        requests.record(connection, CONTEXT_ITEMS.name, [wish], lane=_LANE, sent=True)
+    while True:
+        worker.run_item(CONTEXT_ITEMS.name, item_id, alone=True)
+        with worker.postgres.connection() as connection:
+            state = requests.task_state(connection, task_id)
+        if state is None or state.state == "SUCCESS":
+            return
+        if state.state == "FAILURE":
+            raise ItemFailed(state.error or "failed")
+        if time.monotonic() > until:
+            raise PassingError(
+                f"still {state.state} after {timeout_s:.0f} s: {state.waits_for or 'another claim holds it'}"
+            )
+        time.sleep(0.05)
+
+
+@cache
+def _worker() -> Worker:
+    worker = wiring.worker(Settings.load(), None)
+    atexit.register(worker.counters.close)
+    return worker

@@ -1,0 +1,184 @@
+"""What the leading listener does: drain, keep the queues filled, walk, heal, forget; and sleep when nothing comes.
+
+It is awake while changes come, draining in short ticks. After a quiet spell it sleeps: it takes the bell's lock, so
+that triggers ring from now on, drains once more, and waits on its connection for at most a second. A notification and
+the timer lead to the same act, a drain: a missed bell costs one timeout. Nothing that hangs holds it up for long: each
+statement and each word with the broker has a time.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import psycopg
+import structlog
+
+from reindexer.core.errors import DependencyAway, SourceError
+from reindexer.core.metrics import DRAINED, HEALING_TRIES
+from reindexer.core.source import Source
+from reindexer.core.tally import Tally
+from reindexer.core.timer import Timer
+from reindexer.flow import lead
+from reindexer.flow.attach import find_source, set_problem
+from reindexer.flow.breaker import forget_breakers
+from reindexer.flow.dispatch import Dispatch
+from reindexer.flow.drain import MAX_CHANGES, drain
+from reindexer.flow.sweep import MAX_HEALED, forget, heal, recheck
+from reindexer.flow.walk import walk_page
+from reindexer.postgres.connect import Connection, one_line
+
+log = structlog.get_logger("reindexer.listen")
+
+SLEEP_S = 1.0
+RESTLESS_S = 0.02
+MAX_STUMBLE_S = 5.0
+MAX_BROKER_WAIT_S = 5.0
+
+
+@dataclass(slots=True)
+class Leader:
+    """Its state outlives a connection, so that a lost one starts no timer anew. One thread uses it."""
+
+    dispatch: Dispatch
+    stop: threading.Event
+    tick_s: float
+    quiet_s: float
+    beat: Callable[[Connection, float], None]
+    """Called often, with the time: it beats when a beat is due."""
+    tally: Tally
+    _max_changes: int = MAX_CHANGES
+    _looked_at: datetime | None = None
+    """When this connection last found the outbox empty, or left it so."""
+    _stumbles: int = 0
+    _dispatch_timer: Timer = field(default_factory=lambda: Timer(1.0))
+    _walk_timer: Timer = field(default_factory=lambda: Timer(1.0))
+    _heal_timer: Timer = field(default_factory=lambda: Timer(5.0))
+    _forget_timer: Timer = field(default_factory=lambda: Timer(3600.0))
+    _broker_timer: Timer = field(default_factory=lambda: Timer(0.0))
+    _broker_away: bool = False
+
+    def lead(self, connection: Connection, *, bell: bool) -> None:
+        """Until `stop`. Raises psycopg.Error where the connection is lost."""
+        awake_until = 0.0
+        self._looked_at = None
+        while not self.stop.is_set():
+            started = time.monotonic()
+            try:
+                busy = self._drain_all(connection)
+                now = time.monotonic()
+                busy = self._on_timers(connection, now) or busy
+                self._stumbles = 0
+                if busy:
+                    awake_until = now + self.quiet_s
+                    self.stop.wait(self.tick_s)
+                elif now < awake_until:
+                    self.stop.wait(max(self.tick_s, now - started))
+                else:
+                    self._sleep(connection, bell, took_s=now - started)
+            except psycopg.Error as exc:
+                if connection.closed:
+                    raise
+                self._stumble(exc)
+
+    def _stumble(self, exc: psycopg.Error) -> None:
+        """A statement failed and the connection did not: somebody holds locks, a deadlock, a disk is full."""
+        if not self._stumbles:
+            log.warning("statement_fails", error=one_line(exc))
+        self._stumbles += 1
+        if isinstance(exc, psycopg.errors.QueryCanceled):
+            self._max_changes = max(100, self._max_changes // 2)
+        self.stop.wait(min(MAX_STUMBLE_S, 0.1 * 2 ** min(self._stumbles, 8)))
+
+    def _drain_all(self, connection: Connection) -> bool:
+        moved = False
+        while not self.stop.is_set():
+            taken = self._max_changes
+            drained = drain(connection, taken, looked_at=self._looked_at)
+            self._max_changes = min(MAX_CHANGES, taken * 11 // 10)
+            if drained.changes < taken:
+                self._looked_at = drained.looked_at
+            if not drained.changes:
+                break
+            moved = True
+            self.tally.add(DRAINED, drained.changes)
+            self._with_broker(lambda: self.dispatch.top_up(connection))
+            if drained.walks:
+                self._walk_timer.next_s = 0.0
+            if drained.changes < taken:
+                break
+        return moved
+
+    def _on_timers(self, connection: Connection, now: float) -> bool:
+        """Returns True if there is more to do at once."""
+        self.beat(connection, now)
+        if self._heal_timer.due(now):
+            healed = heal(connection)
+            self.tally.add(HEALING_TRIES, healed)
+            if healed == MAX_HEALED:
+                self._heal_timer.next_s = 0.0
+            forget_breakers(connection)
+            recheck(connection)
+        if self._forget_timer.due(now):
+            forget(connection)
+        walked = self._walk_timer.due(now) and self._walk(connection)
+        if walked:
+            self._walk_timer.next_s = 0.0
+        if self._dispatch_timer.due(now) or walked:
+            self._with_broker(lambda: self.dispatch.top_up(connection))
+            self._with_broker(lambda: self.dispatch.resend(connection))
+        return walked
+
+    def _walk(self, connection: Connection) -> bool:
+        walking: list[str] = []
+
+        def source_of(name: str) -> Source:
+            walking.append(name)
+            return find_source(connection, name)
+
+        try:
+            return walk_page(connection, source_of)
+        except SourceError as exc:
+            log.error("walk_fails", source=walking[-1], error=str(exc))
+            set_problem(connection, walking[-1], str(exc))
+            return False
+
+    def _sleep(self, connection: Connection, bell: bool, took_s: float) -> None:
+        if not bell:
+            self.stop.wait(max(min(SLEEP_S, 10 * self.tick_s), 4 * took_s))
+            return
+        if not lead.try_sleep(connection):
+            # A transaction that saw us awake, and so did not ring, has yet to commit. Where one stays open for long,
+            # what was drained can't be vacuumed, and each look takes longer.
+            self.stop.wait(max(RESTLESS_S, 4 * took_s))
+            return
+        try:
+            if not self._drain_all(connection):
+                for _ in connection.notifies(timeout=SLEEP_S, stop_after=1):
+                    pass
+        finally:
+            if not connection.closed:
+                lead.wake(connection)
+        for _ in connection.notifies(timeout=0):
+            pass  # rung more than once
+
+    def _with_broker(self, act: Callable[[], object]) -> None:
+        """Do something with the broker; while it is away, try it once in a while and say so once."""
+        now = time.monotonic()
+        if self._broker_away and not self._broker_timer.due(now):
+            return
+        try:
+            act()
+        except DependencyAway as exc:
+            if not self._broker_away:
+                log.warning("broker_away", error=str(exc))
+            self._broker_away = True
+            pause_s = min(MAX_BROKER_WAIT_S, max(0.5, self._broker_timer.every_s * 2))
+            self._broker_timer = Timer(pause_s, time.monotonic() + pause_s)
+        else:
+            if self._broker_away:
+                log.info("broker_back")
+                self._broker_away, self._broker_timer = False, Timer(0.0)

@@ -1,0 +1,219 @@
+"""The listener daemon: `python -m reindexer.listen`.
+
+One listener leads (an advisory lock on its direct connection); others stand by and take over. Only the leader drains
+and owns the bell (`reindexer.leader`). A leader whose process stands still, or whose connection leads nowhere, is put
+down by whoever stands by. Behind a pooler no session lock holds: there each listener drains, which is harmless.
+
+The work is done in a thread, so that the main one hears signals whatever the other hangs in.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+
+import psycopg
+import structlog
+
+from reindexer import logs
+from reindexer.celery_app import sending_broker
+from reindexer.core.errors import DependencyAway, ReindexerError, UsageError
+from reindexer.core.metrics import RECONNECTS
+from reindexer.core.tally import Tally
+from reindexer.core.timer import Timer
+from reindexer.flow import heartbeat, lead
+from reindexer.flow.counters import write_tally
+from reindexer.flow.dispatch import Dispatch
+from reindexer.flow.watch import Watch
+from reindexer.leader import Leader
+from reindexer.postgres.connect import Connection, connect, one_line
+from reindexer.postgres.locks import BELL_CHANNEL
+from reindexer.postgres.schema import OtherRevision, require_revision, require_schema
+from reindexer.settings import Settings
+
+log = structlog.get_logger("reindexer.listen")
+
+STANDBY_S = 0.5
+ECHO_S = 2.0
+SILENT_FACTOR = 1.5
+"""A leader that is silent for this many times as long as a statement may take is put down."""
+MAX_BACKOFF_S = 5.0
+SETTLED_S = 10.0
+"""A connection that served for so long was a good one: the next pause is a short one again."""
+STOP_S = 3.0
+"""How long a statement or a word with the broker may still take when we are told to end."""
+
+
+@dataclass(slots=True)
+class Listener:
+    """Connects, stands by, leads, and starts over with growing pauses when its connection is lost."""
+
+    settings: Settings
+    dispatch: Dispatch
+    stop: threading.Event
+    name: str = field(default_factory=lambda: f"listener-{os.getpid()}@{socket.gethostname()}")
+    _direct: bool = True
+    """Whether session locks and notifications work. They do not behind a pooler: there every listener drains."""
+    _leader: Leader = field(init=False)
+    _tally: Tally = field(default_factory=Tally)
+    _beat_timer: Timer = field(default_factory=lambda: Timer(heartbeat.BEAT_S))
+    _revision_timer: Timer = field(default_factory=lambda: Timer(1.0))
+    _silence_timer: Timer = field(default_factory=lambda: Timer(1.0))
+
+    def __post_init__(self) -> None:
+        self._leader = Leader(
+            self.dispatch, self.stop, self.settings.tick_s, self.settings.quiet_s, self._beat, self._tally
+        )
+
+    def connect(self, application_name: str = "reindexer listener") -> Connection:
+        """A connection of our own. Raises DependencyAway, or UsageError if this database can't be worked on."""
+        url = self.settings.require_listen_database_url()
+        answer_s = self.settings.postgres_timeout_s
+        connection = connect(url, application_name=application_name, timeout_s=3, answer_s=answer_s)
+        try:
+            require_schema(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def run(self, connection: Connection) -> None:
+        """Serve until `stop`; `connection` is the first one, so that a hopeless start fails at once.
+
+        Raises UsageError when there is no schema any more, or another version's.
+        """
+        failures = 0
+        while True:
+            since = time.monotonic()
+            try:
+                with connection:
+                    self._serve(connection)
+                    heartbeat.rest(connection, self.name)
+                    write_tally(connection, self._tally)
+                return
+            except (psycopg.Error, DependencyAway) as exc:
+                log.warning("connection_lost", error=one_line(exc))
+            failures = 0 if time.monotonic() - since > SETTLED_S else failures + 1
+            again = self._reconnect(failures)
+            if again is None:
+                return
+            connection = again
+            self._tally.add(RECONNECTS)
+            log.info("reconnected")
+
+    def _reconnect(self, failures: int) -> Connection | None:
+        """None if told to stop."""
+        told = False
+        while not self.stop.wait(min(MAX_BACKOFF_S, 0.25 * 2 ** min(failures, 8)) * (0.5 + random.random() / 2)):  # noqa: S311
+            try:
+                return self.connect()
+            except OtherRevision:
+                raise
+            except (DependencyAway, UsageError, psycopg.Error) as exc:
+                # UsageError: a standby that is about to be promoted, a schema that is being migrated.
+                if not told:
+                    log.warning("postgres_away", error=one_line(exc))
+                told, failures = True, failures + 1
+        return None
+
+    def _serve(self, connection: Connection) -> None:
+        self._direct = lead.hears_itself(connection, self.connect, ECHO_S)
+        if not self._direct:
+            self._beat_timer.next_s = 0.0
+        elif not self._stand_by(connection):
+            return
+        bell = self._use_bell(connection)
+        log.info("leading", bell=bell)
+        with Watch(lambda: self.connect("reindexer watch"), self.settings.watch_s):
+            self._leader.lead(connection, bell=bell)
+
+    def _use_bell(self, connection: Connection) -> bool:
+        """Whether to sleep until rung: not with two-phase commits (NOTIFY makes PREPARE fail), nor behind a pooler."""
+        if self.settings.bell == "off":
+            return False
+        if not self._direct:
+            log.warning(
+                "bell_off", reason="a pooler is in between: set REINDEXER_LISTEN_DATABASE_URL to a direct connection"
+            )
+            return False
+        prepared = connection.execute("SELECT current_setting('max_prepared_transactions')::int").fetchone()
+        if self.settings.bell == "auto" and prepared and prepared[0] > 0:
+            log.warning("bell_off", reason="max_prepared_transactions > 0; REINDEXER_BELL=on overrides")
+            return False
+        connection.execute(f"LISTEN {BELL_CHANNEL}")
+        return True
+
+    def _stand_by(self, connection: Connection) -> bool:
+        """Wait for the leader's lock; False if told to stop."""
+        connection.execute(f"UNLISTEN {BELL_CHANNEL}")  # what nobody fetches would pile up
+        told = False
+        while not self.stop.is_set():
+            if lead.try_lead(connection):
+                return True
+            if not told:
+                log.info("standing_by")
+                told = True
+            now = time.monotonic()
+            self._beat(connection, now)
+            silent_s = SILENT_FACTOR * self.settings.postgres_timeout_s
+            if self._silence_timer.due(now) and lead.end_silent_leader(connection, silent_s):
+                log.warning("silent_leader_ended", silent_s=silent_s)
+            self.stop.wait(STANDBY_S)
+        return False
+
+    def _beat(self, connection: Connection, now: float) -> None:
+        if self._revision_timer.due(now):
+            require_revision(connection)
+        if self._beat_timer.due(now):
+            heartbeat.beat(connection, "listener", self.name, leads=not self._direct)
+            write_tally(connection, self._tally)
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT, which end it within 5 s in whatever state. Exit code 0; 2 with one clear line if
+    settings or schema can't work; 1 if Postgres does not answer at the start."""
+    stop = threading.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: stop.set())
+    codes: list[int] = []
+
+    def run() -> None:
+        try:
+            codes.append(_run(stop))
+        finally:
+            stop.set()
+
+    thread = threading.Thread(target=run, name="listener", daemon=True)
+    thread.start()
+    stop.wait()
+    thread.join(STOP_S)
+    code = codes[0] if codes else 0 if thread.is_alive() else 1
+    if code == 0:
+        log.info("stopped")
+    return code
+
+
+def _run(stop: threading.Event) -> int:
+    try:
+        settings = Settings.load()
+        logs.configure(settings.log_level, settings.log_format)
+        dispatch = Dispatch(sending_broker(settings), settings.batch_size, settings.max_messages)
+        listener = Listener(settings, dispatch, stop)
+        listener.run(listener.connect())
+    except ReindexerError as exc:
+        sys.stderr.write(f"reindexer listen: {exc}\n")
+        return 2 if isinstance(exc, UsageError) else 1
+    except Exception as exc:  # noqa: BLE001  the edge of the program
+        log.error("unexpected_error", **logs.where(exc))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Structured logs: one line an event, console or JSON. No text of the users' rows ever goes into one.
+
+So errors that nobody expected are told by their type and place only: their words may quote anything.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+TALK = frozenset({"reindexer", "api", "__main__", "celery", "uvicorn"})
+"""Whose events below WARNING are told. Of the others, some tell what they send and receive, keys and texts with it."""
+
+MAX_FRAMES = 8
+
+
+def configure(level: str, log_format: str) -> None:
+    """Route structlog and the standard library's loggers to standard error in one format."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_may_talk)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _without_words,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it warns, on several lines, at each try to reconnect
+
+
+def where(exc: BaseException) -> dict[str, Any]:
+    """An unexpected error, fit for a log: its type and the frames that it went through."""
+    return {"error": type(exc).__name__, "frames": _frames(exc)}
+
+
+def _frames(exc: BaseException) -> list[str]:
+    return [f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(exc.__traceback__)[-MAX_FRAMES:]]
+
+
+def _without_words(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Tracebacks of other libraries' log calls: types and frames of the error and its causes."""
+    given = event.pop("exc_info", None)
+    exc = given[1] if isinstance(given, tuple) else sys.exc_info()[1] if given is True else given
+    if isinstance(exc, BaseException):
+        event["exception"] = "\n".join(f"{type(each).__name__}: {' > '.join(_frames(each))}" for each in _chain(exc))
+    return event
+
+
+def _chain(exc: BaseException) -> list[BaseException]:
+    chain = [exc]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
+        chain.append(cause)
+    return chain
+
+
+def _may_talk(record: logging.LogRecord) -> bool:
+    """A filter rather than levels, which those libraries set themselves (OPENAI_LOG=debug)."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] in TALK

@@ -1,0 +1,168 @@
+"""The two places where products are really exchanged: who makes vectors, and who stores them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reindexer.core.batching import RequestLimits
+from reindexer.core.items import StoredPoint
+from reindexer.core.owner import Owner
+
+Vectors = NDArray[np.float32]
+"""Matrix of float32, shape (inputs, dimensions), rows in the order of the inputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """Vectors of a request and the tokens that the provider counted (0 where it does not count)."""
+
+    vectors: Vectors
+    tokens: int
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors. Safe to share between threads; makes its connections lazily, per process."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names all that its vectors depend on: provider, model, dimensions."""
+
+    @property
+    def dimensions(self) -> int:
+        """Length of every vector."""
+
+    @property
+    def limits(self) -> RequestLimits:
+        """What one call of `embed` may hold."""
+
+    def embed(self, texts: Sequence[str], *, timeout_s: float) -> Embedding:
+        """Embed non-empty texts in one request, without retries of its own; an answer that drips is cut at the timeout.
+
+        Returns exactly one finite vector of `dimensions` floats a text, in order. Raises RateLimited, DependencyAway
+        or another PassingError; InputRejected if the request is refused for what an input holds; else LastingError.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One point as it has to be: chunk `chunk` of one item."""
+
+    item_id: str
+    chunk: int
+    vector: Vectors | None
+    """Shape (dimensions,); None where only the payload is written."""
+    payload: Mapping[str, Any]
+    """The source's payload columns; the index adds `_reindexer`."""
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScrolledPage:
+    """A stretch of a collection, in the order of the points' ids."""
+
+    points: Sequence[StoredPoint]
+    """Those of the source, without payload."""
+    foreign: int
+    """How many others there are: without our facts, with another source's, or under an id that is not ours."""
+    next: str | int | None
+    """Where the next page starts; None: this was the last one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One search result."""
+
+    item_id: str
+    score: float
+    chunk: int
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Where a source's points live: the physical collection of one generation, and the alias that names it."""
+
+    source: str
+    name: str
+    alias: str
+
+
+class Index(Protocol):
+    """Stores points under fencing: of two writes to one point, the one with the higher token stays, in any order.
+
+    All calls raise DependencyAway when the server does not answer, another PassingError when it answers with a fault
+    of its own, LastingError when it refuses the request. Safe to share between threads.
+    """
+
+    def prepare(self, collection: Collection, dimensions: int, owner: Owner) -> str | None:
+        """Make collection, payload indexes and alias where they are missing, and note the owner beside it.
+
+        Returns the id that the collection got when it was made (another one than before: all points are lost), None if
+        it was not made by us. Raises SourceError if the collection has other dimensions or belongs to another database,
+        or if its alias is the name of something foreign."""
+
+    def owner(self, collection: Collection) -> Owner:
+        """Whose the collection is, as far as that is noted. Nothing is noted of a collection that is not there."""
+
+    def adopt(self, collection: Collection, owner: Owner) -> None:
+        """Note that the collection is this owner's from now on, whosever it was. One that is not there stays away."""
+
+    def upsert(self, collection: Collection, points: Sequence[Point], token: int, timeout_s: float) -> None:
+        """Write points, except where the stored one has this token or a higher one."""
+
+    def update_payload(self, collection: Collection, points: Sequence[Point], token: int, timeout_s: float) -> None:
+        """Replace payload (not vector) of points whose stored token is lower."""
+
+    def delete_items(self, collection: Collection, item_ids: Sequence[str], token: int, timeout_s: float) -> None:
+        """Delete all points of these items whose stored token is lower."""
+
+    def delete_surplus(self, collection: Collection, chunks: Mapping[str, int], token: int, timeout_s: float) -> None:
+        """Delete the chunks ≥ n of each item (item_id → n) whose stored token is lower."""
+
+    def tokens(
+        self, collection: Collection, points: Sequence[tuple[str, int]], timeout_s: float
+    ) -> Mapping[tuple[str, int], int]:
+        """The stored token of each of these (item_id, chunk) that exists: how a refused write is noticed."""
+
+    def scroll(self, collection: Collection, start: str | int | None, limit: int, timeout_s: float) -> ScrolledPage:
+        """The next `limit` points of the physical collection (None: from its start), each once; those that are
+        written or deleted meanwhile may be missing. A collection that is not there has none."""
+
+    def stored(
+        self, collection: Collection, points: Sequence[tuple[str, int]], timeout_s: float
+    ) -> Mapping[tuple[str, int], StoredPoint]:
+        """Each of these (item_id, chunk) that exists, with its payload. A collection that is not there has none."""
+
+    def search(self, collection: Collection, vector: Vectors, limit: int) -> list[Hit]:
+        """Nearest items of a source, best first. An unknown collection is an empty result."""
+
+    def ping(self) -> None:
+        """Return if the server answers; raise DependencyAway if not."""
+
+
+class Broker(Protocol):
+    """The queues between dispatch and workers. Calls raise DependencyAway when the broker does not answer."""
+
+    def depth(self, lane: str) -> int:
+        """Messages that wait in the lane's queue, those that a worker holds not counted."""
+
+    def send_work(self, lane: str, messages: int) -> None:
+        """Send that many "claim a batch from this lane"."""
+
+    def send_requests(self, requests: Sequence[tuple[str, str, str]]) -> int:
+        """Send one `regenerate_embedding_task` for each (task_id, source, item_id); returns how many left, in order."""
+
+    def store_results(self, results: Sequence[tuple[str, str, str | None]]) -> None:
+        """Make `AsyncResult(task_id)` SUCCESS, or FAILURE where an error is given: (task_id, item_id, error)."""
+
+    def ping(self) -> None:
+        """Return if the broker answers; raise DependencyAway if not."""
+
+
+Chance = Callable[[], float]
+"""Source of randomness: a float in [0, 1)."""

@@ -1,0 +1,47 @@
+"""The schema's revision: every process checks it at its start and while it runs, every claim and settle by itself."""
+
+from __future__ import annotations
+
+import psycopg
+
+from reindexer.core.errors import UsageError
+from reindexer.postgres.connect import Connection
+
+REVISION = "0002"
+"""What this version of the program works with: the newest migration."""
+
+
+class OtherRevision(UsageError):
+    """The schema is another version's: this process has to end."""
+
+
+def require_schema(connection: Connection) -> None:
+    """Raises UsageError, fit to be shown, if the database can't be worked on: another revision than this program's, a
+    standby, an isolation that makes our statements fail or look at the past."""
+    row = connection.execute("SELECT pg_is_in_recovery(), current_setting('default_transaction_isolation')").fetchone()
+    in_recovery, isolation = row or (False, "")
+    if in_recovery:
+        raise UsageError("DATABASE_URL is a standby; reindexer needs the primary")
+    if isolation != "read committed":
+        raise UsageError(
+            f"transactions are {isolation} by default, and a pooler keeps us from changing that: "
+            "ALTER ROLE ... SET default_transaction_isolation = 'read committed'"
+        )
+    require_revision(connection)
+
+
+def require_revision(connection: Connection) -> None:
+    """Raises UsageError, fit to be shown, if the schema is not there, OtherRevision if it is another version's."""
+    try:
+        found = connection.execute("SELECT version_num FROM reindexer.alembic_version").fetchone()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        found = None
+    except psycopg.errors.InsufficientPrivilege:
+        raise UsageError("the database role has no right on the schema reindexer; see docs/operations.md") from None
+    if found is None:
+        raise UsageError("the database has no reindexer schema; run `reindexer migrate`")
+    if found[0] != REVISION:
+        raise OtherRevision(
+            f"the database is at schema revision {found[0]}, this program needs {REVISION}; run "
+            "`reindexer migrate` with the newer version, and that version everywhere"
+        )

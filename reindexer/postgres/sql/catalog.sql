@@ -1,0 +1,56 @@
+-- What the catalog says about a source's tables, triggers and functions. Reads only.
+
+-- name: tree
+-- The table, its partitions and inheritance children, with the triggers of ours that each one has. Parents come first:
+-- a write through a parent fires no statement trigger of its children.
+WITH RECURSIVE tree AS (
+    SELECT %(table)s::regclass::oid AS oid, 0 AS depth
+    UNION
+    SELECT inhrelid, depth + 1 FROM pg_inherits JOIN tree ON inhparent = tree.oid
+)
+SELECT pg_class.oid::bigint AS oid, nspname AS schema_name, relname AS table_name, relkind::text AS kind,
+       ARRAY(
+           SELECT tgname::text || ':' || tgenabled::text FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
+           WHERE tgrelid = pg_class.oid AND pronamespace = 'reindexer'::regnamespace AND NOT tgisinternal
+       ) AS triggers
+FROM (SELECT oid, max(depth) AS depth FROM tree GROUP BY oid) AS tree
+JOIN pg_class ON pg_class.oid = tree.oid
+JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE relkind IN ('r', 'p')
+ORDER BY depth, nspname, relname;
+
+-- name: functions
+-- Our trigger functions as they are.
+SELECT proname::text, prosrc, prosecdef, coalesce(proconfig, '{}') FROM pg_proc
+WHERE pronamespace = 'reindexer'::regnamespace AND proname = ANY (%(functions)s);
+
+-- name: facts
+-- All catalog rows that must stay as they are for changes to be recorded, hashed for each table, and for our functions.
+-- Each is named with the transaction that wrote it (xmin), so a hash also differs when something was changed and put
+-- back: triggers that were disabled for a bulk load, a column that was rewritten by ALTER … USING, a partition that was
+-- detached for a while. VACUUM, ANALYZE, CLUSTER and TRUNCATE write none of these rows.
+WITH RECURSIVE tree AS (
+    SELECT to_regclass(%(table)s)::oid AS oid
+    UNION
+    SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
+), functions AS MATERIALIZED (
+    SELECT oid, proname, xmin::text AS xmin FROM pg_proc
+    WHERE pronamespace = 'reindexer'::regnamespace AND proname = ANY (%(functions)s)
+), facts AS (
+    SELECT inhrelid::text AS subject, format('under %%s, %%s', inhparent, pg_inherits.xmin) AS fact
+    FROM pg_inherits JOIN tree ON inhparent = tree.oid
+    UNION ALL
+    SELECT attrelid::text, format('column %%s, %%s', attname, pg_attribute.xmin)
+    FROM pg_attribute JOIN tree ON attrelid = tree.oid
+    WHERE attname = ANY (%(columns)s) AND NOT attisdropped
+    UNION ALL
+    SELECT tgrelid::text, format('trigger %%s, %%s', tgname, pg_trigger.xmin)
+    FROM pg_trigger JOIN tree ON tgrelid = tree.oid JOIN functions ON functions.oid = tgfoid
+    UNION ALL
+    SELECT 'functions', format('%%s, %%s', proname, xmin) FROM functions
+)
+SELECT subject, md5(string_agg(fact, E'\n' ORDER BY fact COLLATE "C")) FROM facts GROUP BY subject;
+
+-- name: called_now
+-- What a table is called that may have been renamed.
+SELECT oid::regclass::text FROM pg_class WHERE oid = %(oid)s::oid;

@@ -1,0 +1,106 @@
+-- Claiming: a batch of due items of one source and lane under a lease. A query is `gate`, then `claim_batch` or
+-- `claim_item`, then `claim_picked`. The commit waits for the disk (a claim that a crash takes back would hand its token
+-- out twice), while the program's other bookkeeping need not.
+
+-- name: gate
+-- While a breaker is open nothing passes before it may be probed, and then one item. Nothing passes at all once another
+-- version of the program has migrated the schema.
+WITH gate AS MATERIALIZED (
+    SELECT count(opened_at) > 0 AS probing,
+           coalesce(bool_and(probe_at <= statement_timestamp()) FILTER (WHERE opened_at IS NOT NULL), true)
+               AND (SELECT version_num FROM reindexer.alembic_version) = %(revision)s AS passes,
+           coalesce(array_agg(dependency), '{}') AS failing
+    FROM reindexer.breaker
+)
+
+-- name: claim_batch
+, head AS MATERIALIZED (
+    SELECT ready.source, ready.generation, %(lane)s::text AS lane, NULL::text AS item_id
+    FROM gate
+    CROSS JOIN reindexer.source
+    CROSS JOIN LATERAL (
+        SELECT due.source, due.generation FROM reindexer.due
+        WHERE due.source = source.name AND due.lane = %(lane)s AND not_before <= statement_timestamp()
+        ORDER BY not_before LIMIT 1
+    ) AS ready
+    WHERE gate.passes AND NOT source.paused AND source.name <> ALL (%(except_sources)s)
+    ORDER BY random() LIMIT 1
+), own AS MATERIALIZED (
+    SELECT due.* FROM reindexer.due WHERE false
+)
+
+-- name: claim_item
+-- One named item first; nothing if another claim holds it or it is settled already.
+, own AS MATERIALIZED (
+    SELECT due.* FROM reindexer.due JOIN reindexer.source ON source.name = due.source AND NOT source.paused
+    JOIN gate ON gate.passes
+    WHERE due.source = %(source)s AND due.item_id = %(item_id)s AND due.generation = source.generation
+        AND (due.lease_until IS NULL OR due.not_before <= statement_timestamp())
+        AND (due.not_before <= statement_timestamp() OR %(early)s)
+    FOR UPDATE OF due SKIP LOCKED
+), head AS MATERIALIZED (
+    SELECT source, generation, lane, item_id FROM own
+)
+
+-- name: claim_picked
+, neighbours AS MATERIALIZED (
+    -- LATERAL: as a join the planner would sort the whole backlog for each claim.
+    SELECT ready.* FROM head CROSS JOIN LATERAL (
+        SELECT due.* FROM reindexer.due
+        WHERE due.source = head.source AND due.lane = head.lane AND due.generation = head.generation
+            AND not_before <= statement_timestamp() AND due.item_id IS DISTINCT FROM head.item_id
+        ORDER BY not_before
+        LIMIT %(max_items)s
+        FOR UPDATE OF due SKIP LOCKED
+    ) AS ready
+), picked AS MATERIALIZED (
+    SELECT source, item_id, generation, lease_until IS NOT NULL AS lost, place,
+           lease_until IS NOT NULL OR due.losses > 0 OR coalesce(ledger.losses, 0) > 0 AS alone,
+           greatest(due.token, ledger.token) AS token,
+           text_fingerprint, payload_fingerprint, coalesce(chunks, 0) AS chunks,
+           ledger.token IS NOT NULL AS known,
+           CASE WHEN outcome = 'FAILED' THEN healed + 1 ELSE 0 END AS healed,
+           extract(epoch FROM clock_timestamp() - doubted_at)::double precision AS doubted_ago_s
+    FROM (SELECT *, row_number() OVER () AS place FROM (SELECT * FROM own UNION ALL SELECT * FROM neighbours) AS both_) AS due
+    LEFT JOIN reindexer.ledger USING (source, item_id, generation)
+), probe AS (
+    -- Of claims that come together one gets it. Should its process die, the next may be made when its lease is over.
+    UPDATE reindexer.breaker SET probe_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
+    FROM gate
+    WHERE gate.probing AND opened_at IS NOT NULL AND probe_at <= statement_timestamp() AND EXISTS (SELECT FROM picked)
+    RETURNING dependency
+), chosen AS (
+    -- An item whose claim was lost goes alone until it is settled (healing too): should it kill its worker again, then no
+    -- neighbour is held up.
+    SELECT picked.* FROM picked
+    JOIN gate ON NOT gate.probing OR (place = 1 AND EXISTS (SELECT FROM probe))
+    JOIN (SELECT alone FROM picked WHERE place = 1) AS first
+        ON CASE WHEN first.alone THEN place = 1 ELSE NOT picked.alone END
+    WHERE place <= %(max_items)s
+), minted AS MATERIALIZED (
+    -- Never a sequence: after a crash under asynchronous commits it hands numbers out again.
+    SELECT greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, max(chosen.token) + 1) AS token FROM chosen
+), claimed AS (
+    UPDATE reindexer.due SET
+        token = minted.token,
+        lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s),
+        not_before = clock_timestamp() + make_interval(secs => %(lease_s)s),
+        attempts = attempts + 1,
+        losses = due.losses + chosen.lost::integer,
+        doubtful = due.doubtful OR chosen.lost,
+        changed_at = least(due.changed_at, due.later_changed_at),
+        later_changed_at = NULL,
+        waits_for = NULL
+    FROM chosen, minted
+    WHERE due.source = chosen.source AND due.item_id = chosen.item_id AND due.generation = chosen.generation
+    RETURNING due.*, chosen.text_fingerprint, chosen.payload_fingerprint, chosen.chunks, chosen.known, chosen.healed,
+        chosen.doubted_ago_s, chosen.lost
+)
+SELECT source, generation, token, item_id, version, attempts, forced_version IS NOT NULL AS forced, doubtful, losses,
+       text_fingerprint, payload_fingerprint, chunks, known, healed, doubted_ago_s, lost, lane,
+       (SELECT problem FROM reindexer.source WHERE source.name = claimed.source) AS problem,
+       (SELECT failing FROM gate) AS failing, ARRAY(SELECT dependency FROM probe) AS probes,
+       clock_timestamp() AS claimed_at,
+       set_config('synchronous_commit', 'on', true) AS durable
+FROM claimed
+ORDER BY item_id;

@@ -1,0 +1,48 @@
+-- From the outbox to due.
+
+-- name: drain
+-- Takes at most %(max_changes)s changes, coalesced per item. No cursor over the ids: they commit out of order. The rows
+-- are inserted in key order, as everybody who locks several due rows does, so that drains, wishes and settles can't
+-- deadlock. A crash that loses this commit also brings the outbox rows back, so it need not wait for the disk.
+-- A change's time is its statement's, which can be long before its commit. What the drain that ended the last look (at
+-- %(looked_at)s) did not see, has committed since.
+WITH relaxed AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', true)
+), taken AS (
+    DELETE FROM reindexer.outbox
+    USING relaxed
+    WHERE outbox.ctid = ANY (ARRAY(SELECT ctid FROM reindexer.outbox LIMIT %(max_changes)s FOR UPDATE SKIP LOCKED))
+    RETURNING outbox.source, item_id, lane, greatest(changed_at, %(looked_at)s::timestamptz) AS changed_at
+), items AS (
+    SELECT source, item_id, max(lane) AS lane, min(changed_at) AS changed_at, count(*) AS changes
+    FROM taken WHERE item_id IS NOT NULL GROUP BY source, item_id
+), queued AS (
+    INSERT INTO reindexer.due AS due (source, item_id, generation, lane, version, changed_at)
+    SELECT items.source, items.item_id, source.generation, items.lane, items.changes, items.changed_at
+    FROM items JOIN reindexer.source ON source.name = items.source
+    ORDER BY items.source, items.item_id
+    ON CONFLICT (source, item_id, generation) DO UPDATE SET
+        version = due.version + excluded.version,
+        lane = greatest(due.lane, excluded.lane),
+        attempts = CASE WHEN due.lease_until IS NULL THEN 0 ELSE due.attempts END,
+        not_before = CASE WHEN due.lease_until IS NULL THEN excluded.not_before ELSE due.not_before END,
+        changed_at = CASE WHEN due.lease_until IS NULL THEN least(due.changed_at, excluded.changed_at) ELSE due.changed_at END,
+        later_changed_at = CASE WHEN due.lease_until IS NOT NULL THEN least(due.later_changed_at, excluded.changed_at) END,
+        waits_for = NULL
+    RETURNING lane
+), walks AS (
+    INSERT INTO reindexer.run AS run (source, kind, changed_at)
+    SELECT taken.source, 'whole_source', min(taken.changed_at)
+    FROM taken JOIN reindexer.source ON source.name = taken.source
+    WHERE taken.item_id IS NULL
+    GROUP BY taken.source
+    ON CONFLICT (source, kind) WHERE finished_at IS NULL DO UPDATE SET
+        state = 'rows', cursor = NULL, queued = 0, total = NULL, started_at = clock_timestamp(), paused_s = 0,
+        changed_at = least(run.changed_at, run.started_at, excluded.changed_at)
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM taken) AS changes,
+       (SELECT count(*) FROM queued WHERE lane = 'live') AS live,
+       (SELECT count(*) FROM queued WHERE lane = 'bulk') AS bulk,
+       (SELECT count(*) FROM walks) AS walks,
+       statement_timestamp() AS looked_at;

@@ -1,0 +1,171 @@
+-- Runs over a source: every row (or those that a condition picks) and, where it is not a backfill, then those items that
+-- the ledger knows and that have no row (they must leave the index).
+
+-- name: start_look
+-- From the `rows` on, or at what the `ledger` knows alone; an open run that is still at the rows comes to the ledger.
+INSERT INTO reindexer.run AS run (source, kind, state, changed_at) VALUES (%(source)s, %(kind)s, %(from)s, clock_timestamp())
+ON CONFLICT (source, kind) WHERE finished_at IS NULL DO UPDATE SET
+    changed_at = least(run.changed_at, run.started_at), state = excluded.state, cursor = NULL, queued = 0, total = NULL,
+    started_at = clock_timestamp(), paused_s = 0
+WHERE run.state <> 'rows' OR excluded.state = 'rows';
+
+-- name: rebuild_if_lost
+-- Another collection than the one that was noted: all is written again, by a run that does so already or by one of its
+-- own, also what is written to the old one now and settled later. Nothing if there was none before (one that is older
+-- than our notes shows in the ledger). Noted in the same statement: neither forgotten by whoever dies nor done by two.
+WITH found AS MATERIALIZED (
+    SELECT name, generation, collection_id FROM reindexer.source
+    WHERE name = %(source)s AND collection_id IS DISTINCT FROM %(collection_id)s
+    FOR UPDATE
+), noted AS (
+    UPDATE reindexer.source SET collection_id = %(collection_id)s FROM found WHERE source.name = found.name
+), lost AS MATERIALIZED (
+    SELECT name FROM found WHERE collection_id IS NOT NULL OR EXISTS (
+        SELECT FROM reindexer.ledger
+        WHERE ledger.source = found.name AND ledger.generation = found.generation AND chunks > 0)
+), restarted AS (
+    UPDATE reindexer.run SET state = 'rows', cursor = NULL, queued = 0
+    FROM lost
+    WHERE source = lost.name AND kind = 'backfill' AND force AND condition IS NULL AND finished_at IS NULL
+    RETURNING id
+), started AS (
+    INSERT INTO reindexer.run AS run (source, kind, force)
+    SELECT name, 'whole_source', true FROM lost WHERE NOT EXISTS (SELECT FROM restarted)
+    ON CONFLICT (source, kind) WHERE finished_at IS NULL DO UPDATE SET
+        state = 'rows', cursor = NULL, queued = 0, total = NULL, started_at = clock_timestamp(), paused_s = 0, force = true,
+        changed_at = least(run.changed_at, run.started_at)
+    RETURNING id
+)
+SELECT id FROM restarted UNION ALL SELECT id FROM started;
+
+-- name: start_backfill
+-- Nothing if one is open.
+INSERT INTO reindexer.run (source, kind, condition, force, total, total_is_estimate)
+VALUES (%(source)s, 'backfill', %(condition)s, %(force)s, %(total)s, %(total_is_estimate)s)
+ON CONFLICT (source, kind) WHERE finished_at IS NULL DO NOTHING
+RETURNING id;
+
+-- name: next_run
+-- An open run of a source whose backlog in the bulk lane is short enough for another page. Not locked: a page may take
+-- long to read. `as_of` is for `lock`.
+SELECT run.id, run.source, run.kind, run.state, run.cursor, run.condition, run.force, run.total IS NULL AS uncounted,
+       run.xmin::text AS as_of
+FROM reindexer.run JOIN reindexer.source ON source.name = run.source
+WHERE run.finished_at IS NULL AND run.state <> 'working' AND run.paused_at IS NULL
+    AND run.not_before <= clock_timestamp() AND NOT source.paused
+    AND (SELECT count(*) FROM (
+            SELECT FROM reindexer.due WHERE due.source = run.source AND due.lane = 'bulk' LIMIT %(max_backlog)s
+        ) AS backlog) < %(max_backlog)s
+ORDER BY random()
+LIMIT 1;
+
+-- name: lock
+-- Nothing if anybody touched the run since it was read: paused, cancelled or started it anew.
+SELECT id FROM reindexer.run WHERE id = %(id)s AND xmin::text = %(as_of)s FOR UPDATE;
+
+-- name: queue_page
+-- A backfill takes over the count of an item that another run has queued, and never the reverse: a user waits for it.
+-- A run that rebuilds a lost collection passes over what was claimed and completed since it began (tokens are
+-- microseconds): that is in the new one.
+INSERT INTO reindexer.due AS due (source, item_id, generation, lane, forced_version, run_id, changed_at)
+SELECT source.name, page.item_id, source.generation, 'bulk', CASE WHEN %(force)s THEN 1 END, run.id,
+       CASE WHEN run.kind <> 'backfill' THEN coalesce(run.changed_at, run.started_at) END
+FROM reindexer.source, unnest(%(item_ids)s::text[]) AS page (item_id), reindexer.run
+WHERE source.name = %(source)s AND run.id = %(run_id)s AND NOT (run.kind = 'whole_source' AND run.force AND EXISTS (
+    SELECT FROM reindexer.ledger
+    WHERE ledger.source = source.name AND ledger.item_id = page.item_id AND ledger.generation = source.generation
+        AND outcome = 'COMPLETED' AND settled_at > run.started_at
+        AND token > extract(epoch FROM run.started_at) * 1000000))
+ORDER BY source.name, page.item_id
+ON CONFLICT (source, item_id, generation) DO UPDATE SET
+    version = due.version + 1,
+    forced_version = CASE WHEN %(force)s THEN due.version + 1 ELSE due.forced_version END,
+    run_id = CASE WHEN %(takes_over)s THEN excluded.run_id ELSE coalesce(due.run_id, excluded.run_id) END,
+    changed_at = CASE WHEN due.lease_until IS NULL THEN least(due.changed_at, excluded.changed_at) ELSE due.changed_at END,
+    later_changed_at = CASE WHEN due.lease_until IS NOT NULL THEN least(due.later_changed_at, excluded.changed_at) END,
+    waits_for = NULL;
+
+-- name: ledger_page
+-- All that may be in Qdrant. What is claimed may have been read before the run began, and may not be in the ledger yet.
+(
+    SELECT ledger.item_id FROM reindexer.ledger
+    JOIN reindexer.source ON source.name = ledger.source AND source.generation = ledger.generation
+    WHERE ledger.source = %(source)s AND ledger.outcome <> 'DELETED'
+        AND (%(cursor)s::text IS NULL OR ledger.item_id > %(cursor)s)
+    ORDER BY ledger.item_id
+    LIMIT %(page)s
+) UNION (
+    SELECT due.item_id FROM reindexer.due
+    JOIN reindexer.source ON source.name = due.source AND source.generation = due.generation
+    WHERE due.source = %(source)s AND due.lease_until IS NOT NULL
+        AND (%(cursor)s::text IS NULL OR due.item_id > %(cursor)s)
+    ORDER BY due.item_id
+    LIMIT %(page)s
+)
+ORDER BY item_id
+LIMIT %(page)s;
+
+-- name: advance
+UPDATE reindexer.run SET state = %(state)s, cursor = %(cursor)s, queued = queued + %(queued)s,
+    total = coalesce(%(expected)s, total), error = NULL
+WHERE id = %(id)s;
+
+-- name: postpone
+UPDATE reindexer.run SET error = %(error)s, not_before = clock_timestamp() + make_interval(secs => %(wait_s)s)
+WHERE id = %(id)s;
+
+-- name: finish
+-- Only when its last item is settled: a progress bar ends when the work is done.
+UPDATE reindexer.run SET state = 'finished', finished_at = clock_timestamp()
+WHERE finished_at IS NULL AND state = 'working' AND NOT EXISTS (SELECT FROM reindexer.due WHERE due.run_id = run.id);
+
+-- name: close
+UPDATE reindexer.run SET state = %(state)s, error = %(error)s, finished_at = clock_timestamp()
+WHERE id = %(id)s AND finished_at IS NULL
+RETURNING id;
+
+-- name: take_back
+-- Items that the page itself made due (whatever merges into a due row counts its version up) and that no claim has had.
+WITH untouched AS MATERIALIZED (
+    SELECT source, item_id, generation FROM reindexer.due
+    WHERE run_id = %(id)s AND version = 1 AND token IS NULL AND lease_until IS NULL AND NOT doubtful
+    ORDER BY source, item_id
+    FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM reindexer.due USING untouched
+    WHERE due.source = untouched.source AND due.item_id = untouched.item_id AND due.generation = untouched.generation
+    RETURNING 1
+)
+UPDATE reindexer.run SET queued = queued - (SELECT count(*) FROM gone) WHERE id = %(id)s;
+
+-- name: pause
+UPDATE reindexer.run SET paused_at = coalesce(paused_at, clock_timestamp())
+WHERE id = %(id)s AND finished_at IS NULL
+RETURNING id;
+
+-- name: resume
+UPDATE reindexer.run SET paused_at = NULL,
+    paused_s = paused_s + coalesce(extract(epoch FROM clock_timestamp() - greatest(paused_at, started_at)), 0)
+WHERE id = %(id)s AND finished_at IS NULL
+RETURNING id;
+
+-- name: runs
+-- `done`: queued by the run, and no longer due. `failed`: items of its source that failed while it ran and have not been
+-- tried again since; nobody records which run an item failed in, so an edit that failed meanwhile is among them.
+SELECT run.id, run.source, run.kind,
+       CASE WHEN run.finished_at IS NOT NULL THEN run.state WHEN run.paused_at IS NULL THEN 'running' ELSE 'paused' END AS state,
+       run.condition AS "where", run.force,
+       CASE WHEN run.state IN ('working', 'finished') THEN run.queued
+            WHEN run.total IS NOT NULL THEN greatest(run.total, run.queued) END AS total,
+       run.total_is_estimate AND run.state NOT IN ('working', 'finished') AS total_is_estimate,
+       run.queued,
+       greatest(0, run.queued - (SELECT count(*) FROM reindexer.due WHERE due.run_id = run.id)) AS done,
+       (SELECT count(*) FROM reindexer.ledger WHERE ledger.source = run.source AND ledger.generation = source.generation
+            AND outcome = 'FAILED' AND settled_at BETWEEN run.started_at AND coalesce(run.finished_at, 'infinity')) AS failed,
+       extract(epoch FROM least(run.finished_at, run.paused_at, clock_timestamp()) - run.started_at)::double precision
+            - run.paused_s AS elapsed_s,
+       run.started_at, run.finished_at, run.error
+FROM reindexer.run JOIN reindexer.source ON source.name = run.source
+WHERE (%(id)s::bigint IS NULL OR run.id = %(id)s) AND (%(source)s::text IS NULL OR run.source = %(source)s)
+ORDER BY run.finished_at IS NULL DESC, run.id DESC
+LIMIT %(limit)s;

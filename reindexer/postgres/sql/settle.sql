@@ -1,0 +1,117 @@
+-- Settling: record outcomes, but only of items that the claim still holds. An item that changed meanwhile (its version
+-- grew) stays due. Nothing is held any more once another version of the program has migrated the schema. Losing such a
+-- commit in a crash means that the item is done again, so it need not wait for the disk.
+
+-- name: finish
+-- A crash of the server takes commits back that had not waited for the disk, the users' too: the row that was read after
+-- the claim may never have been. No session outlives a crash, so one that is older than the claim tells that there was
+-- none. (Of ours: others may have been on a standby that is the primary now.)
+WITH relaxed AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', true)
+), server AS MATERIALIZED (
+    SELECT (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())) <= %(claimed_at)s
+        OR EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE 'reindexer %%' AND backend_start <= %(claimed_at)s)
+        AS same
+), outcome AS MATERIALIZED (
+    SELECT * FROM unnest(
+        %(item_ids)s::text[], %(versions)s::bigint[], %(outcomes)s::text[], %(text_fingerprints)s::text[],
+        %(payload_fingerprints)s::text[], %(chunks)s::integer[], %(attempts)s::integer[], %(errors)s::text[],
+        %(heal_after_s)s::double precision[], %(request_errors)s::text[], %(losses)s::integer[], %(doubtful)s::boolean[],
+        %(recheck_after_s)s::double precision[]
+    ) AS outcome (item_id, version, outcome, text_fingerprint, payload_fingerprint, chunks, attempts, error,
+                  heal_after_s, request_error, losses, doubtful, recheck_after_s)
+), held AS MATERIALIZED (
+    SELECT due.item_id, due.version > outcome.version AS changed, due.changed_at, due.later_changed_at
+    FROM relaxed, server, reindexer.due JOIN outcome USING (item_id)
+    WHERE server.same AND due.source = %(source)s AND due.generation = %(generation)s
+        AND due.token = %(token)s AND due.lease_until IS NOT NULL
+        AND (SELECT version_num FROM reindexer.alembic_version) = %(revision)s
+    ORDER BY due.source, due.item_id
+    FOR UPDATE OF due
+), gone AS (
+    DELETE FROM reindexer.due USING held
+    WHERE due.source = %(source)s AND due.generation = %(generation)s AND due.item_id = held.item_id
+        AND NOT held.changed
+), kept AS (
+    UPDATE reindexer.due SET
+        lease_until = NULL, attempts = 0, losses = outcome.losses, not_before = clock_timestamp(),
+        -- After its lease, somebody may be about to claim it who looked at the ledger before this commit.
+        doubtful = due.doubtful OR outcome.outcome = 'FAILED' OR due.lease_until <= clock_timestamp(),
+        changed_at = CASE WHEN outcome.outcome = 'FAILED' THEN least(held.changed_at, held.later_changed_at)
+                          ELSE held.later_changed_at END,
+        later_changed_at = NULL,
+        forced_version = CASE WHEN forced_version > outcome.version THEN forced_version END
+    FROM held JOIN outcome USING (item_id)
+    WHERE due.source = %(source)s AND due.generation = %(generation)s AND due.item_id = held.item_id AND held.changed
+), facts AS (
+    INSERT INTO reindexer.ledger AS ledger (
+        source, item_id, generation, outcome, text_fingerprint, payload_fingerprint, chunks, token, attempts, error,
+        heal_at, indexed_at, losses, doubted_at, recheck_at, changed_at)
+    SELECT %(source)s, item_id, %(generation)s, outcome.outcome, text_fingerprint, payload_fingerprint, chunks,
+           %(token)s, attempts, error, clock_timestamp() + make_interval(secs => heal_after_s),
+           CASE WHEN outcome.outcome = 'COMPLETED' THEN clock_timestamp() END, losses,
+           CASE WHEN doubtful THEN clock_timestamp() END, clock_timestamp() + make_interval(secs => recheck_after_s),
+           CASE WHEN outcome.outcome = 'FAILED' THEN changed_at END
+    FROM held JOIN outcome USING (item_id)
+    ORDER BY item_id
+    ON CONFLICT (source, item_id, generation) DO UPDATE SET
+        outcome = excluded.outcome,
+        text_fingerprint = excluded.text_fingerprint,
+        payload_fingerprint = excluded.payload_fingerprint,
+        chunks = CASE WHEN excluded.outcome = 'FAILED' THEN greatest(ledger.chunks, excluded.chunks) ELSE excluded.chunks END,
+        token = greatest(ledger.token, excluded.token),
+        attempts = excluded.attempts,
+        error = excluded.error,
+        heal_at = excluded.heal_at,
+        healed = CASE WHEN excluded.outcome = 'FAILED' AND ledger.outcome = 'FAILED' THEN ledger.healed + 1 ELSE 0 END,
+        indexed_at = coalesce(excluded.indexed_at, ledger.indexed_at),
+        losses = excluded.losses,
+        doubted_at = coalesce(excluded.doubted_at, ledger.doubted_at),
+        recheck_at = excluded.recheck_at,
+        changed_at = CASE WHEN excluded.outcome = 'FAILED' THEN least(ledger.changed_at, excluded.changed_at) END,
+        settled_at = excluded.settled_at
+), answered AS (
+    UPDATE reindexer.request SET succeeded = outcome.request_error IS NULL, error = outcome.request_error,
+        finished_at = clock_timestamp()
+    FROM held JOIN outcome USING (item_id)
+    WHERE request.source = %(source)s AND request.item_id = held.item_id AND request.finished_at IS NULL
+        AND request.due_version <= outcome.version
+    RETURNING request.item_id, request.task_id, request.error
+)
+SELECT held.item_id, extract(epoch FROM clock_timestamp() - held.changed_at)::double precision AS age_s,
+       NULL::text AS task_id, NULL::text AS error FROM held
+UNION ALL
+SELECT item_id, NULL, task_id, error FROM answered
+UNION ALL
+SELECT NULL, NULL, NULL, NULL FROM server WHERE NOT same;
+
+-- name: postpone
+-- Try again later. `attempts_back` undoes attempts that do not count; `seen_token` is a higher token met in Qdrant.
+WITH relaxed AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', true)
+), outcome AS MATERIALIZED (
+    SELECT * FROM unnest(
+        %(item_ids)s::text[], %(versions)s::bigint[], %(waits_s)s::double precision[], %(reasons)s::text[],
+        %(attempts_back)s::integer[], %(doubtful)s::boolean[], %(seen_tokens)s::bigint[]
+    ) AS outcome (item_id, version, wait_s, reason, attempts_back, doubtful, seen_token)
+), held AS MATERIALIZED (
+    SELECT due.item_id, due.version > outcome.version AS changed
+    FROM relaxed, reindexer.due JOIN outcome USING (item_id)
+    WHERE due.source = %(source)s AND due.generation = %(generation)s
+        AND due.token = %(token)s AND due.lease_until IS NOT NULL
+        AND (SELECT version_num FROM reindexer.alembic_version) = %(revision)s
+    ORDER BY due.source, due.item_id
+    FOR UPDATE OF due
+)
+UPDATE reindexer.due SET
+    lease_until = NULL,
+    token = greatest(due.token, outcome.seen_token),
+    attempts = CASE WHEN held.changed THEN 0 ELSE greatest(0, due.attempts - outcome.attempts_back) END,
+    not_before = clock_timestamp() + make_interval(secs => CASE WHEN held.changed THEN 0 ELSE outcome.wait_s END),
+    doubtful = due.doubtful OR outcome.doubtful,
+    changed_at = least(due.changed_at, due.later_changed_at),
+    later_changed_at = NULL,
+    waits_for = outcome.reason
+FROM held JOIN outcome USING (item_id)
+WHERE due.source = %(source)s AND due.generation = %(generation)s AND due.item_id = held.item_id
+RETURNING due.item_id;

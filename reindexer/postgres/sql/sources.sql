@@ -1,0 +1,46 @@
+-- name: all
+SELECT name, table_schema, table_name, key_columns, text_columns, payload_columns, alias FROM reindexer.source ORDER BY name;
+
+-- name: one
+SELECT name, table_schema, table_name, key_columns, text_columns, payload_columns, alias FROM reindexer.source
+WHERE name = %(name)s;
+
+-- name: recorded
+SELECT definition_hash, table_oid::bigint, facts FROM reindexer.source WHERE name = %(name)s;
+
+-- name: save
+INSERT INTO reindexer.source (name, table_schema, table_name, table_oid, key_columns, text_columns, payload_columns,
+    alias, definition_hash, facts)
+VALUES (%(name)s, %(table_schema)s, %(table_name)s, %(table_oid)s, %(key_columns)s, %(text_columns)s,
+    %(payload_columns)s, %(alias)s, %(definition_hash)s, %(facts)s)
+ON CONFLICT (name) DO UPDATE SET
+    table_schema = excluded.table_schema, table_name = excluded.table_name, table_oid = excluded.table_oid,
+    key_columns = excluded.key_columns, text_columns = excluded.text_columns,
+    payload_columns = excluded.payload_columns, alias = excluded.alias, definition_hash = excluded.definition_hash,
+    facts = excluded.facts, problem = NULL;
+
+-- name: record
+UPDATE reindexer.source SET table_oid = %(table_oid)s, facts = %(facts)s WHERE name = %(name)s;
+
+-- name: set_problem
+UPDATE reindexer.source SET problem = %(problem)s WHERE name = %(name)s AND problem IS DISTINCT FROM %(problem)s;
+
+-- name: clear_idle_problem
+-- Of a source for which nothing waits: nobody would find out that it is well again.
+UPDATE reindexer.source SET problem = NULL
+WHERE name = %(name)s AND problem IS NOT NULL
+    AND NOT EXISTS (SELECT FROM reindexer.due WHERE due.source = source.name)
+    AND NOT EXISTS (SELECT FROM reindexer.run WHERE run.source = source.name AND finished_at IS NULL);
+
+-- name: set_paused
+UPDATE reindexer.source SET paused = %(paused)s WHERE %(name)s::text IS NULL OR name = %(name)s RETURNING name;
+
+-- name: unique_key
+-- Columns of each valid unique index without condition or expression, if all of them are NOT NULL.
+SELECT array_agg(attname::text ORDER BY attname)
+FROM pg_index
+JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey[0:indnkeyatts - 1])
+WHERE indrelid = to_regclass(%(table)s) AND indisunique AND indisvalid AND indimmediate
+    AND indpred IS NULL AND indexprs IS NULL
+GROUP BY indexrelid
+HAVING bool_and(attnotnull);

@@ -1,0 +1,39 @@
+-- name: sources
+SELECT name, generation, paused, problem FROM reindexer.source ORDER BY name;
+
+-- name: listener
+-- Who holds the leader's lock and the bell's. Behind a pooler a listener can hold none: its beat tells that it drains.
+SELECT coalesce(bool_or(objid = %(leader_lock)s), false) OR EXISTS (
+           SELECT FROM reindexer.process
+           WHERE role = 'listener' AND leads AND beat_at > clock_timestamp() - make_interval(secs => %(stale_s)s)
+       ) AS led,
+       coalesce(bool_or(objid = %(bell_lock)s AND mode = 'ExclusiveLock'), false) AS asleep
+FROM pg_locks
+WHERE locktype = 'advisory' AND granted AND classid = %(lock_class)s
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+
+-- name: item
+-- `status` as in the view item_status, but a change that waits in the outbox counts, and a deleted item is told too.
+SELECT CASE
+           WHEN due.lease_until > clock_timestamp() THEN 'PROCESSING'
+           WHEN due.item_id IS NOT NULL OR outbox.changed_at IS NOT NULL THEN 'PENDING'
+           ELSE ledger.outcome
+       END AS status,
+       source.paused, source.problem,
+       due.item_id IS NOT NULL AS is_due, due.lane, due.doubtful, due.waits_for,
+       outbox.changed_at IS NOT NULL AS in_outbox,
+       ledger.item_id IS NOT NULL AS is_known, ledger.outcome, ledger.text_fingerprint, ledger.indexed_at,
+       coalesce(ledger.chunks, 0) AS chunks,
+       coalesce(due.attempts, ledger.attempts, 0) AS attempts,
+       coalesce(due.waits_for, ledger.error) AS error,
+       CASE WHEN due.item_id IS NOT NULL THEN due.not_before ELSE ledger.heal_at END AS next_try_at,
+       least(due.changed_at, due.later_changed_at, ledger.changed_at, outbox.changed_at) AS changed_at
+FROM reindexer.source
+LEFT JOIN reindexer.due ON due.source = source.name AND due.item_id = %(item_id)s AND due.generation = source.generation
+LEFT JOIN reindexer.ledger ON ledger.source = source.name AND ledger.item_id = %(item_id)s
+    AND ledger.generation = source.generation
+CROSS JOIN LATERAL (
+    SELECT min(changed_at) AS changed_at FROM reindexer.outbox
+    WHERE outbox.source = source.name AND outbox.item_id = %(item_id)s
+) AS outbox
+WHERE source.name = %(source)s;

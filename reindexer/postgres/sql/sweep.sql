@@ -1,0 +1,52 @@
+-- What the leader does on a timer.
+
+-- name: heal
+-- Items that FAILED for a passing cause get another try.
+INSERT INTO reindexer.due (source, item_id, generation, lane, doubtful, losses, changed_at)
+-- What killed its workers until it FAILED gets one try, not all of them again.
+SELECT ledger.source, ledger.item_id, ledger.generation, 'bulk', true, greatest(0, ledger.losses - 1), ledger.changed_at
+FROM reindexer.ledger JOIN reindexer.source
+    ON source.name = ledger.source AND source.generation = ledger.generation
+WHERE ledger.outcome = 'FAILED' AND ledger.heal_at <= clock_timestamp()
+ORDER BY ledger.source, ledger.item_id
+LIMIT %(limit)s
+ON CONFLICT (source, item_id, generation) DO NOTHING
+RETURNING item_id;
+
+-- name: recheck
+-- Items without a point, which a late write of an earlier claim may have made again.
+INSERT INTO reindexer.due (source, item_id, generation, lane)
+SELECT ledger.source, ledger.item_id, ledger.generation, 'bulk'
+FROM reindexer.ledger JOIN reindexer.source
+    ON source.name = ledger.source AND source.generation = ledger.generation
+WHERE ledger.recheck_at <= clock_timestamp()
+ORDER BY ledger.source, ledger.item_id
+LIMIT %(limit)s
+ON CONFLICT (source, item_id, generation) DO NOTHING
+RETURNING item_id;
+
+-- name: heal_to_probe
+-- While a breaker is open and nothing else is due that could be its probe, an item that failed is: nobody would find out
+-- otherwise that the dependency is back before the item's time, which may be a quarter of an hour away.
+INSERT INTO reindexer.due (source, item_id, generation, lane, doubtful, losses, changed_at)
+SELECT ledger.source, ledger.item_id, ledger.generation, 'bulk', true, greatest(0, ledger.losses - 1), ledger.changed_at
+FROM reindexer.ledger JOIN reindexer.source
+    ON source.name = ledger.source AND source.generation = ledger.generation AND NOT source.paused
+WHERE ledger.outcome = 'FAILED' AND ledger.heal_at IS NOT NULL
+    AND EXISTS (SELECT FROM reindexer.breaker WHERE opened_at IS NOT NULL)
+    AND NOT EXISTS (SELECT FROM reindexer.breaker WHERE opened_at IS NOT NULL AND probe_at > clock_timestamp())
+    AND NOT EXISTS (
+        SELECT FROM reindexer.due JOIN reindexer.source AS its_source ON its_source.name = due.source
+        WHERE NOT its_source.paused AND due.not_before <= clock_timestamp())
+ORDER BY ledger.losses, ledger.heal_at
+LIMIT 1
+ON CONFLICT (source, item_id, generation) DO NOTHING
+RETURNING item_id;
+
+-- name: forget_requests
+DELETE FROM reindexer.request WHERE finished_at < clock_timestamp() - make_interval(days => %(days)s);
+
+-- name: forget_deleted
+-- Not before its last recheck, which waits where a source is paused.
+DELETE FROM reindexer.ledger
+WHERE outcome = 'DELETED' AND settled_at < clock_timestamp() - make_interval(days => %(days)s) AND recheck_at IS NULL;

@@ -1,0 +1,220 @@
+"""The triggers on the users' tables: what they should be, what they are, and how they get there.
+
+DDL on a user's table waits at most `LOCK_TIMEOUT` for its lock and then lets the writers pass before it tries again: a
+CREATE TRIGGER that queues behind one long transaction would stall every writer behind itself. It locks one table at a
+time, so it can't be part of a deadlock, of which Postgres might choose the writer to die.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from reindexer.core.errors import SourceError
+from reindexer.core.source import Source
+from reindexer.postgres.catalog import FUNCTIONS, Facts, Relation, facts, function_names, relations
+from reindexer.postgres.connect import Connection, one_line
+from reindexer.postgres.locks import BELL_LOCK, LOCK_CLASS, MIGRATE_LOCK
+from reindexer.postgres.queries import load
+
+BULK_ROWS = 1000
+"""A statement that changes more rows than this goes to the `bulk` lane."""
+
+LOCK_TIMEOUT = "800ms"
+
+STATEMENT_TRIGGERS = ("insert", "update", "delete", "truncate")
+
+_SET = re.compile(r"SET (\w+) = (.+?)(?= SET |$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A trigger function as it should be."""
+
+    name: str
+    head: sql.Composed
+    body: str
+    end: sql.SQL
+
+    @property
+    def statement(self) -> sql.Composed:
+        """The DDL. The body goes as a literal: a column may well be named `$reindexer$; DROP TABLE …`."""
+        return self.head + sql.Literal(self.body) + self.end
+
+    def in_catalog(self, connection: Connection) -> tuple[str, str, bool, frozenset[str]]:
+        """As `catalog.sql` tells it: name, body, whether it is SECURITY DEFINER, settings."""
+        head = self.head.as_string(connection).rpartition(" AS ")[0].replace("\n", " ")
+        settings = frozenset(f"{name}={value}" for name, value in _SET.findall(head))
+        return self.name, self.body, "SECURITY DEFINER" in head, settings
+
+
+def version() -> str:
+    """Of triggers and functions as this program makes them: differs when their SQL does."""
+    return hashlib.sha256(repr((BULK_ROWS, sorted(load("triggers.sql").items()))).encode()).hexdigest()[:8]
+
+
+def lacking(source: Source, found: Iterable[Relation]) -> list[Relation]:
+    """Those relations that do not carry exactly the triggers they should, enabled as they should be."""
+    return [relation for relation in found if not _expected(source, relation) <= relation.triggers]
+
+
+def functions_differ(connection: Connection, source: Source) -> bool:
+    """Whether a trigger function is missing, or is not as this version of the program makes it."""
+    rows = connection.execute(load("catalog.sql")["functions"], {"functions": function_names(source)})
+    found = {(name, body, definer, frozenset(config)) for name, body, definer, config in rows}
+    return found != {function.in_catalog(connection) for function in functions(connection, source)}
+
+
+def install(
+    connection: Connection, source: Source, tables: Sequence[Relation] | None = None, *, give_up_after_s: float = 60.0
+) -> Facts:
+    """Make functions and triggers of a source, on `tables` of it or on all, each in a transaction of its own that
+    excludes the table's writers for a moment.
+
+    When it returns, every write to those tables that did not fire these triggers has committed: what a walk reads from
+    now on, together with the changes that the triggers record, misses nothing. Returns the facts of those tables that
+    held no row at that moment, and so need no walk. Raises SourceError if a lock can't be had or a right is missing.
+    """
+    deadline, wait_s = time.monotonic() + give_up_after_s, 0.2
+    empty: dict[str, str] = {}
+    try:
+        made = not functions_differ(connection, source)
+        left = list(relations(connection, source) if tables is None else tables)
+        while True:
+            made = made or _make_functions(connection, source)
+            left = [table for table in left if not (made and _equip(connection, source, table, empty))]
+            if made and not left:
+                return empty
+            if time.monotonic() + wait_s > deadline:
+                raise SourceError(
+                    f"source {source.name!r}: other transactions held {left[0]} for {give_up_after_s:.0f} s; end them, "
+                    "or run `reindexer migrate` again later"
+                )
+            time.sleep(wait_s)
+            wait_s = min(wait_s * 1.5, 3.0)
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise SourceError(
+            f"source {source.name!r}: {one_line(exc)}; run `reindexer migrate` as the owner of the table"
+        ) from exc
+
+
+def _make_functions(connection: Connection, source: Source) -> bool:
+    """False if somebody else makes triggers at this moment."""
+    with connection.transaction():
+        if not _alone(connection):
+            return False
+        for function in functions(connection, source):
+            connection.execute(function.statement)
+    return True
+
+
+def _alone(connection: Connection) -> bool:
+    """Whether nobody else makes triggers until the transaction ends. `migrate` holds this lock all the while."""
+    row = connection.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [LOCK_CLASS, MIGRATE_LOCK]).fetchone()
+    return bool(row and row[0])
+
+
+def _equip(connection: Connection, source: Source, table: Relation, empty: dict[str, str]) -> bool:
+    """Put one table's triggers on it; False if its lock could not be had in time."""
+    try:
+        with connection.transaction():
+            if not _alone(connection):
+                return False
+            connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
+            for statement in trigger_statements(source, table):
+                connection.execute(statement)
+            if not _holds_rows(connection, table):
+                empty[str(table.oid)] = facts(connection, source)[str(table.oid)]
+    except psycopg.errors.LockNotAvailable:
+        return False
+    except psycopg.errors.UndefinedTable:
+        pass  # dropped just now
+    return True
+
+
+def _holds_rows(connection: Connection, table: Relation) -> bool:
+    """Under the lock, so no row is on its way. A partitioned table has none of its own."""
+    connection.execute("SET LOCAL row_security = off")
+    row = connection.execute(sql.SQL("SELECT EXISTS (SELECT FROM ONLY {})").format(table.identifier)).fetchone()
+    return bool(row and row[0])
+
+
+def functions(connection: Connection, source: Source) -> list[Function]:
+    """The functions as this version of the program makes them, in the order of `FUNCTIONS`."""
+    parts = load("triggers.sql")
+    record = sql.SQL(parts["record"]).format(
+        source=sql.Literal(source.name),
+        bulk_rows=sql.Literal(BULK_ROWS),
+        lock_class=sql.Literal(LOCK_CLASS),
+        bell_lock=sql.Literal(BELL_LOCK),
+    )
+    columns = {
+        "key": key_expression(source, None, sql.Identifier),
+        "key_old": key_expression(source, "old", sql.Identifier),
+        "key_new": key_expression(source, "new", sql.Identifier),
+        "key_of_old": key_expression(source, "old_rows", sql.Identifier),
+        "key_of_new": key_expression(source, "new_rows", sql.Identifier),
+        "key_columns": _list(source.key_columns),
+        "keys_old": _list(source.key_columns, "old_rows"),
+        "keys_new": _list(source.key_columns, "new_rows"),
+        "first_key": sql.Identifier(source.key_columns[0]),
+        "declared_old": _list(source.declared_columns, "old_rows"),
+        "declared_new": _list(source.declared_columns, "new_rows"),
+        "declared_old_row": _list(source.declared_columns, "old"),
+        "declared_new_row": _list(source.declared_columns, "new"),
+        "record": record,
+    }
+    made = []
+    for name, kind in zip(function_names(source), FUNCTIONS, strict=True):
+        head, body, end = parts[f"{kind}_function"].split("$reindexer$")
+        text = sql.SQL(body).format(**columns).as_string(connection)
+        made.append(Function(name, sql.SQL(head).format(**_names(source)), text, sql.SQL(end)))
+    return made
+
+
+def trigger_statements(source: Source, table: Relation) -> list[sql.Composed]:
+    """DDL of one table's triggers; the first takes its lock."""
+    parts = load("triggers.sql")
+    lock = sql.SQL("LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE").format(table.identifier)
+    kinds = ("statement_triggers", "row_trigger") if table.is_leaf else ("statement_triggers",)
+    return [lock, *(sql.SQL(parts[kind]).format(table=table.identifier, **_names(source)) for kind in kinds)]
+
+
+def key_expression(source: Source, qualifier: str | None, identifier: type[sql.Identifier]) -> sql.Composable:
+    """The item id as text: the key itself, or a JSON array of a composite key's parts.
+
+    `identifier`: psycopg's, or in queries that have parameters `Name`.
+    """
+    parts = [
+        sql.SQL("{}::text").format(identifier(column) if qualifier is None else identifier(qualifier, column))
+        for column in source.key_columns
+    ]
+    return parts[0] if len(parts) == 1 else sql.SQL("jsonb_build_array({})::text").format(sql.SQL(", ").join(parts))
+
+
+def _list(columns: Iterable[str], qualifier: str | None = None) -> sql.Composable:
+    return sql.SQL(", ").join(
+        sql.Identifier(column) if qualifier is None else sql.Identifier(qualifier, column) for column in columns
+    )
+
+
+def _names(source: Source) -> dict[str, sql.Identifier]:
+    functions = {f"{kind}_function": sql.Identifier("reindexer", f"{source.name}_{kind}") for kind in FUNCTIONS}
+    triggers = {f"{kind}_trigger": sql.Identifier(_trigger(source, kind)) for kind in (*STATEMENT_TRIGGERS, "replica")}
+    return functions | triggers
+
+
+def _trigger(source: Source, kind: str) -> str:
+    return f"reindexer_{source.name}_{kind}"
+
+
+def _expected(source: Source, relation: Relation) -> set[str]:
+    enabled = {"insert": "O", "update": "O", "delete": "O", "truncate": "A"}
+    expected = {f"{_trigger(source, kind)}:{mode}" for kind, mode in enabled.items()}
+    return expected | ({f"{_trigger(source, 'replica')}:R"} if relation.is_leaf else set())

@@ -1,0 +1,188 @@
+"""Settings: one class, read from the environment and `.env`. Units are in the names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from reindexer.core.batching import RequestLimits
+from reindexer.core.breaker import BreakerPolicy
+from reindexer.core.errors import UsageError
+from reindexer.core.price import DOLLARS_PER_MILLION_TOKENS
+from reindexer.core.retry import RetryPolicy
+from reindexer.core.urls import HOW_TO_WRITE, is_readable
+from reindexer.embedded.data_directory import DataDirectory, default_directory
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Names without the prefix `REINDEXER_` are shared with other programs."""
+
+    model_config = SettingsConfigDict(env_prefix="REINDEXER_", env_file=".env", extra="ignore", populate_by_name=True)
+
+    database_url: SecretStr | None = Field(default=None, validation_alias="DATABASE_URL")
+    listen_database_url: SecretStr | None = None
+    postgres_timeout_s: Annotated[float, Field(ge=0.5)] = 20.0
+    celery_broker_url: SecretStr | None = Field(default=None, validation_alias="CELERY_BROKER_URL")
+    celery_result_backend: SecretStr | None = Field(default=None, validation_alias="CELERY_RESULT_BACKEND")
+    result_expires_s: PositiveInt = 86_400
+
+    qdrant_url: str | None = Field(default=None, validation_alias="QDRANT_URL")
+    qdrant_api_key: SecretStr | None = Field(default=None, validation_alias="QDRANT_API_KEY")
+    qdrant_grpc: bool = False
+    qdrant_grpc_port: PositiveInt = 6334
+    qdrant_timeout_s: Seconds = 10.0
+    instance: str | None = None
+
+    embedder: Literal["openai", "hashing"] | None = None
+    openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
+    openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
+    embedding_model: str = "text-embedding-3-small"
+    embedding_dimensions: PositiveInt = 1536
+    embedding_timeout_s: Seconds = 20.0
+    embedding_max_inputs: PositiveInt = 2048
+    embedding_max_tokens: PositiveInt = 300_000
+    price_per_million_tokens: Annotated[float, Field(ge=0)] | None = None
+
+    admin_api_key: SecretStr | None = None
+    search_open: bool = False
+    metrics_open: bool = True
+    bulk_max_ids: PositiveInt = 1000
+
+    max_retries: Annotated[int, Field(ge=0)] = 3
+    retry_base_s: Seconds = 1.0
+    retry_max_s: Seconds = 60.0
+    healing_minute_s: Seconds = 60.0
+    recheck_hour_s: Seconds = 3600.0
+
+    batch_size: PositiveInt = 256
+    lease_s: Annotated[float, Field(ge=2, le=300)] = 60.0
+    max_messages: PositiveInt = 16
+    bell: Literal["auto", "on", "off"] = "auto"
+    tick_s: Seconds = 0.005
+    quiet_s: Seconds = 0.05
+    watch_s: Annotated[float, Field(gt=0, le=60)] = 10.0
+
+    data_dir: Path | None = None
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["console", "json"] = "console"
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: Any, info: Any) -> Any:
+        """`NAME=` in an environment file means "not set"."""
+        return cls.model_fields[info.field_name].default if value == "" else value
+
+    @classmethod
+    def load(cls) -> Settings:
+        """Read the environment; where it names no server at all, those of a running `up`.
+
+        Raises UsageError that names the setting.
+        """
+        settings = cls.from_environment()
+        if settings.database_url or settings.celery_broker_url or settings.qdrant_url:
+            return settings
+        running = DataDirectory(settings.data_dir or default_directory()).running()
+        return settings.model_copy(update=_found(settings, running)) if running else settings
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """Read the environment alone. Raises UsageError that names the setting."""
+        try:
+            settings = cls()
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            name = str(first["loc"][0])
+            name = name if name.isupper() else f"REINDEXER_{name.upper()}"
+            raise UsageError(f"{name}: {first['msg']}") from None
+        settings._require_readable_urls()
+        return settings
+
+    def _require_readable_urls(self) -> None:
+        """Those of databases are looked at where they are used."""
+        urls: dict[str, SecretStr | str | None] = {
+            "CELERY_BROKER_URL": self.celery_broker_url,
+            "CELERY_RESULT_BACKEND": self.celery_result_backend,
+            "QDRANT_URL": self.qdrant_url,
+            "OPENAI_BASE_URL": self.openai_base_url,
+        }
+        for name, value in urls.items():
+            for url in (value.get_secret_value() if isinstance(value, SecretStr) else value or "").split(";"):
+                if "@" in url if "://" not in url else not is_readable(url):
+                    raise UsageError(f"{name} is not a URL that can be read; {HOW_TO_WRITE}")
+
+    @property
+    def embedder_name(self) -> Literal["openai", "hashing"]:
+        """Which embedder: as set, else `openai` where there is a key."""
+        return self.embedder or ("openai" if self.openai_api_key else "hashing")
+
+    @property
+    def token_price(self) -> float | None:
+        """Dollars for a million tokens: as set, else OpenAI's at OpenAI; None where it is not known."""
+        if self.price_per_million_tokens is not None or self.embedder_name == "hashing":
+            return self.price_per_million_tokens or 0.0
+        at_openai = not self.openai_base_url or urlsplit(self.openai_base_url).hostname == "api.openai.com"
+        return DOLLARS_PER_MILLION_TOKENS.get(self.embedding_model) if at_openai else None
+
+    @property
+    def request_limits(self) -> RequestLimits:
+        """What one provider request may hold."""
+        return RequestLimits(self.embedding_max_inputs, self.embedding_max_tokens)
+
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        """When failed items are tried again."""
+        return RetryPolicy(
+            self.max_retries, self.retry_base_s, self.retry_max_s, self.healing_minute_s, self.recheck_hour_s
+        )
+
+    @property
+    def breaker_policy(self) -> BreakerPolicy:
+        """How long a dependency that does not answer is left alone."""
+        return BreakerPolicy(base_s=self.retry_base_s, max_s=self.retry_max_s / 2)
+
+    def require_database_url(self) -> str:
+        """The database, or UsageError."""
+        return _required(self.database_url, "DATABASE_URL", "postgresql://user:password@host:5432/dbname")
+
+    def require_listen_database_url(self) -> str:
+        """A direct connection to the database, or UsageError."""
+        return self.listen_database_url.get_secret_value() if self.listen_database_url else self.require_database_url()
+
+    def require_broker_url(self) -> str:
+        """The broker, or UsageError."""
+        return _required(self.celery_broker_url, "CELERY_BROKER_URL", "redis://host:6379/0")
+
+    @property
+    def result_backend_url(self) -> str | None:
+        """Where Celery keeps results: as set, else the broker where that is Redis."""
+        if self.celery_result_backend:
+            return self.celery_result_backend.get_secret_value()
+        broker = self.celery_broker_url.get_secret_value() if self.celery_broker_url else ""
+        return broker if broker.startswith(("redis://", "rediss://")) else None
+
+    def require_qdrant_url(self) -> str:
+        """The Qdrant server, or UsageError."""
+        return _required(self.qdrant_url, "QDRANT_URL", "http://host:6333")
+
+
+def _found(settings: Settings, running: dict[str, str]) -> dict[str, Any]:
+    """What a running `up` adds to settings that do not say otherwise."""
+    found: dict[str, Any] = {"qdrant_url": running.get("qdrant_url")}
+    for name in ("database_url", "celery_broker_url", "admin_api_key"):
+        if running.get(name) and not getattr(settings, name):
+            found[name] = SecretStr(running[name])
+    return found
+
+
+def _required(value: SecretStr | str | None, name: str, example: str) -> str:
+    if value is None:
+        raise UsageError(f"{name} is not set; for example {name}={example}; or run `reindexer up` beside this")
+    return value.get_secret_value() if isinstance(value, SecretStr) else value

@@ -1,0 +1,174 @@
+"""The Celery tasks: thin shells around `reindexer.flow`.
+
+Neither carries state that matters: what is due is written in Postgres, so a message that is lost costs time only.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import structlog
+from billiard.exceptions import WorkerLostError
+from celery import Task
+from celery.exceptions import Ignore
+from celery.signals import worker_process_shutdown, worker_shutdown
+from celery.worker.request import Request
+from celery.worker.state import task_ready
+
+from reindexer import logs, wiring
+from reindexer.adapters import openai_embedder, qdrant_index  # noqa: F401  before the pool forks: slow to import
+from reindexer.adapters.celery_beats import BEAT_TASK
+from reindexer.adapters.celery_broker import REQUEST_LANE, REQUEST_TASK, WORK_TASK, CeleryBroker
+from reindexer.celery_app import app, broker
+from reindexer.core.errors import DependencyAway, ItemFailed, PassingError, ReindexerError
+from reindexer.core.source import CONTEXT_ITEMS
+from reindexer.core.timer import Timer
+from reindexer.flow import heartbeat, requests
+from reindexer.flow.work import Worker
+from reindexer.postgres.connect import connect
+from reindexer.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+LANE_BUDGET_S = 1.0
+"""A message is worth this much work, or one batch: then the worker looks at its queues again, live before bulk."""
+
+AGAIN_S = 1.0
+"""Before a wish that could not be written down is sent again."""
+
+
+@cache
+def _worker() -> Worker:
+    """Of this process and its forks: connections are made lazily, per process id."""
+    return wiring.worker(Settings.load(), _broker())
+
+
+@cache
+def _broker() -> CeleryBroker:
+    """Of this process and its forks, likewise."""
+    return broker()
+
+
+@worker_process_shutdown.connect
+@worker_shutdown.connect
+def _write_counters(**_: Any) -> None:
+    """A process that ends as it was told loses no count. The first signal is a forked child's."""
+    if _worker.cache_info().currsize:
+        _worker().counters.close()
+
+
+_beat_timer = Timer(heartbeat.BEAT_S / 2)
+
+
+def _beat(task: Task[Any, Any]) -> None:
+    """At most once in a few seconds, so that a worker that is busy with long batches is not taken for dead."""
+    if task.request.hostname and _beat_timer.due(time.monotonic()):
+        with _worker().postgres.connection() as connection:
+            heartbeat.beat(connection, "worker", task.request.hostname)
+
+
+@contextmanager
+def _unexpected(**about: str) -> Iterator[None]:
+    """The edge of the program: Celery would log the words of any error, and store them; they may quote a row."""
+    try:
+        yield
+    except (ReindexerError, Ignore):
+        raise
+    except Exception as exc:  # noqa: BLE001
+        log.error("unexpected_error", **logs.where(exc), **about)
+        raise ItemFailed(f"an unexpected error ({type(exc).__name__}); the worker's log says where") from None
+
+
+@app.task(name=BEAT_TASK, bind=True, ignore_result=True, throws=(ReindexerError,))
+def beat_task(self: Task[Any, Any]) -> None:
+    """Record that this worker takes messages and runs them; and tell what nobody has told."""
+    with _unexpected(task="beat"):
+        _beat(self)
+        _worker().tell_untold()
+
+
+@app.task(name=WORK_TASK, bind=True, ignore_result=True, throws=(ItemFailed,))
+def work_lane_task(self: Task[Any, Any], lane: str) -> None:
+    """Claim and work on what is ready in a lane."""
+    with _unexpected(lane=lane):
+        try:
+            _beat(self)
+            _worker().run_lane(lane, budget_s=LANE_BUDGET_S)
+        except ReindexerError as exc:
+            log.error("work_fails", lane=lane, error=str(exc))
+
+
+class _Wish(Request):  # type: ignore[misc]
+    """A message of `regenerate_embedding_task` in the worker's main process."""
+
+    def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> Any:
+        """Celery would tell FAILURE when the pool process dies; but the wish is written down, and will be answered."""
+        exc = getattr(exc_info.exception, "exc", exc_info.exception)
+        if isinstance(exc, WorkerLostError) and _is_recorded(self.id):
+            task_ready(self)
+            log.warning("pool_process_died", task_id=self.id)
+            return None
+        return super().on_failure(exc_info, *args, **options)
+
+
+def _is_recorded(task_id: str) -> bool:
+    try:
+        url = Settings.load().require_database_url()
+        with connect(url, application_name="reindexer worker") as connection:
+            return requests.task_state(connection, task_id) is not None
+    except ReindexerError:
+        return True  # while Postgres is away nobody knows; it was the first thing to be done
+
+
+@app.task(name=REQUEST_TASK, bind=True, throws=(ItemFailed,), Request=_Wish)
+def regenerate_embedding_task(self: Task[Any, Any], item_id: str, source: str = CONTEXT_ITEMS.name) -> str:
+    """Embed one item anew, changed or not; due neighbours come along in the same batch.
+
+    Callable from any application with the same broker. The result is the item's id, or FAILURE with the reason. While
+    another claim holds the item, or it waits for another try, this returns without a result: whoever settles the item
+    stores it under this task id. While Postgres is away the message goes back to the end of its queue.
+    """
+    task_id = self.request.id or str(uuid.uuid4())
+    with _unexpected(task_id=task_id):
+        try:
+            _beat(self)
+            return _regenerate(task_id, item_id, source)
+        except PassingError as exc:
+            log.warning("wish_waits", task_id=task_id, error=str(exc))
+            time.sleep(AGAIN_S)
+            try:
+                _broker().send_requests([(task_id, source, str(item_id))])
+            except DependencyAway:
+                raise ItemFailed(str(exc)) from None
+            raise Ignore from None
+
+
+def _regenerate(task_id: str, item_id: str, source: str) -> str:
+    worker = _worker()
+    with worker.postgres.connection() as connection:
+        state = requests.task_state(connection, task_id)
+        if state is None:
+            item_id = requests.as_recorded(connection, source, str(item_id))
+            wish = requests.Wish(task_id, item_id)
+            if not requests.record(connection, source, [wish], lane=REQUEST_LANE, sent=True):
+                raise ItemFailed(f"there is no source {source!r}")
+        else:
+            item_id = state.item_id
+    if state is None or state.state not in ("SUCCESS", "FAILURE"):
+        try:
+            worker.run_item(source, item_id)
+            with worker.postgres.connection() as connection:
+                state = requests.task_state(connection, task_id)
+        except ReindexerError as exc:
+            log.error("work_fails", task_id=task_id, error=str(exc))
+            raise Ignore from exc  # whoever claims the item next answers the wish
+    if state is None or state.state not in ("SUCCESS", "FAILURE"):
+        raise Ignore
+    if state.state == "FAILURE":
+        raise ItemFailed(state.error or "failed")
+    return state.item_id

@@ -1,0 +1,184 @@
+"""Fixtures: servers once a session, a fresh database (cloned from a migrated template) for each test."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+from qdrant_client import QdrantClient
+
+from reindexer.adapters.celery_broker import CeleryBroker, make_celery
+from reindexer.cli import main
+from reindexer.embedded.children import Children
+from reindexer.flow.work import Worker
+from reindexer.migrate import migrate
+from reindexer.postgres.connect import Connection, connect
+from reindexer.settings import Settings
+from reindexer.wiring import worker as make_worker
+from tests.support.commands import SERVER_SETTINGS, Done
+from tests.support.index_reader import IndexReader
+from tests.support.processes import Processes
+from tests.support.provider import DIMENSIONS, Provider
+from tests.support.servers import Servers, servers
+
+TEMPLATE = "reindexer_test_template"
+TOLD_LINES = 30
+"""Of each child's log, where a test fails."""
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Beside a failure: the ends of the logs of the processes that the test started."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    directory: Path | None = getattr(item, "funcargs", {}).get("tmp_path")
+    if report.failed and directory is not None:
+        for log in sorted(directory.rglob("*.log")):
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            report.sections.append((f"end of {log.name}", "\n".join(lines[-TOLD_LINES:])))
+
+
+@pytest.fixture(scope="session", name="servers")
+def _servers() -> Iterator[Servers]:
+    with servers() as running:
+        yield running
+
+
+def database_url(running: Servers, database: str) -> str:
+    """The URL of another database on the same server."""
+    return psycopg.conninfo.make_conninfo(running.database_url, dbname=database)
+
+
+@pytest.fixture(scope="session")
+def template(servers: Servers) -> str:
+    """A migrated database without rows, its first fill done."""
+    with psycopg.connect(servers.database_url, autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE IF EXISTS {TEMPLATE}")
+        admin.execute(f"CREATE DATABASE {TEMPLATE}")
+    url = database_url(servers, TEMPLATE)
+    migrate(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("UPDATE reindexer.run SET state = 'finished', finished_at = now()")
+    return TEMPLATE
+
+
+@pytest.fixture
+def database(servers: Servers, template: str) -> Iterator[str]:
+    """The URL of this test's own database."""
+    name = f"rx_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(servers.database_url, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield database_url(servers, name)
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def db(database: str) -> Iterator[Connection]:
+    """An autocommit connection, as a user's application has one."""
+    with connect(database, application_name="test") as connection:
+        yield connection
+
+
+@pytest.fixture
+def redis_url(servers: Servers) -> str:
+    """An empty Redis."""
+    with redis.Redis.from_url(servers.redis_url) as client:
+        client.flushall()
+    return servers.redis_url
+
+
+@pytest.fixture
+def index(servers: Servers) -> Iterator[IndexReader]:
+    """An independent reader of a Qdrant without collections of ours."""
+    client = QdrantClient(url=servers.qdrant_url, check_compatibility=False, timeout=30)
+    _clean(client)
+    yield IndexReader(client)
+    _clean(client)
+    client.close()
+
+
+def _clean(client: QdrantClient) -> None:
+    for collection in client.get_collections().collections:
+        if collection.name.startswith("context_items"):
+            client.delete_collection(collection.name)
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    """An embedding provider on loopback."""
+    running = Provider()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def env(database: str, redis_url: str, servers: Servers, provider: Provider) -> Mapping[str, str]:
+    """The environment of our processes: all real servers, waits shortened."""
+    return {
+        "DATABASE_URL": database,
+        "CELERY_BROKER_URL": redis_url,
+        "QDRANT_URL": servers.qdrant_url,
+        "OPENAI_API_KEY": "sk-test-key",
+        "OPENAI_BASE_URL": provider.url,
+        "REINDEXER_EMBEDDING_DIMENSIONS": str(DIMENSIONS),
+        "REINDEXER_ADMIN_API_KEY": "test-admin-key",
+        "REINDEXER_RETRY_BASE_S": "0.05",
+    }
+
+
+@pytest.fixture
+def settings(env: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The same as settings, in this process."""
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    return Settings.load()
+
+
+@pytest.fixture
+def worker(settings: Settings, index: IndexReader) -> Iterator[Worker]:
+    """All that a worker process has, in this one; without Celery."""
+    built = make_worker(settings, None)
+    yield built
+    built.close()
+
+
+@pytest.fixture
+def broker(redis_url: str) -> Iterator[CeleryBroker]:
+    """The queues, in this process."""
+    app = make_celery(redis_url, redis_url, result_expires_s=600)
+    broker = CeleryBroker(app)
+    yield broker
+    broker.close()
+    app.close()
+
+
+@pytest.fixture
+def processes(env: Mapping[str, str], index: IndexReader, tmp_path: Path) -> Iterator[Processes]:
+    """Starts listeners, workers and APIs; they end with the test."""
+    with Children(tmp_path / "logs") as children:
+        yield Processes(children, env)
+        children.stop_together()
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Runs a command in this process: the same `main`, without a second of imports."""
+
+    def run(*arguments: str, env: Mapping[str, str] | None = None) -> Done:
+        monkeypatch.setattr(sys, "argv", ["reindexer", *arguments])
+        for name in SERVER_SETTINGS:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in (env or {}).items():
+            monkeypatch.setenv(name, value)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        return Done(int(ended.value.code or 0), shown.out, shown.err)
+
+    return run

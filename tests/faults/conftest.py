@@ -1,0 +1,27 @@
+"""Fixtures of the tests of faults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+
+from api.main import create_app
+from reindexer.flow.work import Worker
+from reindexer.postgres.connect import Connection
+from reindexer.settings import Settings
+from tests.support.flow import Flow
+from tests.support.index_reader import IndexReader
+
+
+@pytest.fixture
+def flow(db: Connection, worker: Worker, index: IndexReader) -> Flow:
+    return Flow(db, worker)
+
+
+@pytest.fixture
+def readyz(settings: Settings) -> Iterator[Callable[[], str]]:
+    """What /readyz says of the triggers."""
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        yield lambda: str(client.get("/readyz").json()["checks"]["triggers"])

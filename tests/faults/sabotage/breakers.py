@@ -1,0 +1,144 @@
+"""Rows about dependencies that are away: breakers, deadlines of answers, lost collections."""
+
+from __future__ import annotations
+
+from tests.faults.sabotage.row import Sabotage
+
+AWAY = "tests/faults/test_provider_away.py::"
+FAULTS = "tests/faults/test_provider_faults.py::"
+QDRANT = "tests/faults/test_qdrant_away.py::"
+CLAIM = "reindexer/postgres/sql/claim.sql"
+BREAKER = "reindexer/postgres/sql/breaker.sql"
+
+BREAKERS = (
+    Sabotage(
+        "breakers: the third failure opens it",
+        BREAKER,
+        "CASE WHEN breaker.failures + excluded.failures >= %(opens_at)s\n"
+        "                     THEN coalesce(breaker.opened_at, excluded.failed_at) END",
+        "CASE WHEN breaker.failures + excluded.failures >= %(opens_at)s + 1000000 THEN excluded.failed_at END",
+        AWAY + "test_it_opens_at_the_third_failure_and_what_is_not_in_flight_burns_no_attempt_and_says_why",
+        fails_with="not enough values to unpack",  # of the breakers that are open
+    ),
+    Sabotage(
+        "breakers: nothing passes before every open one may be probed",
+        CLAIM,
+        "WHERE gate.passes AND NOT source.paused",
+        "WHERE NOT source.paused",
+        AWAY + "test_while_it_is_open_nothing_is_claimed_nor_counted_as_ready_and_no_message_is_sent",
+    ),
+    Sabotage(
+        "breakers: no message is sent while one is open",
+        "reindexer/postgres/sql/dispatch.sql",
+        "CASE WHEN NOT gate.passes THEN 0 ELSE",
+        "CASE WHEN false THEN 0 ELSE",
+        AWAY + "test_while_it_is_open_nothing_is_claimed_nor_counted_as_ready_and_no_message_is_sent",
+    ),
+    Sabotage(
+        "breakers: one claim gets the probe",
+        CLAIM,
+        "(place = 1 AND EXISTS (SELECT FROM probe))",
+        "place = 1",
+        AWAY + "test_claims_that_wait_for_each_other_in_open_transactions_share_one_probe",
+    ),
+    Sabotage(
+        "breakers: a probe is one item",
+        CLAIM,
+        "(place = 1 AND EXISTS (SELECT FROM probe))",
+        "EXISTS (SELECT FROM probe)",
+        AWAY + "test_exactly_one_of_the_claims_that_come_together_gets_the_probe_of_one_item",
+    ),
+    Sabotage(
+        "breakers: only a probe makes the wait grow",
+        "reindexer/flow/breaker.py",
+        "probed=dependency in claim.probes",
+        "probed=True",
+        AWAY + "test_the_waits_between_probes_double_up_to_a_limit_and_only_probes_make_them_grow",
+    ),
+    Sabotage(
+        "breakers: a probe that asked nothing leaves the next one free",
+        "reindexer/flow/breaker.py",
+        "        if dependency not in witness.seen:\n",
+        "        if False:\n",
+        AWAY + "test_a_probe_that_had_no_reason_to_ask_the_provider_leaves_the_next_one_free",
+    ),
+    Sabotage(
+        "breakers: an old answer does not close it",
+        BREAKER,
+        " AND failed_at <= clock_timestamp() - make_interval(secs => %(ago_s)s)",
+        " AND %(ago_s)s >= 0",
+        AWAY + "test_an_answer_that_is_older_than_the_last_failure_does_not_close_it",
+    ),
+    Sabotage(
+        "breakers: what failed heals as soon as the dependency answers",
+        BREAKER,
+        "EXISTS (SELECT FROM closed WHERE opened_at IS NOT NULL)",
+        "false",
+        AWAY + "test_a_success_closes_it_and_what_failed_for_a_passing_cause_heals_at_once",
+    ),
+    Sabotage(
+        "breakers: where nothing is due, what failed is the probe",
+        "reindexer/flow/sweep.py",
+        """ or len(connection.execute(queries["heal_to_probe"]).fetchall())""",
+        "",
+        AWAY
+        + "test_an_item_alone_ends_failed_after_its_tries_and_heals_soon_after_the_return_although_nothing_else_is_due",
+    ),
+    Sabotage(
+        "breakers: an answer is one whatever it says",
+        "reindexer/flow/breaker.py",
+        "        except ReindexerError:\n            self.seen[dependency] = (time.monotonic(), None)\n",
+        "        except ReindexerError as exc:\n"
+        "            self.seen[dependency] = (time.monotonic(), DependencyAway(str(exc)))\n",
+        FAULTS + "test_500_is_four_tries_and_no_breaker_for_it_answers",
+    ),
+    Sabotage(
+        "breakers: quota that is used up stops all requests",
+        "reindexer/adapters/openai_embedder.py",
+        "return OutOfQuota(",
+        "return PassingError(",
+        FAULTS + "test_insufficient_quota_stops_all_requests_at_once_and_all_goes_on_when_it_is_paid",
+    ),
+    Sabotage(
+        "breakers: a claim asks no more of a provider that did not answer",
+        "reindexer/flow/embed.py",
+        "self._away = isinstance(exc, DependencyAway)",
+        "self._away = False",
+        AWAY + "test_each_claim_asks_again_only_what_did_not_answer",
+    ),
+    Sabotage(
+        "breakers: after Qdrant failed it is asked before the provider",
+        "reindexer/flow/work.py",
+        """anew="qdrant" in claim.failing""",
+        "anew=False",
+        QDRANT + "test_qdrant_that_goes_away_while_it_is_written_to_opens_the_breaker_and_no_vector_is_made_in_vain",
+    ),
+    Sabotage(
+        "deadlines: an answer that drips is cut",
+        "reindexer/adapters/openai_embedder.py",
+        """event_hooks={"response": [self._deadline.on_response]}""",
+        "event_hooks={}",
+        FAULTS + "test_a_provider_that_hangs_or_drips_is_given_up_in_time_and_well_before_the_lease_is_over",
+    ),
+    Sabotage(
+        "lost collections: everything is written again",
+        "reindexer/flow/work.py",
+        "if rebuild_if_lost(connection, collection.source, collection_id):",
+        "if False:",
+        QDRANT + "test_a_collection_that_is_lost_is_made_again_by_the_next_write_and_everything_is_written_to_it",
+    ),
+    Sabotage(
+        "lost collections: one that was made again has another id, whoever made it",
+        "reindexer/adapters/qdrant_collections.py",
+        "{_COLLECTION_ID: str(uuid.uuid4())}",
+        """{_COLLECTION_ID: "made" if uuid else ""}""",
+        QDRANT + "test_a_lost_collection_whose_making_got_no_reply_is_filled_again",
+    ),
+    Sabotage(
+        "lost collections: what was written again since is passed over",
+        "reindexer/postgres/sql/runs.sql",
+        "AND NOT (run.kind = 'whole_source' AND run.force AND EXISTS (",
+        "AND NOT (false AND EXISTS (",
+        QDRANT + "test_what_was_written_again_already_is_not_embedded_once_more_by_the_run_that_rebuilds",
+    ),
+)

@@ -1,0 +1,252 @@
+"""Rows about claims: the fence, doubt, what a claim may settle."""
+
+from __future__ import annotations
+
+from tests.faults.sabotage.row import Sabotage
+
+CLAIMS = "tests/faults/test_claims.py::"
+FLOW = "tests/integration/test_drain_to_settle.py::"
+INDEX = "tests/contract/test_index.py::"
+
+FENCE = (
+    Sabotage(
+        "the fence: an upsert spares a point of a higher token",
+        "reindexer/adapters/qdrant_index.py",
+        "models.FieldCondition(key=_VERSION, range=models.Range(gte=token))",
+        "models.FieldCondition(key=_VERSION, range=models.Range(gte=2**62))",
+        CLAIMS + "test_a_worker_that_went_on_after_its_lease_does_not_overwrite_a_newer_text",
+    ),
+    Sabotage(
+        "the fence: a delete spares a point of a higher token",
+        "reindexer/adapters/qdrant_index.py",
+        "lower = models.FieldCondition(key=_VERSION, range=models.Range(lt=token))",
+        "lower = models.FieldCondition(key=_VERSION, range=models.Range(lt=2**62))",
+        INDEX + "test_a_late_delete_spares_what_is_newer",
+    ),
+    Sabotage(
+        "the fence: a payload update spares a point of a higher token",
+        "reindexer/adapters/qdrant_index.py",
+        "            models.FieldCondition(key=_VERSION, range=models.Range(lt=token)),\n",
+        "",
+        INDEX + "test_a_late_payload_update_is_refused",
+    ),
+    Sabotage(
+        "a refused write is read back and noticed",
+        "reindexer/flow/write.py",
+        "if stored.get((item_id, chunk), 0) != token}",
+        "if False}",
+        CLAIMS + "test_a_write_that_qdrant_refuses_is_noticed_and_done_again",
+    ),
+    Sabotage(
+        "a token is above the ledger's",
+        "reindexer/postgres/sql/claim.sql",
+        "greatest(due.token, ledger.token) AS token",
+        "due.token AS token",
+        CLAIMS + "test_a_token_is_higher_than_the_ledgers_even_if_the_clock_goes_back",
+    ),
+    Sabotage(
+        "a token is above those of earlier claims that were lost",
+        "reindexer/postgres/sql/claim.sql",
+        "greatest(due.token, ledger.token) AS token",
+        "ledger.token AS token",
+        CLAIMS + "test_a_token_is_higher_than_every_earlier_one_even_if_the_clock_goes_back",
+    ),
+    Sabotage(
+        "a token that is met in Qdrant counts",
+        "reindexer/postgres/sql/settle.sql",
+        "token = greatest(due.token, outcome.seen_token)",
+        "token = due.token",
+        CLAIMS + "test_a_write_that_qdrant_refuses_is_noticed_and_done_again",
+    ),
+    Sabotage(
+        "a repair's token is above one that only Qdrant knows",
+        "reindexer/postgres/sql/reconcile.sql",
+        "nullif(wrong.token, 0)",
+        "NULL::bigint",
+        "tests/faults/test_restores.py::test_a_repair_is_above_a_token_of_the_future_that_only_qdrant_knows",
+    ),
+)
+
+DOUBT = (
+    Sabotage(
+        "doubt: a doubtful item is never skipped",
+        "reindexer/core/plan.py",
+        "not item.forced and not item.doubtful and item.chunks > 0",
+        "not item.forced and item.chunks > 0",
+        CLAIMS + "test_a_to_b_killed_before_settle_back_to_a_ends_with_a",
+    ),
+    Sabotage(
+        "doubt: a lost claim makes its items doubtful",
+        "reindexer/postgres/sql/claim.sql",
+        "doubtful = due.doubtful OR chosen.lost",
+        "doubtful = due.doubtful",
+        CLAIMS + "test_a_to_b_killed_before_settle_back_to_a_ends_with_a",
+    ),
+    Sabotage(
+        "doubt: a write without a reply makes its items doubtful",
+        "reindexer/flow/attempt.py",
+        "counts=not limited, doubtful=not certain",
+        "counts=not limited, doubtful=False",
+        "tests/faults/test_qdrant_away.py::"
+        "test_after_a_lost_reply_a_text_that_goes_back_to_what_it_was_is_written_again",
+    ),
+    Sabotage(
+        "doubt: points of a doubtful item are deleted although none is known",
+        "reindexer/flow/write.py",
+        "item.chunks > 0 or item.doubtful or item.doubted_ago_s is not None or item.forced",
+        "item.chunks > 0 or item.forced",
+        "tests/faults/test_qdrant_away.py::test_after_a_lost_reply_a_row_that_is_deleted_leaves_no_point",
+    ),
+    Sabotage(
+        "taken alone: an item whose claim was lost takes no neighbour along",
+        "reindexer/postgres/sql/claim.sql",
+        "ON CASE WHEN first.alone THEN place = 1 ELSE NOT picked.alone END",
+        "ON true",
+        CLAIMS + "test_a_lost_claim_is_doubtful_and_taken_alone",
+    ),
+    Sabotage(
+        "an item that kills its workers is given up",
+        "reindexer/flow/work.py",
+        "if self.policy.died_too_often(item.losses):",
+        "if False:",
+        CLAIMS + "test_an_item_whose_worker_dies_each_time_ends_failed_and_heals",
+    ),
+    Sabotage(
+        "rechecks: what was deleted under doubt is looked at again",
+        "reindexer/postgres/sql/sweep.sql",
+        "WHERE ledger.recheck_at <= clock_timestamp()",
+        "WHERE false",
+        "tests/faults/test_rechecks.py::"
+        "test_a_point_that_a_late_write_made_again_is_removed_one_lease_an_hour_or_a_day_later",
+    ),
+    Sabotage(
+        "rechecks: a doubt is remembered, also when a certain claim came after it",
+        "reindexer/postgres/sql/settle.sql",
+        "doubted_at = coalesce(excluded.doubted_at, ledger.doubted_at)",
+        "doubted_at = excluded.doubted_at",
+        "tests/faults/test_rechecks.py::"
+        "test_a_point_that_a_late_write_made_again_is_removed_one_lease_an_hour_or_a_day_later"
+        "[delete_after_a_certain_claim]",
+    ),
+    Sabotage(
+        "taken alone: until it is settled, and longer if it FAILED",
+        "reindexer/postgres/sql/claim.sql",
+        " OR due.losses > 0 OR coalesce(ledger.losses, 0) > 0 AS alone",
+        " AS alone",
+        CLAIMS + "test_an_item_that_was_lost_stays_alone_while_it_is_retried_and_no_longer_than_that",
+    ),
+    Sabotage(
+        "what killed its workers is tried once each time it heals",
+        "reindexer/postgres/sql/sweep.sql",
+        "greatest(0, ledger.losses - 1)",
+        "0",
+        CLAIMS + "test_an_item_that_killed_its_workers_is_tried_alone_and_once_when_it_heals",
+        times=2,
+    ),
+    Sabotage(
+        "a pool process that dies is no answer to a wish",
+        "reindexer/tasks.py",
+        ", Request=_Wish)",
+        ")",
+        "tests/faults/test_pool_processes.py::"
+        "test_a_pool_process_killed_for_want_of_memory_is_replaced_and_nobody_is_told_of_a_failure",
+    ),
+    Sabotage(
+        "what a worker settled and did not tell is told by the next",
+        "reindexer/tasks.py",
+        "        _worker().tell_untold()\n",
+        "",
+        "tests/faults/test_kills.py::test_a_worker_killed_between_settling_and_telling_is_followed_by_one_that_tells",
+    ),
+)
+
+CLAIM = (
+    Sabotage(
+        "settling asks for the claim's token",
+        "reindexer/postgres/sql/settle.sql",
+        "AND due.token = %(token)s AND due.lease_until IS NOT NULL",
+        "AND due.lease_until IS NOT NULL AND %(token)s > 0",
+        CLAIMS + "test_a_late_claim_settles_nothing",
+        times=2,
+    ),
+    Sabotage(
+        "an item that changed meanwhile stays due",
+        "reindexer/postgres/sql/settle.sql",
+        "due.version > outcome.version AS changed",
+        "false AS changed",
+        CLAIMS + "test_a_change_after_the_claim_keeps_the_item_due_when_the_claim_settles",
+        times=2,
+    ),
+    Sabotage(
+        "what an item that changed meanwhile was settled with after its lease is doubtful",
+        "reindexer/postgres/sql/settle.sql",
+        " OR due.lease_until <= clock_timestamp(),",
+        ",",
+        CLAIMS + "test_a_change_after_a_claim_that_settles_after_its_lease_is_doubtful",
+    ),
+    Sabotage(
+        "the worker's deadline: no timeout goes beyond the lease, nothing begins after it",
+        "reindexer/flow/embed.py",
+        "        if left_s <= at_least_s:\n            raise LeaseOver\n        return min(timeout_s, left_s)",
+        "        return timeout_s",
+        "tests/faults/test_deadlines.py::test_a_timeout_ends_before_the_lease_does_and_none_begins_after_it",
+    ),
+    Sabotage(
+        "a batch that is too slow for its lease is written as far as it got",
+        "reindexer/flow/embed.py",
+        "        if not requests.vectors:\n            raise\n",
+        "        raise\n",
+        "tests/faults/test_deadlines.py::test_a_batch_that_is_too_slow_for_its_lease_is_written_as_far_as_it_got",
+    ),
+    Sabotage(
+        "a provider's rate limit is a wait, not an attempt",
+        "reindexer/flow/attempt.py",
+        "counts=not limited, doubtful",
+        "counts=True, doubtful",
+        "tests/faults/test_provider_faults.py::test_429_for_longer_than_all_retries_is_waited_out_and_uses_no_attempt",
+    ),
+    Sabotage(
+        "bisecting: one refused input fails alone",
+        "reindexer/flow/embed.py",
+        "        except InputRejected as exc:\n            return exc\n",
+        "        except InputRejected as exc:\n            for step in batch:\n                self._fails(step, exc)\n",
+        FLOW + "test_one_rejected_input_among_a_hundred_fails_alone",
+    ),
+    Sabotage(
+        "bisecting: one refused payload fails alone",
+        "reindexer/flow/work.py",
+        "            if len(steps) > 1:\n",
+        "            if False:\n",
+        FLOW + "test_one_payload_that_qdrant_can_not_take_fails_alone",
+    ),
+    Sabotage(
+        "an older version claims nothing",
+        "reindexer/postgres/sql/claim.sql",
+        "(SELECT version_num FROM reindexer.alembic_version) = %(revision)s",
+        "%(revision)s <> ''",
+        "tests/faults/test_upgrade.py::test_no_claim_is_made_and_none_is_settled_once_the_schema_is_another_versions",
+    ),
+    Sabotage(
+        "an older version settles nothing",
+        "reindexer/postgres/sql/settle.sql",
+        "(SELECT version_num FROM reindexer.alembic_version) = %(revision)s",
+        "%(revision)s <> ''",
+        "tests/faults/test_upgrade.py::test_no_claim_is_made_and_none_is_settled_once_the_schema_is_another_versions",
+        times=2,
+    ),
+    Sabotage(
+        "row_security = off: a policy is an error, not a deletion",
+        "reindexer/flow/read.py",
+        "set_config('row_security', 'off', true)",
+        "set_config('row_security', 'on', true)",
+        FLOW + "test_a_hidden_row_is_an_error_and_never_a_deletion",
+    ),
+    Sabotage(
+        "a missing column is the source's error, not a deletion",
+        "reindexer/flow/read.py",
+        "    except (psycopg.ProgrammingError, psycopg.NotSupportedError) as exc:\n"
+        '        raise SourceError(f"source {source.name!r} can\'t be read: {one_line(exc)}") from exc\n',
+        "    except (psycopg.ProgrammingError, psycopg.NotSupportedError, SourceError):\n        return {}\n",
+        FLOW + "test_a_missing_column_makes_the_source_wait_and_deletes_nothing",
+    ),
+)

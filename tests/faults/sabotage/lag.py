@@ -1,0 +1,61 @@
+"""Rows about ages and counts: what makes them true when somebody is dead."""
+
+from __future__ import annotations
+
+from tests.faults.sabotage.row import Sabotage
+
+AGES = "tests/integration/test_lag.py::"
+METRICS = "tests/integration/test_metrics.py::"
+
+LAG = (
+    Sabotage(
+        "ages: what came while a claim held the item counts from its own commit",
+        "reindexer/postgres/sql/settle.sql",
+        "ELSE held.later_changed_at END",
+        "ELSE clock_timestamp() END",
+        AGES + "test_an_edit_that_a_claim_has_not_seen_counts_from_its_own_commit",
+    ),
+    Sabotage(
+        "ages: of merged changes the oldest counts",
+        "reindexer/postgres/sql/drain.sql",
+        "THEN least(due.changed_at, excluded.changed_at)",
+        "THEN excluded.changed_at",
+        AGES + "test_a_later_edit_does_not_make_an_older_one_younger",
+    ),
+    Sabotage(
+        "ages: another try of what FAILED is as old as its change",
+        "reindexer/postgres/sql/sweep.sql",
+        "greatest(0, ledger.losses - 1), ledger.changed_at",
+        "greatest(0, ledger.losses - 1), NULL",
+        AGES + "test_a_failed_change_that_heals_keeps_its_age_until_it_is_in_qdrant",
+        times=2,
+    ),
+    Sabotage(
+        "ages: a change of a long transaction counts from its commit",
+        "reindexer/leader.py",
+        "drain(connection, taken, looked_at=self._looked_at)",
+        "drain(connection, taken)",
+        "tests/faults/test_lag.py::test_the_listener_counts_a_change_of_a_long_transaction_from_its_commit",
+    ),
+    Sabotage(
+        "readiness: workers that beat and take nothing are told",
+        "reindexer/flow/lag.py",
+        "    return row[0] if row else None\n",
+        "    return None\n",
+        METRICS + "test_readyz_tells_of_work_that_nobody_takes_though_workers_beat",
+    ),
+    Sabotage(
+        "counters: what can't be written is kept",
+        "reindexer/flow/counters.py",
+        "        tally.give_back(sums)\n",
+        "        pass\n",
+        METRICS + "test_what_could_not_be_written_is_written_when_postgres_is_back",
+    ),
+    Sabotage(
+        "metrics: no number is shown that may be old",
+        "api/scrape.py",
+        "lag if states is not None else None",
+        "lag",
+        METRICS + "test_with_postgres_away_the_rest_is_told_soon[refuse]",
+    ),
+)

@@ -1,0 +1,97 @@
+"""Rows about the listener, the broker and Postgres going away."""
+
+from __future__ import annotations
+
+from tests.faults.sabotage.row import Sabotage
+
+LISTENER = "tests/faults/test_listener_faults.py::"
+BROKER = "tests/faults/test_broker_faults.py::"
+POSTGRES = "tests/faults/test_postgres_faults.py::"
+
+OUTAGES = (
+    Sabotage(
+        "a statement has a time: a connection that leads nowhere is left",
+        "reindexer/postgres/connect.py",
+        "elif time.monotonic() > until:",
+        "elif False:",
+        LISTENER + "test_a_half_open_listener_notices_and_leads_again",
+    ),
+    Sabotage(
+        "a silent leader is put down",
+        "reindexer/postgres/sql/lead.sql",
+        "state_change < clock_timestamp()",
+        "state_change < clock_timestamp() - interval '1 day'",
+        LISTENER + "test_a_stopped_leader_is_put_down_by_the_standby_and_stands_by_when_it_goes_on",
+    ),
+    Sabotage(
+        "the statement of a killed leader ends",
+        "reindexer/postgres/connect.py",
+        'ours["client_connection_check_interval"] = "2s"',
+        'ours["client_connection_check_interval"] = "0"',
+        LISTENER + "test_a_leader_that_is_killed_while_it_waits_for_a_lock_does_not_keep_leading",
+    ),
+    Sabotage(
+        "the bell's echo comes from another connection",
+        "reindexer/flow/lead.py",
+        "    with connect() as other:\n        other.execute(",
+        "    with connect():\n        connection.execute(",
+        LISTENER + "test_behind_a_pooler_the_listener_says_so_and_looks_by_itself",
+    ),
+    Sabotage(
+        "signals are heard whatever the listener hangs in",
+        "reindexer/listen.py",
+        "    stop.wait()\n    thread.join(STOP_S)\n",
+        "    thread.join()\n",
+        LISTENER + "test_sigterm_ends_the_listener_within_five_seconds[stalled]",
+    ),
+    Sabotage(
+        "who only sends waits briefly for a broker that says nothing",
+        "reindexer/adapters/celery_broker.py",
+        "SEND_TIMEOUT_S = 2\n",
+        "SEND_TIMEOUT_S = 30\n",
+        BROKER + "test_a_broker_that_is_away_while_changes_are_drained_holds_up_no_drain_for_long[stall]",
+    ),
+    Sabotage(
+        "a worker leaves a connection to the broker that leads nowhere",
+        "reindexer/adapters/celery_broker.py",
+        '"health_check_interval": 10,',
+        '"health_check_interval": 600,',
+        BROKER + "test_connections_to_the_broker_that_lead_nowhere_are_made_anew",
+    ),
+    Sabotage(
+        "a crash: what was read is settled only if no commit can have been lost since the claim",
+        "reindexer/postgres/sql/settle.sql",
+        "WHERE server.same AND due.source",
+        "WHERE due.source",
+        POSTGRES + "test_a_text_that_a_crash_took_back_after_it_was_read_does_not_stay_indexed",
+    ),
+    Sabotage(
+        "a wish is on disk before its task id is told",
+        "reindexer/postgres/sql/requests.sql",
+        "RETURNING task_id, set_config('synchronous_commit', 'on', true);",
+        "RETURNING task_id;",
+        POSTGRES + "test_a_wish_that_was_accepted_is_known_after_a_crash",
+    ),
+    Sabotage(
+        "settling is tried again while Postgres fails",
+        "reindexer/flow/conclude.py",
+        "time.sleep(deadline.cap(PAUSE_S))",
+        "raise LeaseOver",
+        POSTGRES + "test_a_deadlock_with_a_user_who_locks_our_rows_costs_a_second_try",
+    ),
+    Sabotage(
+        "isolation is ours, whatever the database's default is",
+        "reindexer/postgres/connect.py",
+        '        "default_transaction_isolation": "read\\\\ committed",\n',
+        "",
+        POSTGRES + "test_defaults_of_database_and_role_do_not_concern_us[repeatable read]",
+        fails_with="transactions are repeatable read by default",
+    ),
+    Sabotage(
+        "a wish that meets no Postgres is sent again",
+        "reindexer/tasks.py",
+        "        except PassingError as exc:\n            log.warning(",
+        "        except ZeroDivisionError as exc:\n            log.warning(",
+        POSTGRES + "test_a_wish_whose_message_runs_while_postgres_is_away_is_not_failed_but_fulfilled",
+    ),
+)

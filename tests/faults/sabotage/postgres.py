@@ -1,0 +1,183 @@
+"""Rows about Postgres: triggers, the bell, locks, what is on disk."""
+
+from __future__ import annotations
+
+from tests.faults.sabotage.row import Sabotage
+
+TRIGGERS = "tests/integration/test_triggers.py::"
+
+TRIGGER = (
+    Sabotage(
+        "the bell rings while the listener sleeps",
+        "reindexer/postgres/sql/triggers.sql",
+        "            NOTIFY reindexer_bell;",
+        "            NULL;",
+        TRIGGERS + "test_the_bell_rings_only_while_the_leader_sleeps[pg18]",
+    ),
+    Sabotage(
+        "a writer tries the bell's lock and never waits for it",
+        "reindexer/postgres/sql/triggers.sql",
+        "NOT pg_try_advisory_xact_lock_shared({lock_class}, {bell_lock})",
+        "pg_advisory_xact_lock_shared({lock_class}, {bell_lock}) IS NULL",
+        "tests/faults/test_writes.py::"
+        "test_a_users_statements_never_wait_for_a_drain_claim_read_wish_or_settle_that_is_under_way",
+        fails_with="lock timeout",
+    ),
+    Sabotage(
+        "the bell's lock is held until the writer's commit",
+        "reindexer/postgres/sql/triggers.sql",
+        "NOT pg_try_advisory_xact_lock_shared({lock_class}, {bell_lock})",
+        "NOT (CASE WHEN pg_try_advisory_lock_shared({lock_class}, {bell_lock})"
+        " THEN pg_advisory_unlock_shared({lock_class}, {bell_lock}) ELSE false END)",
+        TRIGGERS + "test_the_leader_can_not_fall_asleep_between_a_writers_look_and_its_commit[pg18]",
+    ),
+    Sabotage(
+        "the bell's timer: a listener that sleeps looks by itself",
+        "reindexer/leader.py",
+        "connection.notifies(timeout=SLEEP_S, stop_after=1)",
+        "connection.notifies(timeout=600, stop_after=1)",
+        "tests/faults/test_listener_faults.py::test_a_lost_notification_costs_the_one_second_timer_at_most",
+    ),
+    Sabotage(
+        "triggers sit on every leaf",
+        "reindexer/postgres/triggers.py",
+        "left = list(relations(connection, source) if tables is None else tables)",
+        "left = list(relations(connection, source) if tables is None else tables)[:1]",
+        TRIGGERS + "test_writes_to_a_partition_directly_and_through_its_parent_are_recorded_once[pg18]",
+    ),
+    Sabotage(
+        "a row trigger fires for replicated rows",
+        "reindexer/postgres/sql/triggers.sql",
+        "ALTER TABLE {table} ENABLE REPLICA TRIGGER {replica_trigger};",
+        "ALTER TABLE {table} DISABLE TRIGGER {replica_trigger};",
+        TRIGGERS + "test_rows_applied_as_a_replica_are_recorded[pg18]",
+    ),
+    Sabotage(
+        "record images are compared",
+        "reindexer/postgres/sql/triggers.sql",
+        "ROW({declared_old})::record *<> ROW({declared_new})::record",
+        "ROW({declared_old}) IS DISTINCT FROM ROW({declared_new})",
+        TRIGGERS + "test_json_and_citext_columns_are_compared_by_their_images[pg18]",
+        times=2,
+    ),
+    Sabotage(
+        "the plan: what is compared for one row is not how many rows are joined",
+        "reindexer/postgres/sql/triggers.sql",
+        "        IF FOUND THEN\n            SELECT array_agg({key}) INTO item_ids\n            FROM old_rows FULL JOIN new_rows",
+        "        IF true THEN\n            SELECT array_agg({key}) INTO item_ids\n            FROM old_rows JOIN new_rows",
+        TRIGGERS + "test_a_large_update_after_a_one_row_update_costs_at_most_two_and_a_half_times[pg18]",
+        fails_with="statement timeout",
+    ),
+    Sabotage(
+        "a trigger's own error fails no writer",
+        "reindexer/postgres/sql/triggers.sql",
+        "EXCEPTION WHEN OTHERS THEN",
+        "EXCEPTION WHEN division_by_zero THEN",
+        TRIGGERS + "test_no_ddl_on_declared_columns_makes_a_write_fail_or_go_unnoticed",
+        times=3,
+        fails_with="column",
+    ),
+    Sabotage(
+        "a writer needs no right on our schema",
+        "reindexer/postgres/sql/triggers.sql",
+        "LANGUAGE plpgsql SECURITY DEFINER ",
+        "LANGUAGE plpgsql ",
+        TRIGGERS + "test_a_writer_needs_no_right_on_our_schema[pg18]",
+        times=4,
+        fails_with="permission denied",
+    ),
+    Sabotage(
+        "DDL lets writers pass",
+        "reindexer/postgres/triggers.py",
+        'LOCK_TIMEOUT = "800ms"',
+        'LOCK_TIMEOUT = "60s"',
+        TRIGGERS + "test_installing_triggers_gives_up_its_lock_while_a_transaction_holds_the_table[pg18]",
+        fails_with="statement timeout",
+    ),
+)
+
+WATCH = "tests/faults/test_trigger_watch.py::test_the_watch_mends_it_by_itself_and_finds_what_was_missed"
+
+WATCHES = (
+    Sabotage(
+        "the watch: the listener mends triggers by itself",
+        "reindexer/flow/watch.py",
+        "self.look(connection)",
+        "pass",
+        WATCH + "[triggers disabled]",
+        times=2,
+    ),
+    Sabotage(
+        "the watch: what was changed and put back counts",
+        "reindexer/postgres/sql/catalog.sql",
+        "format('trigger %%s, %%s', tgname, pg_trigger.xmin)",
+        "format('trigger %%s', tgname)",
+        WATCH + "[triggers disabled and enabled again around a load]",
+    ),
+    Sabotage(
+        "the watch: what passed without triggers is looked for",
+        "reindexer/flow/attach.py",
+        "        if look:\n",
+        "        if False:\n",
+        WATCH + "[triggers disabled]",
+    ),
+)
+
+LOCKS = (
+    Sabotage(
+        "ordered locks: a drain",
+        "reindexer/postgres/sql/drain.sql",
+        "    ORDER BY items.source, items.item_id\n",
+        "",
+        "tests/faults/test_lock_order.py::"
+        "test_who_waits_for_the_first_of_many_due_rows_holds_none_of_the_others[drains]",
+    ),
+    Sabotage(
+        "ordered locks: a wish",
+        "reindexer/postgres/sql/requests.sql",
+        "    ORDER BY source.name, wish.item_id\n",
+        "",
+        "tests/faults/test_lock_order.py::"
+        "test_who_waits_for_the_first_of_many_due_rows_holds_none_of_the_others[wishes]",
+    ),
+    Sabotage(
+        "ordered locks: settling",
+        "reindexer/postgres/sql/settle.sql",
+        "    ORDER BY due.source, due.item_id\n    FOR UPDATE OF due\n",
+        "    FOR UPDATE OF due\n",
+        "tests/faults/test_lock_order.py::"
+        "test_who_waits_for_the_first_of_many_due_rows_holds_none_of_the_others[finishes]",
+        times=2,
+    ),
+    Sabotage(
+        "ordered locks: giving items back",
+        "reindexer/postgres/sql/settle.sql",
+        "    ORDER BY due.source, due.item_id\n    FOR UPDATE OF due\n",
+        "    FOR UPDATE OF due\n",
+        "tests/faults/test_lock_order.py::"
+        "test_who_waits_for_the_first_of_many_due_rows_holds_none_of_the_others[postpones]",
+        times=2,
+    ),
+    Sabotage(
+        "a claim is on disk before anybody works on it",
+        "reindexer/postgres/sql/claim.sql",
+        "set_config('synchronous_commit', 'on', true)",
+        "set_config('synchronous_commit', 'off', true)",
+        "tests/faults/test_postgres_crash.py::"
+        "test_a_claim_is_on_disk_before_anybody_works_on_it_whatever_the_server_is_set_to",
+    ),
+    Sabotage(
+        "a standby is refused",
+        "reindexer/postgres/schema.py",
+        "    if in_recovery:\n",
+        "    if False:\n",
+        "tests/faults/test_postgres_crash.py::test_a_standby_is_refused",
+    ),
+    Sabotage(
+        "no row on a standby is no deletion",
+        "reindexer/flow/read.py",
+        "            if in_recovery:\n",
+        "            if False:\n",
+        "tests/faults/test_standby.py::test_a_row_that_a_standby_does_not_have_is_never_read_as_deleted",
+    ),
+)

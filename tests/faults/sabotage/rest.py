@@ -1,0 +1,70 @@
+"""Rows about the sweep, breakers and the broker."""
+
+from __future__ import annotations
+
+from tests.faults.sabotage.row import Sabotage
+
+FLOW = "tests/integration/test_drain_to_settle.py::"
+
+SWEEP = (
+    Sabotage(
+        "healing: what FAILED for a passing cause is tried again",
+        "reindexer/postgres/sql/sweep.sql",
+        "ledger.outcome = 'FAILED' AND ledger.heal_at <= clock_timestamp()",
+        "false",
+        FLOW + "test_what_failed_for_a_passing_cause_is_tried_again_after_growing_waits_and_heals",
+    ),
+    Sabotage(
+        "the sweep's timer: the listener heals by itself",
+        "reindexer/leader.py",
+        "        if self._heal_timer.due(now):\n",
+        "        if False:\n",
+        "tests/faults/test_qdrant_away.py::test_qdrant_away_past_all_retries_is_failed_with_the_reason_and_heals_by_itself",
+    ),
+    Sabotage(
+        "a walk looks at the ledger too: rows that are gone without a trace leave the index",
+        "reindexer/flow/walk.py",
+        'return "ledger" if self.state == "rows" and self.kind != "backfill" else "working"',
+        'return "working"',
+        FLOW + "test_truncate_empties_the_index",
+    ),
+    Sabotage(
+        "reconcile: what is in flight is no difference",
+        "reindexer/flow/reconcile.py",
+        "if was.moves or now.moves or was.token != now.token:",
+        "if False:",
+        "tests/integration/test_reconcile.py::test_what_is_in_flight_is_no_difference",
+    ),
+    Sabotage(
+        "reconcile: many deletions have to be allowed",
+        "reindexer/flow/reconcile.py",
+        "    check_deletions(findings, max_deletions)\n",
+        "",
+        "tests/integration/test_reconcile.py::test_many_orphans_are_not_repaired_unless_their_number_is_allowed",
+    ),
+)
+
+BROKER = (
+    Sabotage(
+        "resend: wishes whose message never left are sent by the listener",
+        "reindexer/leader.py",
+        "            self._with_broker(lambda: self.dispatch.resend(connection))\n",
+        "",
+        "tests/faults/test_broker_faults.py::test_a_wish_whose_sender_died_gets_its_own_message_from_the_listener",
+    ),
+    Sabotage(
+        "dispatch on a timer: a flushed queue is filled again",
+        "reindexer/leader.py",
+        "if self._dispatch_timer.due(now) or walked:",
+        "if walked:",
+        "tests/integration/test_four_processes.py::test_a_flushed_broker_costs_time_and_no_edit",
+    ),
+    Sabotage(
+        "dispatch is bounded: few messages whatever the backlog",
+        "reindexer/flow/dispatch.py",
+        "self.max_messages",
+        "10_000",
+        "tests/integration/test_celery.py::test_the_broker_holds_a_bounded_number_of_messages_without_ids",
+        times=2,
+    ),
+)

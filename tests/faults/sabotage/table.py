@@ -1,0 +1,28 @@
+"""The table: each protecting mechanism, how it is taken away, and the test that has to notice."""
+
+from __future__ import annotations
+
+from tests.faults.sabotage.breakers import BREAKERS
+from tests.faults.sabotage.claims import CLAIM, DOUBT, FENCE
+from tests.faults.sabotage.lag import LAG
+from tests.faults.sabotage.outages import OUTAGES
+from tests.faults.sabotage.postgres import LOCKS, TRIGGER, WATCHES
+from tests.faults.sabotage.rest import BROKER, SWEEP
+from tests.faults.sabotage.restores import RESTORES
+from tests.faults.sabotage.security import SECRETS
+
+TABLE = (
+    *FENCE,
+    *DOUBT,
+    *CLAIM,
+    *SWEEP,
+    *BREAKERS,
+    *BROKER,
+    *TRIGGER,
+    *WATCHES,
+    *LOCKS,
+    *OUTAGES,
+    *RESTORES,
+    *LAG,
+    *SECRETS,
+)

@@ -1,0 +1,201 @@
+"""Redis is flushed, restarted empty, refuses or says nothing, in the middle of a bulk request and of a drain."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+from celery import Celery
+from celery.result import AsyncResult
+
+from reindexer.embedded.children import free_port
+from reindexer.embedded.redis import start_redis
+from reindexer.flow import requests
+from reindexer.flow.pause import set_paused
+from reindexer.postgres.connect import Connection
+from tests.integration.test_drain_to_settle import insert
+from tests.integration.test_four_processes import idle
+from tests.support.index_reader import IndexReader
+from tests.support.processes import Processes, log_of
+from tests.support.provider import Provider, vector_of
+from tests.support.proxy import Mode, Proxy
+from tests.support.waiting import eventually, seconds_until
+
+KEY = {"X-API-Key": "test-admin-key"}
+AWAY = [Mode.REFUSE, Mode.CUT, Mode.STALL]
+
+
+@pytest.fixture
+def cable(redis_url: str) -> Iterator[Proxy]:
+    """Between our processes and Redis."""
+    with Proxy.before(redis_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def env(env: Mapping[str, str], cable: Proxy, redis_url: str) -> Mapping[str, str]:
+    """All processes reach Redis through the proxy."""
+    return {**env, "CELERY_BROKER_URL": cable.instead(redis_url)}
+
+
+def bulk(url: str, ids: list[str]) -> tuple[list[str], float]:
+    """Ask for new embeddings; the task ids, and how long the answer took."""
+    started = time.monotonic()
+    answer = httpx.post(f"{url}/admin/bulk/regenerate-embeddings", json={"context_ids": ids}, headers=KEY, timeout=10)
+    took = time.monotonic() - started
+    assert answer.status_code == 202, answer.text
+    body = answer.json()
+    assert body["queued_count"] == len(ids)
+    return list(body["task_ids"]), took
+
+
+def states(url: str, task_ids: list[str]) -> set[str]:
+    """Of all task ids, as the API tells them."""
+    with httpx.Client(base_url=url, headers=KEY) as client:
+        return {client.get(f"/admin/tasks/{task_id}").json()["state"] for task_id in task_ids}
+
+
+def open_wishes(db: Connection) -> int:
+    row = db.execute("SELECT count(*) FROM reindexer.request WHERE finished_at IS NULL").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("mode", AWAY, ids=lambda mode: str(mode.value))
+def test_bulk_is_accepted_within_two_seconds_while_the_broker_is_away_and_runs_when_it_is_back(
+    db: Connection,
+    processes: Processes,
+    index: IndexReader,
+    provider: Provider,
+    cable: Proxy,
+    redis_url: str,
+    mode: Mode,
+) -> None:
+    processes.listener()
+    processes.worker()
+    _, url = processes.api()
+    ids = [insert(db, f"text {n}") for n in range(100)]
+    eventually(lambda: idle(db), within=30)
+    cable.mode = mode
+    task_ids, first = bulk(url, ids)
+    more, second = bulk(url, ids[:1])
+    print(f"broker {mode.value}: answered after {first:.2f} s and {second:.2f} s")
+    assert max(first, second) < 2
+    cable.mode = Mode.PASS
+    eventually(lambda: open_wishes(db) == 0, within=40)
+    assert states(url, task_ids + more) == {"SUCCESS"}
+    eventually(lambda: idle(db))
+    results = Celery("reader", backend=redis_url)
+    eventually(lambda: {AsyncResult(each, app=results).state for each in task_ids} == {"SUCCESS"})
+
+
+@pytest.mark.parametrize("mode", AWAY, ids=lambda mode: str(mode.value))
+def test_a_broker_that_is_away_while_changes_are_drained_holds_up_no_drain_for_long(
+    db: Connection, processes: Processes, index: IndexReader, provider: Provider, cable: Proxy, mode: Mode
+) -> None:
+    listener = processes.listener()
+    processes.worker()
+    first = insert(db, "before")
+    eventually(lambda: index.holds(first, vector_of("before")))
+    cable.mode = mode
+    longest = 0.0
+    ids = []
+    for n in range(6):
+        ids.append(insert(db, f"meanwhile {n}"))
+        longest = max(longest, seconds_until(lambda: drained(db), within=20))
+    print(f"broker {mode.value}: the longest drain took {longest:.2f} s")
+    assert longest < 4
+    eventually(lambda: "broker_away" in log_of(listener))
+    cable.mode = Mode.PASS
+    took = seconds_until(lambda: all(index.holds(i, vector_of(f"meanwhile {n}")) for n, i in enumerate(ids)), within=40)
+    print(f"all indexed {took:.1f} s after it was back")
+    eventually(lambda: idle(db))
+    assert index.count() == 7
+
+
+def drained(db: Connection) -> bool:
+    return db.execute("SELECT count(*) FROM reindexer.outbox").fetchone() == (0,)
+
+
+def test_connections_to_the_broker_that_lead_nowhere_are_made_anew(
+    db: Connection, processes: Processes, index: IndexReader, cable: Proxy
+) -> None:
+    """As after a failover of a firewall: what is open stays open and passes nothing on, what is new works."""
+    processes.listener()
+    worker = processes.worker()
+    first = insert(db, "before")
+    eventually(lambda: index.holds(first, vector_of("before")))
+    cable.freeze()
+    second = insert(db, "after")
+    took = seconds_until(lambda: index.holds(second, vector_of("after")), within=40)
+    print(f"indexed after {took:.1f} s")
+    assert worker.running()
+
+
+def test_a_broker_flushed_again_and_again_in_the_middle_of_bulk_and_drain_loses_nothing(
+    db: Connection, processes: Processes, index: IndexReader, provider: Provider, redis_url: str
+) -> None:
+    processes.listener()
+    processes.worker(REINDEXER_BATCH_SIZE="50")
+    _, url = processes.api()
+    provider.latency_s = 0.05
+    db.execute("INSERT INTO context_items (content) SELECT 'text ' || n FROM generate_series(1, 2000) AS n")
+    ids = [str(i) for (i,) in db.execute("SELECT id::text FROM context_items ORDER BY content LIMIT 500")]
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+        task_ids, _ = bulk(url, ids)
+        while not idle(db):
+            client.flushall()
+            eventually(lambda: client.exists("live", "bulk") or idle(db), within=30)
+    assert index.count() == 2000
+    assert open_wishes(db) == 0
+    assert states(url, task_ids[:20]) == {"SUCCESS"}
+    assert len(provider.inputs) <= 2500
+
+
+def test_a_broker_killed_and_started_anew_empty_in_the_middle_of_bulk_and_drain_loses_nothing(
+    db: Connection, processes: Processes, index: IndexReader, provider: Provider, tmp_path: Path
+) -> None:
+    port = free_port()
+    own = start_redis(processes.children, tmp_path, port=port)
+    processes.env["CELERY_BROKER_URL"] = own.url()
+    processes.listener()
+    worker = processes.worker(REINDEXER_BATCH_SIZE="50")
+    _, url = processes.api()
+    provider.latency_s = 0.05
+    db.execute("INSERT INTO context_items (content) SELECT 'text ' || n FROM generate_series(1, 1000) AS n")
+    ids = [str(i) for (i,) in db.execute("SELECT id::text FROM context_items ORDER BY content LIMIT 300")]
+    task_ids, _ = bulk(url, ids)
+    eventually(lambda: 50 <= index.count() < 900, within=30)
+    processes.children.kill(own.child)
+    more, took = bulk(url, ids[:10])
+    assert took < 2
+    start_redis(processes.children, tmp_path, port=port)
+    eventually(lambda: idle(db), within=60)
+    assert index.count() == 1000
+    assert open_wishes(db) == 0
+    assert states(url, task_ids[:20] + more) == {"SUCCESS"}
+    assert worker.running()
+    last = insert(db, "after")
+    eventually(lambda: index.holds(last, vector_of("after")))
+
+
+def test_a_wish_whose_sender_died_gets_its_own_message_from_the_listener(
+    db: Connection, processes: Processes, redis_url: str
+) -> None:
+    """Paused, so that no batch of the lane answers it first."""
+    item_id, task_id = insert(db, "text"), str(uuid.uuid4())
+    requests.record(db, "context_items", [requests.Wish(task_id, item_id)], lane="bulk", sent=False)
+    db.execute("UPDATE reindexer.request SET created_at = created_at - interval '1 minute'")
+    set_paused(db, None, paused=True, who="test")
+    processes.listener()
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        messages = eventually(lambda: client.lrange("bulk", 0, -1))
+        assert [task_id in message for message in messages] == [True]
+    eventually(lambda: db.execute("SELECT sent_at IS NOT NULL FROM reindexer.request").fetchone() == (True,))

@@ -1,0 +1,36 @@
+"""Rows that change while a worker has them: between its read and its settling."""
+
+from __future__ import annotations
+
+from reindexer.flow.attach import find_source
+from reindexer.flow.drain import drain
+from reindexer.flow.walk import walk_page
+from reindexer.flow.work import Worker
+from reindexer.postgres.connect import Connection
+from tests.integration.test_drain_to_settle import insert, work
+from tests.support.index_reader import IndexReader
+from tests.support.provider import Call, Provider
+
+
+def walk(db: Connection) -> None:
+    """All pages of all runs."""
+    while walk_page(db, lambda name: find_source(db, name)):
+        pass
+
+
+def test_rows_that_are_truncated_while_their_first_embedding_is_in_flight_leave_no_point(
+    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+) -> None:
+    insert(db, "in flight")
+
+    def truncated_meanwhile(call: Call) -> None:
+        db.execute("TRUNCATE context_items")
+        drain(db)
+        walk(db)
+
+    provider.behave = truncated_meanwhile
+    work(db, worker)
+    walk(db)
+    work(db, worker)
+    assert provider.inputs == ["in flight"]
+    assert index.count() == 0

@@ -1,0 +1,145 @@
+"""What happens to triggers and tables behind our back: no writer fails, nothing is missed, it is told, it is mended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from reindexer.flow.inspect import TriggersState
+from reindexer.flow.status import status
+from reindexer.flow.watch import Watch
+from reindexer.migrate import migrate
+from reindexer.postgres.connect import Connection, connect
+from tests.integration.test_drain_to_settle import insert
+from tests.integration.test_four_processes import idle
+from tests.support.comparison import differences
+from tests.support.flow import WATCH_S, Flow, fill, writes
+from tests.support.index_reader import IndexReader
+from tests.support.processes import Processes, log_of
+from tests.support.waiting import eventually
+
+
+def disabled(db: Connection) -> None:
+    db.execute("ALTER TABLE context_items DISABLE TRIGGER USER")
+    writes(db)
+
+
+def disabled_for_a_load(db: Connection) -> None:
+    with db.transaction():
+        db.execute("ALTER TABLE context_items DISABLE TRIGGER USER")
+        writes(db)
+        db.execute("ALTER TABLE context_items ENABLE TRIGGER USER")
+        db.execute("ALTER TABLE context_items ENABLE REPLICA TRIGGER reindexer_context_items_replica")
+        db.execute("ALTER TABLE context_items ENABLE ALWAYS TRIGGER reindexer_context_items_truncate")
+
+
+def one_dropped(db: Connection) -> None:
+    db.execute("DROP TRIGGER reindexer_context_items_update ON context_items")
+    writes(db)
+
+
+def functions_replaced(db: Connection) -> None:
+    for kind in ("rows", "update"):
+        db.execute(
+            f"CREATE OR REPLACE FUNCTION reindexer.context_items_{kind}() RETURNS trigger LANGUAGE plpgsql"
+            " AS 'BEGIN RETURN NULL; END'".encode()
+        )
+    writes(db)
+
+
+def dropped_and_made_anew(db: Connection) -> None:
+    db.execute("CREATE TABLE other (LIKE context_items INCLUDING ALL)")
+    db.execute("INSERT INTO other (id, title, content) SELECT id, title, 'of the new table' FROM context_items LIMIT 1")
+    db.execute("DROP TABLE context_items")
+    db.execute("ALTER TABLE other RENAME TO context_items")
+    writes(db)
+
+
+def swapped_by_renaming(db: Connection) -> None:
+    with db.transaction():
+        db.execute("CREATE TABLE other (LIKE context_items INCLUDING ALL)")
+        db.execute("INSERT INTO other (title, content) VALUES ('first', 'of the other table')")
+        db.execute("ALTER TABLE context_items RENAME TO old")
+        db.execute("ALTER TABLE other RENAME TO context_items")
+    writes(db)
+    db.execute("UPDATE old SET content = 'of no concern'")
+
+
+def retyped(db: Connection) -> None:
+    db.execute("ALTER TABLE context_items ALTER COLUMN content TYPE varchar USING upper(content)")
+    writes(db)
+
+
+def rewritten_in_place(db: Connection) -> None:
+    db.execute("ALTER TABLE context_items ALTER COLUMN content TYPE text USING 'rewritten ' || content")
+    writes(db)
+
+
+def column_dropped_and_made_anew(db: Connection) -> None:
+    db.execute("ALTER TABLE context_items DROP COLUMN content")
+    db.execute("DELETE FROM context_items WHERE title = 'third'")
+    db.execute("ALTER TABLE context_items ADD COLUMN content text NOT NULL DEFAULT 'the default'")
+    writes(db)
+
+
+CASES: dict[str, tuple[Callable[[Connection], None], TriggersState]] = {
+    "triggers disabled": (disabled, "disabled"),
+    "triggers disabled and enabled again around a load": (disabled_for_a_load, "outdated"),
+    "one trigger dropped": (one_dropped, "missing"),
+    "functions replaced by others": (functions_replaced, "outdated"),
+    "table dropped and made anew": (dropped_and_made_anew, "missing"),
+    "table swapped with another by renaming": (swapped_by_renaming, "missing"),
+    "declared column retyped": (retyped, "outdated"),
+    "declared column rewritten with its type kept": (rewritten_in_place, "outdated"),
+    "declared column dropped and made anew": (column_dropped_and_made_anew, "outdated"),
+}
+cases = pytest.mark.parametrize(("case", "state"), CASES.values(), ids=CASES)
+
+
+@cases
+def test_status_and_readyz_tell_it_and_migrate_mends_it_and_finds_what_was_missed(
+    db: Connection, flow: Flow, index: IndexReader, database: str, readyz: Callable[[], str],
+    case: Callable[[Connection], None], state: TriggersState,
+) -> None:  # fmt: skip
+    fill(db)
+    assert flow.settles()
+    case(db)
+    told = status(db)
+    assert (told.triggers, told.sources["context_items"].triggers) == (state, state)
+    assert told.sources["context_items"].triggers_wrong
+    assert f"context_items: {state}" in readyz()
+    assert [each.changed for each in migrate(database)] == [True]
+    assert [each.changed for each in migrate(database)] == [False]
+    assert readyz() == "ok"
+    assert flow.settles()
+    assert differences(db, index) == []
+
+
+@cases
+def test_the_watch_mends_it_by_itself_and_finds_what_was_missed(
+    db: Connection, flow: Flow, index: IndexReader, database: str,
+    case: Callable[[Connection], None], state: TriggersState,
+) -> None:  # fmt: skip
+    with Watch(lambda: connect(database, application_name="watch"), WATCH_S):
+        fill(db)
+        assert flow.settles()
+        case(db)
+        eventually(flow.settles)
+        assert differences(db, index) == []
+        insert(db, "and later writes are recorded again")
+        assert flow.settles()
+        assert differences(db, index) == []
+
+
+def test_the_listener_mends_disabled_triggers_within_a_minute_logs_one_line_and_writers_wait_for_nothing(
+    db: Connection, processes: Processes, index: IndexReader
+) -> None:
+    listener = processes.listener()
+    processes.worker()
+    fill(db)
+    eventually(lambda: not differences(db, index), within=20)
+    disabled(db)
+    eventually(lambda: idle(db) and not differences(db, index), within=60)
+    assert log_of(listener).count("triggers_mended") == 1
+    assert len(log_of(listener).splitlines()) == 2

@@ -1,0 +1,143 @@
+"""Two versions of the program on one database. The newer one is a copy of this checkout with a migration of its own, or
+with other trigger functions."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from reindexer.embedded.children import Children
+from reindexer.flow.attach import all_sources
+from reindexer.flow.claim import claim_batch, claim_item
+from reindexer.flow.drain import drain
+from reindexer.flow.inspect import inspect
+from reindexer.flow.settle import Finished, Postponed, finish, postpone
+from reindexer.postgres.connect import Connection
+from reindexer.postgres.schema import REVISION
+from tests.integration.test_drain_to_settle import insert
+from tests.integration.test_four_processes import idle
+from tests.support.comparison import differences
+from tests.support.index_reader import IndexReader
+from tests.support.processes import ROOT, Processes, log_of
+from tests.support.provider import Provider
+from tests.support.waiting import eventually
+
+NEWER = "0999"
+
+MIGRATION = f'''
+from alembic import op
+revision, down_revision, branch_labels, depends_on = "{NEWER}", "{REVISION}", None, None
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE reindexer.ledger ADD COLUMN newer text NOT NULL DEFAULT ''")
+    op.execute("ALTER TABLE reindexer.due ADD COLUMN newer text NOT NULL DEFAULT ''")
+
+def downgrade() -> None: ...
+'''
+
+
+class Newer:
+    """A newer version of the program, in a folder of its own."""
+
+    def __init__(self, root: Path, children: Children, env: Mapping[str, str]) -> None:
+        self.root = root
+        for package in ("reindexer", "api", "migrations"):
+            shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+        self.processes = Processes(children, {**env, "PYTHONPATH": str(root)}, root)
+        self._env = {**os.environ, **env, "PYTHONPATH": str(root)}
+
+    def replace(self, path: str, old: str, new: str) -> None:
+        text = (self.root / path).read_text(encoding="utf-8")
+        assert old in text
+        (self.root / path).write_text(text.replace(old, new), encoding="utf-8")
+
+    def migrate(self) -> None:
+        command = [sys.executable, "-m", "reindexer", "migrate"]
+        subprocess.run(command, cwd=self.root, env=self._env, check=True, capture_output=True)
+
+
+@pytest.fixture
+def newer(tmp_path: Path, env: Mapping[str, str]) -> Iterator[Newer]:
+    with Children(tmp_path / "newer-logs") as children:
+        yield Newer(tmp_path / "newer", children, env)
+        children.stop_together()
+
+
+@pytest.fixture
+def newer_schema(newer: Newer) -> Newer:
+    newer.replace("reindexer/postgres/schema.py", f'REVISION = "{REVISION}"', f'REVISION = "{NEWER}"')
+    (newer.root / "migrations/versions/0999_newer.py").write_text(MIGRATION, encoding="utf-8")
+    return newer
+
+
+def test_no_claim_is_made_and_none_is_settled_once_the_schema_is_another_versions(db: Connection) -> None:
+    insert(db, "first")
+    drain(db)
+    held = claim_batch(db, "live", 10, 60)
+    assert held is not None
+    second = insert(db, "second")
+    drain(db)
+    db.execute("UPDATE reindexer.alembic_version SET version_num = %s", [NEWER])
+    assert claim_batch(db, "live", 10, 60) is None
+    assert claim_item(db, "context_items", second, 10, 60) is None
+    assert finish(db, held, [Finished(held.items[0], "COMPLETED", "x", "y", 1)]).item_ids == ()
+    postpone(db, held, [Postponed(held.items[0], 0.0, "late")])
+    assert db.execute("SELECT count(*) FROM reindexer.ledger").fetchone() == (0,)
+    assert db.execute("SELECT count(*) FROM reindexer.due WHERE lease_until IS NOT NULL").fetchone() == (1,)
+    db.execute("UPDATE reindexer.alembic_version SET version_num = %s", [REVISION])
+    assert claim_item(db, "context_items", second, 10, 60) is not None
+    assert len(finish(db, held, [Finished(held.items[0], "COMPLETED", "x", "y", 1)]).item_ids) == 1
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo", pytest.param("threads", marks=pytest.mark.long)])
+def test_an_older_worker_beside_a_migrated_schema_claims_and_settles_nothing_and_ends_with_one_line(
+    db: Connection, newer_schema: Newer, processes: Processes, index: IndexReader, provider: Provider, pool: str
+) -> None:
+    provider.latency_s = 6.0
+    listener, standby = processes.listener(), processes.listener()
+    worker = processes.worker(pool=pool, REINDEXER_LEASE_S="10")
+    for n in range(5):
+        insert(db, f"text {n}")
+    eventually(lambda: provider.calls)
+    newer_schema.migrate()
+    db.execute("UPDATE context_items SET content = content || ', edited'")
+    insert(db, "written after the migration")
+    for old in (listener, standby, worker):
+        assert old.process.wait(30) == 2
+        says = [line for line in log_of(old).splitlines() if line.startswith("reindexer ")]
+        assert len(says) == 1
+        assert f"is at schema revision {NEWER}, this program needs {REVISION}" in says[0]
+        assert "Traceback" not in log_of(old)
+    assert db.execute("SELECT count(*) FROM reindexer.ledger").fetchone() == (0,), "nothing was settled"
+
+    provider.latency_s = 0.0
+    newer_schema.processes.listener()
+    newer_schema.processes.worker(REINDEXER_LEASE_S="10")
+    eventually(lambda: idle(db), within=30)
+    assert differences(db, index) == []
+
+
+def test_two_versions_that_differ_in_their_triggers_do_not_undo_each_other(
+    db: Connection, newer: Newer, processes: Processes, index: IndexReader
+) -> None:
+    """Of one schema revision, so that the older one goes on."""
+    newer.replace("reindexer/postgres/sql/triggers.sql", "    RETURN NULL;", "    RETURN NULL; -- newer")
+    listener = processes.listener(REINDEXER_WATCH_S="0.2")
+    processes.worker()
+    insert(db, "before")
+    newer.migrate()
+    eventually(lambda: "triggers_wrong" in log_of(listener))
+    insert(db, "recorded by the newer functions")
+    db.execute("UPDATE context_items SET title = 'edited'")
+    eventually(lambda: idle(db) and not differences(db, index), within=20)
+    assert [inspect(db, source).mendable for source in all_sources(db)] == [False]
+    bodies = db.execute("SELECT bool_and(prosrc LIKE '%-- newer%') FROM pg_proc WHERE proname LIKE 'context_items%'")
+    assert bodies.fetchone() == (True,)
+    assert log_of(listener).count("triggers_wrong") == 1
+    assert "made by another version" in log_of(listener)

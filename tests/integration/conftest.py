@@ -1,0 +1,51 @@
+"""Databases of every PostgreSQL version that can be had here."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from reindexer.embedded.children import Children
+from reindexer.embedded.postgres import EmbeddedPostgres, start_postgres
+from reindexer.migrate import migrate
+from reindexer.postgres.connect import Connection, connect
+from tests.support.servers import FAST, postgres_versions
+
+
+@pytest.fixture(scope="session", params=sorted(postgres_versions()), ids=lambda version: f"pg{version}")
+def versioned_server(request: pytest.FixtureRequest) -> Iterator[EmbeddedPostgres]:
+    """A server of each version, one after the other."""
+    directory = Path(tempfile.mkdtemp(prefix="rxv-"))
+    directory.chmod(0o755)
+    with Children(directory / "logs") as children:
+        yield start_postgres(
+            children,
+            directory / "data",
+            bin_directory=postgres_versions()[request.param],
+            settings=FAST,
+        )
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def empty_url(versioned_server: EmbeddedPostgres) -> Iterator[str]:
+    """The URL of a database without anything in it."""
+    name = f"rx_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(versioned_server.url(), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}")
+        yield versioned_server.url(name)
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def migrated(empty_url: str) -> Iterator[Connection]:
+    """A connection to a migrated database, of each version."""
+    migrate(empty_url)
+    with connect(empty_url, application_name="test") as connection:
+        yield connection

@@ -1,0 +1,218 @@
+"""The Celery app, the public task, and the queues, with a real broker and real worker processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping
+
+import pytest
+from celery.result import AsyncResult
+
+from reindexer.adapters.celery_broker import CeleryBroker, make_celery
+from reindexer.core.errors import ItemFailed
+from reindexer.flow import requests
+from reindexer.flow.dispatch import Dispatch
+from reindexer.postgres.connect import Connection
+from tests.integration.test_drain_to_settle import insert, status
+from tests.support.index_reader import IndexReader
+from tests.support.processes import ROOT, Processes, log_of
+from tests.support.provider import Provider, error, vector_of
+from tests.support.waiting import eventually
+
+TASK = "reindexer.tasks.regenerate_embedding_task"
+
+
+def python(code: str, env: Mapping[str, str]) -> str:
+    """Run a line in a process of its own with that environment, as an application would; returns what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**dict(env), "PATH": ""},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def result(broker: CeleryBroker, task_id: str) -> AsyncResult:
+    return AsyncResult(task_id, app=broker.app)
+
+
+def test_celery_app_creation(env: Mapping[str, str]) -> None:
+    tasks = "sorted(name for name in app.tasks if name.startswith('reindexer'))"
+    code = f"from reindexer.celery_app import app; import reindexer.tasks; print(app.main, *{tasks})"
+    names = ("beat_task", "regenerate_embedding_task", "work_lane_task")
+    assert python(code, env).split() == ["reindexer", *(f"reindexer.tasks.{name}" for name in names)]
+
+
+def test_celery_broker_url(env: Mapping[str, str]) -> None:
+    code = "from reindexer.celery_app import app; print(app.conf.broker_url, app.conf.accept_content)"
+    assert python(code, env) == f"{env['CELERY_BROKER_URL']} ['json']"
+
+
+def test_indexing_imports_without_celery(env: Mapping[str, str]) -> None:
+    code = "import sys, reindexer.indexing; print([m for m in sys.modules if m.split('.')[0] in ('celery', 'kombu')])"
+    assert python(code, env) == "[]"
+
+
+def test_regenerate_embedding_task_success(
+    db: Connection, processes: Processes, index: IndexReader, broker: CeleryBroker, provider: Provider
+) -> None:
+    item_id = insert(db, "text")
+    worker = processes.worker()
+    sent = broker.app.send_task(TASK, (item_id,), queue="bulk")
+    assert sent.get(timeout=20) == item_id
+    assert index.holds(item_id, vector_of("text"))
+    assert sent.id in log_of(worker)
+    again = broker.app.send_task(TASK, (item_id,), queue="bulk")
+    again.get(timeout=20)
+    assert provider.inputs == ["text", "text"], "a wish embeds anew although nothing changed"
+
+
+def test_regenerate_embedding_task_retry(
+    db: Connection, processes: Processes, broker: CeleryBroker, provider: Provider
+) -> None:
+    """Exactly four calls, then FAILED: the first try and three retries."""
+    provider.behave = lambda call: error(500, "overloaded")
+    processes.listener()
+    processes.worker()
+    item_id = insert(db, "text")
+    eventually(lambda: (status(db, item_id) or ("",))[0] == "FAILED", within=20)
+    assert len(provider.calls) == 4
+    provider.calls.clear()
+    sent = broker.app.send_task(TASK, (item_id,), queue="bulk")
+    with pytest.raises(ItemFailed, match="500"):
+        sent.get(timeout=20)
+    assert len(provider.calls) == 4
+    assert status(db, item_id) == ("FAILED", "the embedding provider answered 500 (overloaded)")
+
+
+def test_regenerate_embedding_task_context_not_found(processes: Processes, broker: CeleryBroker) -> None:
+    processes.worker()
+    missing = str(uuid.uuid4())
+    with pytest.raises(ItemFailed, match="no row with this key"):
+        broker.app.send_task(TASK, (missing,), queue="bulk").get(timeout=20)
+
+
+def test_regenerate_embedding_task_malformed_id(
+    db: Connection, processes: Processes, index: IndexReader, broker: CeleryBroker
+) -> None:
+    """It fails alone. Another spelling of a key is no other item."""
+    processes.worker()
+    item_id = insert(db, "text")
+    bad = broker.app.send_task(TASK, ("not-a-uuid",), queue="bulk")
+    good = broker.app.send_task(TASK, (item_id.upper(),), queue="bulk")
+    with pytest.raises(ItemFailed, match="not of its key's type"):
+        bad.get(timeout=20)
+    assert good.get(timeout=20) == item_id
+    assert index.count() == 1
+
+
+def test_regenerate_embedding_task_qdrant_unavailable(
+    db: Connection, processes: Processes, index: IndexReader, broker: CeleryBroker, servers: object
+) -> None:
+    """It waits, with the reason, and is done when Qdrant is there. (Away past all tries: tests/faults/test_qdrant_away.)"""
+    processes.listener()
+    dead = processes.worker(QDRANT_URL="http://127.0.0.1:9", REINDEXER_RETRY_BASE_S="3")
+    item_id = insert(db, "text")
+    sent = broker.app.send_task(TASK, (item_id,), queue="bulk")
+    eventually(lambda: "Qdrant at" in str(status(db, item_id)), within=20)
+    assert status(db, item_id)[0] == "PENDING"  # type: ignore[index]
+    processes.children.stop(dead)
+    processes.worker()
+    eventually(lambda: sent.state == "SUCCESS", within=30)
+    assert index.holds(item_id, vector_of("text"))
+
+
+def test_a_thousand_wishes_are_at_most_twenty_provider_requests_and_each_is_told(
+    db: Connection, processes: Processes, broker: CeleryBroker, index: IndexReader, provider: Provider
+) -> None:
+    db.execute("INSERT INTO context_items (content) SELECT 'text ' || n FROM generate_series(1, 1000) n")
+    db.execute("DELETE FROM reindexer.outbox")
+    ids = [str(i) for (i,) in db.execute("SELECT id FROM context_items")]
+    wishes = [requests.Wish(str(uuid.uuid4()), item_id) for item_id in ids]
+    assert requests.record(db, "context_items", wishes, lane="bulk", sent=False) == 1000
+    assert requests.send_unsent(db, broker, older_s=0) == 1000
+    worker = processes.worker()
+    eventually(lambda: all(result(broker, wish.task_id).state == "SUCCESS" for wish in wishes[::97]), within=30)
+    eventually(lambda: db.execute("SELECT count(*) FROM reindexer.due").fetchone() == (0,))
+    assert len(provider.calls) <= 20
+    assert index.count() == 1000
+    eventually(lambda: all(wish.task_id in log_of(worker) for wish in wishes))
+    assert all(result(broker, wish.task_id).state == "SUCCESS" for wish in wishes)
+    states = db.execute("SELECT count(*) FROM reindexer.request WHERE succeeded").fetchone()
+    assert states == (1000,)
+
+
+def test_a_synchronous_call_indexes_without_listener_or_worker(
+    db: Connection, env: Mapping[str, str], index: IndexReader, provider: Provider
+) -> None:
+    item_id = insert(db, "text")
+    call = "from reindexer.indexing import generate_context_item_embedding as g; "
+    python(f"{call}g({item_id!r})", env)
+    assert index.holds(item_id, vector_of("text"))
+    failing = "\ntry: g('00000000-0000-0000-0000-000000000000')\nexcept Exception as e: print(type(e).__name__, e)"
+    assert "ItemFailed context_items: no row with this key" in python(call + failing, env)
+    provider.behave = lambda sent: error(500) if len(provider.calls) < 4 else None
+    python(f"{call}g({item_id!r})", env)
+    assert len(provider.calls) == 4
+
+
+def test_the_broker_holds_a_bounded_number_of_messages_without_ids(db: Connection, broker: CeleryBroker) -> None:
+    db.execute(
+        "INSERT INTO reindexer.due (source, item_id, generation, lane)"
+        " SELECT 'context_items', gen_random_uuid()::text, 1, 'bulk' FROM generate_series(1, 10000)"
+    )
+    dispatch = Dispatch(broker, batch_size=100, max_messages=16)
+    assert dispatch.top_up(db) == {"bulk": 16}
+    assert dispatch.top_up(db) == {}
+    assert broker.depth("bulk") == 16
+    assert broker.depth("live") == 0
+    import json
+    from base64 import b64decode
+
+    import redis
+
+    with redis.Redis.from_url(broker.app.conf.broker_url) as client:
+        bodies = [json.loads(b64decode(json.loads(m)["body"])) for m in client.lrange("bulk", 0, -1)]
+    assert all(body[:2] == [["bulk"], {}] for body in bodies)
+
+
+def test_dispatch_sends_as_many_messages_as_there_are_batches(db: Connection, broker: CeleryBroker) -> None:
+    db.execute(
+        "INSERT INTO reindexer.due (source, item_id, generation, lane)"
+        " SELECT 'context_items', n::text, 1, 'live' FROM generate_series(1, 201) n"
+    )
+    assert Dispatch(broker, batch_size=100, max_messages=16).top_up(db) == {"live": 3}
+
+
+def test_a_worker_without_migrations_ends_with_one_line_and_code_two(servers: object, env: Mapping[str, str]) -> None:
+    import psycopg
+
+    admin = psycopg.conninfo.make_conninfo(env["DATABASE_URL"], dbname="postgres")
+    command = [sys.executable, "-m", "celery", "-A", "reindexer.celery_app", "worker", "-Q", "live,bulk"]
+    done = subprocess.run(
+        command, env={**env, "DATABASE_URL": admin}, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "reindexer worker: the database has no reindexer schema; run `reindexer migrate`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_rabbitmq_carries_the_same_messages(db: Connection) -> None:
+    import os
+
+    url = os.environ.get("REINDEXER_TEST_RABBITMQ_URL")
+    if not url:
+        pytest.skip("no RabbitMQ given in REINDEXER_TEST_RABBITMQ_URL")
+    broker = CeleryBroker(make_celery(url, None, result_expires_s=60))
+    for lane in ("live", "bulk"):
+        with broker.app.connection_for_write() as connection:
+            connection.default_channel.queue_purge(lane) if broker.depth(lane) else None
+    broker.send_work("live", 3)
+    eventually(lambda: broker.depth("live") == 3)
+    broker.close()

@@ -1,0 +1,172 @@
+"""What a user sees who gets it wrong: one line that says what to do, the right exit code, no traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import psycopg
+import pytest
+from qdrant_client import models
+
+from reindexer.flow.work import Worker
+from reindexer.postgres.connect import Connection
+from tests.integration.test_drain_to_settle import insert, work
+from tests.integration.test_up import CLEAN, reindexer
+from tests.support.commands import Done
+from tests.support.index_reader import IndexReader
+from tests.support.processes import Processes
+from tests.support.waiting import eventually
+
+NOWHERE = "postgresql://postgres@127.0.0.1:9/x"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["staus"], "No such command 'staus'. Did you mean 'status'"),
+        (["status", "--wach"], "No such option: --wach"),
+        (["why", "context_items"], "Missing argument 'ID'"),
+        (["search", "context_items", "x", "--limit", "0"], "Invalid value for '--limit'"),
+        (["search", "context_items", " "], "is empty"),
+        (["health", "nobody"], "'nobody' is not one of 'listener', 'worker', 'api'"),
+        (["up", "--port", "99999"], "Invalid value for '--port'"),
+        (["backfill"], "Missing argument"),
+        (["dead-letters", "bury"], "'bury' is not one of 'list', 'replay'"),
+        (["reconcile", "s", "--max-deletions", "-1"], "Invalid value for '--max-deletions'"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_exit_2(
+    here: Callable[..., Done], arguments: list[str], line: str
+) -> None:
+    done = here(*arguments)
+    assert done.returncode == 2
+    assert line in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("env", "code", "line"),
+    [
+        ({"REINDEXER_DATA_DIR": "/tmp/nothing-is-up-here"}, 2, "DATABASE_URL is not set"),
+        ({"DATABASE_URL": "mysql://x"}, 2, "DATABASE_URL is not a Postgres URL"),
+        ({"DATABASE_URL": NOWHERE}, 1, "Postgres at 127.0.0.1:9/x does not answer"),
+        (
+            {"DATABASE_URL": NOWHERE, "REINDEXER_BATCH_SIZE": "many"},
+            2,
+            "REINDEXER_BATCH_SIZE: Input should be a valid integer",
+        ),
+        ({"DATABASE_URL": NOWHERE, "REINDEXER_EMBEDDER": "magic"}, 2, "REINDEXER_EMBEDDER: Input should be"),
+    ],
+)
+@pytest.mark.parametrize("command", [["status"], ["why", "s", "1"], ["search", "s", "x"], ["sources"], ["pause"], ["resume"], ["migrate"], ["backfill", "s"], ["reconcile", "s"], ["dead-letters"], ["audit"], ["estimate", "s"], ["adopt"]], ids=lambda c: c[0])  # fmt: skip
+def test_wrong_settings_and_dead_databases_are_one_line(
+    here: Callable[..., Done], command: list[str], env: dict[str, str], code: int, line: str
+) -> None:
+    done = here(*command, env=env)
+    assert line in done.stderr
+    assert done.returncode == code
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [["status"], ["why", "context_items", "1"], ["sources"], ["pause"], ["backfill", "context_items"], ["reconcile", "s"], ["dead-letters"], ["audit"], ["estimate", "s"], ["adopt"]], ids=lambda c: c[0])  # fmt: skip
+def test_a_database_without_migrations_is_told_what_to_run(
+    here: Callable[..., Done], servers: object, env: Mapping[str, str], command: list[str]
+) -> None:
+    admin = psycopg.conninfo.make_conninfo(env["DATABASE_URL"], dbname="postgres")
+    done = here(*command, env={**env, "DATABASE_URL": admin})
+    assert (done.returncode, done.stderr) == (
+        2,
+        "reindexer: the database has no reindexer schema; run `reindexer migrate`\n",
+    )
+
+
+def test_a_missing_table_is_one_line(db: Connection, env: Mapping[str, str]) -> None:
+    db.execute("DROP TABLE context_items")
+    done = reindexer("migrate", env=env)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "reindexer: source 'context_items': table public.context_items does not exist\n",
+    )
+    assert json.loads(reindexer("status", "--json", env=env).stdout)["triggers"] == "missing"
+
+
+def test_another_revision_of_the_schema_is_one_line_everywhere(db: Connection, env: Mapping[str, str]) -> None:
+    db.execute("UPDATE reindexer.alembic_version SET version_num = '0000'")
+    done = reindexer("status", env=env)
+    assert done.returncode == 2
+    assert "schema revision 0000, this program needs" in done.stderr
+
+
+def test_unknown_sources_and_items_are_one_line(db: Connection, env: Mapping[str, str], index: IndexReader) -> None:
+    unknown = reindexer("why", "nothing", "1", env=env)
+    assert (unknown.returncode, unknown.stderr) == (
+        2,
+        "reindexer: there is no source 'nothing'; attached: context_items\n",
+    )
+    missing = str(uuid.uuid4())
+    absent = reindexer("why", "context_items", missing, env=env)
+    assert absent.returncode == 1
+    assert f"has no row '{missing}'" in absent.stderr
+
+
+def test_a_wrong_provider_key_and_a_dead_qdrant_are_one_line(
+    db: Connection, env: Mapping[str, str], index: IndexReader, provider: object
+) -> None:
+    from tests.support.provider import Provider, error
+
+    assert isinstance(provider, Provider)
+    provider.behave = lambda call: error(401, "invalid_api_key")
+    refused = reindexer("search", "context_items", "x", env=env)
+    assert refused.returncode == 1
+    assert "401 (invalid_api_key): check OPENAI_API_KEY" in refused.stderr
+    provider.behave = lambda call: None
+    dead = reindexer("search", "context_items", "x", env={**env, "QDRANT_URL": "http://127.0.0.1:9"})
+    assert dead.returncode == 1
+    assert "Qdrant at http://127.0.0.1:9 does not answer" in dead.stderr
+    assert dead.stderr.count("\n") == refused.stderr.count("\n") == 1
+
+
+def test_a_collection_of_other_dimensions_is_told_by_status_and_search(
+    db: Connection, env: Mapping[str, str], index: IndexReader, worker: Worker
+) -> None:
+    index.client.create_collection(
+        "context_items", vectors_config=models.VectorParams(size=8, distance=models.Distance.COSINE)
+    )
+    insert(db, "text")
+    work(db, worker)
+    shown = json.loads(reindexer("status", "--json", env=env).stdout)
+    assert "of 8 dimensions that is not ours" in shown["sources"]["context_items"]["problem"]
+    searched = reindexer("search", "context_items", "x", env=env)
+    assert searched.returncode == 1
+    assert "'context_items' holds vectors of 8 dimensions, the embedder makes 32" in searched.stderr
+    assert searched.stderr.count("\n") == 1
+
+
+def test_paused_work_waits_and_is_done_after_resume(
+    db: Connection, env: Mapping[str, str], processes: Processes, index: IndexReader
+) -> None:
+    processes.listener()
+    processes.worker()
+    assert reindexer("pause", "context_items", env=env).returncode == 0
+    item_id = insert(db, "text")
+    eventually(lambda: json.loads(reindexer("status", "--json", env=env).stdout)["pending"] == 1)
+    assert "its source is paused" in reindexer("why", "context_items", item_id, env=env).stdout
+    assert index.count() == 0
+    assert reindexer("resume", "--json", env=env).stdout == '{"context_items": "at work"}\n'
+    eventually(lambda: index.count() == 1)
+
+
+def test_output_has_no_colours_where_there_is_no_terminal(db: Connection, env: Mapping[str, str]) -> None:
+    assert "\x1b" not in reindexer("status", env=env).stdout
+
+
+def test_shell_completion_knows_the_commands(env: Mapping[str, str]) -> None:
+    words = {"_REINDEXER_COMPLETE": "complete_bash", "COMP_WORDS": "reindexer stat", "COMP_CWORD": "1"}
+    program = Path(sys.executable).with_name("reindexer")
+    done = subprocess.run([str(program)], env={**CLEAN, **words}, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["status"]

@@ -1,0 +1,82 @@
+"""What embedding would cost, before it is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from reindexer.core.batching import estimate_tokens
+from reindexer.core.price import dollars
+from reindexer.flow.attach import find_source
+from reindexer.flow.estimate import Estimate, estimate
+from reindexer.flow.work import Worker
+from reindexer.postgres.connect import Connection
+from reindexer.settings import Settings
+from tests.integration.test_drain_to_settle import insert
+from tests.integration.test_reconcile import ready
+from tests.support.commands import Done
+from tests.support.provider import Provider
+
+
+def test_a_small_table_is_counted_exactly_and_what_is_indexed_costs_nothing_again(
+    db: Connection, worker: Worker, provider: Provider
+) -> None:
+    ready(db, worker, 3)
+    changed, new = insert(db, "x"), "a text of some length"
+    ready(db, worker, 0)
+    db.execute("UPDATE context_items SET content = %s WHERE id = %s", [new, changed])
+    insert(db, " ")
+    calls = len(provider.calls)
+    found = estimate(db, find_source(db, "context_items"), worker.embedder.fingerprint)
+    tokens = estimate_tokens(new)
+    assert found == Estimate(
+        rows=5, is_estimate=False, sampled=5, with_text=4, tokens=3 * estimate_tokens("text 0") + tokens, changed=1,
+        changed_tokens=tokens,
+    )  # fmt: skip
+    other_model = estimate(db, find_source(db, "context_items"), "another embedder")
+    assert (other_model.changed, other_model.changed_tokens) == (4, found.tokens)
+    assert len(provider.calls) == calls
+
+
+def test_of_a_large_table_a_sample_is_read(db: Connection, worker: Worker) -> None:
+    db.execute(
+        "INSERT INTO context_items (content) SELECT repeat('x', 100 + n % 200) FROM generate_series(1, 20000) AS n"
+    )
+    db.execute("ANALYZE context_items")
+    whole = estimate(db, find_source(db, "context_items"), "e", sample=50_000)
+    sampled = estimate(db, find_source(db, "context_items"), "e", sample=2_000)
+    assert (whole.is_estimate, sampled.is_estimate) == (False, True)
+    assert 200 < sampled.sampled <= 4_000
+    assert sampled.rows == whole.rows == 20_000
+    assert sampled.tokens == pytest.approx(whole.tokens, rel=0.15)
+    assert sampled.changed == 20_000
+
+
+def test_an_empty_table_costs_nothing(db: Connection) -> None:
+    assert estimate(db, find_source(db, "context_items"), "e") == Estimate(0, False, 0, 0, 0, 0, 0)
+
+
+def test_the_price_is_openais_at_openai_or_what_is_set_and_else_not_known(settings: Settings) -> None:
+    def price(**changed: object) -> float | None:
+        return settings.model_copy(update=changed).token_price
+
+    assert price(openai_base_url=None) == 0.02
+    assert price(openai_base_url="https://api.openai.com/v1") == 0.02
+    assert price(openai_base_url=None, embedding_model="text-embedding-3-large") == 0.13
+    assert price(openai_base_url=None, embedding_model="unheard of") is None
+    assert price(openai_base_url="http://localhost:11434/v1") is None
+    assert price(price_per_million_tokens=5.0) == 5.0
+    assert price(embedder="hashing") == 0.0
+    assert dollars(2_500_000, 0.02) == 0.05
+    assert dollars(1, None) is None
+
+
+def test_the_command_tells_tokens_and_price(db: Connection, env: Mapping[str, str], here: Callable[..., Done]) -> None:
+    insert(db, "x" * 2998)
+    env = {**env, "REINDEXER_PRICE_PER_MILLION_TOKENS": "1000"}
+    facts = json.loads(here("estimate", "context_items", "--json", env=env).stdout)
+    assert (facts["rows"], facts["tokens"], facts["dollars"], facts["changed_dollars"]) == (1, 1000, 1.0, 1.0)
+    unknown = here("estimate", "context_items", env={**env, "REINDEXER_PRICE_PER_MILLION_TOKENS": ""}).stdout
+    assert "set REINDEXER_PRICE_PER_MILLION_TOKENS" in unknown

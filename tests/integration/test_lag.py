@@ -1,0 +1,274 @@
+"""The age of the oldest change that is not in Qdrant: from its commit on, wherever it waits."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+import pytest
+
+from reindexer.flow import backfill, requests
+from reindexer.flow.attach import find_source
+from reindexer.flow.claim import Claim, claim_batch
+from reindexer.flow.drain import drain
+from reindexer.flow.lag import Place, completed, lag
+from reindexer.flow.settle import Finished, Postponed, finish, postpone
+from reindexer.flow.status import status as state_of_everything
+from reindexer.flow.sweep import heal
+from reindexer.flow.walk import walk_page
+from reindexer.flow.work import Worker
+from reindexer.postgres.connect import Connection, connect
+from tests.integration.test_drain_to_settle import insert, work
+from tests.support.provider import Provider, error
+
+HOUR_S = 3600.0
+
+
+def an_hour_passes(db: Connection) -> None:
+    """For every change that waits."""
+    for table, columns in {
+        "outbox": ("changed_at",),
+        "due": ("changed_at", "later_changed_at"),
+        "ledger": ("changed_at",),
+        "run": ("changed_at", "started_at"),
+    }.items():
+        passed = ", ".join(f"{column} = {column} - interval '1 hour'" for column in columns)
+        db.execute(f"UPDATE reindexer.{table} SET {passed}".encode())
+
+
+def hours(db: Connection, place: Place | None = None) -> int:
+    """Whole hours that the oldest change waits, in one place or anywhere; the rest is less than a minute."""
+    ages = lag(db).oldest_s
+    age_s = max(ages.values()) if place is None else ages[place]
+    assert age_s % HOUR_S < 60
+    assert state_of_everything(db).oldest_change_age_s % HOUR_S < 60
+    return int(age_s // HOUR_S)
+
+
+def nothing_waits(db: Connection) -> bool:
+    return state_of_everything(db).oldest_change_age_s == 0
+
+
+def edit(db: Connection, text: str) -> None:
+    db.execute("UPDATE context_items SET content = %s", [text])
+
+
+def claimed(db: Connection) -> Claim:
+    claim = claim_batch(db, "live", 10, 60) or claim_batch(db, "bulk", 10, 60)
+    assert claim is not None
+    return claim
+
+
+def settle(db: Connection, claim: Claim, outcome: str = "COMPLETED", heal_after_s: float | None = None) -> None:
+    assert outcome in ("COMPLETED", "FAILED")
+    finish(db, claim, [Finished(item, outcome, heal_after_s=heal_after_s) for item in claim.items])  # type: ignore[arg-type]
+
+
+def test_a_change_is_as_old_in_due_and_in_a_claim_as_it_was_in_the_outbox(db: Connection) -> None:
+    assert nothing_waits(db)
+    insert(db, "text")
+    an_hour_passes(db)
+    assert hours(db, "outbox") == 1
+    drain(db)
+    assert (hours(db, "outbox"), hours(db, "live")) == (0, 1)
+    an_hour_passes(db)
+    claim = claimed(db)
+    assert hours(db, "live") == 2
+    settle(db, claim)
+    assert nothing_waits(db)
+
+
+def test_a_later_edit_does_not_make_an_older_one_younger(db: Connection) -> None:
+    insert(db, "first")
+    drain(db)
+    an_hour_passes(db)
+    edit(db, "second")
+    drain(db)
+    assert hours(db) == 1
+
+
+def test_an_edit_that_a_claim_has_not_seen_counts_from_its_own_commit(db: Connection) -> None:
+    insert(db, "first")
+    drain(db)
+    an_hour_passes(db)
+    claim = claimed(db)
+    edit(db, "second")
+    drain(db)
+    an_hour_passes(db)
+    edit(db, "third")
+    drain(db)
+    assert hours(db) == 2, "the first is not in Qdrant yet"
+    settle(db, claim)
+    assert hours(db) == 1, "the second is the oldest now: neither the first, nor the moment of settling"
+
+
+def test_an_item_that_is_edited_without_pause_is_never_older_than_one_round_of_work(db: Connection) -> None:
+    insert(db, "text")
+    drain(db)
+    for round_ in range(5):
+        claim = claimed(db)
+        edit(db, f"text {round_}")
+        drain(db)
+        an_hour_passes(db)
+        settle(db, claim)
+        assert hours(db) == 1
+
+
+def test_a_retry_and_a_lost_claim_do_not_make_a_change_younger(db: Connection) -> None:
+    insert(db, "text")
+    drain(db)
+    an_hour_passes(db)
+    claim = claimed(db)
+    postpone(db, claim, [Postponed(claim.items[0], 0, "away")])
+    assert hours(db) == 1
+    claimed(db)
+    edit(db, "newer")
+    drain(db)
+    an_hour_passes(db)
+    db.execute("UPDATE reindexer.due SET lease_until = now() - interval '1 s', not_before = now() - interval '1 s'")
+    assert hours(db) == 2
+    again = claimed(db)
+    assert hours(db) == 2
+    settle(db, again)
+    assert nothing_waits(db)
+
+
+def test_a_failed_change_that_heals_keeps_its_age_until_it_is_in_qdrant(
+    db: Connection, worker: Worker, provider: Provider
+) -> None:
+    provider.behave = lambda call: error(503)
+    insert(db, "text")
+    drain(db)
+    an_hour_passes(db)
+    while state_of_everything(db).healing == 0:
+        worker.run_lane("live", budget_s=0)
+    assert (hours(db, "live"), hours(db, "healing")) == (0, 1)
+    db.execute("UPDATE reindexer.ledger SET heal_at = now()")
+    assert heal(db) == 1
+    assert hours(db, "bulk") == 1
+    provider.behave = lambda call: None
+    work(db, worker)
+    assert nothing_waits(db)
+
+
+def test_what_failed_for_good_has_no_age_but_the_edit_after_it_has(
+    db: Connection, worker: Worker, provider: Provider
+) -> None:
+    provider.behave = lambda call: error(400)
+    insert(db, "refused")
+    work(db, worker)
+    an_hour_passes(db)
+    assert state_of_everything(db).failed == 1
+    assert nothing_waits(db)
+    edit(db, "refused too")
+    an_hour_passes(db)
+    assert hours(db) == 1
+
+
+def test_a_failure_while_a_newer_edit_waits_leaves_the_older_change_as_the_oldest(db: Connection) -> None:
+    insert(db, "first")
+    drain(db)
+    claim = claimed(db)
+    an_hour_passes(db)
+    edit(db, "second")
+    drain(db)
+    settle(db, claim, "FAILED", heal_after_s=60)
+    assert hours(db, "live") == 1
+
+
+def test_a_change_of_a_long_transaction_counts_from_its_commit(db: Connection, database: str) -> None:
+    with connect(database, application_name="writer") as writer, writer.transaction():
+        insert(writer, "text")
+        writer.execute("UPDATE reindexer.outbox SET changed_at = changed_at - interval '1 hour'")
+        looked_at = drain(db).looked_at
+    drain(db, looked_at=looked_at)
+    row = db.execute("SELECT changed_at = %s FROM reindexer.due", [looked_at]).fetchone()
+    assert row == (True,), "it has committed after that look, and no later look is known"
+    assert hours(db) == 0
+
+
+def test_backfills_and_wishes_have_no_age_and_leave_that_of_changes_alone(db: Connection, worker: Worker) -> None:
+    waiting = insert(db, "text")
+    work(db, worker)
+    backfill.start(db, find_source(db, "context_items"), force=True, who="test")
+    while walk_page(db, lambda name: find_source(db, name)):
+        pass
+    requests.record(db, "context_items", [requests.Wish(str(uuid.uuid4()), waiting)], lane="bulk", sent=True)
+    an_hour_passes(db)
+    assert state_of_everything(db).pending == 2, "the item and the run"
+    assert nothing_waits(db)
+    edit(db, "newer")
+    drain(db)
+    an_hour_passes(db)
+    requests.record(db, "context_items", [requests.Wish(str(uuid.uuid4()), waiting)], lane="bulk", sent=True)
+    assert hours(db) == 1
+
+
+def test_a_truncate_and_a_first_fill_wait_until_their_last_item_is_settled(db: Connection, worker: Worker) -> None:
+    insert(db, "text")
+    work(db, worker)
+    db.execute("TRUNCATE context_items")
+    an_hour_passes(db)
+    assert hours(db, "outbox") == 1
+    drain(db)
+    assert hours(db, "runs") == 1
+    while walk_page(db, lambda name: find_source(db, name)):
+        pass
+    assert hours(db, "bulk") == 1, "the item, whose deletion is not in Qdrant"
+    work(db, worker)
+    walk_page(db, lambda name: find_source(db, name))
+    assert nothing_waits(db)
+    db.execute("INSERT INTO reindexer.run (source, kind) VALUES ('context_items', 'first_fill')")
+    an_hour_passes(db)
+    assert hours(db, "runs") == 1
+
+
+def test_a_large_number_of_completed_items_is_an_estimate_and_a_small_one_is_exact(db: Connection) -> None:
+    db.execute(
+        """
+        INSERT INTO reindexer.ledger (source, item_id, generation, outcome, token)
+        SELECT CASE WHEN n % 10 = 0 THEN 'other' ELSE 'context_items' END, n::text, 1,
+               CASE WHEN n % 5 = 1 THEN 'FAILED' ELSE 'COMPLETED' END, 1
+        FROM generate_series(1, 5000) AS n
+        """
+    )
+    db.execute("ANALYZE reindexer.ledger")
+    assert completed(db, "context_items", 1) == 3500
+    assert completed(db, "context_items", 2) == 0
+    assert 3500 * 0.7 < completed(db, "context_items", 1, exact=100) < 3500 * 1.3
+    db.execute("DELETE FROM reindexer.ledger WHERE item_id::int > 200")
+    db.execute("DELETE FROM pg_statistic WHERE starelid = 'reindexer.ledger'::regclass")
+    assert completed(db, "other", 1, exact=7) >= 7, "an estimate is never below what was counted"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_status_of_a_million_items_answers_in_well_under_a_second(db: Connection) -> None:
+    db.execute(
+        """
+        INSERT INTO reindexer.ledger (source, item_id, generation, outcome, text_fingerprint, payload_fingerprint, chunks, token)
+        SELECT 'context_items', gen_random_uuid()::text, 1,
+               CASE WHEN n % 200 = 0 THEN 'FAILED' WHEN n % 100 = 1 THEN 'DELETED' ELSE 'COMPLETED' END,
+               repeat(md5(n::text), 2), repeat(md5(n::text), 2), 1, n
+        FROM generate_series(1, 1000000) AS n
+        """
+    )
+    db.execute(
+        """
+        INSERT INTO reindexer.due (source, item_id, generation, lane, changed_at)
+        SELECT 'context_items', gen_random_uuid()::text, 1, CASE WHEN n % 2 = 0 THEN 'live' ELSE 'bulk' END, now()
+        FROM generate_series(1, 200000) AS n
+        """
+    )
+    db.execute(
+        "INSERT INTO reindexer.outbox (source, item_id) SELECT 'context_items', n::text FROM generate_series(1, 200000) AS n"
+    )
+    db.execute("ANALYZE reindexer.ledger")
+    took_s = []
+    for _ in range(5):
+        started = time.monotonic()
+        now = state_of_everything(db)
+        took_s.append(time.monotonic() - started)
+    assert (now.outbox, now.pending, now.failed) == (200_000, 200_000, 5_000)
+    assert abs(now.completed - 985_000) < 50_000
+    assert min(took_s) < 0.5, took_s

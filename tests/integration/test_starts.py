@@ -1,0 +1,68 @@
+"""A hopeless start of a listener, a worker or an API: one clear line and the right exit code, no traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import psycopg
+import pytest
+
+from reindexer.embedded.children import free_port
+from reindexer.postgres.connect import Connection
+from tests.integration.test_up import CLEAN
+from tests.support.processes import ROOT
+
+ROLES = {
+    "listen": ["-m", "reindexer.listen"],
+    "worker": ["-m", "celery", "-A", "reindexer.celery_app", "worker", "-Q", "live,bulk"],
+    "api": ["-m", "uvicorn", "api.main:app", "--port", str(free_port())],
+}
+
+
+def start(role: str, env: Mapping[str, str]) -> tuple[int, str]:
+    """Exit code, and the line of ours on standard error."""
+    command = [sys.executable, *ROLES[role]]
+    clean = {**CLEAN, "REINDEXER_DATA_DIR": "/tmp/nothing-is-up-here"}
+    done = subprocess.run(
+        command, env={**clean, **env}, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("reindexer ")]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith(f"reindexer {role}: ")
+    return done.returncode, lines[0]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_without_a_database_url(role: str) -> None:
+    code, line = start(role, {"CELERY_BROKER_URL": "redis://127.0.0.1:9/0", "QDRANT_URL": "http://127.0.0.1:9"})
+    assert (code, "DATABASE_URL is not set" in line) == (2, True)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_with_a_wrong_value_of_a_setting(role: str, env: Mapping[str, str]) -> None:
+    code, line = start(role, {**env, "REINDEXER_LEASE_S": "1"})
+    assert (code, "REINDEXER_LEASE_S: Input should be greater than or equal to 2" in line) == (2, True)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_on_a_database_without_migrations(role: str, env: Mapping[str, str]) -> None:
+    code, line = start(
+        role, {**env, "DATABASE_URL": psycopg.conninfo.make_conninfo(env["DATABASE_URL"], dbname="postgres")}
+    )
+    assert (code, "run `reindexer migrate`" in line) == (2, True)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_of_another_version_than_the_schema(role: str, env: Mapping[str, str], db: Connection) -> None:
+    db.execute("UPDATE reindexer.alembic_version SET version_num = '0999'")
+    code, line = start(role, env)
+    assert (code, "is at schema revision 0999, this program needs 0002" in line) == (2, True)
+
+
+@pytest.mark.parametrize("role", ["listen", "worker"])
+def test_with_a_postgres_that_does_not_answer(role: str, env: Mapping[str, str]) -> None:
+    code, line = start(role, {**env, "DATABASE_URL": "postgresql://postgres@127.0.0.1:9/x"})
+    assert (code, "Postgres at 127.0.0.1:9/x does not answer" in line) == (1, True)

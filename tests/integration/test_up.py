@@ -1,0 +1,255 @@
+"""`reindexer up`, `down` and `demo`: each end of it is defined and told, and no process is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import psycopg
+import pytest
+
+from reindexer.embedded.children import free_port
+from tests.support.commands import SERVER_SETTINGS
+from tests.support.processes import ROOT
+from tests.support.waiting import eventually
+
+CLEAN = {name: value for name, value in os.environ.items() if name not in SERVER_SETTINGS}
+
+
+def reindexer(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, with no server named."""
+    return subprocess.run(
+        [sys.executable, "-m", "reindexer", *arguments], env={**CLEAN, **(env or {})}, cwd=ROOT,
+        capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+
+
+@dataclass
+class Up:
+    """A running `up`."""
+
+    process: subprocess.Popen[str]
+    directory: Path
+    port: int
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "up.out").read_text(encoding="utf-8")
+
+    def family(self) -> list[psutil.Process]:
+        """Everything it started, and itself."""
+        own = psutil.Process(self.process.pid)
+        return [own, *own.children(recursive=True)]
+
+    def wait_until_up(self) -> None:
+        eventually(lambda: "data, logs" in self.log or self.process.poll() is not None, within=60)
+        assert self.process.poll() is None, self.log
+
+    @property
+    def database_url(self) -> str:
+        found = re.search(r'psql "([^"]+)"', self.log)
+        assert found
+        return found.group(1)
+
+    def insert(self, text: str) -> bool:
+        """False while Postgres is not there."""
+        try:
+            with psycopg.connect(self.database_url, autocommit=True) as connection:
+                connection.execute("INSERT INTO context_items (content) VALUES (%s)", [text])
+        except psycopg.Error:
+            return False
+        return True
+
+    def finds(self, text: str) -> bool:
+        """True if the search's best hit has all the words."""
+        key = (self.directory / "admin.key").read_text(encoding="utf-8").strip()
+        body = {"source": "context_items", "query": text, "limit": 1}
+        try:
+            answer = httpx.post(
+                f"http://127.0.0.1:{self.port}/search", json=body, headers={"X-API-Key": key}, timeout=10
+            )
+        except httpx.HTTPError:
+            return False
+        return answer.is_success and any(hit["score"] > 0.99 for hit in answer.json()["hits"])
+
+
+def start(directory: Path, port: int | None = None, **env: str) -> Up:
+    port = port or free_port()
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "up.out").open("w", encoding="utf-8") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "reindexer", "up", "--data-dir", str(directory), "--port", str(port)],
+            env={**CLEAN, **env}, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+    return Up(process, directory, port)
+
+
+def gone(family: list[psutil.Process]) -> bool:
+    return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in family)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Outside pytest's own, which root closes to the user that Postgres runs as."""
+    path = Path(tempfile.mkdtemp(prefix="rx up-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def running(directory: Path) -> Iterator[Up]:
+    running = start(directory)
+    running.wait_until_up()
+    yield running
+    if running.process.poll() is None:
+        running.process.terminate()
+        running.process.wait(60)
+
+
+def test_up_serves_finds_edits_is_found_by_other_commands_and_ends_by_ctrl_c(running: Up) -> None:
+    with psycopg.connect(running.database_url, autocommit=True) as connection:
+        connection.execute("INSERT INTO context_items (content) VALUES ('wombats dig burrows')")
+    data = {"REINDEXER_DATA_DIR": str(running.directory)}
+    found = eventually(
+        lambda: json.loads(reindexer("search", "context_items", "wombats", "--json", env=data).stdout)["hits"],
+        within=20,
+    )
+    assert len(found) == 1
+    assert json.loads(reindexer("status", "--json", env=data).stdout)["completed"] == 1
+    key = (running.directory / "admin.key").read_text(encoding="utf-8").strip()
+    assert (running.directory / "admin.key").stat().st_mode & 0o777 == 0o600
+    answer = httpx.get(f"http://127.0.0.1:{running.port}/admin/status", headers={"X-API-Key": key})
+    assert answer.json()["listener"] in ("awake", "asleep")
+    family = running.family()
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(40) == 0
+    assert "ended; the data is kept" in running.log
+    assert gone(family)
+
+
+def test_data_is_kept_over_down_and_up(running: Up) -> None:
+    with psycopg.connect(running.database_url, autocommit=True) as connection:
+        connection.execute("INSERT INTO context_items (content) VALUES ('kept')")
+    family = running.family()
+    assert reindexer("down", "--data-dir", str(running.directory)).returncode == 0
+    running.process.wait(10)
+    assert gone(family)
+    again = reindexer("down", "--data-dir", str(running.directory))
+    assert (again.returncode, again.stderr.strip()) == (
+        1,
+        f"reindexer: nothing is up with the data in {running.directory}",
+    )
+    second = start(running.directory)
+    second.wait_until_up()
+    with psycopg.connect(second.database_url) as connection:
+        assert connection.execute("SELECT content FROM context_items").fetchall() == [("kept",)]
+    second.process.terminate()
+    assert second.process.wait(40) == 0
+
+
+def test_sigkill_of_the_supervisor_leaves_no_process_and_the_next_up_works(running: Up) -> None:
+    family = running.family()
+    running.process.kill()
+    running.process.wait()
+    eventually(lambda: gone(family), within=20)
+    second = start(running.directory)
+    second.wait_until_up()
+    second.process.terminate()
+    assert second.process.wait(40) == 0
+
+
+@pytest.mark.timeout(240)
+def test_a_child_that_crashes_is_started_again_and_edits_still_arrive(running: Up) -> None:
+    marks = {"listener": "reindexer.listen", "worker": "celery", "api": "uvicorn", "redis": "redis-server", "qdrant": "qdrant_server", "postgres": "bin/postgres"}  # fmt: skip
+    for part, mark in marks.items():
+        _crash_and_edit(running, part, mark)
+
+
+def _crash_and_edit(running: Up, part: str, mark: str) -> None:
+    own = psutil.Process(running.process.pid)
+    next(each for each in own.children() if any(mark in word for word in each.cmdline())).kill()
+    eventually(lambda: f"{part} ended" in running.log, within=20)
+    text = f"after the crash of {part}"
+    eventually(lambda: running.insert(text), within=20)
+    eventually(lambda: running.finds(text), within=75, every=0.1)
+
+
+def test_a_second_up_and_a_taken_port_are_one_line(running: Up, tmp_path: Path) -> None:
+    second = reindexer("up", "--data-dir", str(running.directory), "--port", str(free_port()))
+    assert second.returncode == 1
+    assert "it is up already (pid" in second.stderr
+    third = reindexer("up", "--data-dir", str(tmp_path / "other"), "--port", str(running.port))
+    assert third.returncode == 1
+    assert third.stderr.strip() == f"reindexer: port {running.port} of 127.0.0.1 is taken; choose another with --port"
+
+
+def test_an_older_data_directory_is_told(directory: Path) -> None:
+    (directory / "postgres").mkdir()
+    (directory / "postgres" / "PG_VERSION").write_text("12\n", encoding="ascii")
+    done = reindexer("up", "--data-dir", str(directory), "--port", str(free_port()))
+    assert done.returncode == 2
+    assert "was made by PostgreSQL 12, this is PostgreSQL 18" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small file system can only be mounted by root")
+def test_a_full_disk_is_told(directory: Path) -> None:
+    mounted = directory / "small"
+    mounted.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(mounted)], check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        done = reindexer("up", "--data-dir", str(mounted / "data"), "--port", str(free_port()))
+    finally:
+        subprocess.run(["umount", "-l", str(mounted)], check=True)
+    assert done.returncode == 1
+    assert re.search(r"the disk of .* is full: \d+ MB are free", done.stderr)
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_named_real_server_replaces_its_part(directory: Path, env: Mapping[str, str]) -> None:
+    names = ("DATABASE_URL", "CELERY_BROKER_URL", "QDRANT_URL")
+    running = start(directory, None, **{name: env[name] for name in names})
+    running.wait_until_up()
+    assert running.database_url == env["DATABASE_URL"]
+    started = [" ".join(each.cmdline()) for each in psutil.Process(running.process.pid).children()]
+    assert not [line for line in started if "redis-server" in line or "qdrant_server" in line or "bin/postgres" in line]
+    running.process.terminate()
+    assert running.process.wait(40) == 0
+
+
+def test_the_demo_tells_its_figures_and_leaves_no_process(directory: Path) -> None:
+    done = reindexer("demo", "--limit", "400", "--json", env={"TMPDIR": str(directory)})
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["indexed"] == 400
+    assert figures["edit_searchable_ms"] < 500
+    assert figures["delete_gone_ms"] < 500
+    assert figures["bulk_queued"] == figures["bulk_succeeded"] == 100
+    assert [each for each in psutil.process_iter(["cmdline"]) if str(directory) in str(each.info)] == []
+    assert list(directory.iterdir()) == []
+
+
+def test_without_its_listener_the_demo_fails() -> None:
+    done = reindexer("demo", "--limit", "50", "--without", "listener")
+    assert done.returncode == 1
+    assert "does a listener run?" in done.stderr
+
+
+def test_the_demo_asks_before_it_spends_money(env: Mapping[str, str]) -> None:
+    paid = {"OPENAI_API_KEY": "sk-none"}
+    done = reindexer("demo", "--limit", "50", env=paid)
+    assert done.returncode == 1
+    assert re.search(r"embeds about [\d,]+ tokens with text-embedding-3-small, about \$0\.\d\d", done.stdout)

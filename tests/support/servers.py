@@ -1,0 +1,77 @@
+"""Real Postgres, Redis and Qdrant for the tests: our own from the `embedded` extra, given ones, or containers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from reindexer.embedded.children import Child, Children, accepts, free_port, wait_until_ready
+from reindexer.embedded.postgres import start_postgres, wheel_binaries
+from reindexer.embedded.redis import start_redis
+
+FAST = {"fsync": "off", "max_connections": "200", "shared_buffers": "64MB", "wal_level": "logical"}
+"""The tests kill processes, not machines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Where the servers are."""
+
+    database_url: str
+    """Of a database in which others can be made."""
+    redis_url: str
+    qdrant_url: str
+
+
+@contextmanager
+def servers() -> Iterator[Servers]:
+    """Start what is not given by REINDEXER_TEST_DATABASE_URL, …_REDIS_URL, …_QDRANT_URL; end it afterwards."""
+    directory = Path(tempfile.mkdtemp(prefix="rxt-"))
+    directory.chmod(0o755)
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        if os.environ.get("REINDEXER_TEST_STACK") == "containers":
+            from tests.support.containers import containers
+
+            yield stack.enter_context(containers())
+            return
+        children = stack.enter_context(Children(directory / "logs"))
+        database_url = os.environ.get("REINDEXER_TEST_DATABASE_URL")
+        redis_url = os.environ.get("REINDEXER_TEST_REDIS_URL")
+        qdrant_url = os.environ.get("REINDEXER_TEST_QDRANT_URL")
+        yield Servers(
+            database_url or start_postgres(children, directory / "postgres", settings=FAST).url(),
+            redis_url or start_redis(children, directory).url(),
+            qdrant_url or start_qdrant(children),
+        )
+
+
+def start_qdrant(children: Children) -> str:
+    """The embedded Qdrant server, in memory; returns its URL."""
+    port = free_port()
+    start_qdrant_at(children, port, None)
+    return f"http://127.0.0.1:{port}"
+
+
+def start_qdrant_at(children: Children, port: int, path: Path | None) -> Child:
+    """The embedded Qdrant server over a folder, or in memory."""
+    where = ["--memory"] if path is None else ["--path", str(path)]
+    child = children.start(
+        "qdrant", [sys.executable, "-m", "reindexer.embedded.qdrant_server", "--port", str(port), *where]
+    )
+    wait_until_ready(child, lambda: accepts(port), within_s=30)
+    return child
+
+
+def postgres_versions() -> dict[int, Path]:
+    """Binaries of every PostgreSQL that can be had here: two in the wheel, and what the machine has installed."""
+    found = {version: wheel_binaries(version) for version in (16, 18)}
+    for installed in Path("/usr/lib/postgresql").glob("*/bin/postgres"):
+        found.setdefault(int(installed.parent.parent.name), installed.parent)
+    return found

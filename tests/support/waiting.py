@@ -1,0 +1,33 @@
+"""Waiting for a condition; never a bare sleep."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def eventually(condition: Callable[[], T], *, within: float = 10.0, every: float | None = None, what: str = "") -> T:
+    """The first truthy value of `condition`, polled; fails with its last value after `within` seconds.
+
+    `every`: seconds between two looks; None: a tenth of the time that it has taken so far, so that a long wait costs
+    little CPU, which what is waited for needs.
+    """
+    started = time.monotonic()
+    until = started + within
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > until:
+            raise AssertionError(f"not within {within} s: {what or condition} (last: {value!r})")
+        time.sleep(min(0.25, max(0.01, (time.monotonic() - started) / 10)) if every is None else every)
+
+
+def seconds_until(condition: Callable[[], object], *, within: float = 10.0) -> float:
+    """How long it took until the condition held."""
+    started = time.monotonic()
+    eventually(condition, within=within, every=0.002)
+    return time.monotonic() - started

@@ -1,0 +1,300 @@
+"""The documentation is true: what exists is told, what is told exists, and its commands are run as they stand there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+import typer
+from psycopg.conninfo import make_conninfo
+
+from api.main import app as api
+from reindexer.cli import app as cli
+from reindexer.embedded.children import Children, free_port
+from reindexer.flow.attach import find_source
+from reindexer.flow.drain import drain
+from reindexer.flow.sweep import forget, heal
+from reindexer.flow.walk import walk_page
+from reindexer.postgres.connect import connect
+from tests.support.docs import (
+    DOCUMENTS,
+    Block,
+    Reader,
+    anchors,
+    blocks,
+    sections,
+    settings_and_defaults,
+    table_rows,
+    without_blocks,
+)
+from tests.support.index_reader import IndexReader
+from tests.support.processes import ROOT, Processes
+from tests.support.waiting import eventually
+
+README, DOCS = ROOT / "README.md", ROOT / "docs"
+
+ALL_BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
+SKIPPED = [block for block in ALL_BLOCKS if block.mark == "skip"]
+
+OWN_NAMES = {"REINDEXER_TEST_DATABASE_URL", "REINDEXER_TEST_REDIS_URL", "REINDEXER_TEST_QDRANT_URL",
+             "REINDEXER_TEST_QDRANT_GRPC_PORT", "REINDEXER_TEST_STACK"}  # fmt: skip
+"""Of the tests, not of the program."""
+
+
+def test_every_setting_is_documented_with_its_default_and_none_that_does_not_exist() -> None:
+    rows = table_rows((DOCS / "configuration.md").read_text(encoding="utf-8"))
+    documented = {name: default.split(" (")[0] for name, default, *_ in rows}
+    assert documented == settings_and_defaults()
+    assert all(meaning for _, _, meaning in rows)
+
+
+def test_the_short_table_of_the_readme_agrees_with_the_settings() -> None:
+    rows = table_rows(sections(README, 2)["Settings"])
+    known = settings_and_defaults()
+    assert len(rows) > 5
+    assert [(name, default.split(" (")[0]) for name, default, *_ in rows] == [(row[0], known[row[0]]) for row in rows]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_no_document_names_a_setting_that_does_not_exist(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    named = set(re.findall(r"\b(?:REINDEXER|QDRANT|CELERY|OPENAI|DATABASE)_[A-Z_]*[A-Z]\b", text))
+    assert named <= settings_and_defaults().keys() | OWN_NAMES
+
+
+def test_every_command_and_option_is_documented_and_none_that_does_not_exist() -> None:
+    program = typer.main.get_command(cli)
+    assert isinstance(program, typer.core.TyperGroup)
+    documented = {title.removeprefix("reindexer "): body for title, body in sections(DOCS / "cli.md", 2).items()
+                  if title.startswith("reindexer ")}  # fmt: skip
+    assert documented.keys() == {name for name, command in program.commands.items() if not command.hidden}
+    for name, command in program.commands.items():
+        real = {option for each in command.params if each.param_type_name == "option" and not getattr(each, "hidden", False)
+                for option in each.opts}  # fmt: skip
+        assert {row[0].split()[0] for row in table_rows(documented[name])} == real, name
+    everywhere = {option for each in program.params for option in each.opts}
+    assert {
+        row[0].split()[0] for row in table_rows(sections(DOCS / "cli.md", 2)["Options of the program"])
+    } == everywhere
+
+
+def test_every_route_is_documented_with_an_example_and_none_that_does_not_exist() -> None:
+    real = {f"{method.upper()} {path}" for path, methods in api.openapi()["paths"].items() for method in methods}
+    document = DOCS / "api.md"
+    assert {title for title in sections(document, 3) if re.match(r"[A-Z]+ /", title)} == real
+    examples = "".join(block.text for block in blocks(document) if block.language == "sh")
+    for route in real:
+        method, path = route.split()
+        pattern = re.sub(r"\\\{[^}]*\\\}", r"[^/\\s\"]+", re.escape(path))
+        calls = [
+            call for call in re.split(r"\n(?=\S)", examples) if re.search(rf"localhost:8000{pattern}(?![\w/-])", call)
+        ]
+        verb = {"GET": r"^(?!.*(-X|-d ))", "POST": r"-d |-X POST", "PATCH": "-X PATCH", "DELETE": "-X DELETE"}[method]
+        assert any(re.search(verb, call, re.DOTALL) for call in calls), f"no example of {route}"
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        named = set(re.findall(r"`make ([a-z-]+)", text)) | set(re.findall(r"^make ([a-z-]+)", text, re.MULTILINE))
+        assert named <= targets, document.name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_relative_link_leads_somewhere(document: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", without_blocks(document)):
+        if "://" in target:
+            continue
+        found = (document.parent / target).resolve() if target else document
+        assert found.exists(), f"{document.name} links to {target}"
+        assert not anchor or anchor in anchors(found), f"{document.name} links to {target}#{anchor}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_no_document_names_a_path_of_one_machine(document: Path) -> None:
+    assert not re.findall(r"/(?:work|root|home)/\S*", document.read_text(encoding="utf-8"))
+
+
+def test_every_block_of_commands_says_how_it_is_tested() -> None:
+    assert [str(block) for block in ALL_BLOCKS if block.language == "sh" and not block.mark] == []
+    assert {block.language for block in ALL_BLOCKS} <= {"sh", "sql", "text", "json", "ini", "python", "yaml"}
+    assert [str(block) for block in SKIPPED if len(block.about) < 10] == []
+
+
+@pytest.mark.parametrize("block", SKIPPED, ids=str)
+def test_a_block_that_is_not_run_has_a_reason(block: Block) -> None:
+    pytest.skip(f"{block}: {block.about}")
+
+
+@pytest.mark.timeout(110)
+def test_what_the_readme_says_puts_it_beside_an_existing_database_and_broker(
+    env: Mapping[str, str], index: IndexReader, tmp_path: Path
+) -> None:
+    with Children(tmp_path / "logs") as children:
+        Reader(children, env, free_port(), preset=False).follow(README)
+        children.stop_together()
+
+
+@pytest.mark.timeout(110)
+def test_the_quickstart_works_without_any_server_or_setting() -> None:
+    with short_directory() as directory, Children(directory / "logs") as children:
+        port, data = free_port(), directory / "data"
+
+        class Given(dict[str, str]):
+            """The `psql` line is what `up` printed by then."""
+
+            def __missing__(self, name: str) -> str:
+                assert name == "DB"
+                state: dict[str, str] = json.loads((data / "up.json").read_text(encoding="utf-8"))
+                return state["database_url"]
+
+        Reader(children, Given(REINDEXER_DATA_DIR=str(data)), port, preset=False).follow(DOCS / "quickstart.md")
+
+
+@pytest.mark.timeout(110)
+@pytest.mark.parametrize("name", ["api.md", "cli.md", "operations.md", "runbook.md"])
+def test_the_commands_of_the_other_documents_run_beside_running_processes(
+    env: Mapping[str, str], processes: Processes, name: str
+) -> None:
+    processes.listener()
+    processes.worker()
+    _, url = processes.api()
+    port = int(url.rpartition(":")[2])
+    Reader(processes.children, env, port, preset=True).follow(DOCS / name)
+
+
+def test_no_document_holds_commands_that_nobody_runs() -> None:
+    followed = {"README.md", "quickstart.md", "api.md", "cli.md", "operations.md", "runbook.md"}
+    assert [
+        str(b) for b in ALL_BLOCKS if b.mark in ("run", "run until", "start") and b.document.name not in followed
+    ] == []
+
+
+def test_the_output_of_the_demo_in_the_readme_has_the_lines_of_a_run() -> None:
+    (shown,) = [block for block in ALL_BLOCKS if block.mark == "demo"]
+    env = {name: value for name, value in os.environ.items() if name not in settings_and_defaults()}
+    done = subprocess.run(
+        [sys.executable, "-m", "reindexer", "demo", "--limit", "300"], env=env, cwd=ROOT, capture_output=True, text=True,
+        check=False, timeout=90,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert masked(done.stdout) == masked(shown.text)
+
+
+def masked(output: str) -> list[str]:
+    """Its lines without numbers, and without the names of what the search found."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return [re.sub(r"\d[\d,.]*", "N", re.sub(r"^(0\.\d{3}) .*", r"\1 NAME", line)) for line in lines]
+
+
+def test_the_rights_that_the_operations_document_grants_are_enough(
+    env: Mapping[str, str], database: str, processes: Processes
+) -> None:
+    (granted,) = [block for block in ALL_BLOCKS if block.mark == "roles"]
+    prefix = f"rx{uuid.uuid4().hex[:8]}_"
+    urls = {
+        role: make_conninfo(database, user=prefix + role, password="change-me")
+        for role in ("listener", "worker", "api", "app")
+    }
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute(granted.text.replace("reindexer_", prefix).encode())
+        try:
+            processes.listener(DATABASE_URL=urls["listener"])
+            processes.worker(DATABASE_URL=urls["worker"])
+            _, url = processes.api(DATABASE_URL=urls["api"])
+            headers = {"X-API-Key": env["REINDEXER_ADMIN_API_KEY"]}
+            with httpx.Client(base_url=url, headers=headers, timeout=10) as client:
+                an_application_writes_and_sees_its_items(urls["app"], client)
+                an_administrator_uses_every_route(client)
+            timers_and_walks_may_do_their_work(urls["listener"])
+            commands_may_compare_repair_and_tell(urls["api"], env)
+            with psycopg.connect(urls["app"]) as app, pytest.raises(psycopg.errors.InsufficientPrivilege):
+                app.execute("SELECT FROM reindexer.outbox")
+        finally:
+            processes.children.stop_together()
+            for role in urls:
+                admin.execute(f"DROP OWNED BY {prefix}{role}; DROP ROLE {prefix}{role}".encode())
+
+
+def an_application_writes_and_sees_its_items(url: str, client: httpx.Client) -> None:
+    with psycopg.connect(url, autocommit=True) as app:
+        row = app.execute(
+            "INSERT INTO context_items (content) VALUES ('Tea takes three minutes') RETURNING id"
+        ).fetchone()
+        assert row
+        eventually(
+            lambda: app.execute("SELECT FROM reindexer.item_status WHERE status = 'COMPLETED'").fetchall(), within=15
+        )
+        assert [hit["item_id"] for hit in ok(client.post("/search", json={"query": "tea"}))["hits"]] == [str(row[0])]
+        app.execute("DELETE FROM context_items")
+        eventually(lambda: not app.execute("SELECT FROM reindexer.item_status").fetchall(), within=15)
+
+
+def an_administrator_uses_every_route(client: httpx.Client) -> None:
+    item = ok(client.post("/context-items", json={"content": "Coffee"}))["id"]
+    ok(client.get("/context-items"))
+    ok(client.get(f"/context-items/{item}"))
+    ok(client.patch(f"/context-items/{item}", json={"content": "Strong coffee"}))
+    ok(client.get(f"/admin/items/context_items/{item}"))
+    (task,) = ok(client.post("/admin/bulk/regenerate-embeddings", json={"context_ids": [item]}))["task_ids"]
+    eventually(lambda: ok(client.get(f"/admin/tasks/{task}"))["state"] == "SUCCESS", within=15)
+    ok(client.post("/admin/pause", json={}))
+    run = ok(client.post("/admin/backfills", json={"source": "context_items", "where": "true", "force": True}))["id"]
+    ok(client.get("/admin/backfills"))
+    ok(client.get(f"/admin/backfills/{run}"))
+    for act in ("pause", "resume", "cancel"):
+        ok(client.post(f"/admin/backfills/{run}/{act}"))
+    ok(client.post("/admin/resume", json={}))
+    ok(client.get("/admin/status"))
+    ok(client.get("/admin/dead-letters"))
+    ok(client.post("/admin/dead-letters/replay", json={}))
+    ok(client.get("/readyz"))
+    assert "\nreindexer_up 1.0\n" in client.get("/metrics").text
+    assert client.delete(f"/context-items/{item}").status_code == 204
+
+
+def commands_may_compare_repair_and_tell(url: str, env: Mapping[str, str]) -> None:
+    for command in (["reconcile", "context_items", "--repair", "--wait", "5"], ["audit", "--json"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "reindexer", *command], env={**os.environ, **env, "DATABASE_URL": url}, cwd=ROOT,
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert "repair" in done.stdout
+
+
+def timers_and_walks_may_do_their_work(url: str) -> None:
+    with connect(url, application_name="test") as connection:
+        connection.execute("INSERT INTO reindexer.run (source, kind) VALUES ('context_items', 'whole_source')")
+        heal(connection)
+        forget(connection)
+        drain(connection)
+        while walk_page(connection, lambda name: find_source(connection, name)):
+            pass
+
+
+def ok(answer: httpx.Response) -> Any:
+    assert answer.is_success, answer.text
+    return answer.json()
+
+
+@contextmanager
+def short_directory() -> Iterator[Path]:
+    """Postgres wants a short path that its own user can reach."""
+    with tempfile.TemporaryDirectory(prefix="rxd-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        yield directory

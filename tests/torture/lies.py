@@ -1,0 +1,65 @@
+"""What the embedding provider answers instead of vectors. Whatever passes: it never refuses a text for good."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from tests.support.provider import Call, Provider, Reply, error, vector_of
+
+MAX_HANG_S = 30.0
+
+Lie = Callable[[Call], Reply | None]
+
+
+class Lies:
+    """Stands in the provider's `behave`; counts the inputs that got their vectors."""
+
+    def __init__(self, provider: Provider) -> None:
+        self.answered: list[str] = []
+        self._lie: Lie | None = None
+        self._changed = threading.Condition()
+        provider.behave = self._behave
+
+    def tell(self, name: str | None) -> None:
+        """Begin with one of `TOLD`, or "hang"; None: the truth."""
+        with self._changed:
+            self._lie = self._hang if name == "hang" else TOLD[name] if name else None
+            self._changed.notify_all()
+
+    def _behave(self, call: Call) -> Reply | None:
+        lie = self._lie
+        if lie is not None and (reply := lie(call)) is not None:
+            return reply
+        self.answered += call.inputs
+        return None
+
+    def _hang(self, call: Call) -> Reply | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._lie != self._hang, MAX_HANG_S)
+        return None
+
+
+def _fewer(call: Call) -> Reply:
+    data = [{"index": i, "embedding": vector_of(text).tolist()} for i, text in enumerate(call.inputs[:-1])]
+    return Reply(200, {"object": "list", "data": data, "model": call.body["model"], "usage": {"total_tokens": 1}})
+
+
+def _half_json(call: Call) -> Reply:
+    return Reply(200, b'{"object": "list", "data": [{"index": 0, "embedding": "AAAA')
+
+
+def _slow(call: Call) -> None:
+    time.sleep(0.7)
+
+
+TOLD: dict[str, Lie] = {
+    "429": lambda call: error(429, "rate_limit_exceeded"),
+    "429 with Retry-After": lambda call: error(429, "rate_limit_exceeded", {"Retry-After": "1"}),
+    "500": lambda call: error(500),
+    "503": lambda call: error(503),
+    "half JSON": _half_json,
+    "fewer vectors": _fewer,
+    "slow": _slow,
+}
