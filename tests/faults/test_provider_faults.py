@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from reindexer.flow import requests
 from reindexer.flow.breaker import open_breakers
 from reindexer.flow.drain import drain
 from reindexer.flow.work import Worker
@@ -67,6 +68,24 @@ def test_429_for_longer_than_all_retries_is_waited_out_and_uses_no_attempt(
     if headers:
         times = [call.at for call in provider.calls]
         assert min(b - a for a, b in itertools.pairwise(times)) >= 0.3, "no sooner than asked"
+
+
+def test_a_wish_that_waits_for_a_429_is_told_as_tried_though_the_try_does_not_count(
+    db: Connection, worker: Worker, provider: Provider
+) -> None:
+    item_id = insert(db, "text")
+    work(db, worker)
+    requests.record(db, "context_items", [requests.Wish("wish", item_id)], lane="bulk", sent=True)
+    told = requests.task_state(db, "wish")
+    assert told is not None
+    assert (told.state, told.waits_for) == ("PENDING", None)
+    provider.behave = lambda call: error(429, "rate_limit_exceeded")
+    worker.run_lane("bulk", budget_s=0)
+    told = requests.task_state(db, "wish")
+    assert told is not None
+    assert (told.state, attempts(db)) == ("RETRY", [0])
+    assert told.waits_for is not None
+    assert "429" in told.waits_for
 
 
 def test_500_is_four_tries_and_no_breaker_for_it_answers(db: Connection, worker: Worker, provider: Provider) -> None:

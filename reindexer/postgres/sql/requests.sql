@@ -33,13 +33,14 @@ ORDER BY created_at DESC
 LIMIT %(limit)s;
 
 -- name: task
--- What became of one task id. STARTED: a claim holds the item. RETRY: it was tried and waits.
+-- What became of one task id. STARTED: a claim holds the item. RETRY: it was tried and waits, be it that the try did not
+-- count (the provider's 429).
 SELECT request.task_id, request.source, request.item_id, request.error,
        CASE
            WHEN request.succeeded THEN 'SUCCESS'
            WHEN NOT request.succeeded THEN 'FAILURE'
            WHEN due.lease_until > clock_timestamp() THEN 'STARTED'
-           WHEN due.attempts > 0 THEN 'RETRY'
+           WHEN due.attempts > 0 OR due.waits_for IS NOT NULL THEN 'RETRY'
            ELSE 'PENDING'
        END AS state,
        due.waits_for
