@@ -18,6 +18,7 @@ import psycopg
 import structlog
 
 from reindexer.core.errors import DependencyAway, SourceError
+from reindexer.core.floor import Floor
 from reindexer.core.metrics import DRAINED, HEALING_TRIES
 from reindexer.core.source import Source
 from reindexer.core.tally import Tally
@@ -26,7 +27,7 @@ from reindexer.flow import lead
 from reindexer.flow.attach import find_source, set_problem
 from reindexer.flow.breaker import forget_breakers
 from reindexer.flow.dispatch import Dispatch
-from reindexer.flow.drain import MAX_CHANGES, drain
+from reindexer.flow.drain import MAX_CHANGES, drain, outbox_floor
 from reindexer.flow.sweep import MAX_HEALED, forget, heal, recheck
 from reindexer.flow.walk import walk_page
 from reindexer.postgres.connect import Connection, one_line
@@ -51,6 +52,7 @@ class Leader:
     """Called often, with the time: it beats when a beat is due."""
     tally: Tally
     _max_changes: int = MAX_CHANGES
+    _floor: Floor[int] = field(default_factory=outbox_floor)
     _looked_at: datetime | None = None
     """When this connection last found the outbox empty, or left it so."""
     _stumbles: int = 0
@@ -68,7 +70,7 @@ class Leader:
         while not self.stop.is_set():
             started = time.monotonic()
             try:
-                busy = self._drain_all(connection)
+                busy = self.drain_all(connection)
                 now = time.monotonic()
                 busy = self._on_timers(connection, now) or busy
                 self._stumbles = 0
@@ -93,13 +95,14 @@ class Leader:
             self._max_changes = max(100, self._max_changes // 2)
         self.stop.wait(min(MAX_STUMBLE_S, 0.1 * 2 ** min(self._stumbles, 8)))
 
-    def _drain_all(self, connection: Connection) -> bool:
+    def drain_all(self, connection: Connection) -> bool:
+        """Drain until little or nothing is left, filling the queues; False if there was nothing."""
         moved = False
         while not self.stop.is_set():
             taken = self._max_changes
-            drained = drain(connection, taken, looked_at=self._looked_at)
+            drained = drain(connection, taken, looked_at=self._looked_at, floor=self._floor)
             self._max_changes = min(MAX_CHANGES, taken * 11 // 10)
-            if drained.changes < taken:
+            if drained.changes < taken and drained.looked_at:
                 self._looked_at = drained.looked_at
             if not drained.changes:
                 break
@@ -156,7 +159,7 @@ class Leader:
             self.stop.wait(max(RESTLESS_S, 4 * took_s))
             return
         try:
-            if not self._drain_all(connection):
+            if not self.drain_all(connection):
                 for _ in connection.notifies(timeout=SLEEP_S, stop_after=1):
                     pass
         finally:

@@ -23,9 +23,10 @@ from celery.worker.state import task_ready
 from reindexer import logs, wiring
 from reindexer.adapters import openai_embedder, qdrant_index  # noqa: F401  before the pool forks: slow to import
 from reindexer.adapters.celery_beats import BEAT_TASK
-from reindexer.adapters.celery_broker import REQUEST_LANE, REQUEST_TASK, WORK_TASK, CeleryBroker
+from reindexer.adapters.celery_broker import REQUEST_TASK, WORK_TASK, CeleryBroker
 from reindexer.celery_app import app, broker
 from reindexer.core.errors import DependencyAway, ItemFailed, PassingError, ReindexerError
+from reindexer.core.items import REQUEST_LANE
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.core.timer import Timer
 from reindexer.flow import heartbeat, requests

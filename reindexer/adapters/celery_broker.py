@@ -17,12 +17,11 @@ from kombu.exceptions import KombuError, OperationalError
 from redis.exceptions import RedisError
 
 from reindexer.core.errors import DependencyAway, ItemFailed
-from reindexer.core.items import LANES
+from reindexer.core.items import LANES, REQUEST_LANE
 from reindexer.core.source import CONTEXT_ITEMS
 
 WORK_TASK = "reindexer.tasks.work_lane_task"
 REQUEST_TASK = "reindexer.tasks.regenerate_embedding_task"
-REQUEST_LANE = "bulk"
 
 SEND_TIMEOUT_S = 2
 """How long a sender waits for one answer of the broker."""

@@ -11,6 +11,9 @@ from typing import Any
 LANES = ("live", "bulk")
 """What is due is worked on in one of them: edits, and what they overtake."""
 
+REQUEST_LANE = "bulk"
+"""Where wishes wait."""
+
 POINT_NAMESPACE = uuid.UUID("6f1d8a1e-3f0b-5c55-9a52-7d1c0b1f6f0e")
 """Fixed for ever: another one would make every point of every user an orphan."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,10 +11,17 @@ from typing import Any
 from psycopg.rows import DictRow, dict_row
 
 from reindexer.core.breaker import Dependency
+from reindexer.core.floor import Floor
 from reindexer.core.items import ClaimedItem
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
 from reindexer.postgres.schema import REVISION
+
+MAX_PAUSE_S = 5.0
+"""A due item waits no longer for a claim that looks at all of its lane."""
+
+MARGIN_S = 1.0
+"""Below the first row that was found: rows are committed somewhat later than `not_before`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,37 +46,72 @@ class Claim:
     """Items among them whose earlier claim ended without an outcome."""
 
 
+def lane_floor() -> Floor[float]:
+    """A floor for the claims of one lane: the first row's `not_before`, as a time of this process (monotonic)."""
+    return Floor(MAX_PAUSE_S)
+
+
+def ago_s(floor: float | None, now_s: float) -> float | None:
+    """How long before now a look begins that begins at `floor`."""
+    return None if floor is None else max(0.0, now_s - floor) + MARGIN_S
+
+
 def claim_batch(
-    connection: Connection, lane: str, max_items: int, lease_s: float, except_sources: Sequence[str] = ()
+    connection: Connection,
+    lane: str,
+    max_items: int,
+    lease_s: float,
+    except_sources: Sequence[str] = (),
+    floor: Floor[float] | None = None,
 ) -> Claim | None:
     """Claim up to `max_items` of a lane, of one source picked at random among those that have work ready.
 
     None while a breaker is open; when it may be probed, one item.
     """
-    params = {"lane": lane, "except_sources": list(except_sources)}
-    return _claim(connection, "claim_batch", params, max_items, lease_s)
+    began_s = time.monotonic()
+    begin = floor.begin(began_s) if floor else None
+    params = {"lane": lane, "except_sources": list(except_sources), "begin_ago_s": ago_s(begin, began_s)}
+    rows = _claim(connection, "claim_batch", params, max_items, lease_s)
+    if floor:
+        ended_s = time.monotonic()
+        first_s = began_s - rows[0]["first_ago_s"] if rows else began_s
+        floor.found(begin, first_s, ended_s, ended_s - began_s)
+    return _read(rows)
 
 
 def claim_item(
-    connection: Connection, source: str, item_id: str, max_items: int, lease_s: float, *, early: bool = False
+    connection: Connection,
+    source: str,
+    item_id: str,
+    max_items: int,
+    lease_s: float,
+    *,
+    early: bool = False,
+    floor: Floor[float] | None = None,
 ) -> Claim | None:
     """Claim one item, and with it due neighbours of its lane. None if it is settled, or another claim holds it.
 
     None while a breaker is open; when it may be probed, the item alone.
 
-    `early`: also while it waits for another try.
+    `early`: also while it waits for another try. `floor`: where the look for neighbours begins.
     """
-    params = {"source": source, "item_id": item_id, "early": early}
-    return _claim(connection, "claim_item", params, max_items, lease_s)
+    began_s = time.monotonic()
+    begin = floor.begin(began_s) if floor else None
+    params = {"source": source, "item_id": item_id, "early": early, "begin_ago_s": ago_s(begin, began_s)}
+    return _read(_claim(connection, "claim_item", params, max_items, lease_s))
 
 
-def _claim(connection: Connection, query: str, params: dict[str, Any], max_items: int, lease_s: float) -> Claim | None:
+def _claim(connection: Connection, query: str, params: dict[str, Any], max_items: int, lease_s: float) -> list[DictRow]:
     queries = load("claim.sql")
     with connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(
+        return cursor.execute(
             "\n".join((queries["gate"], queries[query], queries["claim_picked"])),
             params | {"max_items": max_items, "lease_s": lease_s, "revision": REVISION},
+            prepare=False,  # a plan for any number of items would sort all that are due
         ).fetchall()
+
+
+def _read(rows: Sequence[DictRow]) -> Claim | None:
     if not rows:
         return None
     first = rows[0]

@@ -6,11 +6,14 @@ holds at most `max_messages` of them for each lane, whatever the backlog.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 
+from reindexer.core.floor import Floor
 from reindexer.core.items import LANES
+from reindexer.flow.claim import MAX_PAUSE_S, ago_s
 from reindexer.flow.requests import send_unsent
 from reindexer.ports import Broker
 from reindexer.postgres.connect import Connection
@@ -27,6 +30,7 @@ class Dispatch:
     broker: Broker
     batch_size: int
     max_messages: int
+    _floor: Floor[dict[str, float]] = field(default_factory=lambda: Floor(MAX_PAUSE_S))
 
     def top_up(self, connection: Connection) -> Mapping[str, int]:
         """Send what each lane's queue lacks; returns messages sent by lane. Raises DependencyAway (broker)."""
@@ -43,6 +47,17 @@ class Dispatch:
         return send_unsent(connection, self.broker, older_s=RESEND_AFTER_S)
 
     def _ready(self, connection: Connection) -> dict[str, int]:
-        enough = self.max_messages * self.batch_size
-        rows = connection.execute(load("dispatch.sql")["ready"], {"enough": enough, "lanes": list(LANES)})
-        return {str(lane): int(items) for lane, items in rows}
+        began_s = time.monotonic()
+        begin = self._floor.begin(began_s) or {}
+        rows = connection.execute(
+            load("dispatch.sql")["ready"],
+            {
+                "enough": self.max_messages * self.batch_size,
+                "lanes": list(LANES),
+                "begins_ago_s": [ago_s(begin.get(lane), began_s) for lane in LANES],
+            },
+        ).fetchall()
+        ended_s = time.monotonic()
+        first = {lane: began_s - (first_ago_s or 0.0) for lane, _, first_ago_s in rows}
+        self._floor.found(begin or None, first, ended_s, ended_s - began_s)
+        return {str(lane): int(items) for lane, items, _ in rows}

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import datetime
 
 from psycopg.rows import class_row
 
+from reindexer.core.floor import Floor
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
 
 MAX_CHANGES = 20_000
 """Changes that one statement takes: it bounds memory and the time that rows are locked."""
+
+
+TELLING_CHANGES = 500
+"""Of a drain that takes no more than this, the time tells how long the look took."""
+
+MAX_PAUSE_S = 1.0
+"""A change waits no longer for a look at all of the outbox."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +31,36 @@ class Drained:
     live: int
     bulk: int
     walks: int
-    looked_at: datetime
-    """When it began, by the database's clock."""
+    looked_at: datetime | None
+    """When it began, by the database's clock; None if it did not look at all of the outbox."""
+    first_page: int | None
+    """Of the outbox, where the first change was taken from."""
 
 
-def drain(connection: Connection, max_changes: int = MAX_CHANGES, *, looked_at: datetime | None = None) -> Drained:
+def outbox_floor() -> Floor[int]:
+    """A floor for drains: a page of the outbox. Pages below may be filled again, and wait for a whole look."""
+    return Floor(MAX_PAUSE_S)
+
+
+def drain(
+    connection: Connection,
+    max_changes: int = MAX_CHANGES,
+    *,
+    looked_at: datetime | None = None,
+    floor: Floor[int] | None = None,
+) -> Drained:
     """Take up to `max_changes` changes. Any number of drains may run at once; each change is taken by one.
 
     `looked_at` is that of an earlier drain which left nothing: what is found now has committed since, however long ago
     its statement ran.
     """
+    began_s = time.monotonic()
+    begin = floor.begin(began_s) if floor else None
+    params = {"max_changes": max_changes, "looked_at": looked_at, "begin": f"({begin or 0},0)"}
     with connection.cursor(row_factory=class_row(Drained)) as cursor:
-        drained = cursor.execute(
-            load("drain.sql")["drain"], {"max_changes": max_changes, "looked_at": looked_at}
-        ).fetchone()
+        drained = cursor.execute(load("drain.sql")["drain"], params).fetchone()
     assert drained is not None
+    if floor and drained.changes <= TELLING_CHANGES:
+        ended_s = time.monotonic()
+        floor.found(begin, begin if drained.first_page is None else drained.first_page, ended_s, ended_s - began_s)
     return drained

@@ -21,7 +21,8 @@ from reindexer.core.errors import (
     PassingError,
     SourceError,
 )
-from reindexer.core.items import ClaimedItem, Row
+from reindexer.core.floor import Floor
+from reindexer.core.items import LANES, REQUEST_LANE, ClaimedItem, Row
 from reindexer.core.metrics import LEASES_OVER
 from reindexer.core.owner import Owner
 from reindexer.core.plan import Embed, Skip, Step, plan
@@ -31,7 +32,7 @@ from reindexer.flow import requests
 from reindexer.flow.attach import find_source, set_problem
 from reindexer.flow.attempt import Attempt
 from reindexer.flow.breaker import Witness
-from reindexer.flow.claim import Claim, claim_batch, claim_item
+from reindexer.flow.claim import Claim, claim_batch, claim_item, lane_floor
 from reindexer.flow.conclude import conclude
 from reindexer.flow.count import count_claim, count_outcomes
 from reindexer.flow.counters import Counters
@@ -86,6 +87,7 @@ class Worker:
     """What this database is called, where it is not called by what the server tells."""
     _prepared: dict[Collection, float] = field(default_factory=dict)
     """Collections that were seen to exist, and when to look again (monotonic)."""
+    _floors: Mapping[str, Floor[float]] = field(default_factory=lambda: {lane: lane_floor() for lane in LANES})
 
     def close(self) -> None:
         """Write what was counted, and close connections."""
@@ -97,20 +99,27 @@ class Worker:
         until, items = time.monotonic() + budget_s, 0
         while True:
             deadline = Deadline.after(self.limits.lease_s)
-            with self.postgres.connection() as connection:
-                claim = claim_batch(connection, lane, self.limits.batch_size, self.limits.lease_s)
+            claim = self.claim(lane)
             if claim is None:
                 return items
             items += len(self._work(claim, deadline).item_ids)
             if time.monotonic() >= until:
                 return items
 
+    def claim(self, lane: str) -> Claim | None:
+        """The next batch of a lane; None if nothing is ready."""
+        with self.postgres.connection() as connection:
+            return claim_batch(
+                connection, lane, self.limits.batch_size, self.limits.lease_s, floor=self._floors.get(lane)
+            )
+
     def run_item(self, source: str, item_id: str, *, early: bool = False, alone: bool = False) -> bool:
         """Work on one item, and on due neighbours in the same claim; False if it could not be claimed."""
         deadline = Deadline.after(self.limits.lease_s)
         with self.postgres.connection() as connection:
             batch = 1 if alone else self.limits.batch_size
-            claim = claim_item(connection, source, item_id, batch, self.limits.lease_s, early=early)
+            floor = self._floors[REQUEST_LANE]
+            claim = claim_item(connection, source, item_id, batch, self.limits.lease_s, early=early, floor=floor)
         if claim is None:
             return False
         self._work(claim, deadline)

@@ -14,17 +14,21 @@ WITH gate AS MATERIALIZED (
 )
 
 -- name: claim_batch
-, head AS MATERIALIZED (
-    SELECT ready.source, ready.generation, %(lane)s::text AS lane, NULL::text AS item_id
+, heads AS MATERIALIZED (
+    SELECT ready.source, ready.generation, ready.not_before
     FROM gate
     CROSS JOIN reindexer.source
     CROSS JOIN LATERAL (
-        SELECT due.source, due.generation FROM reindexer.due
+        SELECT due.source, due.generation, due.not_before FROM reindexer.due
         WHERE due.source = source.name AND due.lane = %(lane)s AND not_before <= statement_timestamp()
+            AND not_before >= coalesce(statement_timestamp() - make_interval(secs => %(begin_ago_s)s), '-infinity')
         ORDER BY not_before LIMIT 1
     ) AS ready
     WHERE gate.passes AND NOT source.paused AND source.name <> ALL (%(except_sources)s)
-    ORDER BY random() LIMIT 1
+), head AS MATERIALIZED (
+    SELECT source, generation, %(lane)s::text AS lane, NULL::text AS item_id,
+           (SELECT extract(epoch FROM statement_timestamp() - min(not_before))::double precision FROM heads) AS first_ago_s
+    FROM heads ORDER BY random() LIMIT 1
 ), own AS MATERIALIZED (
     SELECT due.* FROM reindexer.due WHERE false
 )
@@ -39,7 +43,7 @@ WITH gate AS MATERIALIZED (
         AND (due.not_before <= statement_timestamp() OR %(early)s)
     FOR UPDATE OF due SKIP LOCKED
 ), head AS MATERIALIZED (
-    SELECT source, generation, lane, item_id FROM own
+    SELECT source, generation, lane, item_id, NULL::double precision AS first_ago_s FROM own
 )
 
 -- name: claim_picked
@@ -49,20 +53,26 @@ WITH gate AS MATERIALIZED (
         SELECT due.* FROM reindexer.due
         WHERE due.source = head.source AND due.lane = head.lane AND due.generation = head.generation
             AND not_before <= statement_timestamp() AND due.item_id IS DISTINCT FROM head.item_id
+            AND not_before >= coalesce(statement_timestamp() - make_interval(secs => %(begin_ago_s)s), '-infinity')
         ORDER BY not_before
         LIMIT %(max_items)s
         FOR UPDATE OF due SKIP LOCKED
     ) AS ready
 ), picked AS MATERIALIZED (
-    SELECT source, item_id, generation, lease_until IS NOT NULL AS lost, place,
-           lease_until IS NOT NULL OR due.losses > 0 OR coalesce(ledger.losses, 0) > 0 AS alone,
+    SELECT due.source, due.item_id, due.generation, due.lease_until IS NOT NULL AS lost, place,
+           due.lease_until IS NOT NULL OR due.losses > 0 OR coalesce(ledger.losses, 0) > 0 AS alone,
            greatest(due.token, ledger.token) AS token,
            text_fingerprint, payload_fingerprint, coalesce(chunks, 0) AS chunks,
            ledger.token IS NOT NULL AS known,
            CASE WHEN outcome = 'FAILED' THEN healed + 1 ELSE 0 END AS healed,
            extract(epoch FROM clock_timestamp() - doubted_at)::double precision AS doubted_ago_s
     FROM (SELECT *, row_number() OVER () AS place FROM (SELECT * FROM own UNION ALL SELECT * FROM neighbours) AS both_) AS due
-    LEFT JOIN reindexer.ledger USING (source, item_id, generation)
+    -- OFFSET 0: never as a join of the whole ledger, whatever its statistics say.
+    LEFT JOIN LATERAL (
+        SELECT ledger.* FROM reindexer.ledger
+        WHERE ledger.source = due.source AND ledger.item_id = due.item_id AND ledger.generation = due.generation
+        OFFSET 0
+    ) AS ledger ON true
 ), probe AS (
     -- Of claims that come together one gets it. Should its process die, the next may be made when its lease is over.
     UPDATE reindexer.breaker SET probe_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
@@ -99,7 +109,7 @@ WITH gate AS MATERIALIZED (
 SELECT source, generation, token, item_id, version, attempts, forced_version IS NOT NULL AS forced, doubtful, losses,
        text_fingerprint, payload_fingerprint, chunks, known, healed, doubted_ago_s, lost, lane,
        (SELECT problem FROM reindexer.source WHERE source.name = claimed.source) AS problem,
-       (SELECT failing FROM gate) AS failing, ARRAY(SELECT dependency FROM probe) AS probes,
+       (SELECT first_ago_s FROM head) AS first_ago_s, (SELECT failing FROM gate) AS failing, ARRAY(SELECT dependency FROM probe) AS probes,
        clock_timestamp() AS claimed_at,
        set_config('synchronous_commit', 'on', true) AS durable
 FROM claimed

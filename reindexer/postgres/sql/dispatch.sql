@@ -7,19 +7,25 @@ WITH gate AS MATERIALIZED (
     SELECT count(*) > 0 AS probing, coalesce(bool_and(probe_at <= statement_timestamp()), true) AS passes
     FROM reindexer.breaker WHERE opened_at IS NOT NULL
 )
-SELECT lane, CASE WHEN NOT gate.passes THEN 0 ELSE (
-    SELECT count(*) FROM (
-        SELECT FROM reindexer.source
+SELECT lanes.lane, least(ready.items, CASE WHEN gate.probing THEN 1 END) AS items, ready.first_ago_s
+FROM unnest(%(lanes)s::text[], %(begins_ago_s)s::double precision[]) AS lanes (lane, begin_ago_s)
+CROSS JOIN gate
+CROSS JOIN LATERAL (
+    SELECT count(*) AS items,
+           extract(epoch FROM statement_timestamp() - min(not_before))::double precision AS first_ago_s
+    FROM (
+        SELECT of_source.not_before FROM reindexer.source
         CROSS JOIN LATERAL (
-            SELECT FROM reindexer.due
+            SELECT not_before FROM reindexer.due
             WHERE due.source = source.name AND due.lane = lanes.lane AND not_before <= statement_timestamp()
+                AND not_before >= coalesce(statement_timestamp() - make_interval(secs => lanes.begin_ago_s), '-infinity')
+            ORDER BY not_before
             LIMIT %(enough)s
-        ) AS ready
-        WHERE NOT source.paused
-        LIMIT CASE WHEN (SELECT probing FROM gate) THEN 1 ELSE %(enough)s END
+        ) AS of_source
+        WHERE gate.passes AND NOT source.paused
+        LIMIT %(enough)s
     ) AS bounded
-) END AS items
-FROM unnest(%(lanes)s::text[]) AS lanes (lane) CROSS JOIN gate;
+) AS ready;
 
 -- name: unsent
 -- Wishes whose message did not leave: the broker was away, or the process that should have sent it died.

@@ -11,8 +11,10 @@ WITH relaxed AS MATERIALIZED (
 ), taken AS (
     DELETE FROM reindexer.outbox
     USING relaxed
-    WHERE outbox.ctid = ANY (ARRAY(SELECT ctid FROM reindexer.outbox LIMIT %(max_changes)s FOR UPDATE SKIP LOCKED))
-    RETURNING outbox.source, item_id, lane, greatest(changed_at, %(looked_at)s::timestamptz) AS changed_at
+    WHERE outbox.ctid = ANY (ARRAY(
+        SELECT ctid FROM reindexer.outbox WHERE ctid >= %(begin)s::tid LIMIT %(max_changes)s FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING outbox.ctid AS place, outbox.source, item_id, lane, greatest(changed_at, %(looked_at)s::timestamptz) AS changed_at
 ), items AS (
     SELECT source, item_id, max(lane) AS lane, min(changed_at) AS changed_at, count(*) AS changes
     FROM taken WHERE item_id IS NOT NULL GROUP BY source, item_id
@@ -45,4 +47,6 @@ SELECT (SELECT count(*) FROM taken) AS changes,
        (SELECT count(*) FROM queued WHERE lane = 'live') AS live,
        (SELECT count(*) FROM queued WHERE lane = 'bulk') AS bulk,
        (SELECT count(*) FROM walks) AS walks,
-       statement_timestamp() AS looked_at;
+       CASE WHEN %(begin)s::tid = '(0,0)' THEN statement_timestamp() END AS looked_at,
+       -- Of a position only the page, which is its first part, can be read as a number.
+       (SELECT (min(place)::text::point)[0]::bigint FROM taken) AS first_page;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.faults.sabotage.breakers import BREAKERS
 from tests.faults.sabotage.claims import CLAIM, DOUBT, FENCE
+from tests.faults.sabotage.floors import FLOORS
 from tests.faults.sabotage.lag import LAG
 from tests.faults.sabotage.outages import OUTAGES
 from tests.faults.sabotage.postgres import LOCKS, TRIGGER, WATCHES
@@ -15,6 +16,7 @@ TABLE = (
     *FENCE,
     *DOUBT,
     *CLAIM,
+    *FLOORS,
     *SWEEP,
     *BREAKERS,
     *BROKER,

@@ -1,0 +1,39 @@
+"""Rows about old snapshots: where looks into the queues begin."""
+
+from __future__ import annotations
+
+from tests.faults.sabotage.row import Sabotage
+
+OLD = "tests/faults/test_old_snapshot.py::"
+SLOW = OLD + "test_claims_and_drains_stay_fast_while_an_old_snapshot_is_open_and_300000_changes_go_through"
+
+FLOORS = (
+    Sabotage(
+        "claims begin where they last found something",
+        "reindexer/flow/work.py",
+        "floor=self._floors.get(lane)",
+        "floor=None",
+        SLOW,
+    ),
+    Sabotage(
+        "drains begin where they last found something",
+        "reindexer/leader.py",
+        ", floor=self._floor)",
+        ")",
+        SLOW,
+    ),
+    Sabotage(
+        "dispatch counts from where it last found something",
+        "reindexer/flow/dispatch.py",
+        "begin = self._floor.begin(began_s) or {}",
+        "begin: dict[str, float] = {}",
+        SLOW,
+    ),
+    Sabotage(
+        "claims look at all of a lane now and then",
+        "reindexer/core/floor.py",
+        "return self._at if now_s < self._whole_at_s else None",
+        "return self._at",
+        OLD + "test_what_lies_below_the_floor_is_found_by_the_next_whole_look",
+    ),
+)
