@@ -105,6 +105,17 @@ def test_every_route_is_documented_with_an_example_and_none_that_does_not_exist(
         assert any(re.search(verb, call, re.DOTALL) for call in calls), f"no example of {route}"
 
 
+def test_every_test_that_a_document_names_exists() -> None:
+    named = {name for document in DOCUMENTS for name in re.findall(r"\btest_\w+", document.read_text("utf-8"))}
+    ours = "\n".join(file.read_text("utf-8") for file in (ROOT / "tests").rglob("test_*.py"))
+    exist = {
+        *re.findall(r"^def (test_\w+)", ours, re.MULTILINE),
+        *(f.stem for f in (ROOT / "tests").rglob("test_*.py")),
+    }
+    assert len(named) > 50
+    assert named <= exist, sorted(named - exist)
+
+
 def test_every_make_target_that_is_named_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for document in DOCUMENTS:
