@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(condition: Callable[[], T], *, within: float = 10.0, every: float | None = None, what: str = "") -> T:
+def eventually(condition: Callable[[], T], *, within: float = 30.0, every: float | None = None, what: str = "") -> T:
     """The first truthy value of `condition`, polled; fails with its last value after `within` seconds.
 
     `every`: seconds between two looks; None: a tenth of the time that it has taken so far, so that a long wait costs
@@ -26,7 +26,7 @@ def eventually(condition: Callable[[], T], *, within: float = 10.0, every: float
         time.sleep(min(0.25, max(0.01, (time.monotonic() - started) / 10)) if every is None else every)
 
 
-def seconds_until(condition: Callable[[], object], *, within: float = 10.0) -> float:
+def seconds_until(condition: Callable[[], object], *, within: float = 30.0) -> float:
     """How long it took until the condition held."""
     started = time.monotonic()
     eventually(condition, within=within, every=0.002)
