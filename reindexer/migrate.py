@@ -9,16 +9,17 @@ from pathlib import Path
 
 from alembic import command, op
 from alembic.config import Config
+from alembic.util.exc import CommandError
 from psycopg import conninfo
 from psycopg.errors import LockNotAvailable
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 
-from reindexer.core.errors import ReindexerError
-from reindexer.core.source import CONTEXT_ITEMS
+from reindexer.core.errors import ReindexerError, UsageError
+from reindexer.core.source import CONTEXT_ITEMS, Source
 from reindexer.flow import audit
-from reindexer.flow.attach import Attached, attach
-from reindexer.postgres.connect import connect, libpq_url, one_line
+from reindexer.flow.attach import Attached, all_sources, attach
+from reindexer.postgres.connect import Connection, connect, libpq_url, one_line
 from reindexer.postgres.locks import LOCK_CLASS, MIGRATE_LOCK
 from reindexer.postgres.schema import REVISION
 
@@ -26,15 +27,25 @@ from reindexer.postgres.schema import REVISION
 def migrate(url: str) -> list[Attached]:
     """Bring the database to this version of the program; returns what was done to each source.
 
-    Raises DependencyAway if the server does not answer, UsageError or SourceError if a source can't be attached.
+    Raises DependencyAway if the server does not answer, UsageError if the schema is a newer version's, UsageError or
+    SourceError if the built-in source can't be attached.
     """
     with connect(url, application_name="reindexer migrate") as connection:
         connection.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK_CLASS, MIGRATE_LOCK])
         _alembic(command.upgrade, url, "head")
         done = [attach(connection, CONTEXT_ITEMS)]
+        done += [_again(connection, each) for each in all_sources(connection) if each.name != CONTEXT_ITEMS.name]
         changed = [each.source for each in done if each.changed]
         audit.note(connection, audit.of_command(), "migrate", None, {"revision": REVISION, "filled": changed})
         return done
+
+
+def _again(connection: Connection, source: Source) -> Attached:
+    """A source that can't be attached any more, its table being gone, say, keeps nobody from migrating."""
+    try:
+        return attach(connection, source)
+    except ReindexerError as exc:
+        return Attached(source.name, changed=False, problem=str(exc))
 
 
 def uninstall(url: str) -> None:
@@ -56,6 +67,10 @@ def _alembic(act: Callable[[Config, str], None], url: str, revision: str) -> Non
     while True:
         try:
             act(alembic_config(url), revision)
+        except CommandError as exc:
+            raise UsageError(
+                f"the schema can't be migrated: {one_line(exc)}; is it a newer version's? Then use that version"
+            ) from exc
         except DBAPIError as exc:
             if not isinstance(exc.orig, LockNotAvailable) or time.monotonic() > until:
                 raise ReindexerError(f"the migration failed: {one_line(exc.orig or exc)}") from exc

@@ -112,6 +112,9 @@ class Index(Protocol):
     def adopt(self, collection: Collection, owner: Owner) -> None:
         """Note that the collection is this owner's from now on, whosever it was. One that is not there stays away."""
 
+    def drop(self, collection: Collection) -> None:
+        """Delete the collection and its alias; nothing if it is not there."""
+
     def upsert(self, collection: Collection, points: Sequence[Point], token: int, timeout_s: float) -> None:
         """Write points, except where the stored one has this token or a higher one."""
 

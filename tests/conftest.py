@@ -104,7 +104,7 @@ def index(servers: Servers) -> Iterator[IndexReader]:
 
 def _clean(client: QdrantClient) -> None:
     for collection in client.get_collections().collections:
-        if collection.name.startswith("context_items"):
+        if collection.name.startswith("context_items") or "__g" in collection.name:
             client.delete_collection(collection.name)
 
 

@@ -82,7 +82,7 @@ def test_every_command_and_option_is_documented_and_none_that_does_not_exist() -
     assert documented.keys() == {name for name, command in program.commands.items() if not command.hidden}
     for name, command in program.commands.items():
         real = {option for each in command.params if each.param_type_name == "option" and not getattr(each, "hidden", False)
-                for option in each.opts}  # fmt: skip
+                for option in (*each.opts, *each.secondary_opts)}  # fmt: skip
         assert {row[0].split()[0] for row in table_rows(documented[name])} == real, name
     everywhere = {option for each in program.params for option in each.opts}
     assert {
@@ -176,7 +176,7 @@ def test_the_quickstart_works_without_any_server_or_setting() -> None:
 
 
 @pytest.mark.timeout(110)
-@pytest.mark.parametrize("name", ["api.md", "cli.md", "operations.md", "runbook.md"])
+@pytest.mark.parametrize("name", ["api.md", "cli.md", "operations.md", "runbook.md", "sources.md"])
 def test_the_commands_of_the_other_documents_run_beside_running_processes(
     env: Mapping[str, str], processes: Processes, name: str
 ) -> None:
@@ -188,7 +188,7 @@ def test_the_commands_of_the_other_documents_run_beside_running_processes(
 
 
 def test_no_document_holds_commands_that_nobody_runs() -> None:
-    followed = {"README.md", "quickstart.md", "api.md", "cli.md", "operations.md", "runbook.md"}
+    followed = {"README.md", "quickstart.md", "api.md", "cli.md", "operations.md", "runbook.md", "sources.md"}
     assert [
         str(b) for b in ALL_BLOCKS if b.mark in ("run", "run until", "start") and b.document.name not in followed
     ] == []

@@ -10,7 +10,7 @@ import math
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import grpc
@@ -68,6 +68,11 @@ class QdrantIndex:
                 qdrant_collections.note_owner(self._client, collection.name, owner)
         except _CollectionMissing:
             return  # whoever makes it owns it
+
+    def drop(self, collection: Collection) -> None:
+        """See `reindexer.ports.Index.drop`."""
+        with suppress(_CollectionMissing), self._asking(self._timeout_s):
+            self._client.delete_collection(collection.name)
 
     def upsert(self, collection: Collection, points: Sequence[Point], token: int, timeout_s: float) -> None:
         """See `reindexer.ports.Index.upsert`. Shape of the request: one batch of float lists."""

@@ -9,6 +9,7 @@ import typer
 
 from reindexer import logs
 from reindexer.cli.adopt import adopt
+from reindexer.cli.attach import attachments
 from reindexer.cli.backfill import backfill
 from reindexer.cli.control import control
 from reindexer.cli.demo import demo
@@ -27,6 +28,7 @@ app = typer.Typer(
     name="reindexer", no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None
 )
 adopt(app)
+attachments(app)
 backfill(app)
 estimate(app)
 health(app)

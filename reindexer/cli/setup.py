@@ -30,7 +30,8 @@ def setup(app: typer.Typer) -> None:
             report({"reindexer": "uninstalled; Qdrant's collections are left"}, as_json=as_json)
             return
         done = migrate(url)
-        report(
-            {each.source: "attached; a fill is started" if each.changed else "up to date" for each in done},
-            as_json=as_json,
-        )
+        states = {each.source: "attached; a fill is started" if each.changed else "up to date" for each in done}
+        problems = {each.source: each.problem for each in done if each.problem}
+        report(states | problems, as_json=as_json)
+        if problems:
+            raise Failed(f"not all sources are attached: {', '.join(problems)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from reindexer.core.fingerprint import render_text, text_fingerprint
+from reindexer.core.fingerprint import text_fingerprint
 from reindexer.core.items import Row, StoredPoint
 
 Kind = Literal["missing", "stale", "orphaned"]
@@ -13,7 +13,7 @@ Kind = Literal["missing", "stale", "orphaned"]
 
 def wanted_chunks(row: Row | None) -> int:
     """How many points an item must have: none without a row, or without text in it."""
-    return 1 if row is not None and render_text(row) else 0
+    return 1 if row is not None and row.text else 0
 
 
 def row_difference(
@@ -24,7 +24,7 @@ def row_difference(
     points = [stored.get((row.item_id, chunk)) for chunk in range(chunks)]
     if None in points:
         return "missing"
-    fingerprint = text_fingerprint(render_text(row), embedder) if chunks else ""
+    fingerprint = text_fingerprint(row.text, embedder) if chunks else ""
     for point in points:
         if point and (point.fingerprint != fingerprint or not same_json(point.payload, row.payload)):
             return "stale"

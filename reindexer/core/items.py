@@ -55,8 +55,8 @@ class Row:
     """One row as it is now."""
 
     item_id: str
-    texts: tuple[str | None, ...]
-    """Values of the source's text columns, in order."""
+    text: str
+    """What is embedded: the text columns, as the source's template joins them. Empty: nothing is."""
     payload: Mapping[str, Any]
     """Values of the payload columns, as JSON values."""
 

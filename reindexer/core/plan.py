@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reindexer.core.fingerprint import payload_fingerprint, render_text, text_fingerprint
+from reindexer.core.fingerprint import payload_fingerprint, text_fingerprint
 from reindexer.core.items import ClaimedItem, Row
 
 
@@ -44,9 +44,13 @@ class Embed:
 
     item: ClaimedItem
     row: Row
-    text: str
     text_fingerprint: str
     payload_fingerprint: str
+
+    @property
+    def text(self) -> str:
+        """What is embedded."""
+        return self.row.text
 
 
 Step = Delete | Skip | UpdatePayload | Embed
@@ -60,14 +64,13 @@ def plan(item: ClaimedItem, row: Row | None, embedder: str) -> Step:
     """
     if row is None:
         return Delete(item, None)
-    text = render_text(row)
-    text_print = text_fingerprint(text, embedder)
+    text_print = text_fingerprint(row.text, embedder)
     payload_print = payload_fingerprint(row.payload)
-    if not text:
+    if not row.text:
         return Delete(item, row, text_print, payload_print)
     certain = not item.forced and not item.doubtful and item.chunks > 0
     if certain and item.text_fingerprint == text_print:
         if item.payload_fingerprint == payload_print:
             return Skip(item, row, text_print, payload_print)
         return UpdatePayload(item, row, text_print, payload_print)
-    return Embed(item, row, text, text_print, payload_print)
+    return Embed(item, row, text_print, payload_print)

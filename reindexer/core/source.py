@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field
 
 from reindexer.core.errors import UsageError
+from reindexer.core.template import check_template
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
 
@@ -17,8 +18,10 @@ class Source:
     """A table (or partition tree) whose text is indexed.
 
     `name` also names the trigger functions, so it is short and plain. `key_columns` lie under a valid unique NOT NULL
-    index; their values as text are the item id. A change of any *declared* column (key, text, payload) makes the item
-    due; other columns never do. `alias` is the name under which Qdrant serves the active generation.
+    index; their values as text are the item id. A change of any *declared* column (key, text, payload, condition) makes
+    the item due; other columns never do. `alias` is the name under which Qdrant serves the active generation.
+    `template` joins the text columns; None: a line each. A row that does not meet `condition`, a boolean SQL expression
+    over its `condition_columns`, is no item.
     """
 
     name: str
@@ -28,6 +31,9 @@ class Source:
     text_columns: tuple[str, ...]
     payload_columns: tuple[str, ...] = ()
     alias: str = field(default="")
+    template: str | None = None
+    condition: str | None = None
+    condition_columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -42,19 +48,33 @@ class Source:
             raise UsageError(
                 f"source {self.name!r}: the payload column '_reindexer' is reserved for the program's facts"
             )
+        for what, columns in (
+            ("key", self.key_columns),
+            ("text", self.text_columns),
+            ("payload", self.payload_columns),
+        ):
+            for column in columns:
+                if columns.count(column) > 1:
+                    raise UsageError(f"source {self.name!r}: the {what} column {column!r} is named twice")
+        if self.template is not None:
+            try:
+                check_template(self.template, self.text_columns)
+            except UsageError as exc:
+                raise UsageError(f"source {self.name!r}: {exc}") from None
         if not self.alias:
             object.__setattr__(self, "alias", self.name)
 
     @property
     def declared_columns(self) -> tuple[str, ...]:
-        """Text and payload columns, each once, in order: what an UPDATE must change to make an item due."""
-        return tuple(dict.fromkeys(self.text_columns + self.payload_columns))
+        """Text, payload and condition columns, each once, in order: what an UPDATE must change to make an item due."""
+        return tuple(dict.fromkeys(self.text_columns + self.payload_columns + self.condition_columns))
 
     @property
     def definition_hash(self) -> str:
         """Changes when triggers have to be made anew or rows have to be looked at again."""
         definition = [
             self.table_schema, self.table_name, self.key_columns, self.text_columns, self.payload_columns, self.alias,
+            self.template, self.condition, self.condition_columns,
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(definition).encode()).hexdigest()[:16]
 

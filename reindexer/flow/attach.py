@@ -9,22 +9,20 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from reindexer.core.errors import SourceError, UsageError
 from reindexer.core.source import Source
+from reindexer.flow.definition import check
 from reindexer.flow.inspect import Finding, inspect, recorded, trigger_hash
-from reindexer.flow.read import key_types
 from reindexer.postgres import catalog, triggers
 from reindexer.postgres.catalog import Facts
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
+from reindexer.postgres.trigger_removal import remove
 
 Look = Literal["rows", "ledger"]
 """At all rows and then at what the ledger knows, or at the latter alone."""
-
-KEY_TYPES = frozenset({"smallint", "integer", "bigint", "uuid", "text", "character varying"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +31,8 @@ class Attached:
 
     source: str
     changed: bool
+    problem: str | None = None
+    """Why it could not be done."""
 
 
 def attach(connection: Connection, source: Source) -> Attached:
@@ -40,7 +40,8 @@ def attach(connection: Connection, source: Source) -> Attached:
 
     Raises UsageError if the definition does not fit the table, SourceError if the triggers can't be made.
     """
-    _check(connection, source)
+    check(connection, source)
+    _require_alias(connection, source)
     finding = inspect(connection, source)
     if finding.triggers == "ok":
         return Attached(source.name, changed=False)
@@ -48,6 +49,7 @@ def attach(connection: Connection, source: Source) -> Attached:
         mend(connection, source, finding)
         return Attached(source.name, changed=True)
     triggers.install(connection, source)
+    remove(connection, source, keep=[table.oid for table in catalog.relations(connection, source)])
     with connection.transaction():
         facts = catalog.facts(connection, source)
         connection.execute(
@@ -57,6 +59,7 @@ def attach(connection: Connection, source: Source) -> Attached:
                 "key_columns": list(source.key_columns),
                 "text_columns": list(source.text_columns),
                 "payload_columns": list(source.payload_columns),
+                "condition_columns": list(source.condition_columns),
                 "definition_hash": trigger_hash(source),
                 "table_oid": catalog.relations(connection, source)[0].oid,
                 "facts": Jsonb(facts),
@@ -66,6 +69,21 @@ def attach(connection: Connection, source: Source) -> Attached:
             load("runs.sql")["start_look"], {"source": source.name, "kind": "first_fill", "from": "rows"}
         )
     return Attached(source.name, changed=True)
+
+
+def _require_alias(connection: Connection, source: Source) -> None:
+    row = connection.execute(
+        load("sources.sql")["alias_of_others"], {"name": source.name, "alias": source.alias}
+    ).fetchone()
+    if row and row[0] != source.name:
+        raise UsageError(
+            f"source {source.name!r}: the alias {source.alias!r} is that of the source {row[0]!r}; name another"
+        )
+    if row and row[1] != source.alias:
+        raise UsageError(
+            f"source {source.name!r} has the alias {row[1]!r}, which names its collection and can't be changed; "
+            "detach it and attach it anew"
+        )
 
 
 def mend(connection: Connection, source: Source, finding: Finding, *, give_up_after_s: float = 60.0) -> Look | None:
@@ -144,26 +162,11 @@ def _source(
     text_columns: list[str],
     payload_columns: list[str],
     alias: str,
+    template: str | None,
+    condition: str | None,
+    condition_columns: list[str],
 ) -> Source:
     return Source(
-        name, table_schema, table_name, tuple(key_columns), tuple(text_columns), tuple(payload_columns), alias
-    )
-
-
-def _check(connection: Connection, source: Source) -> None:
-    try:
-        types = key_types(connection, source)
-    except SourceError as exc:
-        raise UsageError(str(exc)) from exc
-    for column, type_name in zip(source.key_columns, types, strict=True):
-        if type_name not in KEY_TYPES:
-            raise UsageError(
-                f"source {source.name!r}: key column {column!r} is {type_name}; keys are integers, uuid or text"
-            )
-    table = sql.Identifier(source.table_schema, source.table_name).as_string(connection)
-    unique = connection.execute(load("sources.sql")["unique_key"], {"table": table}).fetchall()
-    if sorted(source.key_columns) not in [columns for (columns,) in unique]:
-        raise UsageError(
-            f"source {source.name!r}: ({', '.join(source.key_columns)}) has no valid unique NOT NULL index; "
-            "use the primary key, or make such an index"
-        )
+        name, table_schema, table_name, tuple(key_columns), tuple(text_columns), tuple(payload_columns), alias,
+        template, condition, tuple(condition_columns),
+    )  # fmt: skip

@@ -21,7 +21,7 @@ from reindexer.postgres.queries import load
 
 Action = Literal[
     "bulk", "replay", "pause", "resume", "backfill_start", "backfill_pause", "backfill_resume", "backfill_cancel",
-    "repair", "adopt", "migrate",
+    "repair", "adopt", "migrate", "attach", "detach",
 ]  # fmt: skip
 
 KEEP_DAYS = 365

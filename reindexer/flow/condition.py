@@ -16,6 +16,7 @@ from reindexer.core.errors import SourceError, UsageError
 from reindexer.core.source import Source
 from reindexer.postgres.connect import Connection, first_line, one_line
 from reindexer.postgres.names import Name
+from reindexer.postgres.queries import load
 
 CHECK_S = 5.0
 COUNT_S = 1.0
@@ -29,6 +30,16 @@ class ConditionRejected(UsageError):
 def composed(condition: str) -> sql.Composed:
     """The condition in parentheses, fit for a query with parameters. A comment in it ends at the line's end."""
     return sql.SQL("(\n{}\n)").format(sql.SQL(condition.replace("%", "%%")))
+
+
+def is_item(source: Source) -> sql.Composed:
+    """Whether a row `t` meets the source's condition, which sees just the columns whose changes the triggers record."""
+    if source.condition is None:
+        return sql.Composed([sql.SQL("true")])
+    return sql.SQL("EXISTS (SELECT FROM (SELECT {columns}) AS t WHERE {condition})").format(
+        columns=sql.SQL(", ").join(sql.SQL("t.{}").format(Name(c)) for c in source.condition_columns),
+        condition=composed(source.condition),
+    )
 
 
 def check(connection: Connection, source: Source, condition: str) -> None:
@@ -57,17 +68,45 @@ def check(connection: Connection, source: Source, condition: str) -> None:
         raise ConditionRejected(f"the condition does not work on {source.name!r}: {first_line(exc)}") from exc
 
 
+def columns_of(connection: Connection, source: Source, condition: str) -> tuple[str, ...]:
+    """The columns that a source's own condition reads. Raises ConditionRejected if it depends on more than the row.
+
+    Postgres itself tells: it takes the condition as that of an index, for which the same holds, on an empty copy of the
+    table that is gone at once.
+    """
+    check(connection, source, condition)
+    make = sql.SQL("CREATE TEMP TABLE reindexer_condition (LIKE {})").format(_table(source))
+    index = sql.SQL("CREATE INDEX reindexer_condition_ ON pg_temp.reindexer_condition ((1)) WHERE {}")
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute(make)
+            connection.execute(index.format(composed(condition)), (), binary=True)
+            found = connection.execute(load("catalog.sql")["condition_columns"]).fetchall()
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise ConditionRejected(f"the condition can't be looked at: {one_line(exc)}") from exc
+    except psycopg.Error as exc:
+        if connection.closed:
+            raise
+        raise ConditionRejected(
+            f"the condition must depend on nothing but the row, or changes would pass unseen: {first_line(exc)}"
+        ) from exc
+    if not found:
+        raise ConditionRejected("the condition reads no column")
+    return tuple(str(name) for (name,) in found)
+
+
 def count(connection: Connection, source: Source, condition: str | None) -> tuple[int, bool]:
     """How many rows there are, and whether that is an estimate, because counting took longer than `COUNT_S`.
 
     Raises ConditionRejected if the condition fails on a row, SourceError if the source can't be read.
     """
-    query = sql.SQL("SELECT count(*) FROM {} AS t").format(_table(source)) + _where(condition)
+    query = sql.SQL("SELECT count(*) FROM {} AS t").format(_table(source)) + _where(source, condition)
     try:
         with reading(connection, source, condition, COUNT_S):
             row = connection.execute(query, (), binary=True).fetchone()
     except (ConditionRejected, SourceError) as exc:
-        if not isinstance(exc.__cause__, psycopg.errors.QueryCanceled):
+        on_a_row = source.condition is not None and condition is None and isinstance(exc.__cause__, psycopg.DataError)
+        if not on_a_row and not isinstance(exc.__cause__, psycopg.errors.QueryCanceled):
             raise
         return estimate(connection, source, condition), True
     assert row is not None
@@ -76,7 +115,7 @@ def count(connection: Connection, source: Source, condition: str | None) -> tupl
 
 def estimate(connection: Connection, source: Source, condition: str | None) -> int:
     """How many rows the planner thinks there are. Raises as `count`."""
-    query = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} AS t").format(_table(source)) + _where(condition)
+    query = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} AS t").format(_table(source)) + _where(source, condition)
     with reading(connection, source, condition, CHECK_S):
         row = connection.execute(query, (), binary=True).fetchone()
     assert row is not None
@@ -118,5 +157,8 @@ def _table(source: Source) -> sql.Identifier:
     return Name(source.table_schema, source.table_name)
 
 
-def _where(condition: str | None) -> sql.Composable:
-    return sql.SQL("") if condition is None else sql.SQL(" WHERE ") + composed(condition)
+def _where(source: Source, condition: str | None) -> sql.Composable:
+    """Items of the source that the condition picks."""
+    both = [is_item(source)] if source.condition is not None else []
+    both += [composed(condition)] if condition is not None else []
+    return sql.SQL(" WHERE ") + sql.SQL(" AND ").join(both) if both else sql.SQL("")

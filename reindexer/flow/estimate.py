@@ -13,7 +13,7 @@ from itertools import islice
 from psycopg import sql
 
 from reindexer.core.batching import estimate_tokens
-from reindexer.core.fingerprint import render_text, text_fingerprint
+from reindexer.core.fingerprint import text_fingerprint
 from reindexer.core.source import Source
 from reindexer.flow import condition
 from reindexer.flow.read import find_rows, key_page
@@ -77,7 +77,7 @@ def _add(connection: Connection, source: Source, embedder: str, item_ids: Sequen
     indexed: dict[str, str] = dict(connection.execute(load("estimate.sql")["indexed"], parameters).fetchall())
     for item_id, row in find_rows(connection, source, item_ids).rows.items():
         sums.rows += 1
-        if not (text := render_text(row)):
+        if not (text := row.text):
             continue
         tokens = estimate_tokens(text)
         sums.with_text += 1

@@ -17,7 +17,8 @@ from psycopg import sql
 from reindexer.core.errors import InputRejected, SourceError
 from reindexer.core.items import Row
 from reindexer.core.source import Source
-from reindexer.flow.condition import composed, reading
+from reindexer.core.template import render_text
+from reindexer.flow.condition import ConditionRejected, composed, is_item, reading
 from reindexer.postgres.connect import Connection, one_line
 from reindexer.postgres.names import Name
 from reindexer.postgres.triggers import key_expression
@@ -32,7 +33,10 @@ def read_rows(connection: Connection, source: Source, item_ids: Sequence[str]) -
     with _seeing_all(connection, source):
         types = key_types(connection, source)
         cursor = connection.execute(_select(source, types), {"item_ids": list(item_ids)})
-        return {item_id: Row(item_id, tuple(texts), payload) for item_id, texts, payload in cursor.fetchall()}
+        return {
+            item_id: Row(item_id, render_text(source.text_columns, texts, source.template), payload)
+            for item_id, texts, payload in cursor.fetchall()
+        }
 
 
 def without_row(connection: Connection, source: Source, item_ids: Sequence[str]) -> list[str]:
@@ -155,11 +159,13 @@ def _wanted_rows(source: Source, types: Sequence[LiteralString]) -> sql.Composed
         for place, (column, type_name) in enumerate(zip(source.key_columns, types, strict=True))
     )
     return sql.SQL(
-        "FROM unnest(%(item_ids)s::text[]) AS wanted (item_id) JOIN {table} AS t ON {on} AND {key} = wanted.item_id"
+        "FROM unnest(%(item_ids)s::text[]) AS wanted (item_id)"
+        " JOIN {table} AS t ON {on} AND {key} = wanted.item_id {meets}"
     ).format(
         table=Name(source.table_schema, source.table_name),
         on=on,
         key=key_expression(source, "t", Name),
+        meets=sql.SQL("WHERE ") + is_item(source) if source.condition else sql.SQL(""),
     )
 
 
@@ -190,11 +196,31 @@ class Page:
 def key_page(
     connection: Connection, source: Source, after: str | None, page: int, *, where: str | None = None, timeout_s: float
 ) -> Page:
-    """The next `page` rows in key order after that id (None: from the start), and which of them `where` picks.
+    """The next `page` rows in key order after that id (None: from the start), and which of them are items of the source
+    that `where` picks.
 
-    The condition is tried on these rows only, so that a page takes no longer where it picks few. Raises SourceError as
-    read_rows, ConditionRejected if the condition fails or the page takes longer than `timeout_s` because of it.
+    The conditions are tried on these rows only, so that a page takes no longer where they pick few. Where the source's
+    own fails on one of them, all count as items: whoever reads them finds out which. Raises SourceError as read_rows,
+    ConditionRejected if `where` fails or the page takes longer than `timeout_s` because of it.
     """
+    try:
+        return _key_page(connection, source, after, page, where, timeout_s, narrowed=source.condition is not None)
+    except (SourceError, ConditionRejected) as exc:
+        if source.condition is None or not isinstance(exc.__cause__, psycopg.DataError):
+            raise
+        return _key_page(connection, source, after, page, where, timeout_s, narrowed=False)
+
+
+def _key_page(
+    connection: Connection,
+    source: Source,
+    after: str | None,
+    page: int,
+    where: str | None,
+    timeout_s: float,
+    *,
+    narrowed: bool,
+) -> Page:
     types = key_types(connection, source)
     columns = sql.SQL(", ").join(sql.SQL("t.{}").format(Name(c)) for c in source.key_columns)
     single = len(types) == 1
@@ -208,12 +234,13 @@ def key_page(
     wanted = sql.SQL("true") if where is None else composed(where) + sql.SQL("::boolean")
     query = sql.SQL(
         """
-        SELECT {key}, {wanted} FROM (
+        SELECT {key}, {is_item} AND {wanted} FROM (
             SELECT t.* FROM {table} AS t {after} ORDER BY {columns} LIMIT %(page)s
         ) AS t ORDER BY {columns}
         """
     ).format(
         key=key_expression(source, "t", Name),
+        is_item=is_item(source) if narrowed else sql.SQL("true"),
         wanted=wanted,
         table=Name(source.table_schema, source.table_name),
         after=sql.SQL("WHERE ({columns}) > ({after})").format(columns=columns, after=after_parts)

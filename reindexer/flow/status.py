@@ -10,7 +10,7 @@ from typing import Any, Literal
 from psycopg.rows import class_row, dict_row
 
 from reindexer.core.errors import InputRejected, SourceError
-from reindexer.core.fingerprint import render_text, text_fingerprint
+from reindexer.core.fingerprint import text_fingerprint
 from reindexer.core.items import Row
 from reindexer.core.source import Source
 from reindexer.flow import heartbeat
@@ -180,7 +180,7 @@ def item(connection: Connection, source: Source, item_id: str, embedder: str) ->
     row, unreadable = _row(connection, source, item_id)
     if known is None or not (known["is_due"] or known["is_known"] or known["in_outbox"] or row):
         return None
-    text = render_text(row) if row else ""
+    text = row.text if row else ""
     return ItemState(
         source=source.name,
         item_id=item_id,

@@ -100,6 +100,10 @@ def test_another_revision_of_the_schema_is_one_line_everywhere(db: Connection, e
     done = reindexer("status", env=env)
     assert done.returncode == 2
     assert "schema revision 0000, this program needs" in done.stderr
+    done = reindexer("migrate", env=env)
+    assert done.returncode == 2
+    assert "Can't locate revision identified by '0000'; is it a newer version's? Then use that version" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_unknown_sources_and_items_are_one_line(db: Connection, env: Mapping[str, str], index: IndexReader) -> None:

@@ -18,8 +18,8 @@ JSON = st.recursive(
 )
 
 
-def row(text: str | None = "text", **payload: Any) -> Row:
-    return Row("1", (text,), payload)
+def row(text: str = "text", **payload: Any) -> Row:
+    return Row("1", text, payload)
 
 
 def point(text: str = "text", embedder: str = "e", **payload: Any) -> dict[tuple[str, int], StoredPoint]:
@@ -35,8 +35,8 @@ def point(text: str = "text", embedder: str = "e", **payload: Any) -> dict[tuple
         (row(), point(embedder="older model"), "stale"),
         (row(a=1), point(a=2), "stale"),
         (row(a=1), point(), "stale"),
-        (row(" \n"), {}, None),
-        (row(None), point(), None),  # that point is an orphan, told as such
+        (row(""), {}, None),
+        (row(""), point(), None),  # that point is an orphan, told as such
     ],
 )
 def test_a_row_without_its_point_is_missing_and_with_another_text_model_or_payload_stale(
@@ -47,7 +47,7 @@ def test_a_row_without_its_point_is_missing_and_with_another_text_model_or_paylo
 
 def test_a_point_without_row_or_text_and_a_surplus_chunk_are_orphans() -> None:
     assert is_orphan(None, 0)
-    assert is_orphan(row(" "), 0)
+    assert is_orphan(row(""), 0)
     assert is_orphan(row(), 1)
     assert not is_orphan(row(), 0)
 

@@ -54,3 +54,49 @@ SELECT subject, md5(string_agg(fact, E'\n' ORDER BY fact COLLATE "C")) FROM fact
 -- name: called_now
 -- What a table is called that may have been renamed.
 SELECT oid::regclass::text FROM pg_class WHERE oid = %(oid)s::oid;
+
+-- name: named
+-- The table, or whatever has that name. A name without schema is looked for where the connection looks.
+SELECT nspname::text, relname::text, relkind::text
+FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE pg_class.oid = to_regclass(%(table)s);
+
+-- name: named_alike
+-- Tables that are called so in another schema or in other letters, as they have to be written.
+SELECT format('%%I.%%I', nspname, relname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE lower(relname) = lower(%(name)s) AND relkind IN ('r', 'p') AND nspname NOT LIKE 'pg\_%%' AND nspname <> 'reindexer'
+ORDER BY 1 LIMIT 3;
+
+-- name: column_names
+SELECT attname::text FROM pg_attribute
+WHERE attrelid = to_regclass(%(table)s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum;
+
+-- name: column_types
+SELECT attname::text, format_type(atttypid, NULL) FROM pg_attribute
+WHERE attrelid = to_regclass(%(table)s) AND attnum > 0 AND NOT attisdropped AND attname = ANY (%(columns)s);
+
+-- name: virtual_columns
+SELECT attname::text FROM pg_attribute
+WHERE attrelid = to_regclass(%(table)s) AND attname = ANY (%(columns)s) AND attgenerated = 'v' AND NOT attisdropped;
+
+-- name: primary_key
+SELECT attname::text FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey[0:indnkeyatts - 1])
+WHERE indrelid = to_regclass(%(table)s) AND indisprimary
+ORDER BY array_position(indkey::smallint[], attnum);
+
+-- name: condition_columns
+-- Of the table's copy, those that the index on it needs.
+SELECT attname::text FROM pg_depend JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
+WHERE classid = 'pg_class'::regclass AND objid = 'pg_temp.reindexer_condition_'::regclass
+    AND refobjid = 'pg_temp.reindexer_condition'::regclass AND refobjsubid > 0
+ORDER BY attnum;
+
+-- name: bearers
+-- Tables that carry triggers of a source, with the names of those.
+SELECT tgrelid::bigint, nspname::text, relname::text, array_agg(tgname::text ORDER BY tgname)
+FROM pg_trigger
+JOIN pg_proc ON pg_proc.oid = tgfoid
+JOIN pg_class ON pg_class.oid = tgrelid
+JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE pronamespace = 'reindexer'::regnamespace AND proname = ANY (%(functions)s) AND NOT tgisinternal
+GROUP BY tgrelid, nspname, relname
+ORDER BY nspname, relname;

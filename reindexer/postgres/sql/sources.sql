@@ -1,23 +1,49 @@
 -- name: all
-SELECT name, table_schema, table_name, key_columns, text_columns, payload_columns, alias FROM reindexer.source ORDER BY name;
+SELECT name, table_schema, table_name, key_columns, text_columns, payload_columns, alias, template, condition,
+       condition_columns
+FROM reindexer.source ORDER BY name;
 
 -- name: one
-SELECT name, table_schema, table_name, key_columns, text_columns, payload_columns, alias FROM reindexer.source
-WHERE name = %(name)s;
+SELECT name, table_schema, table_name, key_columns, text_columns, payload_columns, alias, template, condition,
+       condition_columns
+FROM reindexer.source WHERE name = %(name)s;
 
 -- name: recorded
 SELECT definition_hash, table_oid::bigint, facts FROM reindexer.source WHERE name = %(name)s;
 
 -- name: save
 INSERT INTO reindexer.source (name, table_schema, table_name, table_oid, key_columns, text_columns, payload_columns,
-    alias, definition_hash, facts)
+    alias, template, condition, condition_columns, definition_hash, facts)
 VALUES (%(name)s, %(table_schema)s, %(table_name)s, %(table_oid)s, %(key_columns)s, %(text_columns)s,
-    %(payload_columns)s, %(alias)s, %(definition_hash)s, %(facts)s)
+    %(payload_columns)s, %(alias)s, %(template)s, %(condition)s, %(condition_columns)s,
+    %(definition_hash)s, %(facts)s)
 ON CONFLICT (name) DO UPDATE SET
     table_schema = excluded.table_schema, table_name = excluded.table_name, table_oid = excluded.table_oid,
     key_columns = excluded.key_columns, text_columns = excluded.text_columns,
-    payload_columns = excluded.payload_columns, alias = excluded.alias, definition_hash = excluded.definition_hash,
+    payload_columns = excluded.payload_columns, alias = excluded.alias, template = excluded.template,
+    condition = excluded.condition, condition_columns = excluded.condition_columns,
+    definition_hash = excluded.definition_hash,
     facts = excluded.facts, problem = NULL;
+
+-- name: alias_of_others
+-- Who has the alias, and which alias this source has: the other one first.
+SELECT name, alias FROM reindexer.source WHERE name = %(name)s OR alias = %(alias)s
+ORDER BY name = %(name)s LIMIT 1;
+
+-- name: start_detaching
+-- No claim begins any more, and nobody mends triggers that no version made.
+UPDATE reindexer.source SET paused = true, definition_hash = 'detaching' WHERE name = %(name)s;
+
+-- name: held
+SELECT count(*) FROM reindexer.due WHERE source = %(name)s AND lease_until > clock_timestamp();
+
+-- name: forget
+WITH outbox AS (DELETE FROM reindexer.outbox WHERE source = %(name)s),
+    due AS (DELETE FROM reindexer.due WHERE source = %(name)s),
+    request AS (DELETE FROM reindexer.request WHERE source = %(name)s),
+    ledger AS (DELETE FROM reindexer.ledger WHERE source = %(name)s RETURNING 1),
+    source AS (DELETE FROM reindexer.source WHERE name = %(name)s)
+SELECT count(*) FROM ledger;
 
 -- name: record
 UPDATE reindexer.source SET table_oid = %(table_oid)s, facts = %(facts)s WHERE name = %(name)s;

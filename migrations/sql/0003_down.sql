@@ -1,0 +1,2 @@
+ALTER TABLE reindexer.source
+    DROP COLUMN template, DROP COLUMN condition, DROP COLUMN condition_columns;

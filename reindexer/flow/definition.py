@@ -1,0 +1,121 @@
+"""From what a user says of a table to a source's definition; and whether a definition fits its table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+
+import psycopg
+from psycopg import sql
+
+from reindexer.core.errors import UsageError
+from reindexer.core.source import Source
+from reindexer.flow import condition
+from reindexer.postgres.connect import Connection, first_line, one_line
+from reindexer.postgres.queries import load
+
+KEY_TYPES = frozenset({"smallint", "integer", "bigint", "uuid", "text", "character varying"})
+
+_KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence", "i": "an index"}
+_OF_THE_SERVER = ("pg_catalog", "information_schema", "reindexer")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a user says: names as in SQL for the table, as they are for columns."""
+
+    name: str
+    table: str
+    text: tuple[str, ...]
+    key: tuple[str, ...] = ()
+    """Empty: the primary key."""
+    payload: tuple[str, ...] = ()
+    template: str | None = None
+    where: str | None = None
+    alias: str | None = None
+
+
+def define(connection: Connection, wanted: Wanted) -> Source:
+    """The definition. Raises UsageError, one line that says what to change, where it fits no table."""
+    about = f"source {wanted.name!r}"
+    schema, table = _find_table(connection, wanted.table, about)
+    facts = load("catalog.sql")
+    named = {"table": sql.Identifier(schema, table).as_string(connection)}
+    columns = [str(name) for (name,) in connection.execute(facts["column_names"], named)]
+    key = wanted.key or tuple(str(c) for (c,) in connection.execute(facts["primary_key"], named))
+    if not key:
+        raise UsageError(
+            f"{about}: {schema}.{table} has no primary key; name columns under a unique NOT NULL index as key"
+        )
+    for column in (*key, *wanted.text, *wanted.payload):
+        if column not in columns:
+            raise UsageError(f"{about}: {schema}.{table} has no column {column!r}; {_alternatives(column, columns)}")
+    source = Source(wanted.name, schema, table, key, wanted.text, wanted.payload, wanted.alias or "", wanted.template)
+    if wanted.where is None:
+        return source
+    reads = condition.columns_of(connection, source, wanted.where)
+    return replace(source, condition=wanted.where, condition_columns=reads)
+
+
+def check(connection: Connection, source: Source) -> None:
+    """Raises UsageError if the definition does not fit the table."""
+    table = sql.Identifier(source.table_schema, source.table_name).as_string(connection)
+    named = {"table": table, "columns": [*source.key_columns, *source.declared_columns]}
+    types: dict[str, str]
+    try:
+        types = dict(connection.execute(load("catalog.sql")["column_types"], named).fetchall())
+    except psycopg.Error as exc:
+        raise UsageError(f"source {source.name!r}: {one_line(exc)}") from exc
+    for column in named["columns"]:
+        if column not in types:
+            raise UsageError(
+                f"source {source.name!r}: column {column!r} of {source.table_schema}.{source.table_name} does not exist"
+            )
+    for column in source.key_columns:
+        if types[column] not in KEY_TYPES:
+            raise UsageError(
+                f"source {source.name!r}: key column {column!r} is {types[column]}; keys are integers, uuid or text"
+            )
+    for (column,) in connection.execute(load("catalog.sql")["virtual_columns"], named):
+        raise UsageError(
+            f"source {source.name!r}: {column!r} is a virtual generated column, whose changes no trigger sees; "
+            "name the columns that it is made of, or make it STORED"
+        )
+    unique = connection.execute(load("sources.sql")["unique_key"], {"table": table}).fetchall()
+    if sorted(source.key_columns) not in [columns for (columns,) in unique]:
+        raise UsageError(
+            f"source {source.name!r}: ({', '.join(source.key_columns)}) has no valid unique NOT NULL index; "
+            "use the primary key, or make such an index"
+        )
+
+
+def _find_table(connection: Connection, words: str, about: str) -> tuple[str, str]:
+    try:
+        row = connection.execute("SELECT parse_ident(%s)", [words]).fetchone()
+    except psycopg.DataError as exc:
+        raise UsageError(f"{about}: {words!r} is no name of a table: {first_line(exc)}") from None
+    parts: Sequence[str] = row[0] if row else []
+    if len(parts) > 2:
+        raise UsageError(f"{about}: {words!r} has {len(parts)} parts; a table is named schema.table")
+    found = connection.execute(
+        load("catalog.sql")["named"], {"table": sql.Identifier(*parts).as_string(connection)}
+    ).fetchone()
+    if found is None:
+        alike = connection.execute(load("catalog.sql")["named_alike"], {"name": words.replace('"', "").split(".")[-1]})
+        names = [str(name) for (name,) in alike]
+        hint = f"is it {' or '.join(names)}?" if names else "see the names with \\dt *.* in psql"
+        raise UsageError(f"{about}: there is no table {words}; {hint}")
+    schema, table, kind = (str(each) for each in found)
+    if kind not in "rp":
+        what = _KINDS.get(kind, "no table")
+        raise UsageError(f"{about}: {schema}.{table} is {what}, and has no changes to follow; name the table behind it")
+    if schema in _OF_THE_SERVER or schema.startswith("pg_"):
+        raise UsageError(f"{about}: {schema}.{table} is not a table of yours")
+    return schema, table
+
+
+def _alternatives(column: str, columns: Sequence[str]) -> str:
+    close = get_close_matches(column.lower(), [c.lower() for c in columns], n=1)
+    exact = [c for c in columns if c.lower() in close]
+    return f"is it {exact[0]!r}?" if exact else f"it has {', '.join(columns)}"

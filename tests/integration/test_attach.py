@@ -1,0 +1,324 @@
+"""Any table becomes a source by one command, is kept indexed by its triggers, and is as it was after `detach`."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from reindexer.embedded.postgres import wheel_binaries
+from reindexer.flow.attach import find_source
+from reindexer.flow.drain import drain
+from reindexer.flow.status import status
+from reindexer.flow.walk import walk_page
+from reindexer.flow.work import Worker
+from reindexer.postgres.connect import Connection, connect
+from tests.support.commands import Done
+from tests.support.index_reader import IndexReader
+from tests.support.provider import Provider, vector_of
+from tests.support.waiting import eventually
+
+SHOP = """
+    CREATE SCHEMA shop;
+    CREATE TABLE shop.products (
+        sku text PRIMARY KEY, name text NOT NULL, description text, price numeric(10, 2), in_stock boolean,
+        tags text[], added date, internal_note text, published boolean DEFAULT true
+    );
+    INSERT INTO shop.products VALUES
+        ('b1', 'Bicycle', 'two wheels', 199.90, true, '{sport,city}', '2026-01-31', 'from Anna', true),
+        ('t1', 'Tandem', NULL, 450, false, '{}', NULL, NULL, true),
+        ('x1', 'Prototype', 'three wheels', NULL, NULL, NULL, NULL, NULL, false)
+"""
+ATTACH = (
+    "attach", "products", "--table", "shop.products", "--text", "name,description",
+    "--payload", "price, in_stock", "--payload", "tags,added",
+)  # fmt: skip
+
+
+@dataclass
+class Shop:
+    """What a user of the table sees, and commands."""
+
+    db: Connection
+    worker: Worker
+    index: IndexReader
+    run: Callable[..., Done]
+
+    def reindexer(self, *arguments: str, code: int = 0) -> str:
+        """Runs a command; returns what it says, of an error its one line."""
+        done = self.run(*arguments)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        assert code == 0 or done.stderr.count("\n") == 1, done.stderr
+        return done.stdout if code == 0 else done.stderr
+
+    def settle(self) -> None:
+        """Listener and worker, until there is nothing to do."""
+        while drain(self.db).changes or walk_page(self.db, lambda name: find_source(self.db, name)):
+            pass
+        self.worker.run_lane("live", budget_s=5)
+        self.worker.run_lane("bulk", budget_s=5)
+        walk_page(self.db, lambda name: find_source(self.db, name))
+
+    def indexed(self) -> dict[str, Any]:
+        """Payloads of all points, by item id."""
+        if not self.index.exists():
+            return {}
+        records, more = self.index.client.scroll(self.index.alias, limit=1000, with_payload=True)
+        assert more is None
+        payloads = [dict(record.payload or {}) for record in records]
+        return {payload.pop("_reindexer")["item_id"]: payload for payload in payloads}
+
+
+@pytest.fixture
+def shop(db: Connection, worker: Worker, index: IndexReader, here: Callable[..., Done], env: Mapping[str, str]) -> Shop:
+    db.execute(SHOP.encode())
+    return Shop(db, worker, IndexReader(index.client, "products"), lambda *arguments: here(*arguments, env=env))
+
+
+def test_a_table_with_rows_is_attached_filled_and_kept_indexed(shop: Shop) -> None:
+    assert "attached; a fill is started" in shop.reindexer(*ATTACH)
+    shop.settle()
+    assert shop.indexed() == {
+        "b1": {"price": 199.9, "in_stock": True, "tags": ["sport", "city"], "added": "2026-01-31"},
+        "t1": {"price": 450, "in_stock": False, "tags": [], "added": None},
+        "x1": {"price": None, "in_stock": None, "tags": None, "added": None},
+    }
+    assert shop.index.holds("b1", vector_of("Bicycle\ntwo wheels"))
+    shop.db.execute("UPDATE shop.products SET description = 'two wheels, one bell' WHERE sku = 'b1'")
+    shop.db.execute("DELETE FROM shop.products WHERE sku = 't1'")
+    shop.db.execute("INSERT INTO shop.products (sku, name) VALUES ('n1', 'Unicycle')")
+    shop.settle()
+    assert shop.indexed().keys() == {"b1", "x1", "n1"}
+    assert shop.index.holds("b1", vector_of("Bicycle\ntwo wheels, one bell"))
+    assert "Unicycle" not in shop.reindexer("sources")
+    assert "n1" in shop.reindexer("search", "products", "Unicycle")
+    assert status(shop.db).sources["products"].completed == 3
+
+
+def test_an_undeclared_column_costs_nothing_and_a_payload_column_no_embedding(shop: Shop, provider: Provider) -> None:
+    shop.reindexer(*ATTACH)
+    shop.settle()
+    before = len(provider.calls)
+    shop.db.execute("UPDATE shop.products SET internal_note = 'to be called back'")
+    assert shop.db.execute("SELECT count(*) FROM reindexer.outbox").fetchone() == (0,)
+    shop.db.execute("UPDATE shop.products SET price = 1 WHERE sku = 'b1'")
+    shop.settle()
+    assert shop.indexed()["b1"]["price"] == 1
+    assert len(provider.calls) == before
+
+
+def test_a_row_that_leaves_the_condition_leaves_the_index_and_one_that_enters_it_enters(shop: Shop) -> None:
+    shop.reindexer(*ATTACH, "--where", "published AND price < 1000")
+    shop.settle()
+    assert shop.indexed().keys() == {"b1", "t1"}
+    shop.db.execute("UPDATE shop.products SET published = NOT published")
+    shop.settle()
+    assert shop.indexed().keys() == set()
+    shop.db.execute("UPDATE shop.products SET price = 10")
+    shop.settle()
+    assert shop.indexed().keys() == {"x1"}
+    shop.db.execute("UPDATE shop.products SET published = NULL")
+    shop.settle()
+    assert shop.indexed().keys() == set(), "NULL is not met"
+
+
+def test_a_condition_that_fails_on_a_row_fails_that_item_alone(shop: Shop) -> None:
+    shop.db.execute("UPDATE shop.products SET price = 0 WHERE sku = 't1'")
+    shop.reindexer(*ATTACH, "--where", "1 / price < 1")
+    shop.settle()
+    assert shop.indexed().keys() == {"b1"}
+    assert "DivisionByZero" in shop.reindexer("dead-letters", "list", "--source", "products", "--json")
+
+
+def test_reconcile_estimate_and_backfill_know_the_condition(shop: Shop) -> None:
+    shop.reindexer(*ATTACH, "--where", "published")
+    shop.settle()
+    assert '"rows": 2' in shop.reindexer("estimate", "products", "--json")
+    shop.db.execute("ALTER TABLE shop.products DISABLE TRIGGER USER")
+    shop.db.execute("UPDATE shop.products SET published = NOT published WHERE sku <> 'b1'")
+    shop.db.execute("ALTER TABLE shop.products ENABLE TRIGGER USER")
+    found = shop.run("reconcile", "products", "--repair", "--json").stdout
+    assert '"missing": 1' in found
+    assert '"orphaned": 1' in found
+    shop.settle()
+    assert shop.indexed().keys() == {"b1", "x1"}
+    shop.run("backfill", "products", "--where", "sku > 'c'", "--force", "--detach")
+    shop.settle()
+    run = shop.db.execute("SELECT total, queued FROM reindexer.run WHERE kind = 'backfill'").fetchone()
+    assert run == (1, 1), "x1 alone: t1 is no item"
+
+
+def test_a_template_makes_the_text_and_another_one_is_seen_as_due(shop: Shop, provider: Provider) -> None:
+    shop.reindexer(*ATTACH, "--template", "{name}:\\n{description}")
+    shop.settle()
+    assert shop.index.holds("b1", vector_of("Bicycle:\ntwo wheels"))
+    assert "changed; a fill is started" in shop.reindexer(*ATTACH, "--template", "{description} ({name})")
+    shop.settle()
+    assert shop.index.holds("b1", vector_of("two wheels (Bicycle)"))
+    before = len(provider.calls)
+    assert "up to date" in shop.reindexer(*ATTACH, "--template", "{description} ({name})")
+    shop.settle()
+    assert len(provider.calls) == before
+
+
+def test_a_changed_definition_loses_no_write_that_comes_meanwhile(shop: Shop, database: str) -> None:
+    """Text and payload columns are exchanged while a session writes with the triggers of before in its plans."""
+    shop.reindexer(*ATTACH)
+    shop.settle()
+    with connect(database, application_name="writer") as writer:
+        writer.execute("UPDATE shop.products SET internal_note = 'a' WHERE sku = 'b1'")
+        shop.reindexer("attach", "products", "--table", "shop.products", "--text", "internal_note", "--payload", "name")
+        writer.execute("UPDATE shop.products SET internal_note = 'note ' || sku")
+    shop.settle()
+    assert shop.indexed() == {"b1": {"name": "Bicycle"}, "t1": {"name": "Tandem"}, "x1": {"name": "Prototype"}}
+    assert shop.index.holds("t1", vector_of("note t1"))
+
+
+def test_another_table_takes_the_triggers_along(shop: Shop) -> None:
+    shop.db.execute("CREATE TABLE shop.goods AS SELECT sku, name FROM shop.products WHERE sku = 'b1'")
+    shop.db.execute("ALTER TABLE shop.goods ADD PRIMARY KEY (sku)")
+    shop.reindexer(*ATTACH)
+    shop.settle()
+    shop.reindexer("attach", "products", "--table", "shop.goods", "--text", "name")
+    shop.settle()
+    assert shop.indexed() == {"b1": {}}
+    left = shop.db.execute("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'shop.products'::regclass").fetchone()
+    assert left == (0,)
+
+
+@pytest.mark.parametrize("drop", [True, False], ids=["collection dropped", "collection kept"])
+def test_detach_leaves_the_table_as_it_was(shop: Shop, database: str, drop: bool) -> None:
+    before = dump(database)
+    shop.reindexer(*ATTACH)
+    assert dump(database) != before
+    shop.settle()
+    refused = shop.reindexer("detach", "products", code=1)
+    assert "say --drop-collection or --keep-collection; nothing was changed" in refused
+    shop.reindexer("detach", "products", "--drop-collection" if drop else "--keep-collection")
+    assert dump(database) == before
+    assert shop.index.exists() is not drop
+    for table in ("source", "due", "outbox", "ledger", "run"):
+        where = "name" if table == "source" else "source"
+        query = sql.SQL("SELECT count(*) FROM reindexer.{} WHERE {} = 'products'")
+        rows = shop.db.execute(query.format(sql.Identifier(table), sql.Identifier(where))).fetchone()
+        assert rows == (0,), table
+    shop.db.execute("UPDATE shop.products SET name = 'other'")
+    assert shop.db.execute("SELECT count(*) FROM reindexer.outbox").fetchone() == (0,)
+    assert "no source 'products'" in shop.reindexer("detach", "products", code=2)
+    shop.reindexer(*ATTACH)
+
+    def is_back() -> bool:
+        shop.settle()
+        return shop.indexed().keys() == {"b1", "t1", "x1"}
+
+    eventually(is_back)  # a worker that still thinks that there is a collection finds out by its first write
+
+
+def test_a_dry_run_prints_sql_that_a_psql_could_run_and_does_nothing(shop: Shop, database: str) -> None:
+    before = dump(database)
+    printed = shop.reindexer(*ATTACH, "--dry-run")
+    assert dump(database) == before
+    assert shop.db.execute("SELECT count(*) FROM reindexer.source WHERE name = 'products'").fetchone() == (0,)
+    with psycopg.connect(database) as psql:
+        psql.execute(printed.encode())
+        found = psql.execute("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'shop.products'::regclass").fetchone()
+        assert found == (5,)
+        psql.rollback()
+
+
+def test_migrate_brings_all_sources_to_its_version_and_tells_which_it_could_not(shop: Shop) -> None:
+    shop.reindexer(*ATTACH)
+    shop.db.execute("DROP FUNCTION reindexer.products_update CASCADE")
+    assert "products       attached; a fill is started" in shop.reindexer("migrate")
+    shop.db.execute("DROP TABLE shop.products")
+    done = shop.run("migrate")
+    assert done.returncode == 1
+    assert "not all sources are attached: products" in done.stderr
+    assert "shop.products does not exist" in done.stdout
+
+
+WRONG: dict[str, tuple[tuple[str, ...], str]] = {
+    "no such table": (("--table", "shop.product", "--text", "name"), "there is no table shop.product; see the names"),
+    "another schema": (("--table", "products", "--text", "name"), "there is no table products; is it shop.products?"),
+    "other letters": (("--table", "shop.orders", "--text", "note"), 'there is no table shop.orders; is it shop."Orders"?'),
+    "no name": (("--table", "shop.", "--text", "name"), "'shop.' is no name of a table"),
+    "too many parts": (("--table", "a.shop.products", "--text", "name"), "has 3 parts; a table is named schema.table"),
+    "a view": (("--table", "shop.cheap", "--text", "name"), "is a view, and has no changes to follow"),
+    "a table of ours": (("--table", "reindexer.due", "--text", "lane"), "is not a table of yours"),
+    "a typo in a column": (("--table", "shop.products", "--text", "nme"), "has no column 'nme'; is it 'name'?"),
+    "no column like it": (("--table", "shop.products", "--text", "zzz"), "has no column 'zzz'; it has sku, name,"),
+    "no primary key": (("--table", "shop.log", "--text", "line"), "has no primary key; name columns under a unique"),
+    "a key without an index": (("--table", "shop.products", "--key", "name", "--text", "name"), "(name) has no valid unique"),
+    "a key of a wrong type": (("--table", "shop.clock", "--text", "line"), "key column 'at' is timestamp with time zone"),
+    "a payload named as ours": (("--table", "shop.ours", "--text", "line", "--payload", "_reindexer"), "is reserved"),
+    "a column twice": (("--table", "shop.products", "--text", "name,name"), "the text column 'name' is named twice"),
+    "a template of other columns": (
+        ("--table", "shop.products", "--text", "name", "--template", "{price}"), "'price', which is not one of the text columns"),
+    "a condition that is none": (("--table", "shop.products", "--text", "name", "--where", "price >"), "syntax error"),
+    "a condition of time": (
+        ("--table", "shop.products", "--text", "name", "--where", "added > now()"), "must depend on nothing but the row"),
+    "a condition of other rows": (
+        ("--table", "shop.products", "--text", "name", "--where", "sku IN (SELECT sku FROM shop.products)"),
+        "must depend on nothing but the row"),
+    "a condition of nothing": (("--table", "shop.products", "--text", "name", "--where", "true"), "reads no column"),
+    "the alias of another": (
+        ("--table", "shop.products", "--text", "name", "--alias", "context_items"), "is that of the source 'context_items'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "words"), WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_attach_is_one_line_that_says_what_to_change_and_changes_nothing(
+    shop: Shop, database: str, options: tuple[str, ...], words: str
+) -> None:
+    shop.db.execute(b"""
+        CREATE TABLE shop."Orders" (id int PRIMARY KEY, note text);
+        CREATE VIEW shop.cheap AS SELECT * FROM shop.products;
+        CREATE TABLE shop.log (line text);
+        CREATE TABLE shop.clock (at timestamptz PRIMARY KEY, line text);
+        CREATE TABLE shop.ours (id int PRIMARY KEY, line text, _reindexer text)
+    """)
+    before = dump(database)
+    line = shop.reindexer("attach", "products", *options, code=2)
+    assert words in line
+    assert dump(database) == before
+
+
+def test_a_source_whose_name_is_taken_by_another_alias_keeps_its_own(shop: Shop) -> None:
+    shop.reindexer(*ATTACH)
+    line = shop.reindexer(*ATTACH, "--alias", "goods", code=2)
+    assert "has the alias 'products', which names its collection and can't be changed" in line
+
+
+def test_a_role_that_does_not_own_the_table_is_told_so(
+    shop: Shop, database: str, here: Callable[..., Done], env: Mapping[str, str]
+) -> None:
+    shop.db.execute(b"""
+        DROP ROLE IF EXISTS rx_guest;
+        CREATE ROLE rx_guest LOGIN;
+        GRANT USAGE ON SCHEMA shop, reindexer TO rx_guest;
+        GRANT SELECT ON ALL TABLES IN SCHEMA shop TO rx_guest;
+        GRANT ALL ON ALL TABLES IN SCHEMA reindexer TO rx_guest
+    """)
+    done = here(*ATTACH, env={**env, "DATABASE_URL": psycopg.conninfo.make_conninfo(database, user="rx_guest")})
+    shop.db.execute(b"DROP OWNED BY rx_guest; DROP ROLE rx_guest")
+    assert done.returncode == 1
+    assert "permission denied" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def dump(url: str) -> str:
+    """What pg_dump says of the schema `shop`."""
+    done = subprocess.run(
+        [str(wheel_binaries() / "pg_dump"), "--schema", "shop", "--dbname", url],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return "\n".join(line for line in done.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
