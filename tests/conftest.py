@@ -72,7 +72,7 @@ def database(servers: Servers, template: str) -> Iterator[str]:
     """The URL of this test's own database."""
     name = f"rx_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(servers.database_url, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
         yield database_url(servers, name)
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -150,7 +150,7 @@ def test_a_block_that_is_not_run_has_a_reason(block: Block) -> None:
     pytest.skip(f"{block}: {block.about}")
 
 
-@pytest.mark.timeout(110)
+@pytest.mark.timeout(240)
 def test_what_the_readme_says_puts_it_beside_an_existing_database_and_broker(
     env: Mapping[str, str], index: IndexReader, tmp_path: Path
 ) -> None:
@@ -159,7 +159,7 @@ def test_what_the_readme_says_puts_it_beside_an_existing_database_and_broker(
         children.stop_together()
 
 
-@pytest.mark.timeout(110)
+@pytest.mark.timeout(240)
 def test_the_quickstart_works_without_any_server_or_setting() -> None:
     with short_directory() as directory, Children(directory / "logs") as children:
         port, data = free_port(), directory / "data"
@@ -175,7 +175,7 @@ def test_the_quickstart_works_without_any_server_or_setting() -> None:
         Reader(children, Given(REINDEXER_DATA_DIR=str(data)), port, preset=False).follow(DOCS / "quickstart.md")
 
 
-@pytest.mark.timeout(110)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", ["api.md", "cli.md", "operations.md", "runbook.md", "sources.md"])
 def test_the_commands_of_the_other_documents_run_beside_running_processes(
     env: Mapping[str, str], processes: Processes, name: str

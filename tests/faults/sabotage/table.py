@@ -11,6 +11,7 @@ from tests.faults.sabotage.postgres import LOCKS, TRIGGER, WATCHES
 from tests.faults.sabotage.rest import BROKER, SWEEP
 from tests.faults.sabotage.restores import RESTORES
 from tests.faults.sabotage.security import SECRETS
+from tests.faults.sabotage.sources import SOURCES
 
 TABLE = (
     *FENCE,
@@ -27,4 +28,5 @@ TABLE = (
     *RESTORES,
     *LAG,
     *SECRETS,
+    *SOURCES,
 )
