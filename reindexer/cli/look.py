@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from reindexer import wiring
 from reindexer.cli.run import JSON, Failed, report
@@ -72,10 +73,15 @@ def look(app: typer.Typer) -> None:
         if as_json:
             report(facts, as_json=True)
             return
-        table = Table("source", "table", "key", "text", "payload", "alias")
+        table = Table("source", "", "")
         for name, fact in facts.items():
-            columns = [", ".join(fact[kind]) for kind in ("key_columns", "text_columns", "payload_columns")]
-            table.add_row(name, f"{fact['table_schema']}.{fact['table_name']}", *columns, fact["alias"])
+            table.add_section()
+            table.add_row(name, "table", f"{fact['table_schema']}.{fact['table_name']}")
+            for title, kind in (("key", "key_columns"), ("text", "text_columns"), ("payload", "payload_columns")):
+                table.add_row("", title, ", ".join(fact[kind]))
+            for title, kind in (("template", "template"), ("where", "condition"), ("alias", "alias")):
+                if fact[kind]:
+                    table.add_row("", title, Text(fact[kind]))
         Console().print(table)
 
     @app.command("search")

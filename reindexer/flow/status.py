@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from reindexer.flow.attach import all_sources
 from reindexer.flow.breaker import OpenBreaker, open_breakers
 from reindexer.flow.inspect import WORST_LAST, TriggersState, inspect
 from reindexer.flow.lag import completed, lag
-from reindexer.flow.read import read_rows
+from reindexer.flow.read import canonical_id, read_rows
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.locks import BELL_LOCK, LEADER_LOCK, LOCK_CLASS
 from reindexer.postgres.queries import load
@@ -173,8 +174,10 @@ def listener_state(connection: Connection) -> ListenerState:
 def item(connection: Connection, source: Source, item_id: str, embedder: str) -> ItemState | None:
     """What is known of one item; None if neither a row nor any trace of one is there.
 
-    `embedder` is the embedder's fingerprint: what is wanted depends on it.
+    `embedder` is the embedder's fingerprint: what is wanted depends on it. Another spelling of the id will do.
     """
+    with suppress(SourceError):
+        item_id = canonical_id(connection, source, item_id) or item_id
     with connection.cursor(row_factory=dict_row) as cursor:
         known = cursor.execute(load("status.sql")["item"], {"source": source.name, "item_id": item_id}).fetchone()
     row, unreadable = _row(connection, source, item_id)

@@ -101,6 +101,15 @@ def test_a_table_with_rows_is_attached_filled_and_kept_indexed(shop: Shop) -> No
     assert status(shop.db).sources["products"].completed == 3
 
 
+def test_why_knows_a_composite_id_in_any_spelling(shop: Shop) -> None:
+    shop.db.execute("CREATE TABLE shop.pages (lang text, no int, body text, PRIMARY KEY (lang, no))")
+    shop.db.execute("INSERT INTO shop.pages VALUES ('nl', 7, 'fiets')")
+    shop.reindexer("attach", "products", "--table", "shop.pages", "--text", "body")
+    shop.settle()
+    assert shop.indexed().keys() == {'["nl", "7"]'}
+    assert "COMPLETED" in shop.reindexer("why", "products", '["nl",7]')
+
+
 def test_an_undeclared_column_costs_nothing_and_a_payload_column_no_embedding(shop: Shop, provider: Provider) -> None:
     shop.reindexer(*ATTACH)
     shop.settle()
@@ -115,6 +124,7 @@ def test_an_undeclared_column_costs_nothing_and_a_payload_column_no_embedding(sh
 
 def test_a_row_that_leaves_the_condition_leaves_the_index_and_one_that_enters_it_enters(shop: Shop) -> None:
     shop.reindexer(*ATTACH, "--where", "published AND price < 1000")
+    assert "published AND price < 1000" in shop.reindexer("sources")
     shop.settle()
     assert shop.indexed().keys() == {"b1", "t1"}
     shop.db.execute("UPDATE shop.products SET published = NOT published")

@@ -63,7 +63,7 @@ def test_a_wrong_command_line_is_one_line_and_exit_2(
         ({"DATABASE_URL": NOWHERE, "REINDEXER_EMBEDDER": "magic"}, 2, "REINDEXER_EMBEDDER: Input should be"),
     ],
 )
-@pytest.mark.parametrize("command", [["status"], ["why", "s", "1"], ["search", "s", "x"], ["sources"], ["pause"], ["resume"], ["migrate"], ["backfill", "s"], ["reconcile", "s"], ["dead-letters"], ["audit"], ["estimate", "s"], ["adopt"]], ids=lambda c: c[0])  # fmt: skip
+@pytest.mark.parametrize("command", [["status"], ["why", "s", "1"], ["search", "s", "x"], ["sources"], ["pause"], ["resume"], ["migrate"], ["backfill", "s"], ["reconcile", "s"], ["dead-letters"], ["audit"], ["estimate", "s"], ["adopt"], ["attach", "s", "--table", "t", "--text", "c"], ["detach", "s"]], ids=lambda c: c[0])  # fmt: skip
 def test_wrong_settings_and_dead_databases_are_one_line(
     here: Callable[..., Done], command: list[str], env: dict[str, str], code: int, line: str
 ) -> None:
@@ -73,7 +73,7 @@ def test_wrong_settings_and_dead_databases_are_one_line(
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", [["status"], ["why", "context_items", "1"], ["sources"], ["pause"], ["backfill", "context_items"], ["reconcile", "s"], ["dead-letters"], ["audit"], ["estimate", "s"], ["adopt"]], ids=lambda c: c[0])  # fmt: skip
+@pytest.mark.parametrize("command", [["status"], ["why", "context_items", "1"], ["sources"], ["pause"], ["backfill", "context_items"], ["reconcile", "s"], ["dead-letters"], ["audit"], ["estimate", "s"], ["adopt"], ["attach", "s", "--table", "t", "--text", "c"], ["detach", "s"]], ids=lambda c: c[0])  # fmt: skip
 def test_a_database_without_migrations_is_told_what_to_run(
     here: Callable[..., Done], servers: object, env: Mapping[str, str], command: list[str]
 ) -> None:
