@@ -6,6 +6,7 @@ import queue
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
 from tests.faults.sabotage.row import Sabotage
 from tests.faults.sabotage.run import Verdict, chosen, workshop
@@ -17,8 +18,19 @@ AT_ONCE = 2
 def main(only: str) -> int:
     """Run the rows, print a line for each and a sum."""
     started = time.monotonic()
-    rows: queue.SimpleQueue[Sabotage] = queue.SimpleQueue()
     wanted = chosen(TABLE, only)
+    verdicts = judge([row for row in wanted if not row.alone], AT_ONCE)
+    verdicts += judge([row for row in wanted if row.alone], 1)
+    bad = len(wanted) - sum(not verdict.problem for verdict in verdicts)
+    print(
+        f"sabotage: mechanisms={len(wanted)} noticed={len(wanted) - bad} unnoticed={bad} in {time.monotonic() - started:.0f} s"
+    )
+    return 1 if bad or not wanted else 0
+
+
+def judge(wanted: Sequence[Sabotage], at_once: int) -> list[Verdict]:
+    """Run these rows, and tell each."""
+    rows: queue.SimpleQueue[Sabotage] = queue.SimpleQueue()
     for row in wanted:
         rows.put(row)
     verdicts: list[Verdict] = []
@@ -33,16 +45,12 @@ def main(only: str) -> int:
                 verdicts.append(shop.judge(row))
                 tell(verdicts[-1])
 
-    threads = [threading.Thread(target=work) for _ in range(min(AT_ONCE, len(wanted)))]
+    threads = [threading.Thread(target=work) for _ in range(min(at_once, len(wanted)))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    bad = len(wanted) - sum(not verdict.problem for verdict in verdicts)
-    print(
-        f"sabotage: mechanisms={len(wanted)} noticed={len(wanted) - bad} unnoticed={bad} in {time.monotonic() - started:.0f} s"
-    )
-    return 1 if bad or not wanted else 0
+    return verdicts
 
 
 def tell(verdict: Verdict) -> None:

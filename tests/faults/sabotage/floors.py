@@ -14,6 +14,7 @@ FLOORS = (
         "floor=self._floors.get(lane)",
         "floor=None",
         SLOW,
+        alone=True,
     ),
     Sabotage(
         "drains begin where they last found something",
@@ -21,6 +22,7 @@ FLOORS = (
         ", floor=self._floor)",
         ")",
         SLOW,
+        alone=True,
     ),
     Sabotage(
         "dispatch counts from where it last found something",
@@ -28,6 +30,7 @@ FLOORS = (
         "begin = self._floor.begin(began_s) or {}",
         "begin: dict[str, float] = {}",
         SLOW,
+        alone=True,
     ),
     Sabotage(
         "claims look at all of a lane now and then",

@@ -20,3 +20,5 @@ class Sabotage:
     times: int = 1
     fails_with: str = ""
     """Words of a server's error by which the test may fail, rather than by an assertion."""
+    alone: bool = False
+    """The test measures time: it runs when the others are done, with nothing beside it."""
