@@ -9,10 +9,11 @@ from difflib import get_close_matches
 import psycopg
 from psycopg import sql
 
-from reindexer.core.errors import UsageError
+from reindexer.core.errors import SourceError, UsageError
 from reindexer.core.source import Source
 from reindexer.flow import condition
-from reindexer.postgres.connect import Connection, first_line, one_line
+from reindexer.flow.read import key_types
+from reindexer.postgres.connect import Connection, first_line
 from reindexer.postgres.queries import load
 
 KEY_TYPES = frozenset({"smallint", "integer", "bigint", "uuid", "text", "character varying"})
@@ -62,20 +63,14 @@ def check(connection: Connection, source: Source) -> None:
     """Raises UsageError if the definition does not fit the table."""
     table = sql.Identifier(source.table_schema, source.table_name).as_string(connection)
     named = {"table": table, "columns": [*source.key_columns, *source.declared_columns]}
-    types: dict[str, str]
     try:
-        types = dict(connection.execute(load("catalog.sql")["column_types"], named).fetchall())
-    except psycopg.Error as exc:
-        raise UsageError(f"source {source.name!r}: {one_line(exc)}") from exc
-    for column in named["columns"]:
-        if column not in types:
+        types = key_types(connection, source)
+    except SourceError as exc:
+        raise UsageError(str(exc)) from exc
+    for column, type_name in zip(source.key_columns, types, strict=True):
+        if type_name not in KEY_TYPES:
             raise UsageError(
-                f"source {source.name!r}: column {column!r} of {source.table_schema}.{source.table_name} does not exist"
-            )
-    for column in source.key_columns:
-        if types[column] not in KEY_TYPES:
-            raise UsageError(
-                f"source {source.name!r}: key column {column!r} is {types[column]}; keys are integers, uuid or text"
+                f"source {source.name!r}: key column {column!r} is {type_name}; keys are integers, uuid or text"
             )
     for (column,) in connection.execute(load("catalog.sql")["virtual_columns"], named):
         raise UsageError(

@@ -70,10 +70,6 @@ ORDER BY 1 LIMIT 3;
 SELECT attname::text FROM pg_attribute
 WHERE attrelid = to_regclass(%(table)s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum;
 
--- name: column_types
-SELECT attname::text, format_type(atttypid, NULL) FROM pg_attribute
-WHERE attrelid = to_regclass(%(table)s) AND attnum > 0 AND NOT attisdropped AND attname = ANY (%(columns)s);
-
 -- name: virtual_columns
 SELECT attname::text FROM pg_attribute
 WHERE attrelid = to_regclass(%(table)s) AND attname = ANY (%(columns)s) AND attgenerated = 'v' AND NOT attisdropped;
