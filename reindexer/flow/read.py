@@ -35,7 +35,7 @@ def read_rows(connection: Connection, source: Source, item_ids: Sequence[str]) -
         cursor = connection.execute(_select(source, types), {"item_ids": list(item_ids)})
         return {
             item_id: Row(item_id, render_text(source.text_columns, texts, source.template), payload)
-            for item_id, texts, payload in cursor.fetchall()
+            for item_id, texts, payload in cursor  # one after the other: of a page's texts there is one copy
         }
 
 
