@@ -227,7 +227,7 @@ def test_a_lock_on_the_users_table_holds_items_up_and_uses_no_attempt(
     with psycopg.connect(database) as user:
         item_id = insert(user, "text")
         user.commit()
-        eventually(lambda: index.holds(item_id, vector_of("text")))
+        eventually(lambda: index.holds(item_id, vector_of("text")) and idle(db))
         user.execute("LOCK TABLE context_items IN ACCESS EXCLUSIVE MODE")
         user.execute("UPDATE context_items SET content = 'new'")
         db.execute(
