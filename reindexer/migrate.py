@@ -20,7 +20,7 @@ from reindexer.core.source import CONTEXT_ITEMS, Source
 from reindexer.flow import audit
 from reindexer.flow.attach import Attached, all_sources, attach
 from reindexer.postgres.connect import Connection, connect, libpq_url, one_line
-from reindexer.postgres.locks import LOCK_CLASS, MIGRATE_LOCK
+from reindexer.postgres.locks import changing_triggers
 from reindexer.postgres.schema import REVISION
 
 
@@ -30,8 +30,7 @@ def migrate(url: str) -> list[Attached]:
     Raises DependencyAway if the server does not answer, UsageError if the schema is a newer version's, UsageError or
     SourceError if the built-in source can't be attached.
     """
-    with connect(url, application_name="reindexer migrate") as connection:
-        connection.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK_CLASS, MIGRATE_LOCK])
+    with connect(url, application_name="reindexer migrate") as connection, changing_triggers(connection):
         _alembic(command.upgrade, url, "head")
         done = [attach(connection, CONTEXT_ITEMS)]
         done += [_again(connection, each) for each in all_sources(connection) if each.name != CONTEXT_ITEMS.name]
@@ -54,8 +53,7 @@ def uninstall(url: str) -> None:
     Qdrant's collections are left. Raises DependencyAway if the server does not answer, ReindexerError if other
     transactions hold the users' tables.
     """
-    with connect(url, application_name="reindexer migrate") as connection:
-        connection.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK_CLASS, MIGRATE_LOCK])
+    with connect(url, application_name="reindexer migrate") as connection, changing_triggers(connection):
         _alembic(command.downgrade, url, "base")
         connection.execute("DROP TABLE IF EXISTS reindexer.alembic_version")
         connection.execute("DROP SCHEMA IF EXISTS reindexer")

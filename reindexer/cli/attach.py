@@ -17,7 +17,7 @@ from reindexer.flow.detach import detach
 from reindexer.flow.search import collection_of
 from reindexer.postgres import catalog, triggers
 from reindexer.postgres.connect import Connection
-from reindexer.postgres.locks import LOCK_CLASS, MIGRATE_LOCK
+from reindexer.postgres.locks import changing_triggers
 from reindexer.postgres.schema import require_schema
 from reindexer.settings import Settings
 
@@ -52,9 +52,9 @@ def attachments(app: typer.Typer) -> None:
                 sys.stdout.write(ddl(connection, source))
                 return
             known = {each.name: each for each in all_sources(connection)}
-            connection.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK_CLASS, MIGRATE_LOCK])
-            require_schema(connection)
-            changed = attach(connection, source).changed
+            with changing_triggers(connection):
+                require_schema(connection)
+                changed = attach(connection, source).changed
             if changed:
                 action = {"table": f"{source.table_schema}.{source.table_name}", "new": name not in known}
                 audit.note(connection, audit.of_command(), "attach", name, action)

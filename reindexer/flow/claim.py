@@ -107,7 +107,6 @@ def _claim(connection: Connection, query: str, params: dict[str, Any], max_items
         return cursor.execute(
             "\n".join((queries["gate"], queries[query], queries["claim_picked"])),
             params | {"max_items": max_items, "lease_s": lease_s, "revision": REVISION},
-            prepare=False,  # a plan for any number of items would sort all that are due
         ).fetchall()
 
 

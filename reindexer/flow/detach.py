@@ -8,7 +8,7 @@ from reindexer.core.errors import UsageError
 from reindexer.core.source import CONTEXT_ITEMS, Source
 from reindexer.flow.audit import audited
 from reindexer.postgres.connect import Connection
-from reindexer.postgres.locks import LOCK_CLASS, MIGRATE_LOCK
+from reindexer.postgres.locks import changing_triggers
 from reindexer.postgres.queries import load
 from reindexer.postgres.trigger_removal import remove
 
@@ -26,8 +26,7 @@ def detach(connection: Connection, source: Source, *, who: str, lease_s: float) 
             "context_items is built in, and `migrate` would attach it again; `reindexer pause` stops its work"
         )
     queries, named = load("sources.sql"), {"name": source.name}
-    connection.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK_CLASS, MIGRATE_LOCK])
-    try:
+    with changing_triggers(connection):
         connection.execute(queries["start_detaching"], named)
         remove(connection, source)
         until = time.monotonic() + lease_s
@@ -36,6 +35,4 @@ def detach(connection: Connection, source: Source, *, who: str, lease_s: float) 
         with audited(connection, who, "detach", source.name) as draft:
             row = connection.execute(queries["forget"], named).fetchone()
             draft.details["items"] = items = int(row[0]) if row else 0
-        return items
-    finally:
-        connection.execute("SELECT pg_advisory_unlock(%s, %s)", [LOCK_CLASS, MIGRATE_LOCK])
+    return items

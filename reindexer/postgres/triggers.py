@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -81,27 +81,33 @@ def install(
     now on, together with the changes that the triggers record, misses nothing. Returns the facts of those tables that
     held no row at that moment, and so need no walk. Raises SourceError if a lock can't be had or a right is missing.
     """
-    deadline, wait_s = time.monotonic() + give_up_after_s, 0.2
     empty: dict[str, str] = {}
     try:
         made = not functions_differ(connection, source)
         left = list(relations(connection, source) if tables is None else tables)
-        while True:
+        for _ in attempts(give_up_after_s):
             made = made or _make_functions(connection, source)
             left = [table for table in left if not (made and _equip(connection, source, table, empty))]
             if made and not left:
                 return empty
-            if time.monotonic() + wait_s > deadline:
-                raise SourceError(
-                    f"source {source.name!r}: other transactions held {left[0]} for {give_up_after_s:.0f} s; end them, "
-                    "or run `reindexer migrate` again later"
-                )
-            time.sleep(wait_s)
-            wait_s = min(wait_s * 1.5, 3.0)
+        raise SourceError(
+            f"source {source.name!r}: other transactions held {left[0]} for {give_up_after_s:.0f} s; end them, "
+            "or run `reindexer migrate` again later"
+        )
     except psycopg.errors.InsufficientPrivilege as exc:
         raise SourceError(
             f"source {source.name!r}: {one_line(exc)}; run `reindexer migrate` as the owner of the table"
         ) from exc
+
+
+def attempts(give_up_after_s: float) -> Iterator[None]:
+    """Tries at a lock, with growing waits between them, in which writers pass."""
+    deadline, wait_s = time.monotonic() + give_up_after_s, 0.2
+    yield
+    while time.monotonic() + wait_s <= deadline:
+        time.sleep(wait_s)
+        wait_s = min(wait_s * 1.5, 3.0)
+        yield
 
 
 def _make_functions(connection: Connection, source: Source) -> bool:

@@ -274,3 +274,24 @@ def test_a_claim_reads_little_more_of_the_backlog_than_it_takes(db: Connection) 
         ).fetchone()
     assert row is not None
     assert row[0] < 2000
+
+
+def test_a_claim_reads_little_more_of_the_ledger_than_it_takes_also_once_it_is_prepared(db: Connection) -> None:
+    """A statement that is prepared gets, after some runs, one plan for any number of items."""
+    db.execute(
+        "INSERT INTO reindexer.ledger (source, item_id, generation, outcome, token)"
+        " SELECT 'context_items', n::text, 1, 'COMPLETED', 1 FROM generate_series(1, 20000) n"
+    )
+    db.execute(
+        "INSERT INTO reindexer.due (source, item_id, generation, lane)"
+        " SELECT 'context_items', n::text, 1, 'live' FROM generate_series(1, 20000) n"
+    )
+    for _ in range(12):
+        claim(db)
+    with db.transaction():
+        claim(db)
+        row = db.execute(
+            "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relid = 'reindexer.ledger'::regclass"
+        ).fetchone()
+    assert row is not None
+    assert row[0] < 2000

@@ -156,6 +156,7 @@ def test_behind_a_pooler_the_listener_says_so_and_looks_by_itself(
         assert listener_state(db) == "absent"
 
 
+@pytest.mark.alone
 def test_a_lost_notification_costs_the_one_second_timer_at_most(
     db: Connection, processes: Processes, index: IndexReader, database: str
 ) -> None:
@@ -171,10 +172,11 @@ def test_a_lost_notification_costs_the_one_second_timer_at_most(
             eventually(lambda: listener_state(db) == "asleep")
             took = indexed(db, index, f"unheard {n}")
             print(f"not rung: indexed after {took:.2f} s")
-            assert took < 2.5  # the timer, and the work
+            assert took < 2.0
         assert swallow.swallowed >= 1
 
 
+@pytest.mark.alone
 def test_without_the_bell_edits_are_found_within_a_second(
     db: Connection, processes: Processes, index: IndexReader
 ) -> None:
@@ -201,7 +203,7 @@ def test_changes_of_a_long_repeatable_read_transaction_are_found_at_its_commit_a
     took = seconds_until(lambda: index.holds(item_id, vector_of("long")))
     print(f"{busy:.2f} of a core while it was open; found {took:.2f} s after the commit")
     assert busy < 0.3
-    assert took < 2.5
+    assert took < 2.0
 
 
 def test_no_writer_is_told_to_try_again_because_of_us_whatever_its_isolation(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +14,15 @@ from psycopg import sql
 
 from reindexer.embedded.postgres import wheel_binaries
 from reindexer.flow.attach import find_source
+from reindexer.flow.claim import claim_batch
 from reindexer.flow.drain import drain
+from reindexer.flow.inspect import inspect
 from reindexer.flow.status import status
 from reindexer.flow.walk import walk_page
 from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection, connect
+from reindexer.postgres.queries import load
+from reindexer.postgres.trigger_removal import remove
 from tests.support.commands import Done
 from tests.support.index_reader import IndexReader
 from tests.support.provider import Provider, vector_of
@@ -228,6 +233,26 @@ def test_detach_leaves_the_table_as_it_was(shop: Shop, database: str, drop: bool
         return shop.indexed().keys() == {"b1", "t1", "x1"}
 
     eventually(is_back)  # a worker that still thinks that there is a collection finds out by its first write
+
+
+def test_detach_waits_for_what_a_worker_has_in_hand(shop: Shop) -> None:
+    """Else the worker would write to the collection after everything else is gone."""
+    shop.reindexer(*ATTACH)
+    walk_page(shop.db, lambda name: find_source(shop.db, name))
+    assert claim_batch(shop.db, "bulk", 10, 2.0)
+    began = time.monotonic()
+    shop.reindexer("detach", "products", "--keep-collection")
+    assert time.monotonic() - began > 1.5
+
+
+def test_nobody_mends_the_triggers_of_a_source_that_is_being_detached(shop: Shop) -> None:
+    shop.reindexer(*ATTACH)
+    source = find_source(shop.db, "products")
+    shop.db.execute(load("sources.sql")["start_detaching"], {"name": "products"})
+    remove(shop.db, source)  # and here the command was killed
+    assert not inspect(shop.db, source).mendable
+    shop.reindexer("detach", "products", "--keep-collection")
+    assert shop.db.execute("SELECT count(*) FROM reindexer.source WHERE name = 'products'").fetchone() == (0,)
 
 
 def test_a_dry_run_prints_sql_that_a_psql_could_run_and_does_nothing(shop: Shop, database: str) -> None:

@@ -287,7 +287,7 @@ def ask(client: httpx.Client, db: Connection) -> str:
         states.update({t: client.get(f"/admin/tasks/{t}").json()["state"] for t in tasks})
         return "PENDING" not in states.values()
 
-    eventually(begun, within=60)
+    eventually(begun, within=30)
     paths = [f"/admin/tasks/{t}" for t in tasks] + [f"/admin/items/context_items/{i}" for i in ids]
     paths += ["/admin/items/context_items-shy/1", "/admin/status", "/admin/backfills", "/admin/dead-letters", "/admin/audit",
               "/readyz", "/healthz", "/metrics", "/openapi.json"]  # fmt: skip

@@ -59,20 +59,15 @@ WITH gate AS MATERIALIZED (
         FOR UPDATE OF due SKIP LOCKED
     ) AS ready
 ), picked AS MATERIALIZED (
-    SELECT due.source, due.item_id, due.generation, due.lease_until IS NOT NULL AS lost, place,
-           due.lease_until IS NOT NULL OR due.losses > 0 OR coalesce(ledger.losses, 0) > 0 AS alone,
+    SELECT source, item_id, generation, lease_until IS NOT NULL AS lost, place,
+           lease_until IS NOT NULL OR due.losses > 0 OR coalesce(ledger.losses, 0) > 0 AS alone,
            greatest(due.token, ledger.token) AS token,
            text_fingerprint, payload_fingerprint, coalesce(chunks, 0) AS chunks,
            ledger.token IS NOT NULL AS known,
            CASE WHEN outcome = 'FAILED' THEN healed + 1 ELSE 0 END AS healed,
            extract(epoch FROM clock_timestamp() - doubted_at)::double precision AS doubted_ago_s
     FROM (SELECT *, row_number() OVER () AS place FROM (SELECT * FROM own UNION ALL SELECT * FROM neighbours) AS both_) AS due
-    -- OFFSET 0: never as a join of the whole ledger, whatever its statistics say.
-    LEFT JOIN LATERAL (
-        SELECT ledger.* FROM reindexer.ledger
-        WHERE ledger.source = due.source AND ledger.item_id = due.item_id AND ledger.generation = due.generation
-        OFFSET 0
-    ) AS ledger ON true
+    LEFT JOIN reindexer.ledger USING (source, item_id, generation)
 ), probe AS (
     -- Of claims that come together one gets it. Should its process die, the next may be made when its lease is over.
     UPDATE reindexer.breaker SET probe_at = clock_timestamp() + make_interval(secs => %(lease_s)s)

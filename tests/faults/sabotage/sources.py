@@ -28,4 +28,18 @@ SOURCES = (
         "",
         ATTACH + "test_another_table_takes_the_triggers_along",
     ),
+    Sabotage(
+        "detach: what workers have in hand is waited for",
+        "reindexer/flow/detach.py",
+        "!= (0,) and",
+        "!= (0,) and False and",
+        ATTACH + "test_detach_waits_for_what_a_worker_has_in_hand",
+    ),
+    Sabotage(
+        "detach: nobody mends meanwhile",
+        "reindexer/postgres/sql/sources.sql",
+        "SET paused = true, definition_hash = 'detaching'",
+        "SET paused = true",
+        ATTACH + "test_nobody_mends_the_triggers_of_a_source_that_is_being_detached",
+    ),
 )
