@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-FREE_S = 0.02
+FREE_S = 0.003
 """A whole look that takes no longer is repeated each time, so that no row waits for it."""
 
 DUTY = 20
@@ -32,7 +32,8 @@ class Floor(Generic[T]):
         return self._at if now_s < self._whole_at_s else None
 
     def found(self, began: T | None, at: T | None, ended_s: float, took_s: float) -> None:
-        """What a look that began at `began` found: its first row at `at`; None: it can't tell."""
+        """What a look that began at `began` found: its first row at `at`; None: it can't tell. `took_s` is without what
+        was done with the rows."""
         self._at = at
         if began is None:
             self._whole_at_s = ended_s + min(self.max_pause_s, DUTY * max(0.0, took_s - FREE_S))
