@@ -7,11 +7,12 @@ triggers record every later one.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from psycopg.types.json import Jsonb
 
 from reindexer.core.errors import SourceError, UsageError
+from reindexer.core.profile import Profile
 from reindexer.core.source import Source
 from reindexer.flow.definition import check
 from reindexer.flow.inspect import Finding, inspect, recorded, trigger_hash
@@ -60,6 +61,7 @@ def attach(connection: Connection, source: Source) -> Attached:
                 "text_columns": list(source.text_columns),
                 "payload_columns": list(source.payload_columns),
                 "condition_columns": list(source.condition_columns),
+                "profile": Jsonb(source.profile.as_json()),
                 "definition_hash": trigger_hash(source),
                 "table_oid": catalog.relations(connection, source)[0].oid,
                 "facts": Jsonb(facts),
@@ -165,8 +167,13 @@ def _source(
     template: str | None,
     condition: str | None,
     condition_columns: list[str],
+    chunk_tokens: int | None,
+    chunk_overlap: int,
+    tenant_column: str | None,
+    profile: dict[str, Any],
 ) -> Source:
     return Source(
         name, table_schema, table_name, tuple(key_columns), tuple(text_columns), tuple(payload_columns), alias,
-        template, condition, tuple(condition_columns),
+        template, condition, tuple(condition_columns), chunk_tokens, chunk_overlap, tenant_column,
+        Profile.from_json(profile),
     )  # fmt: skip

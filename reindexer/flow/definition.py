@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 import psycopg
 from psycopg import sql
 
 from reindexer.core.errors import SourceError, UsageError
+from reindexer.core.profile import Profile
 from reindexer.core.source import Source
 from reindexer.flow import condition
 from reindexer.flow.read import key_types
@@ -35,6 +36,10 @@ class Wanted:
     template: str | None = None
     where: str | None = None
     alias: str | None = None
+    chunk_tokens: int | None = None
+    chunk_overlap: int = 0
+    tenant: str | None = None
+    profile: Profile = field(default_factory=Profile)
 
 
 def define(connection: Connection, wanted: Wanted) -> Source:
@@ -52,7 +57,11 @@ def define(connection: Connection, wanted: Wanted) -> Source:
     for column in (*key, *wanted.text, *wanted.payload):
         if column not in columns:
             raise UsageError(f"{about}: {schema}.{table} has no column {column!r}; {_alternatives(column, columns)}")
-    source = Source(wanted.name, schema, table, key, wanted.text, wanted.payload, wanted.alias or "", wanted.template)
+    source = Source(
+        wanted.name, schema, table, key, wanted.text, wanted.payload, wanted.alias or "", wanted.template,
+        chunk_tokens=wanted.chunk_tokens, chunk_overlap=wanted.chunk_overlap, tenant_column=wanted.tenant,
+        profile=wanted.profile,
+    )  # fmt: skip
     if wanted.where is None:
         return source
     reads = condition.columns_of(connection, source, wanted.where)

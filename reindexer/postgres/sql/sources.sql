@@ -1,11 +1,11 @@
 -- name: all
 SELECT name, table_schema, table_name, key_columns, text_columns, payload_columns, alias, template, condition,
-       condition_columns
+       condition_columns, chunk_tokens, chunk_overlap, tenant_column, profile
 FROM reindexer.source ORDER BY name;
 
 -- name: one
 SELECT name, table_schema, table_name, key_columns, text_columns, payload_columns, alias, template, condition,
-       condition_columns
+       condition_columns, chunk_tokens, chunk_overlap, tenant_column, profile
 FROM reindexer.source WHERE name = %(name)s;
 
 -- name: recorded
@@ -13,15 +13,18 @@ SELECT definition_hash, table_oid::bigint, facts FROM reindexer.source WHERE nam
 
 -- name: save
 INSERT INTO reindexer.source (name, table_schema, table_name, table_oid, key_columns, text_columns, payload_columns,
-    alias, template, condition, condition_columns, definition_hash, facts)
+    alias, template, condition, condition_columns, chunk_tokens, chunk_overlap, tenant_column, profile,
+    definition_hash, facts)
 VALUES (%(name)s, %(table_schema)s, %(table_name)s, %(table_oid)s, %(key_columns)s, %(text_columns)s,
     %(payload_columns)s, %(alias)s, %(template)s, %(condition)s, %(condition_columns)s,
-    %(definition_hash)s, %(facts)s)
+    %(chunk_tokens)s, %(chunk_overlap)s, %(tenant_column)s, %(profile)s, %(definition_hash)s, %(facts)s)
 ON CONFLICT (name) DO UPDATE SET
     table_schema = excluded.table_schema, table_name = excluded.table_name, table_oid = excluded.table_oid,
     key_columns = excluded.key_columns, text_columns = excluded.text_columns,
     payload_columns = excluded.payload_columns, alias = excluded.alias, template = excluded.template,
     condition = excluded.condition, condition_columns = excluded.condition_columns,
+    chunk_tokens = excluded.chunk_tokens, chunk_overlap = excluded.chunk_overlap,
+    tenant_column = excluded.tenant_column, profile = excluded.profile,
     definition_hash = excluded.definition_hash,
     facts = excluded.facts, problem = NULL;
 
