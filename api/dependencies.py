@@ -14,11 +14,11 @@ from api.sender import Sender
 from reindexer import wiring
 from reindexer.celery_app import sending_broker
 from reindexer.core.errors import UsageError
-from reindexer.core.source import Source
+from reindexer.core.source import CONTEXT_ITEMS, Source
 from reindexer.flow.attach import find_source
 from reindexer.flow.count import CountedEmbedder
 from reindexer.flow.counters import Counters
-from reindexer.ports import Broker, Embedder, Index
+from reindexer.ports import Broker, EmbedderOf, Index
 from reindexer.postgres.connect import Connection, Postgres
 from reindexer.settings import Settings
 
@@ -47,9 +47,9 @@ class Parts:
         return sending_broker(self.settings)
 
     @cached_property
-    def embedder(self) -> Embedder:
+    def embedder_of(self) -> EmbedderOf:
         """For queries."""
-        return CountedEmbedder(wiring.embedder(self.settings), self.counters, "queries")
+        return wiring.embedder_of(self.settings, lambda made: CountedEmbedder(made, self.counters, "queries"))
 
     @cached_property
     def index(self) -> Index:
@@ -79,7 +79,7 @@ class Parts:
 
     def make(self) -> None:
         """Make every part, before requests race for them. Raises UsageError if the settings can't work."""
-        for _ in (self.postgres, self.broker, self.embedder, self.index, self.probes, self.scrape):
+        for _ in (self.postgres, self.broker, self.embedder_of(CONTEXT_ITEMS), self.index, self.probes, self.scrape):
             pass
 
     def close(self) -> None:
@@ -117,9 +117,9 @@ def get_broker(parts: Annotated[Parts, Depends(get_parts)]) -> Broker:
     return parts.broker
 
 
-def get_embedder(parts: Annotated[Parts, Depends(get_parts)]) -> Embedder:
-    """Makes vectors of queries."""
-    return parts.embedder
+def get_embedder_of(parts: Annotated[Parts, Depends(get_parts)]) -> EmbedderOf:
+    """Gives each source its embedder."""
+    return parts.embedder_of
 
 
 def get_index(parts: Annotated[Parts, Depends(get_parts)]) -> Index:
@@ -147,7 +147,7 @@ def get_sender(parts: Annotated[Parts, Depends(get_parts)], postgres: PostgresPa
 
 
 SettingsPart = Annotated[Settings, Depends(get_settings)]
-EmbedderPart = Annotated[Embedder, Depends(get_embedder)]
+EmbedderOfPart = Annotated[EmbedderOf, Depends(get_embedder_of)]
 IndexPart = Annotated[Index, Depends(get_index)]
 ProbesPart = Annotated[Probes, Depends(get_probes)]
 ScrapePart = Annotated[Scrape, Depends(get_scrape)]

@@ -10,11 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reindexer.core.batching import RequestLimits
+from reindexer.core.chunks import Span
 from reindexer.core.items import StoredPoint
 from reindexer.core.owner import Owner
+from reindexer.core.source import Source
 
 Vectors = NDArray[np.float32]
 """Matrix of float32, shape (inputs, dimensions), rows in the order of the inputs."""
+
+
+Vector = NDArray[np.float32]
+"""Shape (dimensions,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +54,23 @@ class Embedder(Protocol):
         """
 
 
+EmbedderOf = Callable[[Source], Embedder]
+"""The embedder of a source; always the same one for the same profile."""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """One point as it has to be: chunk `chunk` of one item."""
 
     item_id: str
     chunk: int
-    vector: Vectors | None
-    """Shape (dimensions,); None where only the payload is written."""
+    vector: Vector | None
+    """None where only the payload is written."""
     payload: Mapping[str, Any]
     """The source's payload columns; the index adds `_reindexer`."""
     fingerprint: str
+    """Of the chunk."""
+    span: Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +87,13 @@ class ScrolledPage:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One search result."""
+    """One item that was found, by the nearest of its chunks."""
 
     item_id: str
     score: float
     chunk: int
+    span: tuple[int, int] | None
+    """Where in the item's text the chunk lies: characters from, and up to; None where the point does not say."""
     payload: Mapping[str, Any]
 
 
@@ -119,7 +133,8 @@ class Index(Protocol):
         """Write points, except where the stored one has this token or a higher one."""
 
     def update_payload(self, collection: Collection, points: Sequence[Point], token: int, timeout_s: float) -> None:
-        """Replace payload (not vector) of points whose stored token is lower."""
+        """Replace payload (not vector) of points whose stored token is lower and whose fingerprint is the same: facts
+        never come to stand beside another text's vector."""
 
     def delete_items(self, collection: Collection, item_ids: Sequence[str], token: int, timeout_s: float) -> None:
         """Delete all points of these items whose stored token is lower."""
@@ -137,12 +152,18 @@ class Index(Protocol):
         written or deleted meanwhile may be missing. A collection that is not there has none."""
 
     def stored(
-        self, collection: Collection, points: Sequence[tuple[str, int]], timeout_s: float
+        self, collection: Collection, points: Sequence[tuple[str, int]], timeout_s: float, *, payload: bool = True
     ) -> Mapping[tuple[str, int], StoredPoint]:
-        """Each of these (item_id, chunk) that exists, with its payload. A collection that is not there has none."""
+        """Each of these (item_id, chunk) that exists, with its payload or without. A collection that is not there has
+        none."""
 
-    def search(self, collection: Collection, vector: Vectors, limit: int) -> list[Hit]:
-        """Nearest items of a source, best first. An unknown collection is an empty result."""
+    def vectors(
+        self, collection: Collection, points: Sequence[tuple[str, int]], timeout_s: float
+    ) -> Mapping[tuple[str, int], Vector]:
+        """The stored vector of each of these (item_id, chunk) that exists."""
+
+    def search(self, collection: Collection, vector: Vector, limit: int) -> list[Hit]:
+        """Nearest items of a source, best first, each once. An unknown collection is an empty result."""
 
     def ping(self) -> None:
         """Return if the server answers; raise DependencyAway if not."""

@@ -6,12 +6,18 @@ do without.
 
 from __future__ import annotations
 
+import os
 import random
+import threading
+from collections.abc import Callable
 
+from reindexer.core.errors import SourceError
+from reindexer.core.profile import Profile
+from reindexer.core.source import Source
 from reindexer.flow.count import CountedEmbedder
 from reindexer.flow.counters import Counters
 from reindexer.flow.work import Worker, WorkLimits
-from reindexer.ports import Broker, Embedder, Index
+from reindexer.ports import Broker, Embedder, EmbedderOf, Index
 from reindexer.postgres.connect import Postgres
 from reindexer.settings import Settings
 
@@ -25,22 +31,50 @@ def postgres(settings: Settings, role: str) -> Postgres:
     )
 
 
-def embedder(settings: Settings) -> Embedder:
-    """The embedder that the settings name."""
-    if settings.embedder_name == "hashing":
+def embedder_of(settings: Settings, counted: Callable[[Embedder], Embedder] | None = None) -> EmbedderOf:
+    """Gives each source its embedder: one for each profile, made when it is first asked for.
+
+    What it returns raises SourceError where a profile can't be used here.
+    """
+    made: dict[Profile, Embedder] = {}
+    lock = threading.Lock()
+
+    def of(source: Source) -> Embedder:
+        with lock:
+            if source.profile not in made:
+                new = _embedder(settings, source)
+                made[source.profile] = counted(new) if counted else new
+            return made[source.profile]
+
+    return of
+
+
+def _embedder(settings: Settings, source: Source) -> Embedder:
+    profile = source.profile
+    dimensions = profile.dimensions or settings.embedding_dimensions
+    if (profile.provider or ("openai" if profile.base_url else settings.embedder_name)) == "hashing":
         from reindexer.adapters.hashing_embedder import HashingEmbedder
 
-        return HashingEmbedder(settings.embedding_dimensions)
+        return HashingEmbedder(dimensions)
     from reindexer.adapters.openai_embedder import OpenAIEmbedder
 
-    key = settings.openai_api_key
     return OpenAIEmbedder(
-        api_key=key.get_secret_value() if key else None,
-        base_url=settings.openai_base_url,
-        model=settings.embedding_model,
-        dimensions=settings.embedding_dimensions,
+        api_key=_api_key(settings, source),
+        base_url=profile.base_url or settings.openai_base_url,
+        model=profile.model or settings.embedding_model,
+        dimensions=dimensions,
         limits=settings.request_limits,
     )
+
+
+def _api_key(settings: Settings, source: Source) -> str | None:
+    """A server that a profile names gets the key that the profile names, never the settings'."""
+    if name := source.profile.api_key_env:
+        if not (key := os.environ.get(name)):
+            raise SourceError(f"source {source.name!r}: its profile's api_key_env names {name}, which is not set here")
+        return key
+    key_of_settings = settings.openai_api_key if not source.profile.base_url else None
+    return key_of_settings.get_secret_value() if key_of_settings else None
 
 
 def index(settings: Settings) -> Index:
@@ -62,7 +96,7 @@ def worker(settings: Settings, broker: Broker | None) -> Worker:
     counters = Counters(pool)
     return Worker(
         postgres=pool,
-        embedder=CountedEmbedder(embedder(settings), counters, "items"),
+        embedder_of=embedder_of(settings, lambda embedder: CountedEmbedder(embedder, counters, "items")),
         index=index(settings),
         broker=broker,
         limits=WorkLimits(

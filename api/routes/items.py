@@ -5,12 +5,13 @@ from __future__ import annotations
 from fastapi import HTTPException
 
 from api.auth import keyed_router
-from api.dependencies import EmbedderPart, PostgresPart, source_or_404
+from api.dependencies import EmbedderOfPart, PostgresPart, source_or_404
 from api.fields import ItemId, SourceName
 from api.item_ids import MalformedId, canonical_id
 from api.problems import KEYED, documented
 from reindexer.core.errors import SourceError
 from reindexer.core.source import Source
+from reindexer.flow.embed import recipe_of
 from reindexer.flow.read import key_types
 from reindexer.flow.status import ItemState
 from reindexer.flow.status import item as item_state
@@ -29,11 +30,12 @@ router = keyed_router(prefix="/admin/items", tags=["status"])
         }
     ),
 )
-def item(source: SourceName, item_id: ItemId, postgres: PostgresPart, embedder: EmbedderPart) -> ItemState:
+def item(source: SourceName, item_id: ItemId, postgres: PostgresPart, embedder_of: EmbedderOfPart) -> ItemState:
     """What is wanted and what is indexed (fingerprints), attempts, the last error, and what the item waits for."""
     with postgres.connection() as connection:
         found = source_or_404(connection, source)
-        state = item_state(connection, found, _as_recorded(connection, found, item_id), embedder.fingerprint)
+        recipe = recipe_of(found, embedder_of(found))
+        state = item_state(connection, found, _as_recorded(connection, found, item_id), recipe)
     if state is None:
         raise HTTPException(404, "neither a row nor any trace of this item is there")
     return state

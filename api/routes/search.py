@@ -8,7 +8,7 @@ from fastapi import HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth import keyed_router
-from api.dependencies import EmbedderPart, IndexPart, PostgresPart, SettingsPart, source_or_404
+from api.dependencies import EmbedderOfPart, IndexPart, PostgresPart, SettingsPart, source_or_404
 from api.fields import Query, SourceName
 from api.problems import documented
 from reindexer.core.errors import InputRejected
@@ -40,6 +40,10 @@ class SearchHit(BaseModel):
     item_id: str
     score: Annotated[float, Field(description="Cosine similarity: 1 is the same direction.")]
     chunk: Annotated[int, Field(description="Which part of the item's text it is.")]
+    span: Annotated[
+        tuple[int, int] | None,
+        Field(description="Where in the item's text that part lies: characters from, and up to (not included)."),
+    ] = None
     payload: Annotated[dict[str, Any], Field(description="The source's payload columns.")]
 
 
@@ -62,12 +66,14 @@ class SearchAnswer(BaseModel):
     ),
 )
 def search(
-    body: SearchRequest, settings: SettingsPart, postgres: PostgresPart, embedder: EmbedderPart, index: IndexPart
+    body: SearchRequest, settings: SettingsPart, postgres: PostgresPart, embedder_of: EmbedderOfPart, index: IndexPart
 ) -> SearchAnswer:
     """Embeds the query and asks Qdrant."""
     with postgres.connection() as connection:
-        collection = collection_of(connection, source_or_404(connection, body.source))
+        source = source_or_404(connection, body.source)
+        collection = collection_of(connection, source)
     try:
+        embedder = embedder_of(source)
         hits = nearest(embedder, index, collection, body.query, body.limit, timeout_s=settings.embedding_timeout_s)
     except InputRejected as exc:
         raise HTTPException(422, str(exc)) from exc

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import grpc
 import httpx
+import numpy as np
 from pydantic_core import PydanticSerializationError
 from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
@@ -22,12 +23,12 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 
 from reindexer.adapters import qdrant_collections
 from reindexer.adapters.http_deadline import HttpDeadline
-from reindexer.adapters.qdrant_points import FACTS, own_point, payload_of, stored_point
+from reindexer.adapters.qdrant_points import FACTS, hit_of, own_point, payload_of, stored_point
 from reindexer.core.errors import DependencyAway, LastingError, PassingError
 from reindexer.core.items import StoredPoint, point_id
 from reindexer.core.owner import Owner
 from reindexer.core.urls import without_secrets
-from reindexer.ports import Collection, Hit, Point, ScrolledPage, Vectors
+from reindexer.ports import Collection, Hit, Point, ScrolledPage, Vector
 
 _VERSION = f"{FACTS}.version"
 PREPARE_TIMES = 3
@@ -98,7 +99,7 @@ class QdrantIndex:
             models.OverwritePayloadOperation(
                 overwrite_payload=models.SetPayload(
                     payload=payload_of(collection.source, p, token),
-                    filter=_older([point_id(collection.source, p.item_id, p.chunk)], token),
+                    filter=_older(point_id(collection.source, p.item_id, p.chunk), p.fingerprint, token),
                 )
             )
             for p in points
@@ -144,25 +145,38 @@ class QdrantIndex:
         return ScrolledPage(points, len(records) - len(points), cast("str | int | None", following))
 
     def stored(
-        self, collection: Collection, points: Sequence[tuple[str, int]], timeout_s: float
+        self, collection: Collection, points: Sequence[tuple[str, int]], timeout_s: float, *, payload: bool = True
     ) -> Mapping[tuple[str, int], StoredPoint]:
         """See `reindexer.ports.Index.stored`."""
         ids = {point_id(collection.source, item_id, chunk): (item_id, chunk) for item_id, chunk in points}
         try:
             with self._asking(timeout_s):
                 records = self._client.retrieve(
-                    collection.name, list(ids), with_payload=True, with_vectors=False, timeout=_seconds(timeout_s)
-                )
+                    collection.name, list(ids), with_payload=True if payload else [FACTS], with_vectors=False,
+                    timeout=_seconds(timeout_s),
+                )  # fmt: skip
         except _CollectionMissing:
             return {}
         return {ids[str(record.id)]: stored_point(*ids[str(record.id)], record) for record in records}
 
-    def search(self, collection: Collection, vector: Vectors, limit: int) -> list[Hit]:
+    def vectors(
+        self, collection: Collection, points: Sequence[tuple[str, int]], timeout_s: float
+    ) -> Mapping[tuple[str, int], Vector]:
+        """See `reindexer.ports.Index.vectors`."""
+        ids = {point_id(collection.source, item_id, chunk): (item_id, chunk) for item_id, chunk in points}
+        with self._asking(timeout_s):
+            records = self._client.retrieve(
+                collection.name, list(ids), with_payload=False, with_vectors=True, timeout=_seconds(timeout_s)
+            )
+        return {ids[str(record.id)]: np.asarray(record.vector, dtype=np.float32) for record in records}
+
+    def search(self, collection: Collection, vector: Vector, limit: int) -> list[Hit]:
         """See `reindexer.ports.Index.search`."""
         try:
             with self._asking(self._timeout_s):
-                response = self._client.query_points(
-                    collection.alias, query=vector.tolist(), limit=limit, with_payload=True,
+                found = self._client.query_points_groups(
+                    collection.alias, group_by=f"{FACTS}.item_id", query=vector.tolist(), limit=limit, group_size=1,
+                    with_payload=True,
                     query_filter=models.Filter(
                         must=[models.FieldCondition(
                             key=f"{FACTS}.source", match=models.MatchValue(value=collection.source))]
@@ -173,12 +187,7 @@ class QdrantIndex:
         except LastingError:
             qdrant_collections.require_dimensions(self._client, collection.alias, len(vector))
             raise
-        hits = []
-        for point in response.points:
-            payload = dict(point.payload or {})
-            facts = payload.pop(FACTS)
-            hits.append(Hit(facts["item_id"], point.score, facts["chunk"], payload))
-        return hits
+        return [hit_of(group.hits[0]) for group in found.groups]
 
     def ping(self) -> None:
         """See `reindexer.ports.Index.ping`."""
@@ -250,10 +259,11 @@ def _rpc_error(exc: Any, url: str) -> Exception:
     return LastingError(text) if code in _REFUSED else PassingError(text)
 
 
-def _older(ids: Sequence[str], token: int) -> models.Filter:
+def _older(point: str, fingerprint: str, token: int) -> models.Filter:
     return models.Filter(
         must=[
-            models.HasIdCondition(has_id=list(ids)),
+            models.HasIdCondition(has_id=[point]),
+            models.FieldCondition(key=f"{FACTS}.fingerprint", match=models.MatchValue(value=fingerprint)),
             models.FieldCondition(key=_VERSION, range=models.Range(lt=token)),
         ]
     )

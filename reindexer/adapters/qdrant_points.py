@@ -7,7 +7,7 @@ from typing import Any, TypeGuard
 from qdrant_client import models
 
 from reindexer.core.items import StoredPoint, point_id
-from reindexer.ports import Point
+from reindexer.ports import Hit, Point
 
 FACTS = "_reindexer"
 
@@ -23,6 +23,7 @@ def payload_of(source: str, point: Point, token: int) -> dict[str, Any]:
         "chunk": point.chunk,
         "version": token,
         "fingerprint": point.fingerprint,
+        "span": [point.span.start, point.span.end],
     }
     return {**point.payload, FACTS: facts}
 
@@ -47,6 +48,14 @@ def stored_point(item_id: str, chunk: int, record: models.Record) -> StoredPoint
     facts = facts if isinstance(facts, dict) else {}
     token = facts.get("version")
     return StoredPoint(item_id, chunk, token if _is_token(token) else 0, str(facts.get("fingerprint") or ""), payload)
+
+
+def hit_of(point: models.ScoredPoint) -> Hit:
+    """A point of ours that a search found."""
+    payload = dict(point.payload or {})
+    facts = payload.pop(FACTS)
+    span = facts.get("span")
+    return Hit(facts["item_id"], point.score, facts["chunk"], (span[0], span[1]) if span else None, payload)
 
 
 def _could_be_key(item_id: Any) -> TypeGuard[str]:

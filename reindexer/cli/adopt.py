@@ -12,13 +12,7 @@ from reindexer.flow import audit
 from reindexer.flow.attach import all_sources, find_source
 from reindexer.flow.instance import identity
 from reindexer.flow.search import collection_of
-from reindexer.postgres.connect import Connection
 from reindexer.settings import Settings
-
-
-def ours(connection: Connection, settings: Settings) -> Owner:
-    """This database, with the embedder of the settings."""
-    return Owner(identity(connection, settings.instance), wiring.embedder(settings).fingerprint)
 
 
 def adopt(app: typer.Typer) -> None:
@@ -35,7 +29,7 @@ def adopt(app: typer.Typer) -> None:
         settings, told = Settings.load(), dict[str, str]()
         with database(settings) as connection:
             index = wiring.index(settings)
-            here = Owner(ours(connection, settings).instance)
+            here = Owner(identity(connection, settings.instance))
             if here.instance is None:
                 raise Failed("this role may not ask the server who it is: set REINDEXER_INSTANCE")
             sources = all_sources(connection) if source is None else [find_source(connection, source)]

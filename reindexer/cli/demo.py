@@ -21,8 +21,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from reindexer.cli.run import Failed
 from reindexer.cli.stdlib_texts import StdlibText, stdlib_texts
 from reindexer.cli.up import Running, running_stack
-from reindexer.core.batching import estimate_tokens
 from reindexer.core.price import dollars
+from reindexer.core.tokens import estimate_tokens
 from reindexer.embedded.children import free_port
 from reindexer.settings import Settings
 

@@ -11,6 +11,7 @@ from reindexer.cli.look import database
 from reindexer.cli.run import JSON, report
 from reindexer.core.price import dollars
 from reindexer.flow.attach import find_source
+from reindexer.flow.embed import recipe_of
 from reindexer.flow.estimate import estimate as estimate_source
 from reindexer.settings import Settings
 
@@ -23,13 +24,14 @@ def estimate(app: typer.Typer) -> None:
         """Rows, tokens and price of embedding all of a source, and of what has changed. Nothing is embedded."""
         settings = Settings.load()
         with database(settings) as connection:
-            embedder = wiring.embedder(settings).fingerprint
-            found = estimate_source(connection, find_source(connection, source), embedder)
+            there = find_source(connection, source)
+            embedder = wiring.embedder_of(settings)(there)
+            found = estimate_source(connection, there, recipe_of(there, embedder))
         price = settings.token_price
         facts = {
             "source": source,
             **asdict(found),
-            "embedder": embedder,
+            "embedder": embedder.fingerprint,
             "dollars_per_million_tokens": price,
             "dollars": dollars(found.tokens, price),
             "changed_dollars": dollars(found.changed_tokens, price),

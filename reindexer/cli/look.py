@@ -16,6 +16,7 @@ from rich.text import Text
 from reindexer import wiring
 from reindexer.cli.run import JSON, Failed, report
 from reindexer.flow.attach import all_sources, find_source
+from reindexer.flow.embed import recipe_of
 from reindexer.flow.search import collection_of
 from reindexer.flow.search import search as search_items
 from reindexer.flow.status import Status, item, status
@@ -60,7 +61,8 @@ def look(app: typer.Typer) -> None:
         """Everything that is known of one item: wanted, indexed, attempts, last error, what it waits for."""
         settings = Settings.load()
         with database(settings) as connection:
-            found = item(connection, find_source(connection, source), item_id, wiring.embedder(settings).fingerprint)
+            there = find_source(connection, source)
+            found = item(connection, there, item_id, recipe_of(there, wiring.embedder_of(settings)(there)))
         if found is None:
             raise Failed(f"{source} has no row {item_id!r}, and nothing is known of one")
         report(asdict(found), as_json=as_json)
@@ -96,8 +98,9 @@ def look(app: typer.Typer) -> None:
             raise typer.BadParameter("is empty", param_hint="TEXT")
         settings = Settings.load()
         with database(settings) as connection:
-            collection = collection_of(connection, find_source(connection, source))
-        embedder, index = wiring.embedder(settings), wiring.index(settings)
+            there = find_source(connection, source)
+            collection = collection_of(connection, there)
+        embedder, index = wiring.embedder_of(settings)(there), wiring.index(settings)
         hits = search_items(embedder, index, collection, query, limit, timeout_s=settings.embedding_timeout_s)
         if as_json:
             report({"hits": [asdict(hit) for hit in hits]}, as_json=True)

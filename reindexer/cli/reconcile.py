@@ -10,13 +10,14 @@ from typing import Any
 import typer
 
 from reindexer import wiring
-from reindexer.cli.adopt import ours
 from reindexer.cli.look import database
 from reindexer.cli.run import JSON, Failed, progress_line, report
+from reindexer.core.owner import Owner
 from reindexer.flow import audit
 from reindexer.flow import reconcile as flow
 from reindexer.flow.attach import find_source
-from reindexer.flow.instance import require_ours
+from reindexer.flow.embed import recipe_of
+from reindexer.flow.instance import identity, require_ours
 from reindexer.flow.reconcile import Findings, Sides
 from reindexer.flow.search import collection_of
 from reindexer.settings import Settings
@@ -41,11 +42,13 @@ def reconcile(app: typer.Typer) -> None:
         settings, started = Settings.load(), time.monotonic()
         with database(settings) as connection:
             found = find_source(connection, source)
+            embedder = wiring.embedder_of(settings)(found)
             sides = Sides(
                 connection, wiring.index(settings), found, collection_of(connection, found),
-                wiring.embedder(settings).fingerprint, settings.qdrant_timeout_s,
+                recipe_of(found, embedder), settings.qdrant_timeout_s,
             )  # fmt: skip
-            require_ours(sides.index, sides.collection, ours(connection, settings))
+            ours = Owner(identity(connection, settings.instance), embedder.fingerprint)
+            require_ours(sides.index, sides.collection, ours)
             with progress_line() as progress, closing(flow.compare(sides, progress, wait_s=wait_s)) as findings:
                 queued = None
                 try:

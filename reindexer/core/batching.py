@@ -1,9 +1,10 @@
-"""How texts are packed into provider requests."""
+"""How texts are packed into provider requests, and lists into stretches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,15 +13,16 @@ class RequestLimits:
 
     max_inputs: int = 2048
     max_tokens: int = 300_000
+    max_input_tokens: int = 8192
+    """Of one input. Longer texts are cut into chunks."""
 
 
-def estimate_tokens(text: str) -> int:
-    """A token count that is rarely too low: one per three bytes of UTF-8, at least one.
+T = TypeVar("T")
 
-    English prose has about 4.5 bytes a token and CJK about 3, so requests stay within a provider's limit; exact
-    counts would need tables that can't be had everywhere.
-    """
-    return max(1, (len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))) // 3 + 1)
+
+def slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Consecutive stretches of at most `size`."""
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def pack(token_counts: Sequence[int], limits: RequestLimits) -> Iterator[range]:

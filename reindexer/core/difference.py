@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from reindexer.core.fingerprint import text_fingerprint
 from reindexer.core.items import Row, StoredPoint
+from reindexer.core.recipe import Chunk
 
 Kind = Literal["missing", "stale", "orphaned"]
 
 
-def wanted_chunks(row: Row | None) -> int:
-    """How many points an item must have: none without a row, or without text in it."""
-    return 1 if row is not None and row.text else 0
-
-
 def row_difference(
-    row: Row, stored: Mapping[tuple[str, int], StoredPoint], embedder: str
+    row: Row, chunks: Sequence[Chunk], stored: Mapping[tuple[str, int], StoredPoint]
 ) -> Literal["missing", "stale"] | None:
-    """What is wrong with the points that a row must have. `stored`: what lies there, by (item_id, chunk)."""
-    chunks = wanted_chunks(row)
-    points = [stored.get((row.item_id, chunk)) for chunk in range(chunks)]
+    """What is wrong with the points that a row must have, one a chunk. `stored`: what is there, by (item_id, chunk)."""
+    points = [stored.get((row.item_id, number)) for number in range(len(chunks))]
     if None in points:
         return "missing"
-    fingerprint = text_fingerprint(row.text, embedder) if chunks else ""
-    for point in points:
-        if point and (point.fingerprint != fingerprint or not same_json(point.payload, row.payload)):
+    for chunk, point in zip(chunks, points, strict=True):
+        if point and (point.fingerprint != chunk.fingerprint or not same_json(point.payload, row.payload)):
             return "stale"
     return None
-
-
-def is_orphan(row: Row | None, chunk: int) -> bool:
-    """True for a point whose item has no row, no text, or fewer chunks."""
-    return chunk >= wanted_chunks(row)
 
 
 def same_json(one: Any, other: Any) -> bool:

@@ -13,14 +13,15 @@ TEXTS = "lines-1"
 
 def text_fingerprint(text: str, embedder: str) -> str:
     """Hash of the text, as its template made it, and of the embedder (its model and dimensions). 32 hex digits."""
-    return _digest([TEXTS, embedder, text])
+    return digest([TEXTS, embedder, text])
 
 
 def payload_fingerprint(payload: Mapping[str, Any]) -> str:
     """Hash of the payload columns' values. 32 hex digits."""
-    return _digest(payload)
+    return digest(payload)
 
 
-def _digest(value: Sequence[Any] | Mapping[str, Any]) -> str:
+def digest(value: Sequence[Any] | Mapping[str, Any]) -> str:
+    """Hash of a JSON value, whatever the order of its keys. 32 hex digits."""
     canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from reindexer.core.fingerprint import payload_fingerprint, text_fingerprint
 from reindexer.core.items import ClaimedItem, Row
+from reindexer.core.recipe import Chunk, Recipe, item_fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,27 +37,34 @@ class UpdatePayload:
     row: Row
     text_fingerprint: str
     payload_fingerprint: str
+    chunks: tuple[Chunk, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Embed:
-    """The text has to be embedded and its point written."""
+    """The text has to be embedded and its points written; chunks whose points are there already are not embedded."""
 
     item: ClaimedItem
     row: Row
     text_fingerprint: str
     payload_fingerprint: str
+    chunks: tuple[Chunk, ...]
+
+    def text(self, chunk: Chunk) -> str:
+        """What is embedded for one chunk."""
+        return self.row.text[chunk.span.start : chunk.span.end]
 
     @property
-    def text(self) -> str:
-        """What is embedded."""
-        return self.row.text
+    def may_reuse(self) -> bool:
+        """What lies in Qdrant is known, and there may be chunks in it that are wanted again."""
+        certain = not self.item.forced and not self.item.doubtful
+        return certain and self.item.chunks > 0 and (self.item.chunks > 1 or len(self.chunks) > 1)
 
 
 Step = Delete | Skip | UpdatePayload | Embed
 
 
-def plan(item: ClaimedItem, row: Row | None, embedder: str) -> Step:
+def plan(item: ClaimedItem, row: Row | None, recipe: Recipe) -> Step:
     """Decide what one item needs. `row` is None only after a read that succeeded and found none.
 
     A doubtful item is never skipped: after A → B → killed before settle → back to A, the fingerprint says
@@ -64,13 +72,13 @@ def plan(item: ClaimedItem, row: Row | None, embedder: str) -> Step:
     """
     if row is None:
         return Delete(item, None)
-    text_print = text_fingerprint(row.text, embedder)
-    payload_print = payload_fingerprint(row.payload)
-    if not row.text:
-        return Delete(item, row, text_print, payload_print)
-    certain = not item.forced and not item.doubtful and item.chunks > 0
+    chunks = recipe.chunks(row.text)
+    text_print, payload_print = item_fingerprint(chunks), payload_fingerprint(row.payload)
+    if text_print is None:
+        return Delete(item, row, text_fingerprint("", recipe.embedder), payload_print)
+    certain = not item.forced and not item.doubtful and item.chunks == len(chunks)
     if certain and item.text_fingerprint == text_print:
         if item.payload_fingerprint == payload_print:
             return Skip(item, row, text_print, payload_print)
-        return UpdatePayload(item, row, text_print, payload_print)
-    return Embed(item, row, text_print, payload_print)
+        return UpdatePayload(item, row, text_print, payload_print, chunks)
+    return Embed(item, row, text_print, payload_print, chunks)

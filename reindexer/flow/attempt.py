@@ -33,7 +33,8 @@ class Attempt:
         self.open.pop(step.item)
         if not isinstance(step, Delete):
             prints = (step.text_fingerprint, step.payload_fingerprint)
-            self.finished.append(Finished(step.item, "COMPLETED", *prints, chunks=1, how=_HOW[type(step)]))
+            chunks = step.item.chunks if isinstance(step, Skip) else len(step.chunks)
+            self.finished.append(Finished(step.item, "COMPLETED", *prints, chunks=chunks, how=_HOW[type(step)]))
             return
         doubted_ago_s = 0.0 if step.item.doubtful else step.item.doubted_ago_s
         recheck_after_s = self._policy.recheck_wait_s(doubted_ago_s, self._lease_s)

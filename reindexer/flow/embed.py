@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from reindexer.core.batching import estimate_tokens, pack
+from reindexer.core.batching import pack
 from reindexer.core.errors import DependencyAway, InputRejected, ReindexerError
-from reindexer.core.items import ClaimedItem
-from reindexer.core.plan import Embed
+from reindexer.core.recipe import Recipe
+from reindexer.core.source import Source
+from reindexer.core.tokens import estimate_tokens
 from reindexer.flow.breaker import Witness
-from reindexer.ports import Embedder, Vectors
+from reindexer.ports import Embedder, Vector
 
 
 class LeaseOver(Exception):
@@ -42,23 +43,37 @@ class Deadline:
         return min(timeout_s, left_s)
 
 
-def embed_steps(
+def recipe_of(source: Source, embedder: Embedder) -> Recipe:
+    """How the source's texts become points with its embedder."""
+    return Recipe.of(source, embedder.fingerprint, embedder.limits.max_input_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One text that has to be embedded."""
+
+    text: str
+    fingerprint: str
+    """Of all that its vector depends on: who has the same gets the same vector."""
+
+
+def embed_inputs(
     embedder: Embedder,
-    steps: Sequence[Embed],
+    inputs: Sequence[Input],
     deadline: Deadline,
     timeout_s: float,
     keep_s: float,
     witness: Witness,
-    fails: Callable[[Embed, ReindexerError], None],
-) -> Mapping[ClaimedItem, Vectors]:
-    """Vectors by item; `fails` is called for each item that can't have one.
+    fails: Callable[[Input, ReindexerError], None],
+) -> Mapping[str, Vector]:
+    """Vectors by fingerprint; `fails` is called for each input that can't have one.
 
     Stops in time before the deadline less `keep_s`, and when the provider does not answer: then the rest has neither
     vector nor failure. Raises LeaseOver if that is all.
-    A request that fails for a reason of its own fails its items. One that is refused for what is in it is searched for
+    A request that fails for a reason of its own fails its inputs. One that is refused for what is in it is searched for
     the input by halving; those that the search passed over then go together in one request: about log2(n) + 2 more.
     """
-    if not steps:
+    if not inputs:
         return {}
     first_s = deadline.cap(timeout_s, keep_s=keep_s)
 
@@ -67,8 +82,8 @@ def embed_steps(
         return deadline.cap(timeout_s, keep_s=keep_s, at_least_s=first_s / 2)
 
     requests = _Requests(embedder, next_s, witness, fails)
-    counts = [estimate_tokens(step.text) for step in steps]
-    batches = [steps[r.start : r.stop] for r in pack(counts, embedder.limits)]
+    counts = [estimate_tokens(each.text) for each in inputs]
+    batches = [inputs[r.start : r.stop] for r in pack(counts, embedder.limits)]
     try:
         while batches:
             batch = batches.pop(0)
@@ -88,16 +103,16 @@ class _Requests:
         embedder: Embedder,
         timeout_s: Callable[[], float],
         witness: Witness,
-        fails: Callable[[Embed, ReindexerError], None],
+        fails: Callable[[Input, ReindexerError], None],
     ) -> None:
         self._embedder = embedder
         self._timeout_s = timeout_s
         self._witness = witness
         self._fails = fails
         self._away = False
-        self.vectors: dict[ClaimedItem, Vectors] = {}
+        self.vectors: dict[str, Vector] = {}
 
-    def send(self, batch: Sequence[Embed]) -> InputRejected | None:
+    def send(self, batch: Sequence[Input]) -> InputRejected | None:
         """One request. Returns the error if it is refused for an input of it; any other error fails the batch.
 
         None is sent once the provider did not answer.
@@ -105,25 +120,25 @@ class _Requests:
         if self._away:
             return None
         try:
-            texts = [step.text for step in batch]
+            texts = [each.text for each in batch]
             with self._witness.asks("provider"):
                 embedding = self._embedder.embed(texts, timeout_s=self._timeout_s())
         except InputRejected as exc:
             return exc
         except ReindexerError as exc:
             self._away = isinstance(exc, DependencyAway)
-            for step in batch:
-                self._fails(step, exc)
+            for each in batch:
+                self._fails(each, exc)
         else:
-            self.vectors |= {step.item: vector for step, vector in zip(batch, embedding.vectors, strict=True)}
+            self.vectors |= {each.fingerprint: v for each, v in zip(batch, embedding.vectors, strict=True)}
         return None
 
-    def isolate(self, batch: Sequence[Embed], error: InputRejected) -> Sequence[Embed]:
+    def isolate(self, batch: Sequence[Input], error: InputRejected) -> Sequence[Input]:
         """Find one refused input of a refused batch and fail it; returns those about which nothing is known yet.
 
         No input is failed that was not refused alone: a request can be refused for its size, too.
         """
-        suspects, unknown, refused_alone = list(batch), list[Embed](), len(batch) == 1
+        suspects, unknown, refused_alone = list(batch), list[Input](), len(batch) == 1
         while len(suspects) > 1:
             half = len(suspects) // 2
             first, second = suspects[:half], suspects[half:]

@@ -12,9 +12,9 @@ from itertools import islice
 
 from psycopg import sql
 
-from reindexer.core.batching import estimate_tokens
-from reindexer.core.fingerprint import text_fingerprint
+from reindexer.core.recipe import Recipe
 from reindexer.core.source import Source
+from reindexer.core.tokens import estimate_tokens
 from reindexer.flow import condition
 from reindexer.flow.read import find_rows, key_page
 from reindexer.postgres.connect import Connection
@@ -52,14 +52,14 @@ class _Sums:
     changed_tokens: int = 0
 
 
-def estimate(connection: Connection, source: Source, embedder: str, *, sample: int = SAMPLE) -> Estimate:
-    """Count rows and tokens; `embedder` is its fingerprint. Raises SourceError if the table can't be read."""
+def estimate(connection: Connection, source: Source, recipe: Recipe, *, sample: int = SAMPLE) -> Estimate:
+    """Count rows and tokens. Raises SourceError if the table can't be read."""
     rows, rows_guessed = condition.count(connection, source, None)
     whole = rows <= sample and not rows_guessed
     pages = _all_pages(connection, source) if whole else _sample_pages(connection, source, sample, rows)
     sums = _Sums()
     for item_ids in pages:
-        _add(connection, source, embedder, item_ids, sums)
+        _add(connection, source, recipe, item_ids, sums)
     scale = 1.0 if whole or not sums.rows else rows / sums.rows
     return Estimate(
         rows=sums.rows if whole else rows,
@@ -72,7 +72,7 @@ def estimate(connection: Connection, source: Source, embedder: str, *, sample: i
     )
 
 
-def _add(connection: Connection, source: Source, embedder: str, item_ids: Sequence[str], sums: _Sums) -> None:
+def _add(connection: Connection, source: Source, recipe: Recipe, item_ids: Sequence[str], sums: _Sums) -> None:
     parameters = {"source": source.name, "item_ids": list(item_ids)}
     indexed: dict[str, str] = dict(connection.execute(load("estimate.sql")["indexed"], parameters).fetchall())
     for item_id, row in find_rows(connection, source, item_ids).rows.items():
@@ -82,7 +82,7 @@ def _add(connection: Connection, source: Source, embedder: str, item_ids: Sequen
         tokens = estimate_tokens(text)
         sums.with_text += 1
         sums.tokens += tokens
-        if indexed.get(item_id) != text_fingerprint(text, embedder):
+        if indexed.get(item_id) != recipe.fingerprint(text):
             sums.changed += 1
             sums.changed_tokens += tokens
 

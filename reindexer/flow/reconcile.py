@@ -11,14 +11,16 @@ left its fingerprint beside it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from reindexer.core.difference import Kind, is_orphan, row_difference, wanted_chunks
+from reindexer.core.batching import slices
+from reindexer.core.difference import Kind, row_difference
 from reindexer.core.errors import PassingError, ReindexerError
 from reindexer.core.items import Row, StoredPoint
+from reindexer.core.recipe import Chunk, Recipe
 from reindexer.core.source import Source
 from reindexer.flow import audit
 from reindexer.flow.read import find_rows, key_page
@@ -55,8 +57,8 @@ class Sides:
     index: Index
     source: Source
     collection: Collection
-    embedder: str
-    """Fingerprint of the workers' embedder."""
+    recipe: Recipe
+    """Of the source, with the workers' embedder."""
     timeout_s: float
 
 
@@ -162,11 +164,12 @@ def _look_at_rows(sides: Sides, findings: Findings, suspects: Spool, progress: P
     while True:
         page = key_page(sides.connection, sides.source, after, PAGE, timeout_s=PAGE_S)
         found = find_rows(sides.connection, sides.source, page.item_ids)
-        stored = _stored(sides, _wanted(found.rows.values()))
+        chunks = _chunks(sides, found.rows)
+        stored = _stored(sides, _wanted(chunks))
         findings.rows += len(found.rows)
         findings.unreadable += len(found.unreadable)
         for item_id, row in found.rows.items():
-            if row_difference(row, stored, sides.embedder):
+            if row_difference(row, chunks[item_id], stored):
                 suspects.add(Suspect(item_id, None))
         progress("rows", findings.rows)
         if page.last is None:
@@ -181,8 +184,9 @@ def _look_at_points(sides: Sides, findings: Findings, suspects: Spool, progress:
         found = find_rows(sides.connection, sides.source, list({point.item_id for point in page.points}))
         findings.points += len(page.points)
         findings.foreign += page.foreign
+        chunks = _chunks(sides, found.rows)
         for point in page.points:
-            if point.item_id not in found.unreadable and is_orphan(found.rows.get(point.item_id), point.chunk):
+            if point.item_id not in found.unreadable and point.chunk >= len(chunks.get(point.item_id, ())):
                 suspects.add(Suspect(point.item_id, point.chunk, point.token))
         progress("points", findings.points + findings.foreign)
         if page.next is None:
@@ -202,11 +206,12 @@ def _look_again(sides: Sides, findings: Findings, suspects: Spool, progress: Pro
         before = _activity(sides, item_ids)
         found = find_rows(sides.connection, sides.source, item_ids)
         places = {(s.item_id, s.chunk) for s in batch if s.chunk is not None}
-        stored = _stored(sides, [*_wanted(found.rows.values()), *places])
+        chunks = _chunks(sides, found.rows)
+        stored = _stored(sides, [*_wanted(chunks), *places])
         tokens = {point.item_id: point.token for point in sorted(stored.values(), key=lambda point: point.token)}
         after = _activity(sides, item_ids)
         for suspect in batch:
-            kind = _judge(suspect, found.rows.get(suspect.item_id), stored, sides.embedder)
+            kind = _judge(suspect, found.rows.get(suspect.item_id), chunks.get(suspect.item_id, ()), stored)
             if kind is None or suspect.item_id in found.unreadable:
                 continue
             was, now = before[suspect.item_id], after[suspect.item_id]
@@ -222,12 +227,12 @@ def _look_again(sides: Sides, findings: Findings, suspects: Spool, progress: Pro
 
 
 def _judge(
-    suspect: Suspect, row: Row | None, stored: Mapping[tuple[str, int], StoredPoint], embedder: str
+    suspect: Suspect, row: Row | None, chunks: Sequence[Chunk], stored: Mapping[tuple[str, int], StoredPoint]
 ) -> Kind | None:
     if suspect.chunk is None:
-        return row_difference(row, stored, embedder) if row else None
+        return row_difference(row, chunks, stored) if row else None
     there = (suspect.item_id, suspect.chunk) in stored
-    return "orphaned" if there and is_orphan(row, suspect.chunk) else None
+    return "orphaned" if there and suspect.chunk >= len(chunks) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,12 +249,19 @@ def _activity(sides: Sides, item_ids: Sequence[str]) -> Mapping[str, _Activity]:
     return {str(item_id): _Activity(moves, token, failed) for item_id, moves, token, failed in rows}
 
 
-def _wanted(rows: Iterable[Row]) -> list[tuple[str, int]]:
-    return [(row.item_id, chunk) for row in rows for chunk in range(wanted_chunks(row))]
+def _chunks(sides: Sides, rows: Mapping[str, Row]) -> Mapping[str, Sequence[Chunk]]:
+    return {item_id: sides.recipe.chunks(row.text) for item_id, row in rows.items()}
+
+
+def _wanted(chunks: Mapping[str, Sequence[Chunk]]) -> list[tuple[str, int]]:
+    return [(item_id, number) for item_id, each in chunks.items() for number in range(len(each))]
 
 
 def _stored(sides: Sides, places: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], StoredPoint]:
-    return _patiently(partial(sides.index.stored, sides.collection, places, sides.timeout_s)) if places else {}
+    found: dict[tuple[str, int], StoredPoint] = {}
+    for asked in slices(places, PAGE):
+        found |= _patiently(partial(sides.index.stored, sides.collection, asked, sides.timeout_s))
+    return found
 
 
 def _patiently(ask: Callable[[], T]) -> T:

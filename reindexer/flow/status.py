@@ -11,8 +11,8 @@ from typing import Any, Literal
 from psycopg.rows import class_row, dict_row
 
 from reindexer.core.errors import InputRejected, SourceError
-from reindexer.core.fingerprint import text_fingerprint
 from reindexer.core.items import Row
+from reindexer.core.recipe import Recipe
 from reindexer.core.source import Source
 from reindexer.flow import heartbeat
 from reindexer.flow.attach import all_sources
@@ -171,10 +171,10 @@ def listener_state(connection: Connection) -> ListenerState:
     return "asleep" if asleep else "awake"
 
 
-def item(connection: Connection, source: Source, item_id: str, embedder: str) -> ItemState | None:
+def item(connection: Connection, source: Source, item_id: str, recipe: Recipe) -> ItemState | None:
     """What is known of one item; None if neither a row nor any trace of one is there.
 
-    `embedder` is the embedder's fingerprint: what is wanted depends on it. Another spelling of the id will do.
+    What is wanted depends on the source's recipe. Another spelling of the id will do.
     """
     with suppress(SourceError):
         item_id = canonical_id(connection, source, item_id) or item_id
@@ -188,7 +188,7 @@ def item(connection: Connection, source: Source, item_id: str, embedder: str) ->
         source=source.name,
         item_id=item_id,
         status=known["status"],
-        wanted=text_fingerprint(text, embedder) if text else None,
+        wanted=recipe.fingerprint(text),
         indexed=known["text_fingerprint"] if known["chunks"] else None,
         lane=known["lane"],
         attempts=known["attempts"],

@@ -22,10 +22,10 @@ from reindexer.core.errors import (
     SourceError,
 )
 from reindexer.core.floor import Floor
-from reindexer.core.items import LANES, REQUEST_LANE, ClaimedItem, Row
+from reindexer.core.items import LANES, REQUEST_LANE, Row
 from reindexer.core.metrics import LEASES_OVER
 from reindexer.core.owner import Owner
-from reindexer.core.plan import Embed, Skip, Step, plan
+from reindexer.core.plan import Skip, plan
 from reindexer.core.retry import RetryPolicy
 from reindexer.core.source import Source
 from reindexer.flow import requests
@@ -36,13 +36,13 @@ from reindexer.flow.claim import Claim, claim_batch, claim_item, lane_floor
 from reindexer.flow.conclude import conclude
 from reindexer.flow.count import count_claim, count_outcomes
 from reindexer.flow.counters import Counters
-from reindexer.flow.embed import Deadline, LeaseOver, embed_steps
+from reindexer.flow.deliver import Delivery, Timeouts
+from reindexer.flow.embed import Deadline, LeaseOver, recipe_of
 from reindexer.flow.instance import identity
 from reindexer.flow.read import find_rows
 from reindexer.flow.settle import Answer, Postponed, Settled
 from reindexer.flow.walk import rebuild_if_lost
-from reindexer.flow.write import write
-from reindexer.ports import Broker, Chance, Collection, Embedder, Index, Vectors
+from reindexer.ports import Broker, Chance, Collection, Embedder, EmbedderOf, Index
 from reindexer.postgres.connect import Postgres
 
 log = structlog.get_logger(__name__)
@@ -74,7 +74,7 @@ class Worker:
     """All that a worker process needs. Holds no state of items; any number of threads may use one."""
 
     postgres: Postgres
-    embedder: Embedder
+    embedder_of: EmbedderOf
     index: Index
     broker: Broker | None
     """Where results are told under the task ids that asked; None: nobody listens there."""
@@ -162,9 +162,10 @@ class Worker:
     def _attempt(self, claim: Claim, attempt: Attempt, witness: Witness, deadline: Deadline) -> None:
         with self.postgres.connection() as connection:
             source = find_source(connection, claim.source)
+        embedder = self.embedder_of(source)
         collection = Collection(source.name, source.collection(claim.generation), source.alias)
         try:
-            self._prepare(collection, witness, anew="qdrant" in claim.failing)
+            self._prepare(collection, embedder, witness, anew="qdrant" in claim.failing)
         except DependencyAway as exc:
             for item in list(attempt.open):
                 attempt.fails(item, exc, certain=True)
@@ -174,38 +175,31 @@ class Worker:
                 wait_s = self.policy.healing_wait_s(item.healed)  # it may have been innocent each time
                 attempt.fail(item, "its worker died each time it was tried", certain=False, heal_after_s=wait_s)
         rows = self._read(source, attempt)
-        steps = [plan(item, rows.get(item.item_id), self.embedder.fingerprint) for item in attempt.open]
+        recipe = recipe_of(source, embedder)
+        steps = [plan(item, rows.get(item.item_id), recipe) for item in attempt.open]
         for step in steps:
             if isinstance(step, Skip):
                 attempt.complete(step)
-        vectors = embed_steps(
-            self.embedder,
-            [step for step in steps if isinstance(step, Embed)],
-            deadline,
-            self.limits.provider_timeout_s,
-            self.limits.keep_for_writing_s,
-            witness,
-            lambda step, error: attempt.fails(step.item, error, certain=True),
-        )
-        for step in steps:
-            if isinstance(step, Embed) and step.item in attempt.open and step.item not in vectors:
-                attempt.postpone(
-                    Postponed(step.item, 0.0, "its claim ended before its turn came", counts=False, cause="late")
-                )
-        still = set(attempt.open)
-        todo = [s for s in steps if s.item in still]
-        self._write(claim, attempt, witness, collection, todo, vectors, deadline)
+        delivery = Delivery(
+            self.index, embedder, collection, claim.token, attempt, witness, deadline,
+            Timeouts(self.limits.provider_timeout_s, self.limits.index_timeout_s, self.limits.keep_for_writing_s),
+        )  # fmt: skip
+        try:
+            delivery.bring([step for step in steps if not isinstance(step, Skip)])
+        finally:
+            if delivery.failed:
+                self._prepared.pop(collection, None)
 
-    def _prepare(self, collection: Collection, witness: Witness, *, anew: bool) -> None:
+    def _prepare(self, collection: Collection, embedder: Embedder, witness: Witness, *, anew: bool) -> None:
         """`anew`: Qdrant did not answer when it was last asked, and is asked before the provider is asked in vain."""
         now = time.monotonic()
         if not anew and self._prepared.get(collection, 0.0) > now:
             return
         with self.postgres.connection() as connection:
-            owner = Owner(identity(connection, self.instance), self.embedder.fingerprint)
+            owner = Owner(identity(connection, self.instance), embedder.fingerprint)
         try:
             with witness.asks("qdrant"):
-                collection_id = self.index.prepare(collection, self.embedder.dimensions, owner)
+                collection_id = self.index.prepare(collection, embedder.dimensions, owner)
         except DependencyAway:
             raise
         except (PassingError, LastingError) as exc:
@@ -226,47 +220,6 @@ class Worker:
             if items[item_id].forced:  # whoever wished for it is told more than that there is no row
                 attempt.fail(items[item_id], f"{source.name}: the id is not of its key's type", certain=False)
         return found.rows
-
-    def _write(
-        self,
-        claim: Claim,
-        attempt: Attempt,
-        witness: Witness,
-        collection: Collection,
-        steps: Sequence[Step],
-        vectors: Mapping[ClaimedItem, Vectors],
-        deadline: Deadline,
-    ) -> None:
-        try:
-            with witness.asks("qdrant"):
-                refused = write(
-                    self.index, collection, claim.token, steps, vectors,
-                    lambda: deadline.cap(self.limits.index_timeout_s),
-                )  # fmt: skip
-        except LastingError as exc:
-            # One payload that Qdrant refuses must not fail its neighbours.
-            if len(steps) > 1:
-                for half in (steps[: len(steps) // 2], steps[len(steps) // 2 :]):
-                    self._write(claim, attempt, witness, collection, half, vectors, deadline)
-            else:
-                attempt.fails(steps[0].item, exc, certain=False)
-            return
-        except PassingError as exc:
-            # Part of it may have reached Qdrant, also where no reply came.
-            self._prepared.pop(collection, None)
-            for step in steps:
-                attempt.fails(step.item, exc, certain=False)
-            return
-        for step in steps:
-            if step.item.item_id in refused:
-                attempt.postpone(
-                    Postponed(
-                        step.item, 0.0, "Qdrant holds a newer write; done again", counts=False, doubtful=True,
-                        seen_token=refused[step.item.item_id], cause="fenced",
-                    )
-                )  # fmt: skip
-            else:
-                attempt.complete(step)
 
     def _source_fails(self, claim: Claim, attempt: Attempt, error: SourceError) -> None:
         log.error("source_fails", source=claim.source, error=str(error))

@@ -2,46 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
+from reindexer.core.batching import slices
 from reindexer.core.items import ClaimedItem
 from reindexer.core.plan import Delete, Embed, Step, UpdatePayload
-from reindexer.ports import Collection, Index, Point, Vectors
+from reindexer.core.recipe import Chunk
+from reindexer.flow.reuse import Place
+from reindexer.ports import Collection as IndexCollection
+from reindexer.ports import Index, Point, Vector
+
+POINTS = 256
+"""Written in one request at most: as lists of floats they take eight times their memory."""
+TOKENS = 1024
+"""Read back in one request at most."""
 
 
 def write(
     index: Index,
-    collection: Collection,
+    collection: IndexCollection,
     token: int,
     steps: Sequence[Step],
-    vectors: Mapping[ClaimedItem, Vectors],
+    vectors: Mapping[str, Vector],
+    kept: Collection[Place],
     timeout_s: Callable[[], float],
 ) -> Mapping[str, int]:
-    """Bring Qdrant to the steps. Returns the items whose writes were refused, with the higher token that stands there.
+    """Bring Qdrant to the steps. Returns the items whose writes were refused, with the token that stands there.
 
-    `timeout_s` is asked before each call, and raises when the lease is over. Raises PassingError or LastingError if any
-    call failed: what then lies in Qdrant is not known.
+    `vectors` by fingerprint; points in `kept` have theirs already. `timeout_s` is asked before each call, and raises
+    when the lease is over. Raises PassingError or LastingError if any call failed: what then lies in Qdrant is unknown.
     """
-    deletes = [s.item.item_id for s in steps if isinstance(s, Delete) and _may_have_points(s.item)]
-    embeds = [_point(s, vectors[s.item]) for s in steps if isinstance(s, Embed)]
-    payloads = [_point(s, None) for s in steps if isinstance(s, UpdatePayload)]
-    surplus = {s.item.item_id: 1 for s in steps if isinstance(s, Embed) and (s.item.chunks > 1 or s.item.doubtful)}
+    deletes = [s.item for s in steps if isinstance(s, Delete) and _may_have_points(s.item)]
+    written = [p for s in steps if isinstance(s, Embed | UpdatePayload) for p in _points(s, vectors, kept)]
+    surplus = {s.item.item_id: len(s.chunks) for s in steps if isinstance(s, Embed) and _may_have_more(s)}
     if deletes:
-        index.delete_items(collection, deletes, token, timeout_s())
-    if payloads:
+        index.delete_items(collection, [item.item_id for item in deletes], token, timeout_s())
+    for payloads in slices([p for p in written if p.vector is None], POINTS):
         index.update_payload(collection, payloads, token, timeout_s())
-    if embeds:
-        index.upsert(collection, embeds, token, timeout_s())
+    for points in slices([p for p in written if p.vector is not None], POINTS):
+        index.upsert(collection, points, token, timeout_s())
     if surplus:
         index.delete_surplus(collection, surplus, token, timeout_s())
-    written = [(point.item_id, point.chunk) for point in (*embeds, *payloads)]
-    gone = [(item_id, 0) for item_id in deletes]
-    if not written and not gone:
-        return {}
-    stored = index.tokens(collection, written + gone, timeout_s())
-    refused = {item_id: stored.get((item_id, chunk), 0) for item_id, chunk in written
-               if stored.get((item_id, chunk), 0) != token}  # fmt: skip
-    return refused | {item_id: stored[item_id, chunk] for item_id, chunk in gone if (item_id, chunk) in stored}
+    wanted = [(point.item_id, point.chunk) for point in written]
+    gone = [(item.item_id, chunk) for item in deletes for chunk in range(max(1, item.chunks))]
+    stored: dict[Place, int] = {}
+    for places in slices(wanted + gone, TOKENS):
+        stored |= index.tokens(collection, places, timeout_s())
+    refused = {place: stored.get(place, 0) for place in wanted if stored.get(place, 0) != token}
+    refused |= {place: stored[place] for place in gone if place in stored}
+    return {item_id: max(t for (other, _), t in refused.items() if other == item_id) for item_id, _ in refused}
 
 
 def _may_have_points(item: ClaimedItem) -> bool:
@@ -49,5 +58,16 @@ def _may_have_points(item: ClaimedItem) -> bool:
     return item.chunks > 0 or item.doubtful or item.doubted_ago_s is not None or item.forced
 
 
-def _point(step: Embed | UpdatePayload, vector: Vectors | None) -> Point:
-    return Point(step.item.item_id, 0, vector, step.row.payload, step.text_fingerprint)
+def _may_have_more(step: Embed) -> bool:
+    return step.item.chunks > len(step.chunks) or step.item.doubtful
+
+
+def _points(step: Embed | UpdatePayload, vectors: Mapping[str, Vector], kept: Collection[Place]) -> Sequence[Point]:
+    def vector_of(number: int, chunk: Chunk) -> Vector | None:
+        has_one = isinstance(step, UpdatePayload) or (step.item.item_id, number) in kept
+        return None if has_one else vectors[chunk.fingerprint]
+
+    return [
+        Point(step.item.item_id, number, vector_of(number, chunk), step.row.payload, chunk.fingerprint, chunk.span)
+        for number, chunk in enumerate(step.chunks)
+    ]

@@ -14,6 +14,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from reindexer.adapters.qdrant_index import QdrantIndex
+from reindexer.core.chunks import Span
 from reindexer.core.errors import DependencyAway, PassingError, SourceError
 from reindexer.core.items import StoredPoint, point_id
 from reindexer.core.owner import Owner
@@ -54,7 +55,7 @@ def collection(index: QdrantIndex, client: QdrantClient) -> Iterator[Collection]
 
 
 def point(text: str, item_id: str = "1", chunk: int = 0) -> Point:
-    return Point(item_id, chunk, vector_of(text, SIZE), {"text": text}, f"print of {text}")
+    return Point(item_id, chunk, vector_of(text, SIZE), {"text": text}, f"print of {text}", Span(0, len(text)))
 
 
 def stored(client: QdrantClient, collection: Collection, item_id: str = "1", chunk: int = 0) -> str | None:
@@ -94,7 +95,7 @@ def test_a_late_delete_spares_what_is_newer(index: QdrantIndex, client: QdrantCl
 
 def test_a_late_payload_update_is_refused(index: QdrantIndex, client: QdrantClient, collection: Collection) -> None:
     index.upsert(collection, [point("new")], NOW + 1, 5)
-    late = Point("1", 0, None, {"text": "late"}, "p")
+    late = Point("1", 0, None, {"text": "late"}, "print of new", Span(0, 4))
     index.update_payload(collection, [late], NOW, 5)
     assert stored(client, collection) == "new"
     index.update_payload(collection, [late], NOW + 2, 5)
@@ -105,7 +106,7 @@ def test_a_late_payload_update_is_refused(index: QdrantIndex, client: QdrantClie
 
 
 def test_a_payload_update_of_a_missing_point_writes_none(index: QdrantIndex, collection: Collection) -> None:
-    index.update_payload(collection, [Point("9", 0, None, {"text": "x"}, "p")], NOW, 5)
+    index.update_payload(collection, [Point("9", 0, None, {"text": "x"}, "p", Span(0, 1))], NOW, 5)
     assert index.tokens(collection, [("9", 0)], 5) == {}
 
 

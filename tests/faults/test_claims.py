@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reindexer.core.chunks import Span
 from reindexer.flow.claim import Claim, claim_batch
 from reindexer.flow.drain import drain
 from reindexer.flow.settle import Finished, finish
@@ -102,7 +103,7 @@ def test_a_to_b_killed_before_settle_back_to_a_ends_with_a(db: Connection, worke
     db.execute("UPDATE context_items SET content = 'B'")
     drain(db)
     died = claim(db)
-    written = Point(item_id, 0, vector_of("B"), {}, "print of B")
+    written = Point(item_id, 0, vector_of("B"), {}, "print of B", Span(0, 1))
     worker.index.upsert(Collection("context_items", "context_items__g1", "context_items"), [written], died.token, 5)
     assert index.holds(item_id, vector_of("B"))
     db.execute("UPDATE context_items SET content = 'A'")

@@ -17,13 +17,14 @@ from reindexer.flow.breaker import Witness, forget_breakers, open_breakers, reco
 from reindexer.flow.claim import Claim, claim_batch, claim_item
 from reindexer.flow.dispatch import Dispatch
 from reindexer.flow.drain import drain
+from reindexer.flow.embed import recipe_of
 from reindexer.flow.status import item
 from reindexer.flow.status import status as state_of_everything
 from reindexer.flow.sweep import heal
 from reindexer.flow.work import Worker, WorkLimits
 from reindexer.postgres.connect import Connection, connect
 from reindexer.settings import Settings
-from reindexer.wiring import embedder as make_embedder
+from reindexer.wiring import embedder_of
 from tests.integration.test_drain_to_settle import insert, status, work
 from tests.integration.test_four_processes import idle
 from tests.support.index_reader import IndexReader
@@ -91,7 +92,7 @@ def test_it_opens_at_the_third_failure_and_what_is_not_in_flight_burns_no_attemp
     waiting = db.execute("SELECT item_id FROM reindexer.due WHERE attempts = 0").fetchone()
     assert waiting is not None
     assert status(db, waiting[0]) == ("PENDING", None)
-    known = item(db, CONTEXT_ITEMS, waiting[0], worker.embedder.fingerprint)
+    known = item(db, CONTEXT_ITEMS, waiting[0], recipe_of(CONTEXT_ITEMS, worker.embedder_of(CONTEXT_ITEMS)))
     assert known is not None
     assert known.waits_for is not None
     assert "the embedding provider, which is left alone but for a probe now and then: " in known.waits_for
@@ -391,7 +392,7 @@ def test_each_claim_asks_again_only_what_did_not_answer(
     db: Connection, worker: Worker, settings: Settings, provider: Provider, proxy: Proxy, index: IndexReader
 ) -> None:
     """A claim that needs several requests gives up at the first that finds nobody."""
-    worker.embedder = make_embedder(settings.model_copy(update={"embedding_max_inputs": 2}))
+    worker.embedder_of = embedder_of(settings.model_copy(update={"embedding_max_inputs": 2}))
     for n in range(10):
         insert(db, f"text {n}")
 

@@ -10,7 +10,9 @@ from collections.abc import Callable
 
 import pytest
 
+from reindexer.core.chunks import Span
 from reindexer.core.owner import Owner
+from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.flow.claim import Claim
 from reindexer.flow.drain import drain
 from reindexer.flow.sweep import forget, recheck
@@ -39,7 +41,7 @@ def lost_claim(db: Connection) -> Claim:
 
 def write_late(worker: Worker, late: Claim, item_id: str) -> None:
     """The worker of that claim goes on: its write leaves now."""
-    point = Point(item_id, 0, vector_of("late"), {}, "print of late")
+    point = Point(item_id, 0, vector_of("late"), {}, "print of late", Span(0, 4))
     worker.index.upsert(COLLECTION, [point], late.token, 5)
 
 
@@ -204,7 +206,7 @@ def test_the_point_of_an_item_that_failed_under_doubt_goes_with_its_row(
     """Nothing was ever settled but a failure; yet the claim that was lost had written."""
     item_id = insert(db, "text")
     died = lost_claim(db)
-    worker.index.prepare(COLLECTION, worker.embedder.dimensions, Owner(None))
+    worker.index.prepare(COLLECTION, worker.embedder_of(CONTEXT_ITEMS).dimensions, Owner(None))
     write_late(worker, died, item_id)
     provider.behave = lambda call: error(400, "invalid_input")
     work(db, worker)

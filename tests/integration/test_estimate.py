@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from reindexer.core.batching import estimate_tokens
 from reindexer.core.price import dollars
-from reindexer.flow.attach import find_source
+from reindexer.core.recipe import Recipe
+from reindexer.core.source import CONTEXT_ITEMS
+from reindexer.core.tokens import estimate_tokens
+from reindexer.flow.embed import recipe_of
 from reindexer.flow.estimate import Estimate, estimate
 from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection
@@ -29,13 +31,13 @@ def test_a_small_table_is_counted_exactly_and_what_is_indexed_costs_nothing_agai
     db.execute("UPDATE context_items SET content = %s WHERE id = %s", [new, changed])
     insert(db, " ")
     calls = len(provider.calls)
-    found = estimate(db, find_source(db, "context_items"), worker.embedder.fingerprint)
+    found = estimate(db, CONTEXT_ITEMS, recipe_of(CONTEXT_ITEMS, worker.embedder_of(CONTEXT_ITEMS)))
     tokens = estimate_tokens(new)
     assert found == Estimate(
         rows=5, is_estimate=False, sampled=5, with_text=4, tokens=3 * estimate_tokens("text 0") + tokens, changed=1,
         changed_tokens=tokens,
     )  # fmt: skip
-    other_model = estimate(db, find_source(db, "context_items"), "another embedder")
+    other_model = estimate(db, CONTEXT_ITEMS, Recipe("another embedder", 8192))
     assert (other_model.changed, other_model.changed_tokens) == (4, found.tokens)
     assert len(provider.calls) == calls
 
@@ -45,8 +47,8 @@ def test_of_a_large_table_a_sample_is_read(db: Connection, worker: Worker) -> No
         "INSERT INTO context_items (content) SELECT repeat('x', 100 + n % 200) FROM generate_series(1, 20000) AS n"
     )
     db.execute("ANALYZE context_items")
-    whole = estimate(db, find_source(db, "context_items"), "e", sample=50_000)
-    sampled = estimate(db, find_source(db, "context_items"), "e", sample=2_000)
+    whole = estimate(db, CONTEXT_ITEMS, Recipe("e", 8192), sample=50_000)
+    sampled = estimate(db, CONTEXT_ITEMS, Recipe("e", 8192), sample=2_000)
     assert (whole.is_estimate, sampled.is_estimate) == (False, True)
     assert 200 < sampled.sampled <= 4_000
     assert sampled.rows == whole.rows == 20_000
@@ -55,7 +57,7 @@ def test_of_a_large_table_a_sample_is_read(db: Connection, worker: Worker) -> No
 
 
 def test_an_empty_table_costs_nothing(db: Connection) -> None:
-    assert estimate(db, find_source(db, "context_items"), "e") == Estimate(0, False, 0, 0, 0, 0, 0)
+    assert estimate(db, CONTEXT_ITEMS, Recipe("e", 8192)) == Estimate(0, False, 0, 0, 0, 0, 0)
 
 
 def test_the_price_is_openais_at_openai_or_what_is_set_and_else_not_known(settings: Settings) -> None:
@@ -74,7 +76,7 @@ def test_the_price_is_openais_at_openai_or_what_is_set_and_else_not_known(settin
 
 
 def test_the_command_tells_tokens_and_price(db: Connection, env: Mapping[str, str], here: Callable[..., Done]) -> None:
-    insert(db, "x" * 2998)
+    insert(db, "x" * 3330)
     env = {**env, "REINDEXER_PRICE_PER_MILLION_TOKENS": "1000"}
     facts = json.loads(here("estimate", "context_items", "--json", env=env).stdout)
     assert (facts["rows"], facts["tokens"], facts["dollars"], facts["changed_dollars"]) == (1, 1000, 1.0, 1.0)

@@ -15,12 +15,14 @@ import pytest
 from qdrant_client import models
 
 from reindexer.adapters.qdrant_index import QdrantIndex
+from reindexer.core.chunks import Span
 from reindexer.core.difference import Kind
 from reindexer.core.items import StoredPoint, point_id
 from reindexer.flow import reconcile
 from reindexer.flow.attach import find_source
 from reindexer.flow.claim import claim_batch
 from reindexer.flow.drain import drain
+from reindexer.flow.embed import recipe_of
 from reindexer.flow.reconcile import Findings, Sides, TooManyDeletions
 from reindexer.flow.search import collection_of
 from reindexer.flow.work import Worker
@@ -39,7 +41,7 @@ KINDS: tuple[Kind, ...] = ("missing", "stale", "orphaned")
 
 def sides(db: Connection, worker: Worker) -> Sides:
     source = find_source(db, "context_items")
-    return Sides(db, worker.index, source, collection_of(db, source), worker.embedder.fingerprint, 5)
+    return Sides(db, worker.index, source, collection_of(db, source), recipe_of(source, worker.embedder_of(source)), 5)
 
 
 @contextmanager
@@ -94,7 +96,7 @@ def ready(db: Connection, worker: Worker, count: int) -> list[str]:
 
 def put(worker: Worker, db: Connection, item_id: str, chunk: int = 0, token: int = 7, text: str = "x") -> None:
     """A point of ours that no worker wrote."""
-    point = Point(item_id, chunk, vector_of(text), {}, "print")
+    point = Point(item_id, chunk, vector_of(text), {}, "print", Span(0, 1))
     worker.index.upsert(sides(db, worker).collection, [point], token, 5)
 
 
@@ -199,7 +201,7 @@ def test_an_edit_that_is_settled_between_two_questions_of_the_second_look_is_no_
     looks = list[int]()
 
     class Between(QdrantIndex):
-        def stored(self, *question: Any) -> Mapping[tuple[str, int], StoredPoint]:
+        def stored(self, *question: Any, payload: bool = True) -> Mapping[tuple[str, int], StoredPoint]:
             looks.append(1)
             if len(looks) == 2:
                 db.execute("UPDATE context_items SET content = 'new'")
@@ -231,7 +233,7 @@ def test_many_orphans_are_not_repaired_unless_their_number_is_allowed(
 ) -> None:
     ready(db, worker, 1)
     collection = sides(db, worker).collection
-    strays = [Point(str(uuid.uuid4()), 0, vector_of("x"), {}, "print") for _ in range(101)]
+    strays = [Point(str(uuid.uuid4()), 0, vector_of("x"), {}, "print", Span(0, 1)) for _ in range(101)]
     worker.index.upsert(collection, strays, 7, 5)
     index.client.delete("context_items", models.FilterSelector(filter=models.Filter(must_not=[
         models.FieldCondition(key="_reindexer.fingerprint", match=models.MatchValue(value="print"))])), wait=True)  # fmt: skip

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reindexer.core.difference import is_orphan, row_difference, same_json
+from reindexer.core.difference import row_difference, same_json
 from reindexer.core.fingerprint import text_fingerprint
 from reindexer.core.items import Row, StoredPoint
+from reindexer.core.recipe import Recipe
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -42,14 +43,7 @@ def point(text: str = "text", embedder: str = "e", **payload: Any) -> dict[tuple
 def test_a_row_without_its_point_is_missing_and_with_another_text_model_or_payload_stale(
     wanted: Row, stored: dict[tuple[str, int], StoredPoint], difference: str | None
 ) -> None:
-    assert row_difference(wanted, stored, "e") == difference
-
-
-def test_a_point_without_row_or_text_and_a_surplus_chunk_are_orphans() -> None:
-    assert is_orphan(None, 0)
-    assert is_orphan(row(""), 0)
-    assert is_orphan(row(), 1)
-    assert not is_orphan(row(), 0)
+    assert row_difference(wanted, Recipe("e", 8192).chunks(wanted.text), stored) == difference
 
 
 @given(JSON)

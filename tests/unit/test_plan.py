@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from reindexer.core.fingerprint import payload_fingerprint, text_fingerprint
 from reindexer.core.items import ClaimedItem, Row
 from reindexer.core.plan import Delete, Embed, Skip, UpdatePayload, plan
+from reindexer.core.recipe import Recipe
 from reindexer.core.template import render_text
 
 MODEL = "model:8"
+RECIPE = Recipe(MODEL, 8192)
 ROW = Row("1", "title\nbody", {"price": 3})
 FRESH = ClaimedItem("1", version=1, attempts=1, forced=False, doubtful=False)
 INDEXED = replace(
@@ -27,31 +29,31 @@ INDEXED = replace(
 
 
 def test_a_row_that_was_never_indexed_is_embedded() -> None:
-    step = plan(FRESH, ROW, MODEL)
+    step = plan(FRESH, ROW, RECIPE)
     assert isinstance(step, Embed)
-    assert step.text == "title\nbody"
+    assert [step.text(chunk) for chunk in step.chunks] == ["title\nbody"]
 
 
 def test_an_unchanged_row_is_skipped() -> None:
-    assert isinstance(plan(INDEXED, ROW, MODEL), Skip)
+    assert isinstance(plan(INDEXED, ROW, RECIPE), Skip)
 
 
 def test_another_payload_needs_no_embedding() -> None:
-    assert isinstance(plan(INDEXED, replace(ROW, payload={"price": 4}), MODEL), UpdatePayload)
+    assert isinstance(plan(INDEXED, replace(ROW, payload={"price": 4}), RECIPE), UpdatePayload)
 
 
 @pytest.mark.parametrize("change", [{"forced": True}, {"doubtful": True}, {"chunks": 0}, {"text_fingerprint": None}])
 def test_wishes_doubt_and_missing_facts_are_never_skipped(change: dict[str, Any]) -> None:
-    assert isinstance(plan(replace(INDEXED, **change), ROW, MODEL), Embed)
+    assert isinstance(plan(replace(INDEXED, **change), ROW, RECIPE), Embed)
 
 
 def test_another_model_is_seen_as_due() -> None:
-    assert isinstance(plan(INDEXED, ROW, "other:8"), Embed)
+    assert isinstance(plan(INDEXED, ROW, Recipe("other:8", 8192)), Embed)
 
 
 @pytest.mark.parametrize("row", [None, replace(ROW, text="")])
 def test_no_row_or_no_text_means_no_point(row: Row | None) -> None:
-    assert isinstance(plan(INDEXED, row, MODEL), Delete)
+    assert isinstance(plan(INDEXED, row, RECIPE), Delete)
 
 
 @given(st.lists(st.none() | st.text(), min_size=1, max_size=4))
