@@ -33,8 +33,8 @@ FENCE = (
     Sabotage(
         "a refused write is read back and noticed",
         "reindexer/flow/write.py",
-        "if stored.get((item_id, chunk), 0) != token}",
-        "if False}",
+        "for place in wanted if stored.get(place, 0) != token}",
+        "for place in wanted if False}",
         CLAIMS + "test_a_write_that_qdrant_refuses_is_noticed_and_done_again",
     ),
     Sabotage(
@@ -71,8 +71,8 @@ DOUBT = (
     Sabotage(
         "doubt: a doubtful item is never skipped",
         "reindexer/core/plan.py",
-        "not item.forced and not item.doubtful and item.chunks > 0",
-        "not item.forced and item.chunks > 0",
+        "not item.forced and not item.doubtful and item.chunks == len(chunks)",
+        "not item.forced and item.chunks == len(chunks)",
         CLAIMS + "test_a_to_b_killed_before_settle_back_to_a_ends_with_a",
     ),
     Sabotage(
@@ -214,7 +214,7 @@ CLAIM = (
     ),
     Sabotage(
         "bisecting: one refused payload fails alone",
-        "reindexer/flow/work.py",
+        "reindexer/flow/deliver.py",
         "            if len(steps) > 1:\n",
         "            if False:\n",
         FLOW + "test_one_payload_that_qdrant_can_not_take_fails_alone",

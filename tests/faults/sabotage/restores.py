@@ -32,7 +32,7 @@ RESTORES = (
     Sabotage(
         "reconcile: another embedder than the workers' compares nothing",
         "reindexer/cli/reconcile.py",
-        "            require_ours(sides.index, sides.collection, ours(connection, settings))\n",
+        "            require_ours(sides.index, sides.collection, ours)\n",
         "",
         RECONCILE + "test_the_command_refuses_to_compare_by_another_embedder_than_the_workers",
     ),

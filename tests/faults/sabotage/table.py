@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.faults.sabotage.breakers import BREAKERS
+from tests.faults.sabotage.chunks import CHUNKS
 from tests.faults.sabotage.claims import CLAIM, DOUBT, FENCE
 from tests.faults.sabotage.floors import FLOORS
 from tests.faults.sabotage.lag import LAG
@@ -29,4 +30,5 @@ TABLE = (
     *LAG,
     *SECRETS,
     *SOURCES,
+    *CHUNKS,
 )
