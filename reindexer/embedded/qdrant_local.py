@@ -77,6 +77,7 @@ def open_index(location: str) -> QdrantLocal:
         warnings.filterwarnings("ignore", message=about)
     vars(distances)["cosine_similarity"] = _cosine_similarity
     vars(local_collection)["calculate_payload_mask"] = _payload_mask
+    LocalCollection._filter_to_ids = _filter_to_ids  # type: ignore[method-assign]
     local = QdrantLocal(location, force_disable_check_same_thread=True)
     for collection in local.collections.values():
         tune(collection)
@@ -89,6 +90,7 @@ def tune(collection: LocalCollection) -> None:
         # Local mode commits point by point: 900 points/s with an fsync each, 8,000 without.
         collection.storage.storage.execute("PRAGMA journal_mode = WAL")
         collection.storage.storage.execute("PRAGMA synchronous = NORMAL")
+    collection.ids_inv = _Ids(collection.ids_inv, collection.ids)
     for name, vectors in collection.vectors.items():
         # Loading leaves float64 where a point had been written as a list, and cosine vectors as they were sent.
         loaded = vectors.astype(np.float32)
@@ -96,6 +98,14 @@ def tune(collection: LocalCollection) -> None:
             norms = np.linalg.norm(loaded, axis=1, keepdims=True)
             loaded /= np.where(norms > UNIT_EPSILON, norms, 1)
         collection.vectors[name] = loaded
+
+
+class _Ids(list[m.ExtendedPointId]):
+    """Point ids by place, as local mode keeps them, that also know the place of an id."""
+
+    def __init__(self, ids: list[m.ExtendedPointId], places: dict[m.ExtendedPointId, int]) -> None:
+        super().__init__(ids)
+        self.places = places
 
 
 def apply_operations(collection: LocalCollection, raw: Any) -> None:
@@ -154,8 +164,9 @@ def _compact(collection: LocalCollection) -> None:
     keep = np.flatnonzero(np.logical_not(collection.deleted))
     if len(collection.ids_inv) - len(keep) < max(COMPACT_FROM, len(keep)):
         return
-    collection.ids_inv = [collection.ids_inv[place] for place in keep]
-    collection.ids = {point_id: place for place, point_id in enumerate(collection.ids_inv)}
+    kept = [collection.ids_inv[place] for place in keep]
+    collection.ids = {point_id: place for place, point_id in enumerate(kept)}
+    collection.ids_inv = _Ids(kept, collection.ids)
     collection.payload = [collection.payload[place] for place in keep]
     collection.deleted = np.zeros(len(keep), dtype=bool)
     for arrays in (collection.deleted_per_vector, collection.vectors):
@@ -237,7 +248,10 @@ def _payload_mask(
     rest: list[m.Condition] = []
     places: list[int] | range = range(len(payloads))
     for condition in must if isinstance(must, list) else [must]:
-        if test := _plain_test(condition, payloads, ids_inv):
+        if isinstance(condition, m.HasIdCondition) and isinstance(ids_inv, _Ids) and isinstance(places, range):
+            known = (ids_inv.places.get(point_id) for point_id in normalize_point_ids(tuple(condition.has_id)))
+            places = sorted(place for place in known if place is not None)
+        elif test := _plain_test(condition, payloads, ids_inv):
             places = [place for place in places if test(place)]
         else:
             rest.append(condition)
@@ -253,6 +267,12 @@ def _payload_mask(
         {name: gone[places] for name, gone in deleted_per_vector.items()},
     )
     return mask
+
+
+def _filter_to_ids(collection: LocalCollection, chosen: m.Filter) -> list[m.ExtendedPointId]:
+    """Replaces local mode's, which asks for each point whether it is among those that were found."""
+    mask = collection._payload_and_non_deleted_mask(chosen)
+    return [collection.ids_inv[place] for place in np.flatnonzero(mask)]
 
 
 def _plain_test(
