@@ -77,7 +77,7 @@ def open_index(location: str) -> QdrantLocal:
         warnings.filterwarnings("ignore", message=about)
     vars(distances)["cosine_similarity"] = _cosine_similarity
     vars(local_collection)["calculate_payload_mask"] = _payload_mask
-    LocalCollection._filter_to_ids = _filter_to_ids  # type: ignore[method-assign]
+    LocalCollection._filter_to_ids = _filter_to_ids  # type: ignore[method-assign, assignment]
     local = QdrantLocal(location, force_disable_check_same_thread=True)
     for collection in local.collections.values():
         tune(collection)
