@@ -48,6 +48,7 @@ class Settings(BaseSettings):
     embedding_timeout_s: Seconds = 20.0
     embedding_max_inputs: PositiveInt = 2048
     embedding_max_tokens: PositiveInt = 300_000
+    embedding_max_input_tokens: Annotated[int, Field(ge=16)] = 8192
     price_per_million_tokens: Annotated[float, Field(ge=0)] | None = None
 
     admin_api_key: SecretStr | None = None
@@ -134,7 +135,7 @@ class Settings(BaseSettings):
     @property
     def request_limits(self) -> RequestLimits:
         """What one provider request may hold."""
-        return RequestLimits(self.embedding_max_inputs, self.embedding_max_tokens)
+        return RequestLimits(self.embedding_max_inputs, self.embedding_max_tokens, self.embedding_max_input_tokens)
 
     @property
     def retry_policy(self) -> RetryPolicy:

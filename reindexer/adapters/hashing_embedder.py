@@ -37,7 +37,7 @@ class HashingEmbedder:
     @property
     def limits(self) -> RequestLimits:
         """It takes any text."""
-        return RequestLimits(max_tokens=10_000_000)
+        return RequestLimits(max_tokens=10_000_000, max_input_tokens=10_000_000)
 
     def embed(self, texts: Sequence[str], *, timeout_s: float) -> Embedding:  # noqa: ARG002  nobody to wait for
         """See `reindexer.ports.Embedder.embed`."""

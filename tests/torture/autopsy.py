@@ -8,7 +8,7 @@ import numpy as np
 from psycopg.rows import dict_row
 
 from tests.support.provider import vector_of
-from tests.torture.checker import Differences, Found, read_points
+from tests.torture.checker import SOURCES, Differences, Found, read_points
 from tests.torture.journal import Entry
 from tests.torture.stage import Stage
 
@@ -33,6 +33,7 @@ def autopsy(stage: Stage, differences: Differences, entries: Sequence[Entry]) ->
 
 def _facts(stage: Stage, item_id: str) -> Iterator[str]:
     with stage.connect() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        item_id = item_id.split(" ", 1)[-1] if item_id.startswith(SOURCES) else item_id
         row = cursor.execute("SELECT * FROM context_items WHERE id::text = %s", [item_id]).fetchone()
         yield f"  row: {row}"
         for table in ("due", "ledger"):

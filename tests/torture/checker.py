@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,20 +19,43 @@ from qdrant_client import QdrantClient, models
 from reindexer.ports import Vectors
 from tests.support.provider import vector_of
 
-SOURCE = "context_items"
+SOURCES = ("context_items", "torture_articles", "torture_tickets")
+CHUNKED = "torture_articles"
 NAMESPACE = uuid.UUID("6f1d8a1e-3f0b-5c55-9a52-7d1c0b1f6f0e")
 TOLERANCE = 1e-4
 """Qdrant stores float32 and normalises."""
 
+ROWS = """
+SELECT 'context_items', id::text, ARRAY[title, content], jsonb_build_object('title', title, 'metadata', metadata)
+FROM public.context_items
+"""
+OTHERS = """
+SELECT 'torture_articles', slug, ARRAY[body], jsonb_build_object('views', views) FROM public.articles
+UNION ALL
+SELECT 'torture_tickets', jsonb_build_array(queue, number::text)::text, ARRAY[subject, body],
+       jsonb_build_object('state', state, 'queue', queue)
+FROM public.tickets WHERE state <> 'closed'
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the table."""
+    """One row that has to be in the index, if there is text in it."""
 
+    source: str
     item_id: str
-    title: str | None
-    content: str
-    metadata: Any
+    texts: Sequence[str | None]
+    payload: Mapping[str, Any]
+
+    @property
+    def text(self) -> str:
+        """What is embedded."""
+        return text_of(*self.texts)
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return self.item_id if self.source == SOURCES[0] else f"{self.source} {self.item_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +72,11 @@ class Found:
         facts: Mapping[str, Any] = self.payload.get("_reindexer") or {}
         return facts
 
+    @property
+    def columns(self) -> Mapping[str, Any]:
+        """What the source says."""
+        return {name: value for name, value in self.payload.items() if name != "_reindexer"}
+
 
 @dataclass(slots=True)
 class Differences:
@@ -62,37 +90,51 @@ class Differences:
         return bool(self.lost or self.stale or self.extra)
 
 
-def text_of(title: str | None, content: str) -> str:
-    """The text that is embedded: title and content, stripped, a line each; blank ones are left out."""
-    return "\n".join(part for part in ((title or "").strip(), content.strip()) if part)
+def text_of(*texts: str | None) -> str:
+    """The text that is embedded: the columns, stripped, a line each; blank ones are left out."""
+    return "\n".join(part for part in ((text or "").strip() for text in texts) if part)
 
 
 def read_rows(database_url: str) -> list[Row]:
     """All rows."""
     with psycopg.connect(database_url) as connection:
-        rows = connection.execute("SELECT id::text, title, content, metadata FROM public.context_items").fetchall()
-    return [Row(*row) for row in rows]
+        return [Row(*row) for query in (ROWS, OTHERS) for row in connection.execute(query.encode())]
 
 
 def read_points(client: QdrantClient) -> list[Found]:
-    """All points of every collection of the source, whichever its alias names."""
-    names = [each.name for each in client.get_collections().collections if each.name.startswith(f"{SOURCE}__g")]
+    """All points of every collection of the sources, whichever its alias names."""
+    starts = tuple(f"{source}__g" for source in SOURCES)
+    names = [each.name for each in client.get_collections().collections if each.name.startswith(starts)]
     return [point for name in names for point in _points(client, name)]
 
 
 def compare(rows: Iterable[Row], points: Iterable[Found]) -> Differences:
-    """What differs."""
-    wanted = {_point_id(row.item_id): row for row in rows if text_of(row.title, row.content)}
-    differences, seen = Differences(), set[str]()
+    """What differs. Of a long text: chunks from 0 on that lie one after the other, and leave no word out."""
+    differences, by_id = Differences(), dict[str, Found]()
     for point in points:
-        row = wanted.get(point.id)
-        if row is None or point.id in seen:
-            differences.extra.append(str(point.facts.get("item_id") or point.id))
-        elif not _equal(row, point):
-            differences.stale.append(row.item_id)
-        seen.add(point.id)
-    differences.lost = [row.item_id for point_id, row in wanted.items() if point_id not in seen]
+        if point.id in by_id:
+            differences.extra.append(str(point.facts.get("item_id")))
+        by_id[point.id] = point
+    for row in rows:
+        if not row.text:
+            continue
+        mine = _taken(row, by_id)
+        if not mine:
+            differences.lost.append(row.name)
+        elif not _equal(row, mine):
+            differences.stale.append(row.name)
+    differences.extra += [str(point.facts.get("item_id") or point.id) for point in by_id.values()]
     return differences
+
+
+def _taken(row: Row, by_id: dict[str, Found]) -> list[Found]:
+    """The row's points, taken out. Of a text that is one vector there is one."""
+    found: list[Found] = []
+    while (point := by_id.pop(_point_id(row, len(found)), None)) is not None:
+        found.append(point)
+        if row.source != CHUNKED:
+            break
+    return found
 
 
 def _points(client: QdrantClient, name: str) -> Iterable[Found]:
@@ -105,14 +147,17 @@ def _points(client: QdrantClient, name: str) -> Iterable[Found]:
             return
 
 
-def _point_id(item_id: str) -> str:
-    return str(uuid.uuid5(NAMESPACE, json.dumps([SOURCE, item_id, 0])))
+def _point_id(row: Row, chunk: int) -> str:
+    return str(uuid.uuid5(NAMESPACE, json.dumps([row.source, row.item_id, chunk], ensure_ascii=False)))
 
 
-def _equal(row: Row, point: Found) -> bool:
-    columns = {name: value for name, value in point.payload.items() if name != "_reindexer"}
-    return (
-        columns == {"title": row.title, "metadata": row.metadata}
-        and [point.facts.get(name) for name in ("source", "item_id", "chunk")] == [SOURCE, row.item_id, 0]
-        and bool(np.allclose(point.vector, vector_of(text_of(row.title, row.content)), atol=TOLERANCE))
-    )
+def _equal(row: Row, points: Sequence[Found]) -> bool:
+    text, reached, fits = row.text, 0, True
+    for number, point in enumerate(points):
+        start, end = point.facts.get("span") or (0, 0)
+        fits &= point.columns == row.payload
+        fits &= [point.facts.get(name) for name in ("source", "item_id", "chunk")] == [row.source, row.item_id, number]
+        fits &= bool(np.allclose(point.vector, vector_of(text[start:end]), atol=TOLERANCE))
+        fits &= reached <= start < end and not text[reached:start].strip()
+        reached = end
+    return fits and not text[reached:].strip()

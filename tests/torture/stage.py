@@ -29,7 +29,8 @@ from reindexer.migrate import migrate
 from tests.support.provider import DIMENSIONS, Provider
 from tests.support.proxy import Proxy
 from tests.support.servers import start_qdrant_at
-from tests.torture.checker import SOURCE
+from tests.torture import tables
+from tests.torture.checker import SOURCES
 from tests.torture.lies import Lies
 
 LEASE_S = 4.0
@@ -143,6 +144,7 @@ def stage() -> Iterator[Stage]:
         )  # fmt: skip
         _clean(built)
         migrate(database_url)
+        tables.make(database_url)
         built.env = _environment(built)
         yield built
 
@@ -178,7 +180,7 @@ def _clean(built: Stage) -> None:
     built.flush_redis()
     client = built.client()
     for each in client.get_collections().collections:
-        if each.name.startswith(SOURCE):
+        if each.name.startswith(SOURCES):
             client.delete_collection(each.name)
     client.close()
 

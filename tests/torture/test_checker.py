@@ -14,15 +14,27 @@ from tests.support.provider import vector_of
 from tests.torture.checker import Differences, Found, Row, compare
 from tests.torture.journal import Entry, wasted
 
-ROWS = [Row(str(uuid.UUID(int=n)), " title ", f"text {n}\n", {"n": n}) for n in range(3)]
-BLANK = Row(str(uuid.UUID(int=99)), "", " \n", {})
+ROWS = [
+    Row("context_items", str(uuid.UUID(int=n)), [" title ", f"text {n}\n"], {"title": " title ", "metadata": {"n": n}})
+    for n in range(3)
+]
+BLANK = Row("context_items", str(uuid.UUID(int=99)), ["", " \n"], {})
+ARTICLE = Row("torture_articles", "größer", ["one two\n\nthree four"], {"views": 1})
 
 
-def point_of(row: Row) -> Found:
+def point_of(row: Row, chunk: int = 0, start: int = 0, end: int | None = None) -> Found:
     """As it should be."""
-    facts = {"source": "context_items", "item_id": row.item_id, "chunk": 0, "version": 7, "fingerprint": "f"}
-    payload = {"title": row.title, "metadata": row.metadata, "_reindexer": facts}
-    return Found(point_id("context_items", row.item_id, 0), vector_of(f"title\n{row.content.strip()}"), payload)
+    span = (start, len(row.text) if end is None else end)
+    facts = {
+        "source": row.source,
+        "item_id": row.item_id,
+        "chunk": chunk,
+        "version": 7,
+        "fingerprint": "f",
+        "span": span,
+    }
+    vector = vector_of(row.text[span[0] : span[1]])
+    return Found(point_id(row.source, row.item_id, chunk), vector, {**row.payload, "_reindexer": facts})
 
 
 def with_payload(point: Found, changes: Mapping[str, Any]) -> Found:
@@ -62,6 +74,25 @@ def test_points_without_a_row_without_text_or_of_another_collection_are_extra() 
     assert compare([BLANK], [point_of(BLANK)]) == Differences(extra=[BLANK.item_id])
     assert compare(ROWS, [*POINTS, FIRST]) == Differences(extra=[ROWS[0].item_id])
     assert compare(ROWS, [*POINTS, Found("x", vector_of("y"), {})]) == Differences(extra=["x"])
+
+
+@pytest.mark.parametrize(
+    ("chunks", "differences"),
+    [
+        ([(0, 0, 7), (1, 9, 19)], Differences()),
+        ([(0, 0, 19)], Differences()),
+        ([], Differences(lost=["torture_articles größer"])),
+        ([(0, 0, 7)], Differences(stale=["torture_articles größer"])),
+        ([(0, 0, 7), (1, 10, 19)], Differences(stale=["torture_articles größer"])),
+        ([(0, 0, 7), (1, 3, 19)], Differences(stale=["torture_articles größer"])),
+        ([(0, 0, 7), (1, 9, 19), (3, 9, 19)], Differences(extra=["größer"])),
+    ],
+    ids=["two", "one", "none", "the second is missing", "a letter is missing", "overlap", "one too many"],
+)
+def test_chunks_lie_one_after_the_other_and_leave_no_word_out(
+    chunks: list[tuple[int, int, int]], differences: Differences
+) -> None:
+    assert compare([ARTICLE], [point_of(ARTICLE, *chunk) for chunk in chunks]) == differences
 
 
 def test_an_embedding_is_wasted_beyond_one_for_each_time_that_it_was_called_for() -> None:

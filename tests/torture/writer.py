@@ -22,8 +22,10 @@ from psycopg.rows import TupleRow
 
 from tests.torture.edits import EDITS, Edit, Hand
 from tests.torture.journal import Entry, line
+from tests.torture.table_edits import TABLE_EDITS
 
 MEAN_PAUSE_S = 0.02
+CATALOGUE: dict[Edit, float] = EDITS | TABLE_EDITS
 ASKS = 0.02
 """Share of turns that call the bulk endpoint instead."""
 
@@ -68,7 +70,7 @@ class Writer:
                 return connection
 
     def _transact(self, hand: Hand) -> None:
-        edits = self._rng.choices(list(EDITS), list(EDITS.values()), k=self._rng.choice([1, 1, 1, 2, 4]))
+        edits = self._rng.choices(list(CATALOGUE), list(CATALOGUE.values()), k=self._rng.choice([1, 1, 1, 2, 4]))
         alone = len(edits) == 1 and self._rng.random() < 0.5
         level = IsolationLevel.REPEATABLE_READ if self._rng.random() < 0.1 else None
         undone, points = self._rng.random() < 0.07, self._rng.random() < 0.2

@@ -1,0 +1,119 @@
+"""The catalogue of edits of the other tables: of long texts, and of rows that enter and leave a condition."""
+
+from __future__ import annotations
+
+import random
+
+from tests.torture.edits import WORDS, Edit, Hand
+
+ARTICLES = 40
+QUEUES = ["sales", "support", "größer"]
+TICKETS = 25
+STATES = ["open", "open", "waiting", "closed"]
+MARK = "§"
+"""In every text of these tables: the journal does not know what their chunks call for."""
+
+
+def _paragraph(hand: Hand) -> str:
+    words = hand.rng.choices(WORDS, k=hand.rng.randrange(4, 16))
+    return f"{MARK} {' '.join(words)} {hand.name}.{hand.rng.randrange(10**9)}."
+
+
+def _slug(hand: Hand) -> str:
+    return f"article {hand.rng.randrange(ARTICLES)}"
+
+
+def _ticket(hand: Hand) -> list[object]:
+    return [hand.rng.choice(QUEUES), hand.rng.randrange(TICKETS)]
+
+
+def write_article(hand: Hand) -> None:
+    paragraphs = [_paragraph(hand) for _ in range(hand.rng.choice([0, 1, 3, 8, 20]))]
+    hand.touch(
+        "INSERT INTO articles (slug, body) VALUES (%s, %s) ON CONFLICT (slug) DO UPDATE SET body = excluded.body",
+        [_slug(hand), "\n\n".join(paragraphs)],
+    )
+
+
+def _change_body(rng: random.Random, paragraphs: list[str], new: str) -> None:
+    place = rng.randrange(len(paragraphs) + 1)
+    match rng.choice(["insert", "edit", "edit", "drop", "move"]):
+        case "insert":
+            paragraphs.insert(place, new)
+        case "edit" if paragraphs:
+            paragraphs[place % len(paragraphs)] = new
+        case "drop" if paragraphs:
+            del paragraphs[place % len(paragraphs)]
+        case "move" if paragraphs:
+            paragraphs.insert(0, paragraphs.pop(place % len(paragraphs)))
+
+
+def edit_article(hand: Hand) -> None:
+    """A paragraph of it, with or without the count of its views."""
+    slug = _slug(hand)
+    row = hand.connection.execute("SELECT body FROM articles WHERE slug = %s", [slug]).fetchone()
+    if row:
+        paragraphs = [each for each in row[0].split("\n\n") if each]
+        _change_body(hand.rng, paragraphs, _paragraph(hand))
+        more = hand.rng.randrange(2)
+        hand.touch(
+            "UPDATE articles SET body = %s, views = views + %s WHERE slug = %s", ["\n\n".join(paragraphs), more, slug]
+        )
+
+
+def view_articles(hand: Hand) -> None:
+    hand.touch("UPDATE articles SET views = views + 1 WHERE slug = %s", [_slug(hand)])
+
+
+def rename_article(hand: Hand) -> None:
+    """Often refused, as there is such a one."""
+    hand.touch("UPDATE articles SET slug = %s WHERE slug = %s", [_slug(hand), _slug(hand)])
+
+
+def delete_article(hand: Hand) -> None:
+    hand.touch("DELETE FROM articles WHERE slug = %s", [_slug(hand)])
+
+
+def write_ticket(hand: Hand) -> None:
+    hand.touch(
+        """
+        INSERT INTO tickets VALUES (%s, %s, %s, %s, %s)
+        ON CONFLICT (queue, number) DO UPDATE SET body = excluded.body, subject = excluded.subject
+        """,
+        [*_ticket(hand), hand.rng.choice([None, "", "subject"]), _paragraph(hand), hand.rng.choice(STATES)],
+    )
+
+
+def turn_ticket(hand: Hand) -> None:
+    hand.touch(
+        "UPDATE tickets SET state = %s WHERE (queue, number) = (%s, %s)", [hand.rng.choice(STATES), *_ticket(hand)]
+    )
+
+
+def move_ticket(hand: Hand) -> None:
+    """To another queue: half of its key."""
+    hand.touch("UPDATE tickets SET queue = %s WHERE (queue, number) = (%s, %s)",
+               [hand.rng.choice(QUEUES), *_ticket(hand)])  # fmt: skip
+
+
+def delete_ticket(hand: Hand) -> None:
+    hand.touch("DELETE FROM tickets WHERE (queue, number) = (%s, %s)", _ticket(hand))
+
+
+def turn_queue(hand: Hand) -> None:
+    hand.touch("UPDATE tickets SET state = %s WHERE queue = %s", [hand.rng.choice(STATES), hand.rng.choice(QUEUES)])
+
+
+TABLE_EDITS: dict[Edit, float] = {
+    write_article: 6,
+    edit_article: 12,
+    view_articles: 4,
+    rename_article: 1.5,
+    delete_article: 1.5,
+    write_ticket: 8,
+    turn_ticket: 6,
+    move_ticket: 2,
+    delete_ticket: 2,
+    turn_queue: 0.5,
+}
+"""Each with its weight."""
