@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Protocol
 
 from reindexer.core.errors import ReindexerError
 
@@ -23,12 +23,31 @@ class ChildFailed(ReindexerError):
     """A child ended before it was ready, or never got ready."""
 
 
+class Process(Protocol):
+    """What is asked of a process: the part of `subprocess.Popen` that is used here."""
+
+    pid: int
+
+    @property
+    def returncode(self) -> int | Any:
+        """None until it has ended."""
+
+    def poll(self) -> int | None:
+        """The same, looked up."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Raises subprocess.TimeoutExpired."""
+
+    def send_signal(self, sig: signal.Signals) -> None:
+        """Nothing if it has ended."""
+
+
 @dataclass(slots=True)
 class Child:
     """One running child."""
 
     name: str
-    process: subprocess.Popen[bytes]
+    process: Process
     log: Path
     stop_signal: signal.Signals
 
@@ -66,12 +85,20 @@ class Children:
         cwd: Path | None = None,
     ) -> Child:
         """Start a child in its own group, its output in `<name>.log`. `user`: a numeric id to run as (root only)."""
-        log = self._log_directory / f"{name}.log"
+        log = self.log_of(name)
         with log.open("ab") as output:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=env, cwd=cwd,
                 start_new_session=True, user=user, group=user, extra_groups=None if user is None else [],
             )  # fmt: skip
+        return self.adopt(name, process, log, stop_signal)
+
+    def log_of(self, name: str) -> Path:
+        """Where the output of a child of that name goes."""
+        return self._log_directory / f"{name}.log"
+
+    def adopt(self, name: str, process: Process, log: Path, stop_signal: signal.Signals = signal.SIGTERM) -> Child:
+        """Look after a process that leads a group of its own."""
         child = Child(name, process, log, stop_signal)
         self._tell_guard(process.pid, stop_signal)
         self._children.append(child)
