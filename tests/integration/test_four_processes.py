@@ -49,6 +49,7 @@ def test_ten_thousand_real_texts_then_each_kind_of_edit_within_half_a_second(
 ) -> None:
     texts = list(docstrings())
     texts = (texts * (10_000 // len(texts) + 1))[:10_000]
+    processes.forked = False  # the very commands that users start
     processes.listener(REINDEXER_EMBEDDER="hashing", REINDEXER_EMBEDDING_DIMENSIONS="256")
     processes.worker(REINDEXER_EMBEDDER="hashing", REINDEXER_EMBEDDING_DIMENSIONS="256")
     processes.api(REINDEXER_EMBEDDER="hashing", REINDEXER_EMBEDDING_DIMENSIONS="256")

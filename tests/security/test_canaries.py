@@ -183,7 +183,7 @@ def test_no_text_and_no_secret_is_found_where_it_does_not_belong(
         Children(tmp_path / "logs") as children,
         connect(url, application_name="test") as db,
     ):
-        processes = Processes(children, secret_env)
+        processes = Processes(children, secret_env, forked=False)
         listener, worker = processes.listener(), processes.worker("-E")
         api, address = processes.api()
         curse(db)

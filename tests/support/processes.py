@@ -40,7 +40,7 @@ class Processes:
         saves two seconds of CPU each; not where the start itself matters, nor (by default) from another checkout."""
         self.children = children
         self._root = root
-        self._forked = root == ROOT if forked is None else forked
+        self.forked = root == ROOT if forked is None else forked
         self.env = {**os.environ, **env, "PYTHONUNBUFFERED": "1"}
         self._started = 0
 
@@ -71,7 +71,7 @@ class Processes:
     def _start(self, name: str, command: list[str], env: Mapping[str, str]) -> Child:
         self._started += 1
         name, env = f"{name}-{self._started}", {**self.env, **env}
-        if not self._forked:
+        if not self.forked:
             return self.children.start(name, command, env=env, cwd=self._root)
         log, (_, _, module, *arguments) = self.children.log_of(name), command
         return self.children.adopt(name, fork_server().start(module, arguments, env, self._root, log), log)
