@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ from reindexer.core.batching import RequestLimits
 from reindexer.core.chunks import Span
 from reindexer.core.items import StoredPoint
 from reindexer.core.owner import Owner
+from reindexer.core.profile import Profile
 from reindexer.core.source import Source
 
 Vectors = NDArray[np.float32]
@@ -104,6 +105,8 @@ class Collection:
     source: str
     name: str
     alias: str
+    profile: Profile = field(default_factory=Profile)
+    """What it is made like."""
 
 
 class Index(Protocol):
@@ -117,8 +120,8 @@ class Index(Protocol):
         """Make collection, payload indexes and alias where they are missing, and note the owner beside it.
 
         Returns the id that the collection got when it was made (another one than before: all points are lost), None if
-        it was not made by us. Raises SourceError if the collection has other dimensions or belongs to another database,
-        or if its alias is the name of something foreign."""
+        it was not made by us. Raises SourceError if the collection has other dimensions or another distance, or
+        belongs to another database, or if its alias is the name of something foreign."""
 
     def owner(self, collection: Collection) -> Owner:
         """Whose the collection is, as far as that is noted. Nothing is noted of a collection that is not there."""

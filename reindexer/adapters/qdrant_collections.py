@@ -6,12 +6,14 @@ import re
 import uuid
 
 import grpc
+from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from reindexer.adapters.qdrant_points import FACTS
 from reindexer.core.errors import SourceError
 from reindexer.core.owner import Owner
+from reindexer.core.profile import Distance
 from reindexer.ports import Collection
 
 _INDEXED = {
@@ -19,6 +21,14 @@ _INDEXED = {
     f"{FACTS}.source": models.PayloadSchemaType.KEYWORD,
     f"{FACTS}.chunk": models.PayloadSchemaType.INTEGER,
     f"{FACTS}.version": models.PayloadSchemaType.INTEGER,
+}
+OF_VECTORS = ("on_disk", "datatype")
+"""Of a profile's parameters, those of the vectors; the others are the collection's."""
+_DISTANCES: dict[Distance, models.Distance] = {
+    "cosine": models.Distance.COSINE,
+    "dot": models.Distance.DOT,
+    "euclid": models.Distance.EUCLID,
+    "manhattan": models.Distance.MANHATTAN,
 }
 _INSTANCE, _EMBEDDER, _COLLECTION_ID = "reindexer_instance", "reindexer_embedder", "reindexer_collection_id"
 """Keys of a collection's metadata."""
@@ -37,6 +47,7 @@ def prepare(client: QdrantClient, collection: Collection, dimensions: int, owner
         _require_conditional_writes(client)
         _create(client, collection, dimensions, owner)
     info = require_dimensions(client, collection.name, dimensions)
+    _require_distance(info, collection)
     noted = owner_of(info)
     owner.require_ours(collection.name, noted)
     if noted != Owner(owner.instance or noted.instance, owner.embedder):
@@ -77,12 +88,22 @@ def _metadata(owner: Owner) -> dict[str, str]:
 
 
 def _create(client: QdrantClient, collection: Collection, dimensions: int, owner: Owner) -> None:
-    """Does nothing if another process made it just now."""
+    """Does nothing if another process made it just now. Raises SourceError where its parameters are refused."""
+    parameters = dict(collection.profile.collection)
+    of_vectors = {name: parameters.pop(name) for name in OF_VECTORS if name in parameters}
+    try:
+        vectors = models.VectorParams(size=dimensions, distance=_DISTANCES[collection.profile.distance], **of_vectors)
+        others = models.CreateCollection(**parameters)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SourceError(f"source {collection.source!r}: its profile's collection.{where}: {first['msg']}") from exc
     try:
         client.create_collection(
             collection.name,
-            vectors_config=models.VectorParams(size=dimensions, distance=models.Distance.COSINE),
+            vectors_config=vectors,
             metadata=_metadata(owner) | {_COLLECTION_ID: str(uuid.uuid4())},
+            **{name: getattr(others, name) for name in parameters},
         )
     except UnexpectedResponse as exc:
         if exc.status_code != 409:
@@ -90,6 +111,16 @@ def _create(client: QdrantClient, collection: Collection, dimensions: int, owner
     except grpc.RpcError as exc:
         if exc.code() != grpc.StatusCode.ALREADY_EXISTS:
             raise
+
+
+def _require_distance(info: models.CollectionInfo, collection: Collection) -> None:
+    vectors = info.config.params.vectors
+    wanted = _DISTANCES[collection.profile.distance]
+    if isinstance(vectors, models.VectorParams) and vectors.distance != wanted:
+        raise SourceError(
+            f"Qdrant collection {collection.name!r} compares by {vectors.distance.value}, the source's profile says "
+            f"{wanted.value}; set that distance, or delete the collection"
+        )
 
 
 def _require_conditional_writes(client: QdrantClient) -> None:

@@ -12,7 +12,7 @@ from reindexer.postgres.connect import Connection
 def collection_of(connection: Connection, source: Source) -> Collection:
     """Where the source's points lie: the collection of its active generation, behind its alias."""
     row = connection.execute("SELECT generation FROM reindexer.source WHERE name = %s", [source.name]).fetchone()
-    return Collection(source.name, source.collection(row[0] if row else 1), source.alias)
+    return Collection(source.name, source.collection(row[0] if row else 1), source.alias, source.profile)
 
 
 def search(

@@ -163,7 +163,7 @@ class Worker:
         with self.postgres.connection() as connection:
             source = find_source(connection, claim.source)
         embedder = self.embedder_of(source)
-        collection = Collection(source.name, source.collection(claim.generation), source.alias)
+        collection = Collection(source.name, source.collection(claim.generation), source.alias, source.profile)
         try:
             self._prepare(collection, embedder, witness, anew="qdrant" in claim.failing)
         except DependencyAway as exc:

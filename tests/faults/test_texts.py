@@ -27,22 +27,27 @@ def test_an_empty_or_blank_text_is_completed_without_a_point_and_without_a_reque
     assert sorted(provider.inputs) == ["full", "soon empty"]
 
 
-def test_a_text_of_a_megabyte_travels_alone_and_the_provider_decides(
+def test_a_text_of_a_megabyte_becomes_chunks_that_the_model_takes_and_its_neighbours_complete(
     db: Connection, worker: Worker, index: IndexReader, provider: Provider
 ) -> None:
     huge = "0123456789abcdef" * 65_536
     ids = [insert(db, "before"), insert(db, huge), insert(db, "after")]
     work(db, worker)
     assert [status(db, each) for each in ids] == [("COMPLETED", None)] * 3
-    assert index.holds(ids[1], vector_of(huge))
-    assert (huge,) in [call.inputs for call in provider.calls]
+    facts = [(index.payload(ids[1], chunk) or {})["_reindexer"] for chunk in range(index.count() - 2)]
+    assert "".join(huge[slice(*each["span"])] for each in facts) == huge
+    assert max(len(text) for text in provider.inputs) < 20_000
 
-    provider.behave = lambda call: error(413, "too_long") if len("".join(call.inputs)) > 1_000_000 else None
-    db.execute("UPDATE context_items SET content = content || '!'")
+
+def test_what_the_provider_finds_too_long_fails_alone_with_its_reason(
+    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+) -> None:
+    ids = [insert(db, "before"), insert(db, "long " * 1000), insert(db, "after")]
+    provider.behave = lambda call: error(413, "too_long") if len("".join(call.inputs)) > 4_000 else None
     work(db, worker)
     assert status(db, ids[1]) == ("FAILED", "the embedding provider answered 413 (too_long): it refuses this input")
     assert status(db, ids[0]) == status(db, ids[2]) == ("COMPLETED", None)
-    assert index.holds(ids[0], vector_of("before!"))
+    assert index.holds(ids[0], vector_of("before"))
 
 
 def test_astral_characters_and_every_other_code_point_arrive_as_they_are(

@@ -164,8 +164,8 @@ CLAIM = (
     Sabotage(
         "settling asks for the claim's token",
         "reindexer/postgres/sql/settle.sql",
-        "AND due.token = %(token)s AND due.lease_until IS NOT NULL",
-        "AND due.lease_until IS NOT NULL AND %(token)s > 0",
+        "due.token = %(token)s AND due.lease_until IS NOT NULL",
+        "due.lease_until IS NOT NULL AND %(token)s > 0",
         CLAIMS + "test_a_late_claim_settles_nothing",
         times=2,
     ),

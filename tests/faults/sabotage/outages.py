@@ -61,8 +61,8 @@ OUTAGES = (
     Sabotage(
         "a crash: what was read is settled only if no commit can have been lost since the claim",
         "reindexer/postgres/sql/settle.sql",
-        "WHERE server.same AND due.source",
-        "WHERE due.source",
+        "WHERE server.same AND due.token",
+        "WHERE due.token",
         POSTGRES + "test_a_text_that_a_crash_took_back_after_it_was_read_does_not_stay_indexed",
     ),
     Sabotage(

@@ -1,0 +1,147 @@
+"""Profiles: each source has its own provider, model, dimensions, distance and collection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from qdrant_client import models
+
+from reindexer.core.profile import Profile
+from reindexer.core.source import Source
+from reindexer.flow.attach import attach, find_source
+from reindexer.flow.drain import drain
+from reindexer.flow.search import collection_of, search
+from reindexer.flow.walk import walk_page
+from reindexer.flow.work import Worker
+from reindexer.postgres.connect import Connection
+from reindexer.postgres.locks import changing_triggers
+from tests.support.index_reader import IndexReader
+from tests.support.provider import Provider, vector_of
+
+OTHER_KEY = "REINDEXER_TEST_OTHER_KEY"
+
+
+@pytest.fixture
+def other() -> Iterator[Provider]:
+    """A second provider."""
+    running = Provider()
+    yield running
+    running.close()
+
+
+def settle(db: Connection, worker: Worker) -> None:
+    while drain(db).changes or walk_page(db, lambda name: find_source(db, name)):
+        pass
+    for lane in ("live", "bulk"):
+        worker.run_lane(lane, budget_s=10)
+
+
+def attached(db: Connection, worker: Worker, profile: Profile, name: str = "notes") -> Source:
+    """A table of one row, attached with that profile, and settled."""
+    db.execute(f"CREATE TABLE IF NOT EXISTS {name} (id int PRIMARY KEY, body text)".encode())
+    db.execute(f"INSERT INTO {name} VALUES (1, 'text') ON CONFLICT DO NOTHING".encode())
+    source = Source(name, "public", name, ("id",), ("body",), profile=profile)
+    with changing_triggers(db):
+        attach(db, source)
+    settle(db, worker)
+    return find_source(db, name)
+
+
+def problem(db: Connection, name: str = "notes") -> str | None:
+    row = db.execute("SELECT problem FROM reindexer.source WHERE name = %s", [name]).fetchone()
+    return row[0] if row else None
+
+
+def test_a_source_with_its_own_provider_model_and_dimensions_is_embedded_and_searched_by_them(
+    db: Connection, worker: Worker, index: IndexReader, provider: Provider, other: Provider,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv(OTHER_KEY, "sk-other")
+    profile = Profile(model="another-model", dimensions=16, base_url=other.url, api_key_env=OTHER_KEY)
+    source = attached(db, worker, profile)
+    assert (other.inputs, provider.inputs) == (["text"], [])
+    assert other.calls[0].body["model"] == "another-model"
+    assert IndexReader(index.client, "notes").holds("1", vector_of("text", 16))
+    hits = search(worker.embedder_of(source), worker.index, collection_of(db, source), "text", 5, timeout_s=5)
+    assert [hit.item_id for hit in hits] == ["1"]
+    assert provider.inputs == []
+
+
+def test_two_sources_of_different_providers_are_worked_on_side_by_side(
+    db: Connection, worker: Worker, index: IndexReader, provider: Provider, other: Provider
+) -> None:
+    attached(db, worker, Profile(base_url=other.url, dimensions=16), "notes")
+    attached(db, worker, Profile(), "letters")
+    assert (other.inputs, provider.inputs) == (["text"], ["text"])
+
+
+def test_a_provider_that_a_profile_names_never_gets_the_key_of_the_settings(
+    db: Connection, worker: Worker, other: Provider
+) -> None:
+    seen: list[str] = []
+    handler = other._server.RequestHandlerClass
+    answer = handler.do_POST  # type: ignore[attr-defined]
+
+    def noting(self: object) -> None:
+        seen.append(self.headers["Authorization"])  # type: ignore[attr-defined]
+        answer(self)
+
+    handler.do_POST = noting  # type: ignore[attr-defined]
+    attached(db, worker, Profile(base_url=other.url))
+    assert seen == ["Bearer none"]
+
+
+def test_a_key_that_is_not_set_where_the_worker_runs_is_the_sources_problem(db: Connection, worker: Worker) -> None:
+    attached(db, worker, Profile(api_key_env=OTHER_KEY))
+    assert problem(db) == f"source 'notes': its profile's api_key_env names {OTHER_KEY}, which is not set here"
+    assert db.execute("SELECT count(*) FROM reindexer.due").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "dot", "euclid", "manhattan"])
+def test_the_collection_has_the_profiles_distance_and_finds_the_nearest(
+    db: Connection, worker: Worker, index: IndexReader, distance: str
+) -> None:
+    profile = Profile(provider="hashing", dimensions=64, distance=distance)  # type: ignore[arg-type]
+    source = attached(db, worker, profile)
+    db.execute("INSERT INTO notes VALUES (2, 'green tea with honey'), (3, 'bicycle')")
+    settle(db, worker)
+    params = index.client.get_collection("notes").config.params.vectors
+    assert isinstance(params, models.VectorParams)
+    assert (params.distance.value.lower(), params.size) == (distance, 64)
+    hits = search(worker.embedder_of(source), worker.index, collection_of(db, source), "green tea", 1, timeout_s=5)
+    assert [hit.item_id for hit in hits] == ["2"]
+
+
+def test_parameters_of_the_collection_reach_qdrant(db: Connection, worker: Worker, index: IndexReader) -> None:
+    parameters = {"on_disk": True, "hnsw_config": {"m": 8}, "quantization_config": {"scalar": {"type": "int8"}}}
+    attached(db, worker, Profile(collection=parameters))
+    assert problem(db) is None
+    assert IndexReader(index.client, "notes").holds("1", vector_of("text"))
+
+
+def test_parameters_that_qdrant_does_not_know_are_the_sources_problem(db: Connection, worker: Worker) -> None:
+    attached(db, worker, Profile(collection={"hnsw_config": {"m": "many"}}))
+    assert "its profile's collection.hnsw_config" in (problem(db) or "")
+
+
+def test_another_model_makes_all_items_due(db: Connection, worker: Worker, provider: Provider) -> None:
+    attached(db, worker, Profile())
+    attached(db, worker, Profile(model="newer"))
+    assert [call.body["model"] for call in provider.calls] == ["text-embedding-3-small", "newer"]
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (Profile(distance="dot"), "compares by Cosine, the source's profile says Dot"),
+        (Profile(dimensions=8), "holds vectors of 32 dimensions, the embedder makes 8"),
+    ],
+)
+def test_a_collection_of_other_dimensions_or_distance_is_told_before_any_work(
+    db: Connection, worker: Worker, provider: Provider, index: IndexReader, other: Profile, told: str
+) -> None:
+    attached(db, worker, Profile())
+    attached(db, worker, other)
+    assert told in (problem(db) or "")
+    assert len(provider.calls) == 1
