@@ -28,6 +28,14 @@ from reindexer.postgres.schema import REVISION, require_revision, revision
 from reindexer.sources_file.fit import definitions
 from reindexer.sources_file.read import SourcesFile
 
+_KEYS = {
+    "name": "name", "table_schema": "table", "table_name": "table", "key_columns": "key", "text_columns": "text",
+    "template": "template", "payload_columns": "payload", "condition": "where", "condition_columns": "where",
+    "alias": "alias", "chunk_tokens": "chunk_tokens", "chunk_overlap": "chunk_overlap", "tenant_column": "tenant",
+    "profile": "profile",
+}  # fmt: skip
+"""Parts of a definition, as the sources file names them."""
+
 SCHEMA = "(schema)"
 """In a preview, beside names of sources."""
 
@@ -85,8 +93,8 @@ def _again(connection: Connection, source: Source) -> Attached:
 def _verdict(connection: Connection, source: Source, before: Source | None) -> str:
     if before is None:
         return "would be attached"
-    if differing := [f.name for f in fields(Source) if getattr(before, f.name) != getattr(source, f.name)]:
-        return f"would be changed ({', '.join(differing)})"
+    if differing := {_KEYS[f.name] for f in fields(Source) if getattr(before, f.name) != getattr(source, f.name)}:
+        return f"would be changed: {', '.join(key for key in dict.fromkeys(_KEYS.values()) if key in differing)}"
     finding = inspect(connection, source)
     return "up to date" if finding.well else f"would be mended: {finding.problem or finding.wrong}"
 

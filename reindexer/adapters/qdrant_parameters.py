@@ -46,7 +46,7 @@ def _nearest(exc: ValidationError, given: Mapping[str, Any]) -> tuple[tuple[str,
         unknown = error["type"] == "extra_forbidden"
         missing = f"lacks {str(error['loc'][-1])!r}" if error["type"] == "missing" else None
         words = "is not known to Qdrant" if unknown else missing or f"does not fit: {error['msg'].lower()}"
-        found.append((len(path), unknown, path, words))
+        found.append((len(path), not unknown, path, words))
     *_, path, words = max(found)
     return path, words
 

@@ -24,6 +24,7 @@ _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _LONG_NUMBER = re.compile(r"[0-9_]{4300}")
 _HINTS = {
     "Invalid value": "text stands in quotes",
+    "Unclosed array": "is a quote, a comma or ] missing?",
     "Cannot overwrite a value": "the key stands there twice",
     "Cannot declare": "write all of a table under one header",
 }
