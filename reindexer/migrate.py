@@ -1,9 +1,11 @@
-"""Migrate: the schema to its newest revision, then every source's triggers and first fill. Safe to repeat."""
+"""Migrate: the schema to its newest revision, sources to what the sources file says, then every source's triggers and
+first fill. Safe to repeat."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,24 +21,65 @@ from reindexer.core.errors import ReindexerError, UsageError
 from reindexer.core.source import CONTEXT_ITEMS, Source
 from reindexer.flow import audit
 from reindexer.flow.attach import Attached, all_sources, attach
+from reindexer.flow.inspect import inspect
 from reindexer.postgres.connect import Connection, connect, libpq_url, one_line
 from reindexer.postgres.locks import changing_triggers
-from reindexer.postgres.schema import REVISION
+from reindexer.postgres.schema import REVISION, require_revision, revision
+from reindexer.sources_file.fit import definitions
+from reindexer.sources_file.read import SourcesFile
+
+_KEYS = {
+    "name": "name", "table_schema": "table", "table_name": "table", "key_columns": "key", "text_columns": "text",
+    "template": "template", "payload_columns": "payload", "condition": "where", "condition_columns": "where",
+    "alias": "alias", "chunk_tokens": "chunk_tokens", "chunk_overlap": "chunk_overlap", "tenant_column": "tenant",
+    "profile": "profile",
+}  # fmt: skip
+"""Parts of a definition, as the sources file names them."""
+
+SCHEMA = "(schema)"
+"""In a preview, beside names of sources."""
 
 
-def migrate(url: str) -> list[Attached]:
-    """Bring the database to this version of the program; returns what was done to each source.
+def migrate(url: str, file: SourcesFile | None = None) -> list[Attached]:
+    """Bring the database to this version of the program, and sources to what the file says.
 
-    Raises DependencyAway if the server does not answer, UsageError if the schema is a newer version's, UsageError or
+    Returns what was done to each source. Raises DependencyAway if the server does not answer, UsageError if the schema
+    is a newer version's or, before anything is changed, if a source of the file does not fit its table; UsageError or
     SourceError if the built-in source can't be attached.
     """
     with connect(url, application_name="reindexer migrate") as connection, changing_triggers(connection):
+        wanted = definitions(connection, file) if file else []
         _alembic(command.upgrade, url, "head")
+        before = {each.name: each for each in all_sources(connection)}
         done = [attach(connection, CONTEXT_ITEMS)]
-        done += [_again(connection, each) for each in all_sources(connection) if each.name != CONTEXT_ITEMS.name]
+        for source in _all_but_built_in(wanted, before):
+            did = _again(connection, source)
+            done.append(replace(did, redefined=before.get(source.name, source) != source))
         changed = [each.source for each in done if each.changed]
         audit.note(connection, audit.of_command(), "migrate", None, {"revision": REVISION, "filled": changed})
         return done
+
+
+def preview(url: str, file: SourcesFile | None) -> dict[str, str]:
+    """What `migrate` would do, by source, and to the schema. Changes nothing. Raises UsageError as `migrate`."""
+    with connect(url, application_name="reindexer migrate") as connection:
+        wanted = definitions(connection, file) if file else []
+        found = revision(connection)
+        if found is None or found < REVISION:
+            told = {SCHEMA: f"would be brought to revision {REVISION}"}
+            return told | {each.name: "fits its table; would be attached" for each in wanted}
+        require_revision(connection)
+        before = {each.name: each for each in all_sources(connection)}
+        told = {SCHEMA: "up to date"}
+        for source in [CONTEXT_ITEMS, *_all_but_built_in(wanted, before)]:
+            told[source.name] = _verdict(connection, source, before.get(source.name))
+        return told
+
+
+def _all_but_built_in(wanted: Sequence[Source], before: Mapping[str, Source]) -> list[Source]:
+    """Those of the file, then the others that are attached, by name."""
+    named = {each.name for each in wanted} | {CONTEXT_ITEMS.name}
+    return [*wanted, *(source for name, source in before.items() if name not in named)]
 
 
 def _again(connection: Connection, source: Source) -> Attached:
@@ -45,6 +88,15 @@ def _again(connection: Connection, source: Source) -> Attached:
         return attach(connection, source)
     except ReindexerError as exc:
         return Attached(source.name, changed=False, problem=str(exc))
+
+
+def _verdict(connection: Connection, source: Source, before: Source | None) -> str:
+    if before is None:
+        return "would be attached"
+    if differing := {_KEYS[f.name] for f in fields(Source) if getattr(before, f.name) != getattr(source, f.name)}:
+        return f"would be changed: {', '.join(key for key in dict.fromkeys(_KEYS.values()) if key in differing)}"
+    finding = inspect(connection, source)
+    return "up to date" if finding.well else f"would be mended: {finding.problem or finding.wrong}"
 
 
 def uninstall(url: str) -> None:

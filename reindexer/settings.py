@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     quiet_s: Seconds = 0.05
     watch_s: Annotated[float, Field(gt=0, le=60)] = 10.0
 
+    sources: Path | None = None
     data_dir: Path | None = None
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -141,7 +141,7 @@ def test_no_document_names_a_path_of_one_machine(document: Path) -> None:
 
 def test_every_block_of_commands_says_how_it_is_tested() -> None:
     assert [str(block) for block in ALL_BLOCKS if block.language == "sh" and not block.mark] == []
-    assert {block.language for block in ALL_BLOCKS} <= {"sh", "sql", "text", "json", "ini", "python", "yaml"}
+    assert {block.language for block in ALL_BLOCKS} <= {"sh", "sql", "text", "json", "ini", "python", "yaml", "toml"}
     assert [str(block) for block in SKIPPED if len(block.about) < 10] == []
 
 
@@ -190,7 +190,9 @@ def test_the_commands_of_the_other_documents_run_beside_running_processes(
 def test_no_document_holds_commands_that_nobody_runs() -> None:
     followed = {"README.md", "quickstart.md", "api.md", "cli.md", "operations.md", "runbook.md", "sources.md"}
     assert [
-        str(b) for b in ALL_BLOCKS if b.mark in ("run", "run until", "start") and b.document.name not in followed
+        str(b)
+        for b in ALL_BLOCKS
+        if b.mark in ("run", "run until", "start", "file") and b.document.name not in followed
     ] == []
 
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
+from reindexer.adapters.qdrant_parameters import OF_VECTORS
 from reindexer.adapters.qdrant_points import FACTS
 from reindexer.core.errors import SourceError
 from reindexer.core.owner import Owner
@@ -22,8 +23,6 @@ _INDEXED = {
     f"{FACTS}.chunk": models.PayloadSchemaType.INTEGER,
     f"{FACTS}.version": models.PayloadSchemaType.INTEGER,
 }
-OF_VECTORS = ("on_disk", "datatype")
-"""Of a profile's parameters, those of the vectors; the others are the collection's."""
 _DISTANCES: dict[Distance, models.Distance] = {
     "cosine": models.Distance.COSINE,
     "dot": models.Distance.DOT,

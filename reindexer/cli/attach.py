@@ -9,6 +9,8 @@ import typer
 from reindexer import wiring
 from reindexer.cli.look import database
 from reindexer.cli.run import JSON, Failed, report
+from reindexer.core.errors import UsageError
+from reindexer.core.profile import Profile
 from reindexer.core.source import Source
 from reindexer.flow import audit
 from reindexer.flow.attach import all_sources, attach, find_source
@@ -20,6 +22,9 @@ from reindexer.postgres.connect import Connection
 from reindexer.postgres.locks import changing_triggers
 from reindexer.postgres.schema import require_schema
 from reindexer.settings import Settings
+from reindexer.sources_file.document import DEFAULT
+from reindexer.sources_file.kinds import split_names
+from reindexer.sources_file.read import read_sources
 
 _COLUMNS = "Columns, with commas between them; may be given several times."
 
@@ -39,13 +44,26 @@ def attachments(app: typer.Typer) -> None:
             None, "--where", help="SQL condition on the row's columns; other rows are no items."
         ),
         alias: str | None = typer.Option(None, "--alias", help="The alias in Qdrant; the source's name if not given."),
+        chunk_tokens: int | None = typer.Option(
+            None, "--chunk-tokens", help="Longest chunk of a text; as long as the model takes if not given."
+        ),
+        chunk_overlap: int = typer.Option(
+            0, "--chunk-overlap", help="Tokens of a chunk that the next one begins with."
+        ),
+        tenant: str | None = typer.Option(
+            None, "--tenant", help="Payload column by which Qdrant keeps a tenant's points together."
+        ),
+        profile: str | None = typer.Option(None, "--profile", help="A profile of the sources file, reindexer.toml."),
         dry_run: bool = typer.Option(False, "--dry-run", help="Print the SQL and do nothing."),
         as_json: bool = JSON,
     ) -> None:
         """Keep a table indexed. Run it again with other options to change the definition."""
-        template = template.replace("\\n", "\n").replace("\\t", "\t") if template else template
-        wanted = Wanted(name, table, _names(text), _names(key), _names(payload), template, where, alias)
-        with database(Settings.load()) as connection:
+        settings = Settings.load()
+        wanted = Wanted(
+            name, table, split_names(text), split_names(key), split_names(payload), template, where, alias,
+            chunk_tokens, chunk_overlap, tenant, _profile(settings, profile),
+        )  # fmt: skip
+        with database(settings) as connection:
             source = define(connection, wanted)
             if dry_run:
                 check(connection, source)
@@ -95,5 +113,12 @@ def ddl(connection: Connection, source: Source) -> str:
     return "".join(f"{statement.as_string(connection).strip()};\n\n" for statement in statements)
 
 
-def _names(options: list[str]) -> tuple[str, ...]:
-    return tuple(name for option in options for name in (each.strip() for each in option.split(",")) if name)
+def _profile(settings: Settings, name: str | None) -> Profile:
+    if name is None:
+        return Profile()
+    file = read_sources(settings.sources)
+    if file is None:
+        raise UsageError(
+            f"--profile {name}: there is no {DEFAULT} here; write the profile into it, see docs/sources.md"
+        )
+    return file.profile(name)

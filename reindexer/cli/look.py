@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,19 +72,25 @@ def look(app: typer.Typer) -> None:
     def _sources(as_json: bool = JSON) -> None:
         """The tables that are kept indexed."""
         with database(Settings.load()) as connection:
-            facts = {source.name: asdict(source) for source in all_sources(connection)}
+            sources = all_sources(connection)
         if as_json:
-            report(facts, as_json=True)
+            report({source.name: asdict(source) for source in sources}, as_json=True)
             return
         table = Table("source", "", "")
-        for name, fact in facts.items():
+        for source in sources:
+            name, fact = source.name, asdict(source)
             table.add_section()
             table.add_row(name, "table", f"{fact['table_schema']}.{fact['table_name']}")
             for title, kind in (("key", "key_columns"), ("text", "text_columns"), ("payload", "payload_columns")):
                 table.add_row("", title, ", ".join(fact[kind]))
-            for title, kind in (("template", "template"), ("where", "condition"), ("alias", "alias")):
+            for title, kind in (
+                ("template", "template"), ("where", "condition"), ("alias", "alias"), ("tenant", "tenant_column"),
+                ("chunk tokens", "chunk_tokens"), ("chunk overlap", "chunk_overlap"),
+            ):  # fmt: skip
                 if fact[kind]:
-                    table.add_row("", title, Text(fact[kind]))
+                    table.add_row("", title, Text(str(fact[kind])))
+            for part, value in source.profile.as_json().items():
+                table.add_row("", f"profile {part}", Text(json.dumps(value) if part == "collection" else str(value)))
         Console().print(table)
 
     @app.command("search")

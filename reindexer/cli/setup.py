@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import typer
 
 from reindexer.cli.run import JSON, Failed, report
+from reindexer.core.errors import UsageError
+from reindexer.core.source import CONTEXT_ITEMS
+from reindexer.flow.attach import Attached
 from reindexer.postgres.connect import describe
 from reindexer.settings import Settings
+from reindexer.sources_file.read import SourcesFile, read_sources
 
 
 def setup(app: typer.Typer) -> None:
@@ -14,24 +20,50 @@ def setup(app: typer.Typer) -> None:
 
     @app.command("migrate")
     def _migrate(
+        dry_run: bool = typer.Option(False, "--dry-run", help="Tell what would be done, and do nothing."),
         remove: bool = typer.Option(False, "--uninstall", help="Take everything of ours out of the database instead."),
         yes: bool = typer.Option(False, "--yes", help="Do not ask before --uninstall."),
         as_json: bool = JSON,
     ) -> None:
-        """Bring the database to this version: schema, triggers of every source, first fill. Safe to repeat."""
-        from reindexer.migrate import migrate, uninstall  # Alembic takes a third of a second to import
+        """Bring the database to this version: schema, sources of the file, triggers, first fill. Repeatable."""
+        from reindexer.migrate import migrate, preview, uninstall  # Alembic takes a third of a second to import
 
-        url = Settings.load().require_database_url()
+        settings = Settings.load()
+        url = settings.require_database_url()
         if remove:
+            if dry_run:
+                raise UsageError("--dry-run tells what migrate would do; it can't be combined with --uninstall")
             question = f"Drop the schema reindexer and its triggers from {describe(url)}? Your tables stay as they are."
             if not yes and not typer.confirm(question):
                 raise Failed("nothing was changed")
             uninstall(url)
             report({"reindexer": "uninstalled; Qdrant's collections are left"}, as_json=as_json)
             return
-        done = migrate(url)
-        states = {each.source: "attached; a fill is started" if each.changed else "up to date" for each in done}
-        problems = {each.source: each.problem for each in done if each.problem}
-        report(states | problems, as_json=as_json)
-        if problems:
+        file = read_sources(settings.sources)
+        if dry_run:
+            told = preview(url, file)
+            report(told | _unnamed(told, file), as_json=as_json)
+            return
+        done = migrate(url, file)
+        states = {each.source: _state(each) for each in done}
+        report(states | _unnamed(states, file), as_json=as_json)
+        if problems := [each.source for each in done if each.problem]:
             raise Failed(f"not all sources are attached: {', '.join(problems)}")
+
+
+def _state(done: Attached) -> str:
+    if done.problem:
+        return done.problem
+    word = "changed" if done.redefined else "attached"
+    return f"{word}; a fill is started" if done.changed else "up to date"
+
+
+def _unnamed(states: Mapping[str, str], file: SourcesFile | None) -> dict[str, str]:
+    """Of sources that are attached and that the file does not name: they stay."""
+    if file is None:
+        return {}
+    others = {name for name in states if not name.startswith("(")} - file.sources.keys() - {CONTEXT_ITEMS.name}
+    return {
+        name: f"{states[name]}; it is not in {file.document.name}: add it, or `reindexer detach {name}`"
+        for name in sorted(others)
+    }

@@ -15,8 +15,10 @@ from urllib.request import urlopen
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from reindexer.cli.run import Failed
+from reindexer.core.errors import UsageError
 from reindexer.embedded.children import Children, accepts
 from reindexer.embedded.data_directory import DataDirectory, default_directory
 from reindexer.embedded.stack import Stack
@@ -24,6 +26,7 @@ from reindexer.embedded.supervisor import Supervisor
 from reindexer.flow import heartbeat
 from reindexer.postgres.connect import connect
 from reindexer.settings import Settings
+from reindexer.sources_file.read import SourcesFile, read_sources
 
 READY_S = 60.0
 MIN_FREE_MB = 200
@@ -56,7 +59,8 @@ def up(app: typer.Typer) -> None:
         """Run everything on this machine until Ctrl-C; the data is kept. A named real server replaces its part."""
         console = Console(highlight=False, soft_wrap=True)
         try:
-            with running_stack(data_dir or default_directory(), host, port, console.print) as running:
+            file = read_sources(Settings.from_environment().sources)
+            with running_stack(data_dir or default_directory(), host, port, console.print, file=file) as running:
                 _introduce(console, running)
                 while True:
                     running.stack.supervisor.look()
@@ -83,14 +87,19 @@ def up(app: typer.Typer) -> None:
 
 @contextmanager
 def running_stack(
-    path: Path, host: str, port: int, tell: Callable[[str], None], *, without: str | None = None
+    path: Path,
+    host: str,
+    port: int,
+    tell: Callable[[str], None],
+    *,
+    file: SourcesFile | None = None,
+    without: str | None = None,
 ) -> Iterator[Running]:
     """Everything up and ready inside the `with`; nothing left behind after it, not even by SIGKILL.
 
+    Sources of the file are attached, or why they can't be is told: their tables may be made while all is up.
     Raises ReindexerError with one line that says what can't be started, StopWanted on SIGTERM or Ctrl-C.
     """
-    from reindexer.migrate import migrate  # Alembic takes a third of a second to import
-
     settings = Settings.from_environment()
     directory = DataDirectory(path.absolute())
     directory.take()
@@ -105,7 +114,7 @@ def running_stack(
             stack.start_servers()
             key = settings.admin_api_key.get_secret_value() if settings.admin_api_key else directory.admin_key()
             stack.env["REINDEXER_ADMIN_API_KEY"] = key
-            migrate(stack.env["DATABASE_URL"])
+            _migrate(stack.env["DATABASE_URL"], file, tell)
             stack.start_roles(host, port, without=without)
             running = Running(f"http://{host}:{port}", key, stack, directory)
             _wait_until_ready(running, without)
@@ -116,6 +125,24 @@ def running_stack(
             yield running
     finally:
         directory.release()
+
+
+def _migrate(url: str, file: SourcesFile | None, tell: Callable[[str], None]) -> None:
+    from reindexer.migrate import migrate  # Alembic takes a third of a second to import
+
+    try:
+        done = migrate(url, file)
+    except UsageError as exc:
+        if file is None:
+            raise
+        migrate(url)
+        tell(
+            f"[yellow]{escape(str(exc))}[/]\n  no source of the file is attached; when this is well: reindexer migrate"
+        )
+    else:
+        for each in done:
+            if each.problem:
+                tell(f"[yellow]{escape(each.problem)}[/]")
 
 
 def _require_room(path: Path) -> None:

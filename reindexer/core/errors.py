@@ -2,6 +2,7 @@
 
     ReindexerError
     ├── UsageError              wrong settings or arguments: exit code 2
+    │   └── DefinitionError     of a source: `key` is what has to be changed
     ├── SourceError             a source can't be read or written at all: its items wait, none is blamed
     ├── PassingError            try again later: it counts as an attempt
     │   ├── RateLimited         a wait, not an attempt
@@ -23,6 +24,15 @@ class ReindexerError(Exception):
 
 class UsageError(ReindexerError):
     """Settings or arguments are wrong; the text says what to change."""
+
+
+class DefinitionError(UsageError):
+    """A source's definition is wrong, or does not fit its table."""
+
+    def __init__(self, message: str, *, key: str | None = None) -> None:
+        """`key`: what has to be changed, as the sources file names it; None: no single one."""
+        super().__init__(message)
+        self.key = key
 
 
 class SourceError(ReindexerError):

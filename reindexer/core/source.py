@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass, field
 
-from reindexer.core.errors import UsageError
+from reindexer.core.errors import DefinitionError, UsageError
 from reindexer.core.profile import Profile
 from reindexer.core.template import check_template
 
@@ -15,6 +15,9 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
 
 MIN_CHUNK_TOKENS = 16
 """Shorter chunks are no texts."""
+
+MAX_CHUNK_TOKENS = 1_000_000
+"""More than any model takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +50,15 @@ class Source:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise UsageError(
+            raise DefinitionError(
                 f"source name {self.name!r}: use up to 40 letters, digits, '_' and '-', and start with a letter or '_'"
             )
         if not self.key_columns:
-            raise UsageError(f"source {self.name!r} has no key column")
+            raise self._wrong("key", "there is no key column")
         if not self.text_columns:
-            raise UsageError(f"source {self.name!r} has no text column")
+            raise self._wrong("text", "there is no text column")
         if "_reindexer" in self.payload_columns:
-            raise UsageError(
-                f"source {self.name!r}: the payload column '_reindexer' is reserved for the program's facts"
-            )
+            raise self._wrong("payload", "the payload column '_reindexer' is reserved for the program's facts")
         for what, columns in (
             ("key", self.key_columns),
             ("text", self.text_columns),
@@ -65,30 +66,29 @@ class Source:
         ):
             for column in columns:
                 if columns.count(column) > 1:
-                    raise UsageError(f"source {self.name!r}: the {what} column {column!r} is named twice")
+                    raise self._wrong(what, f"the {what} column {column!r} is named twice")
         if self.template is not None:
             try:
                 check_template(self.template, self.text_columns)
             except UsageError as exc:
-                raise UsageError(f"source {self.name!r}: {exc}") from None
+                raise self._wrong("template", str(exc)) from None
         self._check_shape()
         if not self.alias:
             object.__setattr__(self, "alias", self.name)
 
     def _check_shape(self) -> None:
-        if self.chunk_tokens is not None and self.chunk_tokens < MIN_CHUNK_TOKENS:
-            raise UsageError(
-                f"source {self.name!r}: chunk_tokens is {self.chunk_tokens}; use {MIN_CHUNK_TOKENS} or more"
-            )
-        if self.chunk_overlap < 0 or (self.chunk_tokens and self.chunk_overlap > self.chunk_tokens // 2):
-            raise UsageError(
-                f"source {self.name!r}: chunk_overlap is {self.chunk_overlap}; use 0 to half of chunk_tokens"
-            )
+        tokens, overlap = self.chunk_tokens, self.chunk_overlap
+        if tokens is not None and not MIN_CHUNK_TOKENS <= tokens <= MAX_CHUNK_TOKENS:
+            raise self._wrong("chunk_tokens", f"chunk_tokens is {tokens}; use {MIN_CHUNK_TOKENS} to {MAX_CHUNK_TOKENS}")
+        if not 0 <= overlap <= (tokens or MAX_CHUNK_TOKENS) // 2:
+            raise self._wrong("chunk_overlap", f"chunk_overlap is {overlap}; use 0 to half of chunk_tokens")
         if self.tenant_column is not None and self.tenant_column not in self.payload_columns:
-            raise UsageError(
-                f"source {self.name!r}: the tenant column {self.tenant_column!r} is no payload column; "
-                "name it there too"
+            raise self._wrong(
+                "tenant", f"the tenant column {self.tenant_column!r} is no payload column; name it there too"
             )
+
+    def _wrong(self, key: str, words: str) -> DefinitionError:
+        return DefinitionError(f"source {self.name!r}: {words}", key=key)
 
     @property
     def declared_columns(self) -> tuple[str, ...]:

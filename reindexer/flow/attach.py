@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from psycopg.types.json import Jsonb
 
-from reindexer.core.errors import SourceError, UsageError
+from reindexer.core.errors import DefinitionError, SourceError, UsageError
 from reindexer.core.profile import Profile
 from reindexer.core.source import Source
 from reindexer.flow.definition import check
@@ -32,6 +32,8 @@ class Attached:
 
     source: str
     changed: bool
+    redefined: bool = False
+    """It was attached before, by another definition."""
     problem: str | None = None
     """Why it could not be done."""
 
@@ -42,7 +44,7 @@ def attach(connection: Connection, source: Source) -> Attached:
     Raises UsageError if the definition does not fit the table, SourceError if the triggers can't be made.
     """
     check(connection, source)
-    _require_alias(connection, source)
+    require_alias(connection, source)
     finding = inspect(connection, source)
     if finding.triggers == "ok":
         return Attached(source.name, changed=False)
@@ -73,18 +75,21 @@ def attach(connection: Connection, source: Source) -> Attached:
     return Attached(source.name, changed=True)
 
 
-def _require_alias(connection: Connection, source: Source) -> None:
+def require_alias(connection: Connection, source: Source) -> None:
+    """Raises UsageError if the alias is another source's, or this source has another one."""
     row = connection.execute(
         load("sources.sql")["alias_of_others"], {"name": source.name, "alias": source.alias}
     ).fetchone()
     if row and row[0] != source.name:
-        raise UsageError(
-            f"source {source.name!r}: the alias {source.alias!r} is that of the source {row[0]!r}; name another"
+        raise DefinitionError(
+            f"source {source.name!r}: the alias {source.alias!r} is that of the source {row[0]!r}; name another",
+            key="alias",
         )
     if row and row[1] != source.alias:
-        raise UsageError(
+        raise DefinitionError(
             f"source {source.name!r} has the alias {row[1]!r}, which names its collection and can't be changed; "
-            "detach it and attach it anew"
+            "detach it and attach it anew",
+            key="alias",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -9,7 +10,7 @@ from difflib import get_close_matches
 import psycopg
 from psycopg import sql
 
-from reindexer.core.errors import SourceError, UsageError
+from reindexer.core.errors import DefinitionError, SourceError
 from reindexer.core.profile import Profile
 from reindexer.core.source import Source
 from reindexer.flow import condition
@@ -20,6 +21,9 @@ from reindexer.postgres.queries import load
 KEY_TYPES = frozenset({"smallint", "integer", "bigint", "uuid", "text", "character varying"})
 
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence", "i": "an index"}
+_ALIAS = re.compile(r"[^\x00-\x1f<>:\"/\\|?*\x7f]{1,200}")
+"""What Qdrant and file systems take."""
+
 _OF_THE_SERVER = ("pg_catalog", "information_schema", "reindexer")
 
 
@@ -34,12 +38,28 @@ class Wanted:
     """Empty: the primary key."""
     payload: tuple[str, ...] = ()
     template: str | None = None
+    """`\\n` and `\\t` in it, as shells leave them, are a new line and a tab."""
     where: str | None = None
     alias: str | None = None
     chunk_tokens: int | None = None
     chunk_overlap: int = 0
     tenant: str | None = None
     profile: Profile = field(default_factory=Profile)
+
+
+def draft(wanted: Wanted, schema: str = "", table: str = "", key: Sequence[str] = ("?",)) -> Source:
+    """The definition as far as the words go, whatever the table has. Raises DefinitionError."""
+    if wanted.alias is not None and not _ALIAS.fullmatch(wanted.alias):
+        raise DefinitionError(
+            f"source {wanted.name!r}: Qdrant takes no alias {wanted.alias[:40]!r}; use letters, digits, '_' and '-'",
+            key="alias",
+        )
+    template = wanted.template.replace("\\n", "\n").replace("\\t", "\t") if wanted.template else wanted.template
+    return Source(
+        wanted.name, schema, table, wanted.key or tuple(key), wanted.text, wanted.payload, wanted.alias or "", template,
+        chunk_tokens=wanted.chunk_tokens, chunk_overlap=wanted.chunk_overlap, tenant_column=wanted.tenant,
+        profile=wanted.profile,
+    )  # fmt: skip
 
 
 def define(connection: Connection, wanted: Wanted) -> Source:
@@ -51,20 +71,23 @@ def define(connection: Connection, wanted: Wanted) -> Source:
     columns = [str(name) for (name,) in connection.execute(facts["column_names"], named)]
     key = wanted.key or tuple(str(c) for (c,) in connection.execute(facts["primary_key"], named))
     if not key:
-        raise UsageError(
-            f"{about}: {schema}.{table} has no primary key; name columns under a unique NOT NULL index as key"
+        raise DefinitionError(
+            f"{about}: {schema}.{table} has no primary key; name columns under a unique NOT NULL index as key",
+            key="key",
         )
-    for column in (*key, *wanted.text, *wanted.payload):
-        if column not in columns:
-            raise UsageError(f"{about}: {schema}.{table} has no column {column!r}; {_alternatives(column, columns)}")
-    source = Source(
-        wanted.name, schema, table, key, wanted.text, wanted.payload, wanted.alias or "", wanted.template,
-        chunk_tokens=wanted.chunk_tokens, chunk_overlap=wanted.chunk_overlap, tenant_column=wanted.tenant,
-        profile=wanted.profile,
-    )  # fmt: skip
+    for what, names in (("key", key), ("text", wanted.text), ("payload", wanted.payload)):
+        for column in names:
+            if column not in columns:
+                raise DefinitionError(
+                    f"{about}: {schema}.{table} has no column {column!r}; {_alternatives(column, columns)}", key=what
+                )
+    source = draft(wanted, schema, table, key)
     if wanted.where is None:
         return source
-    reads = condition.columns_of(connection, source, wanted.where)
+    try:
+        reads = condition.columns_of(connection, source, wanted.where)
+    except condition.ConditionRejected as exc:
+        raise DefinitionError(f"{about}: {exc}", key="where") from exc
     return replace(source, condition=wanted.where, condition_columns=reads)
 
 
@@ -75,33 +98,42 @@ def check(connection: Connection, source: Source) -> None:
     try:
         types = key_types(connection, source)
     except SourceError as exc:
-        raise UsageError(str(exc)) from exc
+        raise DefinitionError(str(exc)) from exc
     for column, type_name in zip(source.key_columns, types, strict=True):
         if type_name not in KEY_TYPES:
-            raise UsageError(
-                f"source {source.name!r}: key column {column!r} is {type_name}; keys are integers, uuid or text"
+            raise DefinitionError(
+                f"source {source.name!r}: key column {column!r} is {type_name}; keys are integers, uuid or text",
+                key="key",
             )
     for (column,) in connection.execute(load("catalog.sql")["virtual_columns"], named):
-        raise UsageError(
+        raise DefinitionError(
             f"source {source.name!r}: {column!r} is a virtual generated column, whose changes no trigger sees; "
-            "name the columns that it is made of, or make it STORED"
+            "name the columns that it is made of, or make it STORED",
+            key=_named_in(source, column),
         )
     unique = connection.execute(load("sources.sql")["unique_key"], {"table": table}).fetchall()
     if sorted(source.key_columns) not in [columns for (columns,) in unique]:
-        raise UsageError(
+        raise DefinitionError(
             f"source {source.name!r}: ({', '.join(source.key_columns)}) has no valid unique NOT NULL index; "
-            "use the primary key, or make such an index"
+            "use the primary key, or make such an index",
+            key="key",
         )
+
+
+def _named_in(source: Source, column: str) -> str:
+    """Which part of the definition names a column."""
+    parts = {"key": source.key_columns, "text": source.text_columns, "payload": source.payload_columns}
+    return next((part for part, columns in parts.items() if column in columns), "where")
 
 
 def _find_table(connection: Connection, words: str, about: str) -> tuple[str, str]:
     try:
         row = connection.execute("SELECT parse_ident(%s)", [words]).fetchone()
     except psycopg.DataError as exc:
-        raise UsageError(f"{about}: {words!r} is no name of a table: {first_line(exc)}") from None
+        raise DefinitionError(f"{about}: {words!r} is no name of a table: {first_line(exc)}", key="table") from None
     parts: Sequence[str] = row[0] if row else []
     if len(parts) > 2:
-        raise UsageError(f"{about}: {words!r} has {len(parts)} parts; a table is named schema.table")
+        raise DefinitionError(f"{about}: {words!r} has {len(parts)} parts; a table is named schema.table", key="table")
     found = connection.execute(
         load("catalog.sql")["named"], {"table": sql.Identifier(*parts).as_string(connection)}
     ).fetchone()
@@ -109,13 +141,15 @@ def _find_table(connection: Connection, words: str, about: str) -> tuple[str, st
         alike = connection.execute(load("catalog.sql")["named_alike"], {"name": words.replace('"', "").split(".")[-1]})
         names = [str(name) for (name,) in alike]
         hint = f"is it {' or '.join(names)}?" if names else "see the names with \\dt *.* in psql"
-        raise UsageError(f"{about}: there is no table {words}; {hint}")
+        raise DefinitionError(f"{about}: there is no table {words}; {hint}", key="table")
     schema, table, kind = (str(each) for each in found)
     if kind not in "rp":
         what = _KINDS.get(kind, "no table")
-        raise UsageError(f"{about}: {schema}.{table} is {what}, and has no changes to follow; name the table behind it")
+        raise DefinitionError(
+            f"{about}: {schema}.{table} is {what}, and has no changes to follow; name the table behind it", key="table"
+        )
     if schema in _OF_THE_SERVER or schema.startswith("pg_"):
-        raise UsageError(f"{about}: {schema}.{table} is not a table of yours")
+        raise DefinitionError(f"{about}: {schema}.{table} is not a table of yours", key="table")
     return schema, table
 
 

@@ -32,16 +32,22 @@ def require_schema(connection: Connection) -> None:
 
 def require_revision(connection: Connection) -> None:
     """Raises UsageError, fit to be shown, if the schema is not there, OtherRevision if it is another version's."""
+    found = revision(connection)
+    if found is None:
+        raise UsageError("the database has no reindexer schema; run `reindexer migrate`")
+    if found != REVISION:
+        raise OtherRevision(
+            f"the database is at schema revision {found}, this program needs {REVISION}; run "
+            "`reindexer migrate` with the newer version, and that version everywhere"
+        )
+
+
+def revision(connection: Connection) -> str | None:
+    """The schema's revision; None if there is no schema. Raises UsageError if the role may not know."""
     try:
         found = connection.execute("SELECT version_num FROM reindexer.alembic_version").fetchone()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-        found = None
+        return None
     except psycopg.errors.InsufficientPrivilege:
         raise UsageError("the database role has no right on the schema reindexer; see docs/operations.md") from None
-    if found is None:
-        raise UsageError("the database has no reindexer schema; run `reindexer migrate`")
-    if found[0] != REVISION:
-        raise OtherRevision(
-            f"the database is at schema revision {found[0]}, this program needs {REVISION}; run "
-            "`reindexer migrate` with the newer version, and that version everywhere"
-        )
+    return str(found[0]) if found else None

@@ -253,3 +253,31 @@ def test_the_demo_asks_before_it_spends_money(env: Mapping[str, str]) -> None:
     done = reindexer("demo", "--limit", "50", env=paid)
     assert done.returncode == 1
     assert re.search(r"embeds about [\d,]+ tokens with text-embedding-3-small, about \$0\.\d\d", done.stdout)
+
+
+@pytest.mark.timeout(180)
+def test_up_begins_with_the_sources_file_and_goes_on_where_its_tables_are_still_to_be_made(directory: Path) -> None:
+    file = directory / "my [sources].toml"
+    file.write_text("[sources.notes]\ntable = 'notes'\ntext = 'txet'", encoding="utf-8")
+    running = start(directory / "data", REINDEXER_SOURCES=str(file))
+    try:
+        running.wait_until_up()
+        assert f"{file}:2: source 'notes': there is no table notes; see" in running.log
+        with psycopg.connect(running.database_url, autocommit=True) as connection:
+            connection.execute("CREATE TABLE notes (id int PRIMARY KEY, text text)")
+        env = {"REINDEXER_DATA_DIR": str(running.directory), "REINDEXER_SOURCES": str(file)}
+        done = reindexer("migrate", env=env)
+        assert f"{file}:3: source 'notes': public.notes has no column 'txet'; is it 'text'?" in done.stderr
+        file.write_text(file.read_text(encoding="utf-8").replace("txet", "text"), encoding="utf-8")
+        assert "notes          attached; a fill is started" in reindexer("migrate", env=env).stdout
+    finally:
+        running.process.send_signal(signal.SIGTERM)
+        running.process.wait(40)
+
+
+def test_up_starts_nothing_where_the_sources_file_has_a_mistake(directory: Path) -> None:
+    file = directory / "my.toml"
+    file.write_text("[source.notes]", encoding="utf-8")
+    done = reindexer("up", "--data-dir", str(directory / "data"), env={"REINDEXER_SOURCES": str(file)})
+    assert (done.returncode, done.stderr) == (2, f"reindexer: {file}:1: source is not known; write [sources.NAME]\n")
+    assert not (directory / "data").exists()

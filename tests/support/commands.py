@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SERVER_SETTINGS = ("DATABASE_URL", "CELERY_BROKER_URL", "QDRANT_URL", "OPENAI_API_KEY", "REINDEXER_DATA_DIR")
+SERVER_SETTINGS = (
+    "DATABASE_URL",
+    "CELERY_BROKER_URL",
+    "QDRANT_URL",
+    "OPENAI_API_KEY",
+    "REINDEXER_DATA_DIR",
+    "REINDEXER_SOURCES",
+)
 """Those that name servers: a test gives its own, or none."""
 
 

@@ -7,6 +7,8 @@ A ```sh block carries a mark on the line before it, which says how a test treats
     <!-- test: run -->           run by bash, must succeed; what it exports is seen by the blocks that follow
     <!-- test: run until X -->   the same, again and again until its output holds X
     <!-- test: skip REASON -->   not run; the reason is shown
+
+A ```toml block under `<!-- test: file -->` is the sources file from then on.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,7 +33,7 @@ from tests.support.processes import ROOT
 
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
-_MARK = re.compile(r"<!-- test: (settings|start|run until|run|skip|roles|demo)\b\s*(.*?)\s*-->")
+_MARK = re.compile(r"<!-- test: (settings|start|run until|run|skip|roles|demo|file)\b\s*(.*?)\s*-->")
 _COMMENT = re.compile(r"\s+#\s.*$|^#.*$")
 _EXPORT = re.compile(r"export ([A-Z_]+)=")
 
@@ -133,22 +136,33 @@ class Reader:
 
     def follow(self, document: Path) -> None:
         """All blocks; fails with the output of the one that fails."""
-        for block in blocks(document):
-            match block.mark:
-                case "settings":
-                    self._export(block)
-                case "start":
-                    self._start(block)
-                case "run":
-                    self._run(block, None)
-                case "run until":
-                    self._run(block, block.about)
+        with tempfile.TemporaryDirectory(prefix="rx-docs-") as directory:
+            for block in blocks(document):
+                self._do(block, Path(directory))
+
+    def _do(self, block: Block, directory: Path) -> None:
+        match block.mark:
+            case "settings":
+                self._export(block)
+            case "start":
+                self._start(block)
+            case "file":
+                self._keep(block, directory / "reindexer.toml")
+            case "run":
+                self._run(block, None)
+            case "run until":
+                self._run(block, block.about)
 
     def _export(self, block: Block) -> None:
         for line in block.commands:
             name = _EXPORT.match(line)
             assert name, f"{block}: {line!r} exports nothing"
             self.env[name.group(1)] = self._given[name.group(1)]
+
+    def _keep(self, block: Block, file: Path) -> None:
+        """Not in the working directory, where other tests would read it."""
+        file.write_text(block.text, encoding="utf-8")
+        self.env["REINDEXER_SOURCES"] = str(file)
 
     def _start(self, block: Block) -> None:
         for line in block.commands:

@@ -60,6 +60,10 @@ SELECT oid::regclass::text FROM pg_class WHERE oid = %(oid)s::oid;
 SELECT nspname::text, relname::text, relkind::text
 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE pg_class.oid = to_regclass(%(table)s);
 
+-- name: owner
+-- Who owns the table, and whether that is us.
+SELECT relowner::regrole::text, pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass(%(table)s);
+
 -- name: named_alike
 -- Tables that are called so in another schema or in other letters, as they have to be written.
 SELECT format('%%I.%%I', nspname, relname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace

@@ -1,0 +1,61 @@
+"""Which parameters of a collection a profile may set, by the models of Qdrant's own client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from qdrant_client import models
+
+OF_VECTORS = ("on_disk", "datatype")
+"""Parameters of the collection's vectors."""
+
+PARAMETERS = (
+    *OF_VECTORS, "on_disk_payload", "hnsw_config", "quantization_config", "optimizers_config", "wal_config",
+    "shard_number", "replication_factor", "write_consistency_factor", "strict_mode_config",
+)  # fmt: skip
+"""What is left of Qdrant's create-collection call is the program's: vectors, metadata; sharding by key is not used."""
+
+
+def wrong_parameter(parameters: Mapping[str, Any]) -> tuple[tuple[str, ...], str] | None:
+    """The keys that lead to what Qdrant's client would not take, and why; None where it takes all.
+
+    All must be of `PARAMETERS`. What the server makes of the values it says when the collection is made.
+    """
+    of_vectors = {name: value for name, value in parameters.items() if name in OF_VECTORS}
+    others = {name: value for name, value in parameters.items() if name not in OF_VECTORS}
+    checks: tuple[tuple[type[models.VectorParams | models.CreateCollection], Mapping[str, Any]], ...] = (
+        (models.VectorParams, {"size": 1, "distance": "Dot"} | of_vectors),
+        (models.CreateCollection, others),
+    )
+    for model, given in checks:
+        try:
+            model.model_validate_json(json.dumps(given), strict=True)
+        except ValidationError as exc:
+            return _nearest(exc, given)
+    return None
+
+
+def _nearest(exc: ValidationError, given: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
+    """Of the errors (one for each alternative that does not fit) the one that goes deepest into what is given."""
+    found = []
+    for error in exc.errors():
+        path = _real(error["loc"], given)
+        unknown = error["type"] == "extra_forbidden"
+        missing = f"lacks {str(error['loc'][-1])!r}" if error["type"] == "missing" else None
+        words = "is not known to Qdrant" if unknown else missing or f"does not fit: {error['msg'].lower()}"
+        found.append((len(path), not unknown, path, words))
+    *_, path, words = max(found)
+    return path, words
+
+
+def _real(location: tuple[int | str, ...], given: Any) -> tuple[str, ...]:
+    """A place as the user wrote it: without the names of alternatives."""
+    path: list[str] = []
+    for part in location:
+        if isinstance(given, dict) and part in given:
+            path.append(str(part))
+            given = given[part]
+    return tuple(path)

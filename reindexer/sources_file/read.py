@@ -1,0 +1,166 @@
+"""From keys to what is wanted: all checks that need no database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reindexer.core.errors import DefinitionError
+from reindexer.core.profile import Profile
+from reindexer.core.source import CONTEXT_ITEMS
+from reindexer.core.toml_lines import KeyPath
+from reindexer.flow.definition import Wanted, draft
+from reindexer.sources_file import kinds
+from reindexer.sources_file.document import Document, dotted, read_document
+
+_SOURCE: Mapping[str, kinds.Kind] = {
+    "table": kinds.text,
+    "key": kinds.names,
+    "text": kinds.names,
+    "template": kinds.text,
+    "payload": kinds.names,
+    "where": kinds.text,
+    "alias": kinds.text,
+    "chunk_tokens": kinds.whole_number,
+    "chunk_overlap": kinds.whole_number,
+    "tenant": kinds.text,
+    "profile": kinds.text,
+}
+_PROFILE: Mapping[str, kinds.Kind] = {
+    "provider": kinds.one_of("openai", "hashing"),
+    "model": kinds.text,
+    "dimensions": kinds.dimensions,
+    "base_url": kinds.url,
+    "api_key_env": kinds.environment_name,
+    "distance": kinds.one_of("cosine", "dot", "euclid", "manhattan"),
+    "collection": kinds.parameters,
+}
+
+
+@dataclass(frozen=True)
+class SourcesFile:
+    """What the file wants: sources and profiles, by name, in its order."""
+
+    document: Document
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    sources: Mapping[str, Wanted] = field(default_factory=dict)
+
+    def profile(self, name: str) -> Profile:
+        """A profile. Raises UsageError that tells which ones there are."""
+        if name not in self.profiles:
+            close = kinds.alike(name, self.profiles)
+            hint = f"did you mean {close!r}?" if close else f"write [{dotted(('profiles', name))}]"
+            raise DefinitionError(f"{self.document.name} has no profile {name[:60]!r}; {hint}")
+        return self.profiles[name]
+
+    def at(self, source: str, key: str | None = None) -> str:
+        """Where a source's key stands, or its header."""
+        return self.document.at(("sources", source, key) if key else ("sources", source))
+
+
+def read_sources(named: Path | None) -> SourcesFile | None:
+    """The sources file: the one that is named, else `reindexer.toml`; None if none is named and there is no such.
+
+    Raises UsageError at the first mistake.
+    """
+    document = read_document(named)
+    return parse_sources(document) if document else None
+
+
+def parse_sources(document: Document) -> SourcesFile:
+    """Raises UsageError at the first mistake."""
+    for key in document.data:
+        if key in _SOURCE.keys() | _PROFILE.keys():
+            raise document.wrong((key,), "stands under no header; write [sources.NAME] above it")
+        if key not in ("sources", "profiles"):
+            close = kinds.alike(key, ("sources", "profiles"))
+            header = f"[{close}.NAME]" if close else "[sources.NAME] or [profiles.NAME]"
+            raise document.wrong((key,), f"is not known; write {header}")
+    profiles = {name: _profile(document, name, raw) for name, raw in _named(document, "profiles").items()}
+    file = SourcesFile(document, profiles)
+    sources = {name: _source(file, name, raw) for name, raw in _named(document, "sources").items()}
+    _require_different_aliases(document, sources)
+    return SourcesFile(document, profiles, sources)
+
+
+def _named(document: Document, kind: str) -> Mapping[str, Any]:
+    """The tables under `sources` or `profiles`."""
+    tables = document.data.get(kind, {})
+    known = _SOURCE if kind == "sources" else _PROFILE
+    if not isinstance(tables, dict):
+        raise document.wrong((kind,), f"is {kinds.what(tables)}; write [{kind}.NAME]")
+    for name, raw in tables.items():
+        if not isinstance(raw, dict):
+            under = f"[{kind}.NAME], with a name," if name in known else f"[{kind}.{dotted((name,))}]"
+            raise document.wrong((kind, name), f"is {kinds.what(raw)}; write {under} above the keys")
+        if not name.strip():
+            raise document.wrong((kind, name), "has no name")
+    return tables
+
+
+def _source(file: SourcesFile, name: str, raw: Mapping[str, Any]) -> Wanted:
+    document, path = file.document, ("sources", name)
+    _refuse_strangers(document, path, raw)
+    read = kinds.read_table(document, path, raw, _SOURCE)
+    for key, example in (("table", 'table = "schema.table"'), ("text", 'text = ["column"]')):
+        if not read.get(key):
+            raise document.wrong((*path, key) if key in read else path, f"has no {key}; write {example}")
+    if name == CONTEXT_ITEMS.name:
+        raise document.wrong(path, "is the built-in source, which the file can't change; choose another name")
+    if (profile := read.pop("profile", None)) is not None:
+        try:
+            read["profile"] = file.profile(profile)
+        except DefinitionError as exc:
+            raise DefinitionError(f"{document.at((*path, 'profile'))}: source {name!r}: {exc}") from None
+    wanted = Wanted(name, **read)
+    try:
+        draft(wanted)
+    except DefinitionError as exc:
+        raise DefinitionError(f"{file.at(name, exc.key)}: {exc}") from None
+    return wanted
+
+
+def _refuse_strangers(document: Document, path: KeyPath, raw: Mapping[str, Any]) -> None:
+    """Keys that are right elsewhere, and a source whose name looks like a table's."""
+    for key, value in raw.items():
+        if key in _PROFILE and key not in _SOURCE:
+            raise document.wrong((*path, key), 'belongs under [profiles.NAME]; write profile = "NAME" here')
+        if isinstance(value, dict) and key not in _SOURCE:
+            one = dotted(("sources", f"{path[-1]}_{key}"))
+            raise document.wrong((*path, key), f"is not known: a source's name holds no dot; write [{one}]")
+
+
+def _profile(document: Document, name: str, raw: Mapping[str, Any]) -> Profile:
+    path = ("profiles", name)
+    read = kinds.read_table(document, path, raw, _PROFILE)
+    if "collection" in read:
+        _check_collection(document, (*path, "collection"), read["collection"])
+    return Profile(**read)
+
+
+def _check_collection(document: Document, path: KeyPath, parameters: object) -> None:
+    from reindexer.adapters.qdrant_parameters import PARAMETERS, wrong_parameter  # the client takes a second to import
+
+    if not isinstance(parameters, dict):
+        raise document.wrong(path, f"is {kinds.what(parameters)}; write its keys under [{dotted(path)}]")
+    for key in parameters:
+        if key not in PARAMETERS:
+            raise document.wrong((*path, key), kinds.unknown(key, PARAMETERS))
+    if wrong := wrong_parameter(parameters):
+        keys, words = wrong
+        raise document.wrong((*path, *keys), words)
+
+
+def _require_different_aliases(document: Document, sources: Mapping[str, Wanted]) -> None:
+    owners = {CONTEXT_ITEMS.alias: CONTEXT_ITEMS.name}
+    for name, wanted in sources.items():
+        alias = wanted.alias or name
+        if alias in owners:
+            path = ("sources", name, "alias")
+            raise DefinitionError(
+                f"{document.at(path)}: source {name!r}: the alias {alias!r} is that of the source {owners[alias]!r}; "
+                "name another"
+            )
+        owners[alias] = name
