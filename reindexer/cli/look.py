@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from reindexer import wiring
 from reindexer.cli.run import JSON, Failed, report
+from reindexer.core.source import Source
 from reindexer.flow.attach import all_sources, find_source
 from reindexer.flow.search import collection_of
 from reindexer.flow.search import search as search_items
@@ -74,22 +75,7 @@ def look(app: typer.Typer) -> None:
         if as_json:
             report({source.name: asdict(source) for source in sources}, as_json=True)
             return
-        table = Table("source", "", "")
-        for source in sources:
-            name, fact = source.name, asdict(source)
-            table.add_section()
-            table.add_row(name, "table", f"{fact['table_schema']}.{fact['table_name']}")
-            for title, kind in (("key", "key_columns"), ("text", "text_columns"), ("payload", "payload_columns")):
-                table.add_row("", title, ", ".join(fact[kind]))
-            for title, kind in (
-                ("template", "template"), ("where", "condition"), ("alias", "alias"), ("tenant", "tenant_column"),
-                ("chunk tokens", "chunk_tokens"), ("chunk overlap", "chunk_overlap"),
-            ):  # fmt: skip
-                if fact[kind]:
-                    table.add_row("", title, Text(str(fact[kind])))
-            for part, value in source.profile.as_json().items():
-                table.add_row("", f"profile {part}", Text(json.dumps(value) if part == "collection" else str(value)))
-        Console().print(table)
+        Console().print(_definitions(sources))
 
     @app.command("search")
     def _search(
@@ -113,6 +99,25 @@ def look(app: typer.Typer) -> None:
         for hit in hits:
             table.add_row(f"{hit.score:.3f}", hit.item_id, ", ".join(f"{k}={v}" for k, v in hit.payload.items() if v))
         Console().print(table)
+
+
+def _definitions(sources: Sequence[Source]) -> Table:
+    table = Table("source", "", "")
+    for source in sources:
+        name, fact = source.name, asdict(source)
+        table.add_section()
+        table.add_row(name, "table", f"{fact['table_schema']}.{fact['table_name']}")
+        for title, kind in (("key", "key_columns"), ("text", "text_columns"), ("payload", "payload_columns")):
+            table.add_row("", title, ", ".join(fact[kind]))
+        for title, kind in (
+            ("template", "template"), ("where", "condition"), ("alias", "alias"), ("tenant", "tenant_column"),
+            ("chunk tokens", "chunk_tokens"), ("chunk overlap", "chunk_overlap"),
+        ):  # fmt: skip
+            if fact[kind]:
+                table.add_row("", title, Text(str(fact[kind])))
+        for part, value in source.profile.as_json().items():
+            table.add_row("", f"profile {part}", Text(json.dumps(value) if part == "collection" else str(value)))
+    return table
 
 
 def _table(now: Status) -> Table:
