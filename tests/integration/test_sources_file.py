@@ -18,8 +18,7 @@ from tests.support.commands import Done
 SHOP = b"""
     CREATE SCHEMA shop;
     CREATE TABLE shop.products (
-        sku text PRIMARY KEY, name text NOT NULL, description text, category text, price int, published boolean,
-        loud text GENERATED ALWAYS AS (upper(name)) STORED
+        sku text PRIMARY KEY, name text NOT NULL, description text, category text, price int, published boolean
     );
     CREATE TABLE shop."Orders" (id int PRIMARY KEY, "Note" text);
     CREATE VIEW shop.cheap AS SELECT * FROM shop.products;

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.sabotage.row import Sabotage
 
 ATTACH = "tests/integration/test_attach.py::"
+FILE = "tests/integration/test_sources_file.py::"
 
 SOURCES = (
     Sabotage(
@@ -41,5 +42,30 @@ SOURCES = (
         "SET paused = true, definition_hash = 'detaching'",
         "SET paused = true",
         ATTACH + "test_nobody_mends_the_triggers_of_a_source_that_is_being_detached",
+    ),
+    Sabotage(
+        "sources file: all of it fits before the schema is touched",
+        "reindexer/migrate.py",
+        """        wanted = definitions(connection, file) if file else []
+        _alembic(command.upgrade, url, "head")
+""",
+        """        _alembic(command.upgrade, url, "head")
+        wanted = definitions(connection, file) if file else []
+""",
+        FILE + "test_a_file_that_does_not_fit_keeps_a_fresh_database_as_it_is",
+    ),
+    Sabotage(
+        "sources file: who may not put triggers on a table is told first",
+        "reindexer/sources_file/fit.py",
+        "            _require_owner(connection, source)\n",
+        "",
+        FILE + "test_who_does_not_own_a_table_is_told_before_anything_is_changed",
+    ),
+    Sabotage(
+        "sources file: no value of a key that looks like a secret is taken or shown",
+        "reindexer/sources_file/kinds.py",
+        'if not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,99}", text(value)):',
+        "if not text(value):",
+        "tests/unit/test_sources_file.py::test_a_mistake_is_one_line_that_names_the_line_and_says_what_to_write",
     ),
 )
