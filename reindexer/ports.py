@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from reindexer.core.batching import RequestLimits
 from reindexer.core.chunks import Span
+from reindexer.core.filters import Filter
 from reindexer.core.items import StoredPoint
 from reindexer.core.owner import Owner
+from reindexer.core.payload import PayloadColumn
 from reindexer.core.profile import Profile
 from reindexer.core.source import Source
 
@@ -116,8 +118,11 @@ class Index(Protocol):
     of its own, LastingError when it refuses the request. Safe to share between threads.
     """
 
-    def prepare(self, collection: Collection, dimensions: int, owner: Owner) -> str | None:
-        """Make collection, payload indexes and alias where they are missing, and note the owner beside it.
+    def prepare(
+        self, collection: Collection, dimensions: int, owner: Owner, columns: Sequence[PayloadColumn] = ()
+    ) -> str | None:
+        """Make collection, alias and the indexes of its payload columns where they are missing, and note the owner
+        beside it. An index that is there is left as it is.
 
         Returns the id that the collection got when it was made (another one than before: all points are lost), None if
         it was not made by us. Raises SourceError if the collection has other dimensions or another distance, or
@@ -165,8 +170,9 @@ class Index(Protocol):
     ) -> Mapping[tuple[str, int], Vector]:
         """The stored vector of each of these (item_id, chunk) that exists."""
 
-    def search(self, collection: Collection, vector: Vector, limit: int) -> list[Hit]:
-        """Nearest items of a source, best first, each once. An unknown collection is an empty result."""
+    def search(self, collection: Collection, vector: Vector, limit: int, where: Filter = ()) -> list[Hit]:
+        """Nearest items of a source that the filter lets through, best first, each once. An unknown collection is an
+        empty result."""
 
     def ping(self) -> None:
         """Return if the server answers; raise DependencyAway if not."""

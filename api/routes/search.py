@@ -9,12 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth import keyed_router
 from api.dependencies import EmbedderOfPart, IndexPart, PostgresPart, SettingsPart, source_or_404
-from api.fields import Query, SourceName
+from api.fields import JsonObject, Query, SourceName
 from api.problems import documented
-from reindexer.core.errors import InputRejected
+from reindexer.core.errors import InputRejected, UsageError
+from reindexer.core.filters import parse_filter
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.flow.search import collection_of
 from reindexer.flow.search import search as nearest
+from reindexer.postgres.catalog import payload_columns
 
 router = keyed_router(tags=["search"], unless=lambda settings: settings.search_open)
 
@@ -30,6 +32,14 @@ class SearchRequest(BaseModel):
     source: SourceName = CONTEXT_ITEMS.name
     query: Query
     limit: Annotated[int, Field(ge=1, le=100)] = 10
+    filter: Annotated[
+        JsonObject,
+        Field(
+            description="On payload columns, all of which must hold: a value, a list of values, null, or an object of "
+            "gt, gte, lt, lte (numbers and times) and not.",
+            examples=[{"lang": ["nl", "de"], "price": {"gte": 10, "lt": 50}, "color": {"not": "red"}}],
+        ),
+    ] = {}
 
 
 class SearchHit(BaseModel):
@@ -72,9 +82,11 @@ def search(
     with postgres.connection() as connection:
         source = source_or_404(connection, body.source)
         collection = collection_of(connection, source)
+        columns = payload_columns(connection, source)
+    timeout_s = settings.embedding_timeout_s
     try:
-        embedder = embedder_of(source)
-        hits = nearest(embedder, index, collection, body.query, body.limit, timeout_s=settings.embedding_timeout_s)
-    except InputRejected as exc:
+        where = parse_filter(body.filter, columns)
+        hits = nearest(embedder_of(source), index, collection, body.query, body.limit, where, timeout_s=timeout_s)
+    except (InputRejected, UsageError) as exc:
         raise HTTPException(422, str(exc)) from exc
     return SearchAnswer(hits=[SearchHit.model_validate(hit) for hit in hits])

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Sequence
+from typing import Any
 
 import grpc
 from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
+from reindexer.adapters.qdrant_filters import index_of, key_of
 from reindexer.adapters.qdrant_parameters import OF_VECTORS
 from reindexer.adapters.qdrant_points import FACTS
 from reindexer.core.errors import SourceError
 from reindexer.core.owner import Owner
+from reindexer.core.payload import PayloadColumn
 from reindexer.core.profile import Distance
 from reindexer.ports import Collection
 
-_INDEXED = {
+_INDEXED: dict[str, Any] = {
     f"{FACTS}.item_id": models.PayloadSchemaType.KEYWORD,
     f"{FACTS}.source": models.PayloadSchemaType.KEYWORD,
     f"{FACTS}.chunk": models.PayloadSchemaType.INTEGER,
@@ -33,7 +37,9 @@ _INSTANCE, _EMBEDDER, _COLLECTION_ID = "reindexer_instance", "reindexer_embedder
 """Keys of a collection's metadata."""
 
 
-def prepare(client: QdrantClient, collection: Collection, dimensions: int, owner: Owner) -> str | None:
+def prepare(
+    client: QdrantClient, collection: Collection, dimensions: int, owner: Owner, columns: Sequence[PayloadColumn]
+) -> str | None:
     """See `reindexer.ports.Index.prepare`. Every step is repeated where another process stopped half-way."""
     names = {each.name for each in client.get_collections().collections}
     if collection.alias in names:
@@ -51,8 +57,10 @@ def prepare(client: QdrantClient, collection: Collection, dimensions: int, owner
     owner.require_ours(collection.name, noted)
     if noted != Owner(owner.instance or noted.instance, owner.embedder):
         note_owner(client, collection.name, owner)
-    for field in _INDEXED.keys() - info.payload_schema.keys():
-        client.create_payload_index(collection.name, field, _INDEXED[field], wait=True)
+    # Before there are points: Qdrant links those that share a value while it builds the graph, and not afterwards.
+    indexes = _INDEXED | {key_of([column.name]): index_of(column) for column in columns if column.indexed}
+    for field in indexes.keys() - info.payload_schema.keys():
+        client.create_payload_index(collection.name, field, indexes[field], wait=True)
     _point_alias(client, collection)
     collection_id = (info.config.metadata or {}).get(_COLLECTION_ID)
     return str(collection_id) if collection_id else None

@@ -23,10 +23,13 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 
 from reindexer.adapters import qdrant_collections
 from reindexer.adapters.http_deadline import HttpDeadline
+from reindexer.adapters.qdrant_filters import filter_of
 from reindexer.adapters.qdrant_points import FACTS, hit_of, own_point, payload_of, stored_point
 from reindexer.core.errors import DependencyAway, LastingError, PassingError
+from reindexer.core.filters import Filter
 from reindexer.core.items import StoredPoint, point_id
 from reindexer.core.owner import Owner
+from reindexer.core.payload import PayloadColumn
 from reindexer.core.urls import without_secrets
 from reindexer.ports import Collection, Hit, Point, ScrolledPage, Vector
 
@@ -49,10 +52,12 @@ class QdrantIndex:
         self._lock = threading.Lock()
         self._clients: tuple[int, QdrantClient] | None = None
 
-    def prepare(self, collection: Collection, dimensions: int, owner: Owner) -> str | None:
+    def prepare(
+        self, collection: Collection, dimensions: int, owner: Owner, columns: Sequence[PayloadColumn] = ()
+    ) -> str | None:
         """See `reindexer.ports.Index.prepare`."""
         with self._asking(PREPARE_TIMES * self._timeout_s):
-            return qdrant_collections.prepare(self._client, collection, dimensions, owner)
+            return qdrant_collections.prepare(self._client, collection, dimensions, owner, columns)
 
     def owner(self, collection: Collection) -> Owner:
         """See `reindexer.ports.Index.owner`."""
@@ -170,17 +175,14 @@ class QdrantIndex:
             )
         return {ids[str(record.id)]: np.asarray(record.vector, dtype=np.float32) for record in records}
 
-    def search(self, collection: Collection, vector: Vector, limit: int) -> list[Hit]:
+    def search(self, collection: Collection, vector: Vector, limit: int, where: Filter = ()) -> list[Hit]:
         """See `reindexer.ports.Index.search`."""
+        ours = models.FieldCondition(key=f"{FACTS}.source", match=models.MatchValue(value=collection.source))
         try:
             with self._asking(self._timeout_s):
                 found = self._client.query_points_groups(
                     collection.alias, group_by=f"{FACTS}.item_id", query=vector.tolist(), limit=limit, group_size=1,
-                    with_payload=True,
-                    query_filter=models.Filter(
-                        must=[models.FieldCondition(
-                            key=f"{FACTS}.source", match=models.MatchValue(value=collection.source))]
-                    ),
+                    with_payload=True, query_filter=filter_of(where, ours),
                 )  # fmt: skip
         except _CollectionMissing:
             return []

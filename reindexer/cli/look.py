@@ -16,12 +16,14 @@ from rich.text import Text
 
 from reindexer import wiring
 from reindexer.cli.run import JSON, Failed, report
+from reindexer.core.filters import parse_words
 from reindexer.core.source import Source
 from reindexer.flow.attach import all_sources, find_source
 from reindexer.flow.embed import recipe_of
 from reindexer.flow.search import collection_of
 from reindexer.flow.search import search as search_items
 from reindexer.flow.status import Status, item, status
+from reindexer.postgres.catalog import payload_columns
 from reindexer.postgres.connect import Connection, connect
 from reindexer.postgres.schema import require_schema
 from reindexer.settings import Settings
@@ -84,6 +86,11 @@ def look(app: typer.Typer) -> None:
         source: str = typer.Argument(help="Name of the source."),
         query: str = typer.Argument(metavar="TEXT", help="What to look for."),
         limit: int = typer.Option(10, min=1, max=100, help="At most this many."),
+        where: list[str] = typer.Option(
+            [],
+            "--filter",
+            help="On a payload column: category=shoes, price>=10, color!=red; may be given several times.",
+        ),
         as_json: bool = JSON,
     ) -> None:
         """The nearest items."""
@@ -93,8 +100,10 @@ def look(app: typer.Typer) -> None:
         with database(settings) as connection:
             there = find_source(connection, source)
             collection = collection_of(connection, there)
+            conditions = parse_words(where, payload_columns(connection, there))
         embedder, index = wiring.embedder_of(settings)(there), wiring.index(settings)
-        hits = search_items(embedder, index, collection, query, limit, timeout_s=settings.embedding_timeout_s)
+        timeout_s = settings.embedding_timeout_s
+        hits = search_items(embedder, index, collection, query, limit, conditions, timeout_s=timeout_s)
         if as_json:
             report({"hits": [asdict(hit) for hit in hits]}, as_json=True)
             return

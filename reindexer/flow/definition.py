@@ -11,10 +11,12 @@ import psycopg
 from psycopg import sql
 
 from reindexer.core.errors import DefinitionError, SourceError
+from reindexer.core.payload import TENANT_KINDS
 from reindexer.core.profile import Profile
 from reindexer.core.source import Source
 from reindexer.flow import condition
 from reindexer.flow.read import key_types
+from reindexer.postgres.catalog import payload_columns
 from reindexer.postgres.connect import Connection, first_line
 from reindexer.postgres.queries import load
 
@@ -111,6 +113,13 @@ def check(connection: Connection, source: Source) -> None:
             "name the columns that it is made of, or make it STORED",
             key=_named_in(source, column),
         )
+    for tenant in (each for each in payload_columns(connection, source) if each.tenant):
+        if tenant.kind not in TENANT_KINDS:
+            raise DefinitionError(
+                f"source {source.name!r}: the tenant column {tenant.name!r} holds {tenant.kind} values; Qdrant keeps "
+                "tenants apart by text or uuid",
+                key="tenant",
+            )
     unique = connection.execute(load("sources.sql")["unique_key"], {"table": table}).fetchall()
     if sorted(source.key_columns) not in [columns for (columns,) in unique]:
         raise DefinitionError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reindexer.core.filters import Filter
 from reindexer.core.source import Source
 from reindexer.ports import Collection, Embedder, Hit, Index
 from reindexer.postgres.connect import Connection
@@ -16,12 +17,19 @@ def collection_of(connection: Connection, source: Source) -> Collection:
 
 
 def search(
-    embedder: Embedder, index: Index, collection: Collection, query: str, limit: int, *, timeout_s: float
+    embedder: Embedder,
+    index: Index,
+    collection: Collection,
+    query: str,
+    limit: int,
+    where: Filter = (),
+    *,
+    timeout_s: float,
 ) -> Sequence[Hit]:
-    """At most `limit` items, best first; none while nothing of the source is indexed.
+    """At most `limit` items that the filter lets through, best first; none while nothing of the source is indexed.
 
     `timeout_s` is the embedder's. Raises PassingError (DependencyAway, RateLimited) or LastingError, as embedder and
     index do.
     """
     embedding = embedder.embed([query], timeout_s=timeout_s)
-    return index.search(collection, embedding.vectors[0], limit)
+    return index.search(collection, embedding.vectors[0], limit, where)

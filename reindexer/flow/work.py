@@ -43,6 +43,7 @@ from reindexer.flow.read import find_rows
 from reindexer.flow.settle import Answer, Postponed, Settled
 from reindexer.flow.walk import rebuild_if_lost
 from reindexer.ports import Broker, Chance, Collection, Embedder, EmbedderOf, Index
+from reindexer.postgres.catalog import payload_columns
 from reindexer.postgres.connect import Postgres
 
 log = structlog.get_logger(__name__)
@@ -165,7 +166,7 @@ class Worker:
         embedder = self.embedder_of(source)
         collection = Collection(source.name, source.collection(claim.generation), source.alias, source.profile)
         try:
-            self._prepare(collection, embedder, witness, anew="qdrant" in claim.failing)
+            self._prepare(source, collection, embedder, witness, anew="qdrant" in claim.failing)
         except DependencyAway as exc:
             for item in list(attempt.open):
                 attempt.fails(item, exc, certain=True)
@@ -190,16 +191,19 @@ class Worker:
             if delivery.failed:
                 self._prepared.pop(collection, None)
 
-    def _prepare(self, collection: Collection, embedder: Embedder, witness: Witness, *, anew: bool) -> None:
+    def _prepare(
+        self, source: Source, collection: Collection, embedder: Embedder, witness: Witness, *, anew: bool
+    ) -> None:
         """`anew`: Qdrant did not answer when it was last asked, and is asked before the provider is asked in vain."""
         now = time.monotonic()
         if not anew and self._prepared.get(collection, 0.0) > now:
             return
         with self.postgres.connection() as connection:
             owner = Owner(identity(connection, self.instance), embedder.fingerprint)
+            columns = payload_columns(connection, source)
         try:
             with witness.asks("qdrant"):
-                collection_id = self.index.prepare(collection, embedder.dimensions, owner)
+                collection_id = self.index.prepare(collection, embedder.dimensions, owner, columns)
         except DependencyAway:
             raise
         except (PassingError, LastingError) as exc:

@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 
 from reindexer.core.errors import SourceError
+from reindexer.core.payload import PayloadColumn, kind_of
 from reindexer.core.source import Source
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
@@ -61,6 +62,18 @@ def facts(connection: Connection, source: Source) -> Facts:
         "functions": function_names(source),
     }
     return dict(connection.execute(load("catalog.sql")["facts"], parameters).fetchall())
+
+
+def payload_columns(connection: Connection, source: Source) -> tuple[PayloadColumn, ...]:
+    """The source's payload columns that are there, with the kinds of their values."""
+    parameters = {"table": _table(connection, source), "columns": list(source.payload_columns)}
+    rows = connection.execute(load("catalog.sql")["base_types"], parameters).fetchall()
+    kinds = {name: kind_of(type_name, is_enum=is_enum) for name, type_name, is_enum in rows}
+    return tuple(
+        PayloadColumn(name, kinds[name], name == source.tenant_column)
+        for name in source.payload_columns
+        if name in kinds
+    )
 
 
 def called_now(connection: Connection, oid: int) -> str | None:

@@ -100,3 +100,19 @@ JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE pronamespace = 'reindexer'::regnamespace AND proname = ANY (%(functions)s) AND NOT tgisinternal
 GROUP BY tgrelid, nspname, relname
 ORDER BY nspname, relname;
+
+-- name: base_types
+-- Of each of these columns the type below domains and arrays.
+SELECT attname::text, base.typname::text, base.typtype = 'e' AS is_enum
+FROM pg_attribute
+CROSS JOIN LATERAL (
+    WITH RECURSIVE type AS (
+        SELECT pg_type.* FROM pg_type WHERE pg_type.oid = atttypid
+        UNION ALL
+        SELECT pg_type.* FROM type
+        JOIN pg_type ON pg_type.oid = CASE WHEN type.typtype = 'd' THEN type.typbasetype
+                                           WHEN type.typcategory = 'A' THEN type.typelem END
+    )
+    SELECT typname, typtype FROM type WHERE typtype <> 'd' AND typcategory <> 'A'
+) AS base
+WHERE attrelid = to_regclass(%(table)s) AND attnum > 0 AND NOT attisdropped AND attname = ANY (%(columns)s);

@@ -1,0 +1,64 @@
+"""Filters and payload indexes, in the words of Qdrant's client."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from qdrant_client import models
+
+from reindexer.core.filters import Absent, AnyOf, Condition, Filter, Scalar, Within
+from reindexer.core.payload import PayloadColumn
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
+_SAFE_INTEGER = 2**53
+
+
+def key_of(path: Sequence[str]) -> str:
+    """A JSON path of Qdrant's: names of other than plain characters stand in quotes."""
+    return ".".join(name if _PLAIN.fullmatch(name) else f'"{name}"' for name in path)
+
+
+def index_of(column: PayloadColumn) -> Any:
+    """The parameters of a column's index."""
+    if column.tenant and column.kind == "uuid":
+        return models.UuidIndexParams(type=models.UuidIndexType.UUID, is_tenant=True)
+    if column.tenant:
+        return models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
+    return models.PayloadSchemaType(column.kind)
+
+
+def filter_of(conditions: Filter, *more: models.Condition) -> models.Filter:
+    """All of the conditions, and more of them."""
+    must = [_condition(each) for each in conditions if not each.negated]
+    must_not = [_condition(each) for each in conditions if each.negated]
+    return models.Filter(must=[*more, *must], must_not=must_not or None)
+
+
+def _condition(condition: Condition) -> models.Condition:
+    key = key_of(condition.path)
+    match condition.test:
+        case Absent():
+            return models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
+        case Within(bounds):
+            times = any(isinstance(bound, str) for bound in bounds.values())
+            range_of: type[models.DatetimeRange | models.Range] = models.DatetimeRange if times else models.Range
+            return models.FieldCondition(key=key, range=range_of.model_validate(bounds))
+        case AnyOf(values):
+            return _any_of(key, values)
+
+
+def _any_of(key: str, values: tuple[Scalar, ...]) -> models.Condition:
+    if len(values) == 1:
+        return _equals(key, values[0])
+    if len(texts := [value for value in values if isinstance(value, str)]) == len(values):
+        return models.FieldCondition(key=key, match=models.MatchAny(any=texts))
+    return models.Filter(should=[_equals(key, value) for value in values])
+
+
+def _equals(key: str, value: Scalar) -> models.FieldCondition:
+    """Numbers by their range: 450 and 450.0 are the same to Postgres, and two kinds of values to a match."""
+    if isinstance(value, str | bool) or (isinstance(value, int) and abs(value) > _SAFE_INTEGER):
+        return models.FieldCondition(key=key, match=models.MatchValue(value=value))
+    return models.FieldCondition(key=key, range=models.Range(gte=value, lte=value))

@@ -1,0 +1,215 @@
+"""Filters: which items a search may find, by their payload. What users write, checked and taken apart. Pure.
+
+    {"category": "shoes", "price": {"gte": 10, "lt": 50}, "tags": ["a", "b"], "color": {"not": "red"},
+     "metadata.size": 42, "added": {"gte": "2026-01-01"}, "sold": null}
+
+All keys must hold. A list means any of its values; `null`: no value. Of an array column one element must fit.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any, Literal
+from uuid import UUID
+
+from reindexer.core.errors import UsageError
+from reindexer.core.payload import Kind, PayloadColumn
+
+MAX_KEYS = 32
+MAX_VALUES = 100
+MAX_TEXT = 1000
+MAX_INTEGER = 2**63 - 1
+
+Bound = Literal["gt", "gte", "lt", "lte"]
+BOUNDS: tuple[Bound, ...] = ("gt", "gte", "lt", "lte")
+Scalar = str | int | float | bool
+
+_NUMBERS: frozenset[Kind] = frozenset({"integer", "float"})
+_SIGNS: Mapping[str, str] = {">=": "gte", "<=": "lte", "!=": "not", ">": "gt", "<": "lt", "=": "is"}
+_WORDS = re.compile(r"([^=<>!]+?)\s*(>=|<=|!=|=|>|<)\s*(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """One of these values."""
+
+    values: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Between bounds: numbers, or times as ISO 8601 text."""
+
+    bounds: Mapping[Bound, float | str]
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """No value: null, missing or an empty list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What must be true of a part of the payload; or, `negated`, must not."""
+
+    path: tuple[str, ...]
+    """The column, and keys below it in its JSON."""
+    kind: Kind
+    test: AnyOf | Within | Absent
+    negated: bool = False
+
+
+Filter = tuple[Condition, ...]
+
+
+def parse_filter(raw: Mapping[str, Any], columns: Sequence[PayloadColumn]) -> Filter:
+    """A filter as JSON. Raises UsageError, one line, for keys that are no payload column and values that can't fit."""
+    if len(raw) > MAX_KEYS:
+        raise UsageError(f"the filter has more than {MAX_KEYS} keys")
+    return tuple(condition for key, value in raw.items() for condition in _conditions(key, value, columns))
+
+
+def parse_words(words: Sequence[str], columns: Sequence[PayloadColumn]) -> Filter:
+    """As on a command line: `price>=10`, `category=shoes`, `color!=red`, `tags=a,b` is the text `a,b`; or JSON."""
+    conditions: list[Condition] = []
+    for each in words:
+        found = _WORDS.fullmatch(each.strip())
+        if found is None:
+            raise UsageError(f"the filter {each!r} can't be read; write column=value, column!=value or column>=value")
+        key, sign, text = found.groups()
+        value = _typed(text, _column(key, columns)[1])
+        operator = _SIGNS[sign]
+        conditions += _conditions(key, value if operator == "is" else {operator: value}, columns)
+    return tuple(conditions)
+
+
+def _conditions(key: str, value: Any, columns: Sequence[PayloadColumn]) -> list[Condition]:
+    path, kind = _column(key, columns)
+    if not isinstance(value, Mapping):
+        return [Condition(path, kind, _test(key, kind, value))]
+    if not value:
+        raise UsageError(f"filter {key!r} says nothing: write a value, or {{{', '.join(BOUNDS)}, not}}")
+    found = []
+    bounds: dict[Bound, float | str] = {}
+    for operator, operand in value.items():
+        if operator == "not":
+            found.append(Condition(path, kind, _test(key, kind, operand), negated=True))
+        elif operator in BOUNDS:
+            bounds[operator] = _bound(key, kind, operand)
+        else:
+            raise UsageError(f"filter {key!r}: {operator!r} is not known; there are {', '.join(BOUNDS)} and not")
+    if len({type(bound) is str for bound in bounds.values()}) > 1:
+        raise UsageError(f"filter {key!r}: its bounds are a number and a time")
+    return [*found, Condition(path, kind, Within(bounds))] if bounds else found
+
+
+def _column(key: str, columns: Sequence[PayloadColumn]) -> tuple[tuple[str, ...], Kind]:
+    if '"' in key:
+        raise UsageError(f"the filter's {key!r} has a double quote in it, which no path of Qdrant's can name")
+    for column in columns:
+        if key == column.name:
+            return (key,), column.kind
+    for column in columns:
+        if column.kind == "json" and key.startswith(f"{column.name}."):
+            below = key[len(column.name) + 1 :].split(".")
+            if all(below) and len(below) <= 16:
+                return (column.name, *below), "json"
+    names = [column.name for column in columns]
+    close = get_close_matches(key, names, n=1)
+    hint = f"is it {close[0]!r}?" if close else f"there are {', '.join(names) or 'none'}"
+    raise UsageError(f"the filter's {key!r} is no payload column; {hint}")
+
+
+def _test(key: str, kind: Kind, value: Any) -> AnyOf | Within | Absent:
+    if value is None:
+        return Absent()
+    values = value if isinstance(value, list) else [value]
+    if not values:
+        raise UsageError(f"filter {key!r} is an empty list, which nothing is one of")
+    if len(values) > MAX_VALUES:
+        raise UsageError(f"filter {key!r} has more than {MAX_VALUES} values")
+    fitting = tuple(_fitting(key, kind, each) for each in values)
+    if kind == "datetime":
+        if len(fitting) > 1:
+            raise UsageError(f"filter {key!r}: of times write bounds, not a list")
+        return Within({"gte": str(fitting[0]), "lte": str(fitting[0])})
+    return AnyOf(fitting)
+
+
+def _bound(key: str, kind: Kind, value: Any) -> float | str:
+    if kind not in _NUMBERS | {"datetime", "json"}:
+        raise UsageError(f"filter {key!r}: bounds are for numbers and times; its column is of neither")
+    fitting = _fitting(key, kind, value)
+    if isinstance(fitting, str):
+        return _time(key, fitting)
+    if isinstance(fitting, bool):
+        raise UsageError(f"filter {key!r}: a boolean is no bound")
+    return fitting
+
+
+def _fitting(key: str, kind: Kind, value: Any) -> Scalar:
+    """The value, if a column of that kind can hold it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"filter {key!r}: NaN and infinite numbers can't be compared")
+    if type(value) is int and abs(value) > MAX_INTEGER:
+        raise UsageError(f"filter {key!r}: the number is out of range")
+    if isinstance(value, str) and len(value) > MAX_TEXT:
+        raise UsageError(f"filter {key!r}: the text is longer than {MAX_TEXT} characters")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    match kind:
+        case "json" if isinstance(value, str | bool) or is_number:
+            return value  # type: ignore[no-any-return]  # one of these
+        case "integer" | "float" if is_number:
+            return value  # type: ignore[no-any-return]  # a number
+        case "bool" if isinstance(value, bool):
+            return value
+        case "datetime" if isinstance(value, str):
+            return _time(key, value)
+        case "uuid" if isinstance(value, str):
+            return _uuid(key, value)
+        case "keyword" | "other" if isinstance(value, str):
+            return value
+    wanted = {
+        "integer": "a number", "float": "a number", "bool": "true or false", "datetime": "a time as text, ISO 8601",
+        "json": "text, a number, true or false",
+    }.get(kind, "text")  # fmt: skip
+    raise UsageError(f"filter {key!r}: its column holds {kind} values; write {wanted}")
+
+
+def _time(key: str, text: str) -> str:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"filter {key!r}: {text[:40]!r} is no time; write 2026-01-31 or 2026-01-31T12:00:00Z"
+        ) from None
+    return text
+
+
+def _uuid(key: str, text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise UsageError(f"filter {key!r}: {text[:40]!r} is no uuid") from None
+
+
+def _typed(text: str, kind: Kind) -> Any:
+    """A value as it is written on a command line."""
+    if text == "null":
+        return None
+    if kind == "bool" and text in ("true", "false"):
+        return text == "true"
+    if kind in _NUMBERS | {"json"}:
+        for number in (int, float):
+            try:
+                return number(text)
+            except ValueError:
+                continue
+        if kind == "json" and text in ("true", "false"):
+            return text == "true"
+    return text
