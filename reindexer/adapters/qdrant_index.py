@@ -34,6 +34,7 @@ from reindexer.core.urls import without_secrets
 from reindexer.ports import Collection, Hit, Point, ScrolledPage, Vector
 
 _VERSION = f"{FACTS}.version"
+_FINGERPRINT = f"{FACTS}.fingerprint"
 PREPARE_TIMES = 3
 """Preparing a collection is several calls: it may take so many times as long as one."""
 _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
@@ -101,8 +102,8 @@ class QdrantIndex:
     def update_payload(self, collection: Collection, points: Sequence[Point], token: int, timeout_s: float) -> None:
         """See `reindexer.ports.Index.update_payload`."""
         operations: list[models.UpdateOperation] = [
-            models.OverwritePayloadOperation.model_construct(
-                overwrite_payload=models.SetPayload.model_construct(
+            models.OverwritePayloadOperation(
+                overwrite_payload=models.SetPayload(
                     payload=payload_of(collection.source, p, token),
                     filter=_older(point_id(collection.source, p.item_id, p.chunk), p.fingerprint, token),
                 )
@@ -265,7 +266,7 @@ def _older(point: str, fingerprint: str, token: int) -> models.Filter:
     return models.Filter(
         must=[
             models.HasIdCondition(has_id=[point]),
-            models.FieldCondition(key=f"{FACTS}.fingerprint", match=models.MatchValue(value=fingerprint)),
+            models.FieldCondition(key=_FINGERPRINT, match=models.MatchValue(value=fingerprint)),
             models.FieldCondition(key=_VERSION, range=models.Range(lt=token)),
         ]
     )

@@ -21,7 +21,10 @@ def payload_fingerprint(payload: Mapping[str, Any]) -> str:
     return digest(payload)
 
 
+_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
+"""`json.dumps` makes an encoder for each call."""
+
+
 def digest(value: Sequence[Any] | Mapping[str, Any]) -> str:
     """Hash of a JSON value, whatever the order of its keys. 32 hex digits."""
-    canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return hashlib.sha256(_encode(value).encode("utf-8", "surrogatepass")).hexdigest()[:32]

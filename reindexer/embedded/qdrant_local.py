@@ -10,32 +10,25 @@ SIGKILL but may lose the last writes at a power cut. Comfortable to 50,000 point
 """
 
 import json
-import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel
 from qdrant_client import models as m
 from qdrant_client.common.validation import validate_batch_lengths
-from qdrant_client.local import distances, local_collection, payload_filters
+from qdrant_client.local import distances, local_collection
 from qdrant_client.local.local_collection import LocalCollection
 from qdrant_client.local.payload_value_extractor import value_by_key
 from qdrant_client.local.qdrant_local import QdrantLocal
-from qdrant_client.local.utils import normalize_point_ids
+
+from reindexer.embedded.qdrant_filter import Array, Ids, Payload, filter_to_ids, payload_mask
 
 UNIT_EPSILON = 1.1920929e-7
 """Below this norm Qdrant stores a cosine vector as it is."""
 COMPACT_FROM = 1_000
-SCALARS = frozenset({str, int, bool})
-"""What Qdrant compares for equality; 1, 1.0 and true differ."""
-PLAIN_KEY = re.compile(r"[\w-]+(\.[\w-]+)*")
-
-Array: TypeAlias = NDArray[Any]
-Payload: TypeAlias = dict[str, Any]
 
 OPERATIONS: dict[str, type[BaseModel]] = {
     "upsert": m.UpsertOperation,
@@ -49,7 +42,6 @@ OPERATIONS: dict[str, type[BaseModel]] = {
 }
 
 _their_cosine_similarity = distances.cosine_similarity
-_their_payload_mask = payload_filters.calculate_payload_mask
 
 
 class PayloadSchemas:
@@ -76,8 +68,8 @@ def open_index(location: str) -> QdrantLocal:
     for about in ("Local mode", "Payload indexes have no effect"):
         warnings.filterwarnings("ignore", message=about)
     vars(distances)["cosine_similarity"] = _cosine_similarity
-    vars(local_collection)["calculate_payload_mask"] = _payload_mask
-    LocalCollection._filter_to_ids = _filter_to_ids  # type: ignore[method-assign, assignment]
+    vars(local_collection)["calculate_payload_mask"] = payload_mask
+    LocalCollection._filter_to_ids = filter_to_ids  # type: ignore[method-assign, assignment]
     local = QdrantLocal(location, force_disable_check_same_thread=True)
     for collection in local.collections.values():
         tune(collection)
@@ -90,7 +82,7 @@ def tune(collection: LocalCollection) -> None:
         # Local mode commits point by point: 900 points/s with an fsync each, 8,000 without.
         collection.storage.storage.execute("PRAGMA journal_mode = WAL")
         collection.storage.storage.execute("PRAGMA synchronous = NORMAL")
-    collection.ids_inv = _Ids(collection.ids_inv, collection.ids)
+    collection.ids_inv = Ids(collection.ids_inv, collection.ids)
     for name, vectors in collection.vectors.items():
         # Loading leaves float64 where a point had been written as a list, and cosine vectors as they were sent.
         loaded = vectors.astype(np.float32)
@@ -98,14 +90,6 @@ def tune(collection: LocalCollection) -> None:
             norms = np.linalg.norm(loaded, axis=1, keepdims=True)
             loaded /= np.where(norms > UNIT_EPSILON, norms, 1)
         collection.vectors[name] = loaded
-
-
-class _Ids(list[m.ExtendedPointId]):
-    """Point ids by place, as local mode keeps them, that also know the place of an id."""
-
-    def __init__(self, ids: list[m.ExtendedPointId], places: dict[m.ExtendedPointId, int]) -> None:
-        super().__init__(ids)
-        self.places = places
 
 
 def apply_operations(collection: LocalCollection, raw: Any) -> None:
@@ -166,7 +150,7 @@ def _compact(collection: LocalCollection) -> None:
         return
     kept = [collection.ids_inv[place] for place in keep]
     collection.ids = {point_id: place for place, point_id in enumerate(kept)}
-    collection.ids_inv = _Ids(kept, collection.ids)
+    collection.ids_inv = Ids(kept, collection.ids)
     collection.payload = [collection.payload[place] for place in keep]
     collection.deleted = np.zeros(len(keep), dtype=bool)
     for arrays in (collection.deleted_per_vector, collection.vectors):
@@ -232,72 +216,3 @@ def _cosine_similarity(query: Array, vectors: Array) -> Array:
         return _their_cosine_similarity(query, vectors)
     scores: Array = vectors @ (query / (np.linalg.norm(query) or 1)).astype(vectors.dtype)
     return scores
-
-
-def _payload_mask(
-    payloads: list[Payload],
-    payload_filter: m.Filter | None,
-    ids_inv: list[m.ExtendedPointId],
-    deleted_per_vector: dict[str, Array],
-) -> Array:
-    """Replaces local mode's, which takes 190 ms for one equality: does ids and equalities in 10 ms, hands on the rest.
-
-    Not only for searches: fenced deletions and payload updates are writes by filter.
-    """
-    must = (payload_filter and payload_filter.must) or []
-    rest: list[m.Condition] = []
-    places: list[int] | range = range(len(payloads))
-    for condition in must if isinstance(must, list) else [must]:
-        if isinstance(condition, m.HasIdCondition) and isinstance(ids_inv, _Ids) and isinstance(places, range):
-            known = (ids_inv.places.get(point_id) for point_id in normalize_point_ids(tuple(condition.has_id)))
-            places = sorted(place for place in known if place is not None)
-        elif test := _plain_test(condition, payloads, ids_inv):
-            places = [place for place in places if test(place)]
-        else:
-            rest.append(condition)
-    if payload_filter is None or isinstance(places, range):
-        return _their_payload_mask(payloads, payload_filter, ids_inv, deleted_per_vector)
-    mask = np.zeros(len(payloads), dtype=bool)
-    mask[places] = _their_payload_mask(
-        [payloads[place] for place in places],
-        payload_filter.model_copy(update={"must": rest})
-        if payload_filter.model_fields_set > {"must"} or rest
-        else None,
-        [ids_inv[place] for place in places],
-        {name: gone[places] for name, gone in deleted_per_vector.items()},
-    )
-    return mask
-
-
-def _filter_to_ids(collection: LocalCollection, chosen: m.Filter) -> list[m.ExtendedPointId]:
-    """Replaces local mode's, which asks for each point whether it is among those that were found."""
-    mask = collection._payload_and_non_deleted_mask(chosen)
-    return [collection.ids_inv[place] for place in np.flatnonzero(mask)]
-
-
-def _plain_test(
-    condition: m.Condition, payloads: list[Payload], ids_inv: list[m.ExtendedPointId]
-) -> Callable[[int], bool] | None:
-    """Whether the point at a place has one of these ids, or one of these values at this key; None for other tests."""
-    match condition:
-        case m.HasIdCondition(has_id=has_id):
-            ids = normalize_point_ids(tuple(has_id))
-            return lambda place: ids_inv[place] in ids
-        case m.FieldCondition(match=m.MatchValue() | m.MatchAny() as equal) if condition.model_fields_set == {
-            "key",
-            "match",
-        } and PLAIN_KEY.fullmatch(condition.key):
-            path = condition.key.split(".")
-            values = {(type(value), value) for value in ([equal.value] if hasattr(equal, "value") else equal.any)}
-            return lambda place: _equals(payloads[place], path, values)
-    return None
-
-
-def _equals(payload: Any, path: list[str], values: set[tuple[type, Any]]) -> bool:
-    for part in path:
-        if type(payload) is not dict:
-            return False
-        payload = payload.get(part)
-    if type(payload) is list:
-        return any(type(each) in SCALARS and (type(each), each) in values for each in payload)
-    return type(payload) in SCALARS and (type(payload), payload) in values
