@@ -27,9 +27,9 @@ lint: install ## ruff, mypy --strict, import-linter
 	"$(BIN)/python" -m mypy
 	"$(BIN)/python" -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
 
-# Three parts at once, each with servers of its own (they wait more than they work); one after the other on servers that are given, which they would share.
+# Four parts at once, each with servers of its own (they wait more than they work); one after the other on servers that are given, which they would share.
 GIVEN := $(REINDEXER_TEST_DATABASE_URL)$(REINDEXER_TEST_REDIS_URL)$(REINDEXER_TEST_QDRANT_URL)$(REINDEXER_TEST_STACK)
-PARALLEL := $(if $(GIVEN),,-n 3 --dist worksteal)
+PARALLEL := $(if $(GIVEN),,-n 4 --dist worksteal)
 
 # What measures time runs afterwards, with nothing beside it.
 test: install ## the suite: starts its own Postgres, Redis, Qdrant server and workers

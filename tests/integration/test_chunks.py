@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,8 +24,11 @@ from reindexer.flow.walk import walk_page
 from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.locks import changing_triggers
+from tests.integration.test_four_processes import idle
 from tests.support.index_reader import IndexReader
+from tests.support.processes import Processes
 from tests.support.provider import Provider, error, vector_of
+from tests.support.waiting import eventually
 from tests.unit.test_chunks import delete, document, edit, insert, move, paragraph
 
 WIKI = Source("wiki", "public", "pages", ("slug",), ("body",), ("title",), chunk_tokens=120)
@@ -297,3 +301,30 @@ def test_texts_that_are_equal_are_embedded_once_in_a_claim(wiki: Wiki) -> None:
     wiki.settle()
     assert wiki.provider.inputs == ["the same text"]
     assert wiki.index.client.count("wiki").count == 20
+
+
+def test_two_megabytes_in_two_thousand_chunks_take_less_than_a_hundred_megabytes(
+    db: Connection, processes: Processes
+) -> None:
+    embedder = {"REINDEXER_EMBEDDER": "hashing", "REINDEXER_EMBEDDING_DIMENSIONS": "1536"}
+    db.execute("CREATE TABLE pages (slug text PRIMARY KEY, title text, body text)")
+    with changing_triggers(db):
+        attach(db, replace(WIKI, chunk_tokens=400))
+    processes.listener(**embedder)
+    worker = processes.worker(pool="solo", concurrency=1, **embedder)
+    db.execute("INSERT INTO pages VALUES ('about', '', 'short')")
+    eventually(lambda: idle(db), within=60)
+    before_mb = _peak_mb(worker.process.pid)
+    text = "\n\n".join(document(random.Random(1), 10_000))
+    db.execute("INSERT INTO pages VALUES ('home', '', %s)", [text])
+    eventually(lambda: idle(db), within=120)
+    db.execute("UPDATE pages SET body = 'A new first paragraph. ' || body WHERE slug = 'home'")
+    eventually(lambda: idle(db), within=120)
+    (chunks,) = db.execute("SELECT chunks FROM reindexer.ledger WHERE item_id = 'home'").fetchone() or (0,)
+    assert (len(text) > 1_900_000, chunks > 2_000) == (True, True)
+    assert _peak_mb(worker.process.pid) < before_mb + 100
+
+
+def _peak_mb(pid: int) -> int:
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines())
+    return int(status["VmHWM"].split()[0]) // 1024
