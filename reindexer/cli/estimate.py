@@ -7,6 +7,7 @@ from dataclasses import asdict
 import typer
 
 from reindexer import wiring
+from reindexer.adapters.token_counter import token_counter
 from reindexer.cli.look import database
 from reindexer.cli.run import JSON, report
 from reindexer.core.price import dollars
@@ -26,12 +27,14 @@ def estimate(app: typer.Typer) -> None:
         with database(settings) as connection:
             there = find_source(connection, source)
             embedder = wiring.embedder_of(settings)(there)
-            found = estimate_source(connection, there, recipe_of(there, embedder))
+            counter = token_counter(there.profile.model or settings.embedding_model)
+            found = estimate_source(connection, there, recipe_of(there, embedder), counter.count)
         price = settings.token_price
         facts = {
             "source": source,
             **asdict(found),
             "embedder": embedder.fingerprint,
+            "tokens_by": counter.name,
             "dollars_per_million_tokens": price,
             "dollars": dollars(found.tokens, price),
             "changed_dollars": dollars(found.changed_tokens, price),

@@ -18,9 +18,6 @@ from itertools import accumulate, pairwise
 
 from reindexer.core.tokens import estimate_tokens
 
-CHUNKER = "structure-1"
-"""Name of this way of cutting."""
-
 _LEVELS: tuple[re.Pattern[str], ...] = (
     re.compile(r"^(?=#{1,6}[ \t])", re.MULTILINE),
     re.compile(r"(?<=\n)(?:[ \t\r]*\n)+"),

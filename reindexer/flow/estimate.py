@@ -1,12 +1,12 @@
 """Estimate: how many tokens a source's rows are, before somebody pays for them.
 
 Small tables are read as a whole; of large ones a sample, taken block by block, so that it takes seconds whatever their
-size. Tokens are estimated as for packing requests: rarely too few, too many where a token has more than three bytes.
+size. Tokens are counted as the caller does it, or estimated as for packing requests: rarely too few.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -52,14 +52,21 @@ class _Sums:
     changed_tokens: int = 0
 
 
-def estimate(connection: Connection, source: Source, recipe: Recipe, *, sample: int = SAMPLE) -> Estimate:
-    """Count rows and tokens. Raises SourceError if the table can't be read."""
+def estimate(
+    connection: Connection,
+    source: Source,
+    recipe: Recipe,
+    count: Callable[[str], int] = estimate_tokens,
+    *,
+    sample: int = SAMPLE,
+) -> Estimate:
+    """Count rows and tokens, these by `count`. Raises SourceError if the table can't be read."""
     rows, rows_guessed = condition.count(connection, source, None)
     whole = rows <= sample and not rows_guessed
     pages = _all_pages(connection, source) if whole else _sample_pages(connection, source, sample, rows)
     sums = _Sums()
     for item_ids in pages:
-        _add(connection, source, recipe, item_ids, sums)
+        _add(connection, source, recipe, count, item_ids, sums)
     scale = 1.0 if whole or not sums.rows else rows / sums.rows
     return Estimate(
         rows=sums.rows if whole else rows,
@@ -72,14 +79,21 @@ def estimate(connection: Connection, source: Source, recipe: Recipe, *, sample: 
     )
 
 
-def _add(connection: Connection, source: Source, recipe: Recipe, item_ids: Sequence[str], sums: _Sums) -> None:
+def _add(
+    connection: Connection,
+    source: Source,
+    recipe: Recipe,
+    count: Callable[[str], int],
+    item_ids: Sequence[str],
+    sums: _Sums,
+) -> None:
     parameters = {"source": source.name, "item_ids": list(item_ids)}
     indexed: dict[str, str] = dict(connection.execute(load("estimate.sql")["indexed"], parameters).fetchall())
     for item_id, row in find_rows(connection, source, item_ids).rows.items():
         sums.rows += 1
         if not (text := row.text):
             continue
-        tokens = estimate_tokens(text)
+        tokens = count(text)
         sums.with_text += 1
         sums.tokens += tokens
         if indexed.get(item_id) != recipe.fingerprint(text):

@@ -115,6 +115,65 @@ def test_why_knows_a_composite_id_in_any_spelling(shop: Shop) -> None:
     assert "COMPLETED" in shop.reindexer("why", "products", '["nl",7]')
 
 
+MANY_TABLES = """
+    CREATE SCHEMA "Other Schema";
+    CREATE TABLE "Other Schema"."Mixed Case" ("Id" int PRIMARY KEY, "Text" text, "Größe x" int);
+    INSERT INTO "Other Schema"."Mixed Case" VALUES (1, 'mixed', 7);
+    CREATE TABLE shop.parted (id int, region text, body text, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+    CREATE TABLE shop.parted_nl PARTITION OF shop.parted FOR VALUES IN ('nl');
+    CREATE TABLE shop.parted_de PARTITION OF shop.parted FOR VALUES IN ('de') PARTITION BY RANGE (id);
+    CREATE TABLE shop.parted_de_1 PARTITION OF shop.parted_de FOR VALUES FROM (0) TO (100);
+    INSERT INTO shop.parted VALUES (1, 'nl', 'fiets'), (1, 'de', 'rad');
+    CREATE TABLE shop.parent (id int PRIMARY KEY, body text);
+    CREATE TABLE shop.child (extra text, PRIMARY KEY (id)) INHERITS (shop.parent);
+    INSERT INTO shop.parent VALUES (1, 'parent');
+    INSERT INTO shop.child VALUES (2, 'child', 'x');
+    CREATE TABLE shop.made (id uuid PRIMARY KEY, one text, two text,
+        both_ text GENERATED ALWAYS AS (coalesce(one, '') || ' ' || coalesce(two, '')) STORED);
+    INSERT INTO shop.made (id, one, two) VALUES ('6f1d8a1e-3f0b-5c55-9a52-7d1c0b1f6f0e', 'one', 'two');
+"""
+
+
+@pytest.mark.parametrize(
+    ("table", "text", "payload", "edit", "before", "after"),
+    [
+        (
+            '"Other Schema"."Mixed Case"', "Text", "Größe x",
+            """UPDATE "Other Schema"."Mixed Case" SET "Text" = 'edited'""", {"1": "mixed"}, {"1": "edited"},
+        ),
+        (
+            "shop.parted", "body", "region", "UPDATE shop.parted_de_1 SET body = 'velo', region = 'de'",
+            {'["1", "nl"]': "fiets", '["1", "de"]': "rad"}, {'["1", "nl"]': "fiets", '["1", "de"]': "velo"},
+        ),
+        (
+            "shop.parted", "body", "region", "UPDATE shop.parted SET region = 'nl', id = 2 WHERE region = 'de'",
+            {'["1", "nl"]': "fiets", '["1", "de"]': "rad"}, {'["1", "nl"]': "fiets", '["2", "nl"]': "rad"},
+        ),
+        (
+            "shop.parent", "body", "id", "UPDATE shop.child SET body = 'grown'",
+            {"1": "parent", "2": "child"}, {"1": "parent", "2": "grown"},
+        ),
+        (
+            "shop.made", "both_", "one", "UPDATE shop.made SET two = 'three'",
+            {"6f1d8a1e-3f0b-5c55-9a52-7d1c0b1f6f0e": "one two"}, {"6f1d8a1e-3f0b-5c55-9a52-7d1c0b1f6f0e": "one three"},
+        ),
+    ],
+    ids=["mixed case", "partition", "between partitions", "inheritance", "generated"],
+)  # fmt: skip
+def test_tables_of_every_shape_are_attached_by_command_and_kept_indexed(
+    shop: Shop, table: str, text: str, payload: str, edit: str, before: dict[str, str], after: dict[str, str]
+) -> None:
+    shop.db.execute(MANY_TABLES.encode())
+    shop.reindexer("attach", "products", "--table", table, "--text", text, "--payload", payload)
+    shop.settle()
+    assert shop.indexed().keys() == before.keys()
+    assert all(shop.index.holds(item_id, vector_of(body)) for item_id, body in before.items())
+    shop.db.execute(edit.encode())
+    shop.settle()
+    assert shop.indexed().keys() == after.keys()
+    assert all(shop.index.holds(item_id, vector_of(body)) for item_id, body in after.items())
+
+
 def test_an_undeclared_column_costs_nothing_and_a_payload_column_no_embedding(shop: Shop, provider: Provider) -> None:
     shop.reindexer(*ATTACH)
     shop.settle()
