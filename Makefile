@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint test test-long torture sabotage clean
+.PHONY: help install demo lint test test-long torture sabotage bench bench-quick clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,13 @@ torture: install ## random edits under random faults for a minute, then an exact
 # make sabotage [ONLY="words of a mechanism or test"]
 sabotage: install ## take each protecting mechanism away in turn; fails if its test does not notice
 	"$(BIN)/python" -m tests.faults.sabotage $(ONLY)
+
+# make bench [ONLY="names of benchmarks"]; docs/performance.md tells what they measure.
+bench: install ## every figure beside its comparator, into bench/results.json
+	"$(BIN)/python" -m bench $(if $(ONLY),--only $(ONLY))
+
+bench-quick: install ## the same in a few minutes, smaller and once each
+	"$(BIN)/python" -m bench --quick $(if $(ONLY),--only $(ONLY))
 
 clean: ## remove .venv and caches
 	rm -rf "$(VENV)" .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,56 @@
+"""`python -m bench [--quick] [--only NAME …]`: measure, print, and write bench/results.json."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from bench import backfill, bulk_endpoint, freshness, idle, payload, queue, write_tax
+from bench.figures import Figures
+from bench.stage import Stage, Unsound, stage
+
+BENCHMARKS: dict[str, Callable[..., None]] = {
+    "freshness": freshness.measure,
+    "backfill": backfill.measure,
+    "payload": payload.measure,
+    "write_tax": write_tax.measure,
+    "queue": queue.measure,
+    "bulk_endpoint": bulk_endpoint.measure,
+    "idle": idle.measure,
+}
+RESULTS = Path(__file__).with_name("results.json")
+
+
+def main() -> int:
+    """Exit code 1 if a benchmark's own result was wrong."""
+    parser = argparse.ArgumentParser(prog="bench")
+    parser.add_argument("--quick", action="store_true", help="smaller, once each: for trying, not for figures")
+    parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS))
+    options = parser.parse_args()
+    console, figures, unsound = Console(width=160), Figures(), 0
+    with stage() as built:
+        for name in options.only:
+            unsound += not _run(console, built, name, figures, quick=options.quick)
+    figures.print(console)
+    figures.write(RESULTS)
+    return 1 if unsound else 0
+
+
+def _run(console: Console, built: Stage, name: str, figures: Figures, *, quick: bool) -> bool:
+    began = time.monotonic()
+    try:
+        BENCHMARKS[name](built, figures, quick=quick)
+    except Unsound as exc:
+        console.print(f"[red]{name}: {exc}[/]")
+        return False
+    console.print(f"{name}: {time.monotonic() - began:.0f} s")
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""Backfill: rows a second from a full outbox to settled; and beside it a bare loop into the same sink."""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from qdrant_client import QdrantClient
+
+from bench.bare_loop import bare_loop
+from bench.figures import Figures
+from bench.stage import Bench, Stage, Unsound
+from reindexer.adapters.qdrant_index import QdrantIndex
+from reindexer.flow.drain import drain
+from reindexer.flow.work import Worker
+from reindexer.postgres.connect import connect
+from reindexer.settings import Settings
+from reindexer.wiring import worker as make_worker
+
+THREADS = 8
+
+
+class InMemory(QdrantIndex):
+    """The program's own adapter over the client's local mode, in this process."""
+
+    def __init__(self) -> None:
+        super().__init__("http://in-memory", api_key=None, grpc_port=None)
+        self.client = QdrantClient(":memory:")
+
+    @property
+    def _client(self) -> QdrantClient:
+        return self.client
+
+
+def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
+    """The figures of backfills, at both latencies and into both sinks."""
+    rows, times = (2_000, 1) if quick else (10_000, 3)
+    for latency_ms in (0, 200):
+        stage.provider.set_latency(latency_ms)
+        for sink in ("", "http_"):
+            ours, bare = [], []
+            for _ in range(times):
+                with stage.fresh() as bench:
+                    bench.fill(rows)
+                    bare.append(bare_loop(bench, _sink(bench, sink), rows))
+                    ours.append(_over_http(bench, rows) if sink else _in_memory(bench, rows))
+            found, beside = statistics.median(ours), statistics.median(bare)
+            how = "prefork, 2 processes" if sink else f"one process, {THREADS} threads, Qdrant in it"
+            figures.add(f"backfill_{sink}rps_{latency_ms}ms", found, f"bare loop {beside:,.0f}; {how}")
+            figures.add(f"backfill_{sink}ratio_{latency_ms}ms", found / beside, f"to the bare loop; {how}")
+    stage.provider.set_latency(0)
+
+
+def _sink(bench: Bench, sink: str) -> QdrantClient:
+    return bench.stage.qdrant() if sink else QdrantClient(":memory:")
+
+
+def _in_memory(bench: Bench, rows: int) -> float:
+    index = InMemory()
+    os.environ.update(bench.env)
+    worker: Worker = make_worker(Settings.load(), None)
+    worker.index = index
+    with connect(bench.url, application_name="bench") as connection:
+        while drain(connection).changes:
+            pass
+    began = time.monotonic()
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(lambda _: worker.run_lane("bulk", budget_s=300), range(THREADS)))
+    took = time.monotonic() - began
+    worker.close()
+    bench.require_all_indexed(index.client)
+    return rows / took
+
+
+def _over_http(bench: Bench, rows: int) -> float:
+    with connect(bench.url, application_name="bench") as connection:
+        while drain(connection).changes:
+            pass
+    bench.processes.worker(pool="prefork", concurrency=2)
+    began = time.monotonic()
+    bench.processes.listener()
+    while bench.waits():
+        if time.monotonic() > began + 300:
+            raise Unsound("the backfill does not end")
+        time.sleep(0.05 + random.random() / 100)
+    took = time.monotonic() - began
+    bench.require_all_indexed()
+    return rows / took

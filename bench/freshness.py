@@ -1,0 +1,122 @@
+"""Freshness: from the commit of an edit until its new point can be read in Qdrant by somebody else."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Sequence
+
+import openai
+from qdrant_client import QdrantClient, models
+
+from bench.figures import Figures
+from bench.stage import Bench, Stage, Unsound
+from reindexer.core.items import point_id
+
+ROWS = 1_000
+POLL_S = 0.001
+WITHIN_S = 30.0
+
+
+class Watch:
+    """Looks for edits in Qdrant, from a thread of its own; one request at a time for all that are open."""
+
+    def __init__(self, client: QdrantClient) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+        self._open: dict[str, tuple[str, float]] = {}
+        self._ended = threading.Event()
+        self.seconds: list[float] = []
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+
+    def expect(self, item_id: str, title: str, committed: float) -> None:
+        """From `committed` (monotonic) on, the item's point must come to have this title."""
+        with self._lock:
+            self._open[point_id("context_items", item_id, 0)] = (title, committed)
+
+    def close(self) -> int:
+        """Wait for what is open; returns how many edits never came."""
+        until = time.monotonic() + WITHIN_S
+        while self._open and time.monotonic() < until:
+            time.sleep(0.01)
+        self._ended.set()
+        self._thread.join()
+        return len(self._open)
+
+    def _look(self) -> None:
+        while not self._ended.is_set():
+            with self._lock:
+                asked = list(self._open)
+            if not asked:
+                time.sleep(POLL_S)
+                continue
+            found = self._client.retrieve("context_items", asked, with_payload=["title"])
+            now = time.monotonic()
+            with self._lock:
+                for record in found:
+                    title, committed = self._open.get(str(record.id), ("", 0.0))
+                    if (record.payload or {}).get("title") == title:
+                        del self._open[str(record.id)]
+                        self.seconds.append(now - committed)
+            time.sleep(POLL_S)
+
+
+def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
+    """All figures of freshness, with one prefork worker of two processes."""
+    with stage.fresh() as bench:
+        bench.fill(ROWS)
+        bench.processes.listener()
+        bench.processes.worker(pool="prefork", concurrency=2)
+        while bench.waits():
+            time.sleep(0.1)
+        bench.require_all_indexed()
+        alone_ms = 1000 * percentile(_alone(bench, 30), 0.5)
+        seconds = 5 if quick else 30
+        for name, rate, latency_ms in (("idle", 1, 0), ("10", 10, 0), ("100", 100, 0), ("200", 10, 200)):
+            stage.provider.set_latency(latency_ms)
+            found = _edits(bench, rate, 3 * seconds if rate == 1 and not quick else seconds)
+            note = f"{rate} edits/s, provider {latency_ms} ms; request and upsert alone {alone_ms:.1f} ms; prefork 2"
+            for share, of in ((0.5, "p50"), (0.99, "p99")):
+                figures.add(f"fresh_{name}_{of}_ms", 1000 * percentile(found, share), note)
+        stage.provider.set_latency(0)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which that share of them lies."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def _edits(bench: Bench, rate: int, seconds: float) -> list[float]:
+    ids = [str(row[0]) for row in bench.db.execute("SELECT id FROM context_items ORDER BY id")]
+    random.Random(1).shuffle(ids)
+    client = bench.stage.qdrant()
+    watch = Watch(client)
+    began = time.monotonic()
+    for n in range(int(rate * seconds)):
+        time.sleep(max(0.0, began + n / rate - time.monotonic()))
+        item_id, title = ids[n % len(ids)], f"edit {rate} {n}"
+        bench.db.execute("UPDATE context_items SET title = %s WHERE id = %s", [title, item_id])
+        watch.expect(item_id, title, time.monotonic())
+    lost = watch.close()
+    client.close()
+    if lost:
+        raise Unsound(f"{lost} edits were not found within {WITHIN_S:.0f} s")
+    return watch.seconds
+
+
+def _alone(bench: Bench, times: int) -> list[float]:
+    """The provider's request and the upsert, with nothing of ours around them."""
+    provider = openai.OpenAI(api_key="x", base_url=bench.stage.provider.url, max_retries=0)
+    qdrant = bench.stage.qdrant()
+    point, seconds = point_id("context_items", "nobody", 0), list[float]()
+    for n in range(times):
+        began = time.monotonic()
+        vector = provider.embeddings.create(input=[f"text {n}"], model="bench").data[0].embedding
+        qdrant.upsert("context_items__g1", [models.PointStruct(id=point, vector=vector, payload={})], wait=True)
+        seconds.append(time.monotonic() - began)
+    qdrant.delete("context_items__g1", [point])
+    qdrant.close()
+    return seconds
