@@ -26,6 +26,8 @@ _INDEXED: dict[str, Any] = {
     f"{FACTS}.source": models.PayloadSchemaType.KEYWORD,
     f"{FACTS}.chunk": models.PayloadSchemaType.INTEGER,
     f"{FACTS}.version": models.PayloadSchemaType.INTEGER,
+    # Only for a server in strict mode, which refuses filters on what has no index; ids narrow every use of it.
+    f"{FACTS}.fingerprint": models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, on_disk=True),
 }
 _DISTANCES: dict[Distance, models.Distance] = {
     "cosine": models.Distance.COSINE,
