@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import random
 import statistics
+import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 from qdrant_client import QdrantClient
 
@@ -23,12 +26,32 @@ from reindexer.wiring import worker as make_worker
 THREADS = 8
 
 
+class Locked:
+    """The client's local mode, for several threads: one call at a time, as it is not made for more."""
+
+    def __init__(self) -> None:
+        self._client = QdrantClient(":memory:")
+        self._lock = threading.Lock()
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            with self._lock:
+                return getattr(self._client, name)(*arguments, **options)
+
+        return call
+
+
+def in_memory_client() -> QdrantClient:
+    """Qdrant's local mode in this process, behind a lock."""
+    return cast("QdrantClient", Locked())
+
+
 class InMemory(QdrantIndex):
     """The program's own adapter over the client's local mode, in this process."""
 
     def __init__(self) -> None:
         super().__init__("http://in-memory", api_key=None, grpc_port=None)
-        self.client = QdrantClient(":memory:")
+        self.client = in_memory_client()
 
     @property
     def _client(self) -> QdrantClient:
@@ -55,7 +78,7 @@ def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
 
 
 def _sink(bench: Bench, sink: str) -> QdrantClient:
-    return bench.stage.qdrant() if sink else QdrantClient(":memory:")
+    return bench.stage.qdrant() if sink else in_memory_client()
 
 
 def _in_memory(bench: Bench, rows: int) -> float:
