@@ -82,7 +82,7 @@ def search(
     with postgres.connection() as connection:
         source = source_or_404(connection, body.source)
         collection = collection_of(connection, source)
-        columns = payload_columns(connection, source)
+        columns = payload_columns(connection, source) if body.filter else ()
     timeout_s = settings.embedding_timeout_s
     try:
         where = parse_filter(body.filter, columns)

@@ -61,8 +61,12 @@ def prepare(
         note_owner(client, collection.name, owner)
     # Before there are points: Qdrant links those that share a value while it builds the graph, and not afterwards.
     indexes = _INDEXED | {key_of([column.name]): index_of(column) for column in columns if column.indexed}
+    # One of another type that is there was made by somebody on purpose (full text, say): a field has but one index, and
+    # to exchange it would take theirs away, and searches with a filter would be slow until the new one is built.
     for field in indexes.keys() - info.payload_schema.keys():
-        client.create_payload_index(collection.name, field, indexes[field], wait=True)
+        # Of many points it may take minutes, which would look as if Qdrant were away: it is told, and not waited for.
+        # Until it is there the next preparations ask again, which changes nothing.
+        client.create_payload_index(collection.name, field, indexes[field], wait=not info.points_count)
     _point_alias(client, collection)
     collection_id = (info.config.metadata or {}).get(_COLLECTION_ID)
     return str(collection_id) if collection_id else None

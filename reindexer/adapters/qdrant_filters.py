@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from qdrant_client import models
@@ -11,20 +11,22 @@ from qdrant_client import models
 from reindexer.core.filters import Absent, AnyOf, Condition, Filter, Scalar, Within
 from reindexer.core.payload import PayloadColumn
 
-_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _SAFE_INTEGER = 2**53
 
 
 def key_of(path: Sequence[str]) -> str:
-    """A JSON path of Qdrant's: names of other than plain characters stand in quotes."""
-    return ".".join(name if _PLAIN.fullmatch(name) else f'"{name}"' for name in path)
+    """A JSON path of Qdrant's: names of other than letters, digits, `_` and `-` stand in quotes, and only they, because
+    Qdrant tells the names of its indexes in this form. Letters are those of any script."""
+    return ".".join(
+        name if all(letter.isalnum() or letter in "_-" for letter in name) else f'"{name}"' for name in path
+    )
 
 
 def index_of(column: PayloadColumn) -> Any:
-    """The parameters of a column's index."""
+    """The parameters of a column's index. A tenant column that was retyped since it was attached is one like others."""
     if column.tenant and column.kind == "uuid":
         return models.UuidIndexParams(type=models.UuidIndexType.UUID, is_tenant=True)
-    if column.tenant:
+    if column.tenant and column.kind == "keyword":
         return models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
     return models.PayloadSchemaType(column.kind)
 
@@ -42,7 +44,7 @@ def _condition(condition: Condition) -> models.Condition:
         case Absent():
             return models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
         case Within(bounds):
-            times = any(isinstance(bound, str) for bound in bounds.values())
+            times = any(isinstance(bound, datetime) for bound in bounds.values())
             range_of: type[models.DatetimeRange | models.Range] = models.DatetimeRange if times else models.Range
             return models.FieldCondition(key=key, range=range_of.model_validate(bounds))
         case AnyOf(values):
@@ -58,7 +60,10 @@ def _any_of(key: str, values: tuple[Scalar, ...]) -> models.Condition:
 
 
 def _equals(key: str, value: Scalar) -> models.FieldCondition:
-    """Numbers by their range: 450 and 450.0 are the same to Postgres, and two kinds of values to a match."""
+    """Times by their range, for one moment can be written in many ways; numbers too: 450 and 450.0 are the same to
+    Postgres, and two kinds of values to a match."""
+    if isinstance(value, datetime):
+        return models.FieldCondition(key=key, range=models.DatetimeRange(gte=value, lte=value))
     if isinstance(value, str | bool) or (isinstance(value, int) and abs(value) > _SAFE_INTEGER):
         return models.FieldCondition(key=key, match=models.MatchValue(value=value))
     return models.FieldCondition(key=key, range=models.Range(gte=value, lte=value))

@@ -4,30 +4,36 @@
      "metadata.size": 42, "added": {"gte": "2026-01-01"}, "sold": null}
 
 All keys must hold. A list means any of its values; `null`: no value. Of an array column one element must fit.
+Refusals are told to whoever searches: they hold no value that was sent, and of a key only its start, printably.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 from reindexer.core.errors import UsageError
-from reindexer.core.payload import Kind, PayloadColumn
+from reindexer.core.payload import Kind, PayloadColumn, has_path
 
 MAX_KEYS = 32
 MAX_VALUES = 100
 MAX_TEXT = 1000
+MAX_DEPTH = 16
 MAX_INTEGER = 2**63 - 1
+MAX_BOUND = 2**53
+"""Qdrant compares numbers with bounds as floats: beyond this, neighbouring integers are the same one."""
 
 Bound = Literal["gt", "gte", "lt", "lte"]
-BOUNDS: tuple[Bound, ...] = ("gt", "gte", "lt", "lte")
-Scalar = str | int | float | bool
+BOUNDS: tuple[Bound, ...] = get_args(Bound)
+Scalar = str | int | float | bool | datetime
+"""Times are in UTC."""
 
 _NUMBERS: frozenset[Kind] = frozenset({"integer", "float"})
 _SIGNS: Mapping[str, str] = {">=": "gte", "<=": "lte", "!=": "not", ">": "gt", "<": "lt", "=": "is"}
@@ -43,9 +49,9 @@ class AnyOf:
 
 @dataclass(frozen=True, slots=True)
 class Within:
-    """Between bounds: numbers, or times as ISO 8601 text."""
+    """Between bounds: all numbers, or all times in UTC."""
 
-    bounds: Mapping[Bound, float | str]
+    bounds: Mapping[Bound, float | datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +81,14 @@ def parse_filter(raw: Mapping[str, Any], columns: Sequence[PayloadColumn]) -> Fi
 
 
 def parse_words(words: Sequence[str], columns: Sequence[PayloadColumn]) -> Filter:
-    """As on a command line: `price>=10`, `category=shoes`, `color!=red`, `tags=a,b` is the text `a,b`; or JSON."""
+    """As on a command line: `price>=10`, `category=shoes`, `color!=red`, `tags=["a", "b"]`; `tags=a,b` is one text."""
     conditions: list[Condition] = []
     for each in words:
         found = _WORDS.fullmatch(each.strip())
         if found is None:
-            raise UsageError(f"the filter {each!r} can't be read; write column=value, column!=value or column>=value")
+            raise UsageError(
+                f"the filter {_shown(each)} can't be read; write column=value, column!=value or column>=value"
+            )
         key, sign, text = found.groups()
         value = _typed(text, _column(key, columns)[1])
         operator = _SIGNS[sign]
@@ -93,73 +101,78 @@ def _conditions(key: str, value: Any, columns: Sequence[PayloadColumn]) -> list[
     if not isinstance(value, Mapping):
         return [Condition(path, kind, _test(key, kind, value))]
     if not value:
-        raise UsageError(f"filter {key!r} says nothing: write a value, or {{{', '.join(BOUNDS)}, not}}")
+        raise UsageError(f"filter {_shown(key)} says nothing: write a value, or {{{', '.join(BOUNDS)}, not}}")
     found = []
-    bounds: dict[Bound, float | str] = {}
+    bounds: dict[Bound, float | datetime] = {}
     for operator, operand in value.items():
         if operator == "not":
             found.append(Condition(path, kind, _test(key, kind, operand), negated=True))
         elif operator in BOUNDS:
             bounds[operator] = _bound(key, kind, operand)
         else:
-            raise UsageError(f"filter {key!r}: {operator!r} is not known; there are {', '.join(BOUNDS)} and not")
-    if len({type(bound) is str for bound in bounds.values()}) > 1:
-        raise UsageError(f"filter {key!r}: its bounds are a number and a time")
+            known = f"there are {', '.join(BOUNDS)} and not"
+            raise UsageError(f"filter {_shown(key)}: {_shown(operator)} is not known; {known}")
+    if len({isinstance(bound, datetime) for bound in bounds.values()}) > 1:
+        raise UsageError(f"filter {_shown(key)}: its bounds are a number and a time")
     return [*found, Condition(path, kind, Within(bounds))] if bounds else found
 
 
 def _column(key: str, columns: Sequence[PayloadColumn]) -> tuple[tuple[str, ...], Kind]:
-    if '"' in key:
-        raise UsageError(f"the filter's {key!r} has a double quote in it, which no path of Qdrant's can name")
+    if not has_path(key):
+        raise UsageError(
+            f"the filter's {_shown(key)} has a double quote or a backslash in it, which no path of Qdrant's can name"
+        )
     for column in columns:
         if key == column.name:
             return (key,), column.kind
     for column in columns:
         if column.kind == "json" and key.startswith(f"{column.name}."):
             below = key[len(column.name) + 1 :].split(".")
-            if all(below) and len(below) <= 16:
+            if all(below) and len(below) <= MAX_DEPTH:
                 return (column.name, *below), "json"
     names = [column.name for column in columns]
-    close = get_close_matches(key, names, n=1)
+    close = get_close_matches(key[:MAX_TEXT], names, n=1)
     hint = f"is it {close[0]!r}?" if close else f"there are {', '.join(names) or 'none'}"
-    raise UsageError(f"the filter's {key!r} is no payload column; {hint}")
+    raise UsageError(f"the filter's {_shown(key)} is no payload column; {hint}")
 
 
-def _test(key: str, kind: Kind, value: Any) -> AnyOf | Within | Absent:
+def _test(key: str, kind: Kind, value: Any) -> AnyOf | Absent:
     if value is None:
         return Absent()
     values = value if isinstance(value, list) else [value]
     if not values:
-        raise UsageError(f"filter {key!r} is an empty list, which nothing is one of")
+        raise UsageError(f"filter {_shown(key)} is an empty list, which nothing is one of")
     if len(values) > MAX_VALUES:
-        raise UsageError(f"filter {key!r} has more than {MAX_VALUES} values")
+        raise UsageError(f"filter {_shown(key)} has more than {MAX_VALUES} values")
     fitting = tuple(_fitting(key, kind, each) for each in values)
-    if kind == "datetime":
-        if len(fitting) > 1:
-            raise UsageError(f"filter {key!r}: of times write bounds, not a list")
-        return Within({"gte": str(fitting[0]), "lte": str(fitting[0])})
+    if len({float if type(each) is int else type(each) for each in fitting}) > 1:
+        raise UsageError(f"filter {_shown(key)}: its list holds values of several types")
     return AnyOf(fitting)
 
 
-def _bound(key: str, kind: Kind, value: Any) -> float | str:
+def _bound(key: str, kind: Kind, value: Any) -> float | datetime:
     if kind not in _NUMBERS | {"datetime", "json"}:
-        raise UsageError(f"filter {key!r}: bounds are for numbers and times; its column is of neither")
+        raise UsageError(f"filter {_shown(key)}: bounds are for numbers and times; its column is of neither")
     fitting = _fitting(key, kind, value)
     if isinstance(fitting, str):
         return _time(key, fitting)
     if isinstance(fitting, bool):
-        raise UsageError(f"filter {key!r}: a boolean is no bound")
+        raise UsageError(f"filter {_shown(key)}: a boolean is no bound")
+    if type(fitting) is int and abs(fitting) > MAX_BOUND:
+        raise UsageError(f"filter {_shown(key)}: an integer bound is at most {MAX_BOUND:,}; equality takes any")
     return fitting
 
 
 def _fitting(key: str, kind: Kind, value: Any) -> Scalar:
     """The value, if a column of that kind can hold it."""
     if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"filter {key!r}: NaN and infinite numbers can't be compared")
+        raise UsageError(f"filter {_shown(key)}: NaN and infinite numbers can't be compared")
     if type(value) is int and abs(value) > MAX_INTEGER:
-        raise UsageError(f"filter {key!r}: the number is out of range")
+        raise UsageError(f"filter {_shown(key)}: the number is out of range")
     if isinstance(value, str) and len(value) > MAX_TEXT:
-        raise UsageError(f"filter {key!r}: the text is longer than {MAX_TEXT} characters")
+        raise UsageError(f"filter {_shown(key)}: the text is longer than {MAX_TEXT} characters")
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        raise UsageError(f"filter {_shown(key)}: the text is not valid Unicode")
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     match kind:
         case "json" if isinstance(value, str | bool) or is_number:
@@ -178,38 +191,37 @@ def _fitting(key: str, kind: Kind, value: Any) -> Scalar:
         "integer": "a number", "float": "a number", "bool": "true or false", "datetime": "a time as text, ISO 8601",
         "json": "text, a number, true or false",
     }.get(kind, "text")  # fmt: skip
-    raise UsageError(f"filter {key!r}: its column holds {kind} values; write {wanted}")
+    raise UsageError(f"filter {_shown(key)}: its column holds {kind} values; write {wanted}")
 
 
-def _time(key: str, text: str) -> str:
+def _time(key: str, text: str) -> datetime:
+    """In UTC, which Qdrant takes times without a zone for. Read here and not by its client, which takes `20260131` for
+    seconds since 1970."""
     try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(
-            f"filter {key!r}: {text[:40]!r} is no time; write 2026-01-31 or 2026-01-31T12:00:00Z"
-        ) from None
-    return text
+        time = datetime.fromisoformat(text)
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise UsageError(f"filter {_shown(key)} is no time; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
 
 
 def _uuid(key: str, text: str) -> str:
     try:
         return str(UUID(text))
     except ValueError:
-        raise UsageError(f"filter {key!r}: {text[:40]!r} is no uuid") from None
+        raise UsageError(f"filter {_shown(key)} is no uuid") from None
 
 
 def _typed(text: str, kind: Kind) -> Any:
-    """A value as it is written on a command line."""
-    if text == "null":
-        return None
-    if kind == "bool" and text in ("true", "false"):
-        return text == "true"
-    if kind in _NUMBERS | {"json"}:
-        for number in (int, float):
-            try:
-                return number(text)
-            except ValueError:
-                continue
-        if kind == "json" and text in ("true", "false"):
-            return text == "true"
-    return text
+    """A value as it is written on a command line: JSON where that fits the column, else the text itself."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    if isinstance(value, Mapping) or (kind not in _NUMBERS | {"json", "bool"} and type(value) in (int, float, bool)):
+        return text  # 1 and true are texts where the column holds text
+    return value if not isinstance(value, float) or math.isfinite(value) else text
+
+
+def _shown(key: str) -> str:
+    """A name that somebody sent, fit for a line."""
+    return repr(key[:50].encode("ascii", "backslashreplace").decode())

@@ -32,9 +32,14 @@ class PayloadColumn:
 
     @property
     def indexed(self) -> bool:
-        """Of JSON nobody knows which part is asked for; other values are only shown; and no path of Qdrant's can name a
-        column with a double quote in its name."""
-        return self.kind not in ("json", "other") and '"' not in self.name
+        """Of JSON nobody knows which part is asked for; other values are only shown; some names no path can hold."""
+        return self.kind not in ("json", "other") and has_path(self.name)
+
+
+def has_path(name: str) -> bool:
+    """Whether a path of Qdrant's can hold a name: in quotes it may have any character but these, and there is no escape
+    (qdrant, lib/segment/src/json_path/parse.rs). A path that can't be parsed is refused with the whole request."""
+    return '"' not in name and "\\" not in name
 
 
 def kind_of(type_name: str, *, is_enum: bool) -> Kind:
