@@ -5,9 +5,7 @@ Runs over REST on the embedded server, and over REST and gRPC where a real serve
 
 from __future__ import annotations
 
-import os
 import uuid
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -19,39 +17,10 @@ from reindexer.core.errors import DependencyAway, PassingError, SourceError
 from reindexer.core.items import StoredPoint, point_id
 from reindexer.core.owner import Owner
 from reindexer.ports import Collection, Point
+from tests.contract.conftest import OWNER, SIZE
 from tests.support.provider import vector_of
-from tests.support.servers import Servers
 
-GIVEN = os.environ.get("REINDEXER_TEST_QDRANT_URL")
-GRPC_PORT = int(os.environ.get("REINDEXER_TEST_QDRANT_GRPC_PORT", "6334"))
-SIZE = 16
-OWNER = Owner("1/2", "e")
 NOW = 1_800_000_000_000_000
-
-
-@pytest.fixture(
-    params=["rest", pytest.param("grpc", marks=pytest.mark.skipif(not GIVEN, reason="needs a real server"))]
-)
-def index(request: pytest.FixtureRequest, servers: Servers) -> QdrantIndex:
-    return QdrantIndex(
-        servers.qdrant_url, api_key=None, grpc_port=GRPC_PORT if request.param == "grpc" else None, timeout_s=30
-    )
-
-
-@pytest.fixture
-def client(servers: Servers) -> Iterator[QdrantClient]:
-    client = QdrantClient(url=servers.qdrant_url, check_compatibility=False, timeout=30)
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def collection(index: QdrantIndex, client: QdrantClient) -> Iterator[Collection]:
-    alias = f"contract_{uuid.uuid4().hex[:12]}"
-    collection = Collection(alias, f"{alias}__g1", alias)
-    index.prepare(collection, SIZE, OWNER)
-    yield collection
-    client.delete_collection(collection.name)
 
 
 def point(text: str, item_id: str = "1", chunk: int = 0) -> Point:

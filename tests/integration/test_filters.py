@@ -30,21 +30,22 @@ TABLE = """
         id int PRIMARY KEY, body text NOT NULL, small smallint, big bigint, amount cents, price numeric(10, 2),
         weight double precision, ok boolean, code varchar(10), mood mood, owner uuid, made date, seen timestamptz,
         local timestamp, tags text[], sizes int[], metadata jsonb, age interval, "odd.name y" text,
-        "a ""b"" c" text, tenant text
+        "a ""b"" c" text, tenant text, "back\\slash" text
     );
     INSERT INTO things VALUES
         (1, 'one', 1, 9007199254740993, 100, 450, 1.5, true, 'a', 'good', '6f1d8a1e-3f0b-5c55-9a52-7d1c0b1f6f0e',
          '2026-01-31', '2026-01-31 10:00+01', '2026-01-31 10:00', '{x,y}', '{1,2}',
-         '{"color": {"name": "red"}, "size": 42, "new": true}', '1 day', 'here', '', 't1'),
+         '{"color": {"name": "red"}, "size": 42, "new": true}', '1 day', 'here', '', 't1', ''),
         (2, 'two', 2, 2, 200, 199.90, 2.5, false, 'b', 'bad', 'aaaaaaaa-3f0b-5c55-9a52-7d1c0b1f6f0e',
          '2026-03-01', '2026-03-01 10:00+01', '2026-03-01 10:00', '{z}', '{3}',
-         '{"color": {"name": "blue"}, "size": 43.5}', '2 days', 'there', '', 't2'),
+         '{"color": {"name": "blue"}, "size": 43.5}', '2 days', 'there', '', 't2', ''),
         (3, 'three', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-         NULL, NULL, NULL)
+         NULL, NULL, NULL, NULL)
 """
 COLUMNS = (
     "small", "big", "amount", "price", "weight", "ok", "code", "mood", "owner", "made", "seen", "local", "tags",
     "sizes", "metadata", "age", "odd.name y", 'a "b" c', "tenant",
+    "back\\slash",
 )  # fmt: skip
 THINGS = Source("things", "public", "things", ("id",), ("body",), COLUMNS, tenant_column="tenant")
 
@@ -99,7 +100,7 @@ def test_every_column_that_can_be_filtered_has_an_index_of_its_type_and_the_tena
         ({"price": 450}, "1"), ({"price": 199.9}, "2"), ({"price": {"gte": 199.9, "lt": 450}}, "2"),
         ({"weight": [1.5, 9]}, "1"), ({"ok": True}, "1"), ({"ok": [True, False]}, "12"), ({"code": ["a", "c"]}, "1"),
         ({"mood": "bad"}, "2"), ({"owner": "6F1D8A1E-3f0b-5c55-9a52-7d1c0b1f6f0e"}, "1"),
-        ({"made": "2026-01-31"}, "1"), ({"made": {"gte": "2026-02-01"}}, "2"),
+        ({"made": "2026-01-31"}, "1"), ({"made": ["2026-01-31", "20260301"]}, "12"), ({"made": {"gte": "2026-02-01"}}, "2"),
         ({"seen": {"lt": "2026-01-31T09:30:00Z"}}, "1"), ({"local": {"gt": "2026-02-01"}}, "2"), ({"tags": "y"}, "1"),
         ({"tags": ["x", "z"]}, "12"), ({"tags": {"not": "x"}}, "23"), ({"sizes": {"gte": 3}}, "2"),
         ({"metadata.color.name": "red"}, "1"), ({"metadata.size": {"gt": 42}}, "2"), ({"metadata.new": True}, "1"),
@@ -121,6 +122,11 @@ def test_a_filter_that_does_not_fit_is_422_and_one_line_on_the_command_line(
             "/search", headers={"X-API-Key": "test-admin-key"},
             json={"source": "things", "query": "x", "filter": {"prise": 3}},
         )  # fmt: skip
+        secret = client.post(
+            "/search", headers={"X-API-Key": "test-admin-key"},
+            json={"source": "things", "query": "x", "filter": {"made": "my secret"}},
+        )  # fmt: skip
+    assert (secret.status_code, "secret" in secret.text) == (422, False)
     assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
     assert "is it 'price'?" in answer.text
     done = here("search", "things", "x", "--filter", "prise>=3", env=env)
@@ -133,6 +139,8 @@ def test_filters_of_the_command_line_hold_together(
 ) -> None:
     done = here("search", "things", "x", "--filter", "price>=100", "--filter", "code!=a", "--json", env=env)
     assert [hit["item_id"] for hit in json.loads(done.stdout)["hits"]] == ["2"]
+    done = here("search", "things", "x", "--filter", 'code=["a", "b"]', "--filter", "small<2", "--json", env=env)
+    assert [hit["item_id"] for hit in json.loads(done.stdout)["hits"]] == ["1"]
 
 
 def test_a_column_that_is_declared_later_gets_its_index(db: Connection, worker: Worker, things: IndexReader) -> None:

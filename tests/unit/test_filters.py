@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from reindexer.core.errors import UsageError
@@ -172,6 +173,7 @@ JSON = st.recursive(
 )
 
 
+@effort(suppress_health_check=[HealthCheck.too_slow])  # a fresh checkout makes its table of characters first
 @given(st.dictionaries(st.sampled_from([c.name for c in COLUMNS] + ["metadata.a.b", "nothing"]), JSON, max_size=4))
 def test_any_json_is_either_understood_or_refused(raw: dict[str, Any]) -> None:
     try:
