@@ -96,11 +96,16 @@ class Worker:
         self.postgres.close()
 
     def run_lane(self, lane: str, *, budget_s: float) -> int:
-        """Work on batches of a lane until none is ready or the budget is used up; returns items settled."""
+        """Work on batches of a lane until none is ready or the budget is used up; returns items settled.
+
+        Lanes that come before it go first, before each batch anew: an edit that is made behind a backfill waits for the
+        batches in work, not for the budgets of the messages in front of its own.
+        """
         until, items = time.monotonic() + budget_s, 0
+        lanes = LANES[: LANES.index(lane) + 1]
         while True:
             deadline = Deadline.after(self.limits.lease_s)
-            claim = self.claim(lane)
+            claim = next((claim for each in lanes if (claim := self.claim(each))), None)
             if claim is None:
                 return items
             items += len(self._work(claim, deadline).item_ids)
