@@ -10,9 +10,22 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import backfill, bulk_endpoint, freshness, idle, payload, queue, write_tax
+from bench import (
+    backfill,
+    behind_backfill,
+    bulk_endpoint,
+    freshness,
+    idle,
+    memory,
+    old_snapshot,
+    payload,
+    queue,
+    scale,
+    write_tax,
+)
 from bench.figures import Figures
 from bench.stage import Stage, Unsound, stage
+from reindexer import logs
 
 BENCHMARKS: dict[str, Callable[..., None]] = {
     "freshness": freshness.measure,
@@ -22,6 +35,10 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "queue": queue.measure,
     "bulk_endpoint": bulk_endpoint.measure,
     "idle": idle.measure,
+    "behind_backfill": behind_backfill.measure,
+    "old_snapshot": old_snapshot.measure,
+    "memory": memory.measure,
+    "scale": scale.measure,
 }
 RESULTS = Path(__file__).with_name("results.json")
 
@@ -32,6 +49,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="smaller, once each: for trying, not for figures")
     parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS))
     options = parser.parse_args()
+    logs.configure("WARNING", "console")
     console, figures, unsound = Console(width=160), Figures(), 0
     with stage() as built:
         for name in options.only:
