@@ -63,6 +63,7 @@ class Settings(BaseSettings):
     recheck_hour_s: Seconds = 3600.0
 
     batch_size: PositiveInt = 256
+    claims_in_flight: Annotated[int, Field(ge=0)] = 2
     lease_s: Annotated[float, Field(ge=2, le=300)] = 60.0
     max_messages: PositiveInt = 16
     bell: Literal["auto", "on", "off"] = "auto"

@@ -5,11 +5,15 @@ Neither carries state that matters: what is due is written in Postgres, so a mes
 
 from __future__ import annotations
 
+import gc
+import math
+import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from typing import Any
 
 import structlog
@@ -26,7 +30,7 @@ from reindexer.adapters.celery_beats import BEAT_TASK
 from reindexer.adapters.celery_broker import REQUEST_TASK, WORK_TASK, CeleryBroker
 from reindexer.celery_app import app, broker
 from reindexer.core.errors import DependencyAway, ItemFailed, PassingError, ReindexerError
-from reindexer.core.items import REQUEST_LANE
+from reindexer.core.items import LANES, REQUEST_LANE
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.core.timer import Timer
 from reindexer.flow import heartbeat, requests
@@ -37,7 +41,7 @@ from reindexer.settings import Settings
 log = structlog.get_logger(__name__)
 
 LANE_BUDGET_S = 1.0
-"""A message is worth this much work, or one batch: then the worker looks at its queues again, live before bulk."""
+"""A message that its task works on itself is worth this much work, or one batch: then the next one has its turn."""
 
 AGAIN_S = 1.0
 """Before a wish that could not be written down is sent again."""
@@ -46,7 +50,13 @@ AGAIN_S = 1.0
 @cache
 def _worker() -> Worker:
     """Of this process and its forks: connections are made lazily, per process id."""
-    return wiring.worker(Settings.load(), _broker())
+    # What is loaded by now stays: to look through it again and again took a sixth of a backfill's time.
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+    # Beside the threads of a backfill, one that serves an edit waits for its turn after each answer.
+    sys.setswitchinterval(0.001)
+    settings = Settings.load()
+    return wiring.worker(settings, _broker(), helpers=settings.claims_in_flight)
 
 
 @cache
@@ -57,10 +67,10 @@ def _broker() -> CeleryBroker:
 
 @worker_process_shutdown.connect
 @worker_shutdown.connect
-def _write_counters(**_: Any) -> None:
-    """A process that ends as it was told loses no count. The first signal is a forked child's."""
+def _end_work(**_: Any) -> None:
+    """A process that ends as it was told ends its work, and loses no count. The first signal is a forked child's."""
     if _worker.cache_info().currsize:
-        _worker().counters.close()
+        _worker().close()
 
 
 _beat_timer = Timer(heartbeat.BEAT_S / 2)
@@ -95,13 +105,27 @@ def beat_task(self: Task[Any, Any]) -> None:
 
 @app.task(name=WORK_TASK, bind=True, ignore_result=True, throws=(ItemFailed,))
 def work_lane_task(self: Task[Any, Any], lane: str) -> None:
-    """Claim and work on what is ready in a lane."""
+    """Work on what is ready in a lane: by a helper, so that this process hears of the next message.
+
+    Where all helpers of the lane are at work they look again themselves; but an edit is worth being held up for, and so
+    is all else where other threads take the messages.
+    """
     with _unexpected(lane=lane):
-        try:
+        with suppress(ReindexerError):
             _beat(self)
-            _worker().run_lane(lane, budget_s=LANE_BUDGET_S)
-        except ReindexerError as exc:
-            log.error("work_fails", lane=lane, error=str(exc))
+        if _worker().crew.help(lane, partial(_work_on, lane, math.inf)):
+            return
+        if lane == LANES[0] or threading.current_thread() is not threading.main_thread():
+            _work_on(lane, LANE_BUDGET_S)
+
+
+def _work_on(lane: str, budget_s: float) -> None:
+    try:
+        _worker().run_lane(lane, budget_s=budget_s)
+    except ReindexerError as exc:
+        log.error("work_fails", lane=lane, error=str(exc))
+    except Exception as exc:  # noqa: BLE001
+        log.error("unexpected_error", **logs.where(exc), lane=lane)
 
 
 class _Wish(Request):  # type: ignore[misc]

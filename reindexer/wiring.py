@@ -16,6 +16,7 @@ from reindexer.core.profile import Profile
 from reindexer.core.source import Source
 from reindexer.flow.count import CountedEmbedder
 from reindexer.flow.counters import Counters
+from reindexer.flow.crew import Crew
 from reindexer.flow.work import Worker, WorkLimits
 from reindexer.ports import Broker, Embedder, EmbedderOf, Index
 from reindexer.postgres.connect import Postgres
@@ -90,8 +91,8 @@ def index(settings: Settings) -> Index:
     )
 
 
-def worker(settings: Settings, broker: Broker | None) -> Worker:
-    """Everything that claims, embeds, writes and settles."""
+def worker(settings: Settings, broker: Broker | None, *, helpers: int = 0) -> Worker:
+    """Everything that claims, embeds, writes and settles. `helpers`: of each lane, beside what its callers do."""
     pool = postgres(settings, "worker")
     counters = Counters(pool)
     return Worker(
@@ -106,5 +107,6 @@ def worker(settings: Settings, broker: Broker | None) -> Worker:
         breaker=settings.breaker_policy,
         chance=random.random,
         counters=counters,
+        crew=Crew(helpers),
         instance=settings.instance,
     )

@@ -47,6 +47,8 @@ class Claim:
     """Those of them whose breakers are open: this claim, of one item, is the only one that may ask them now."""
     lost: int = 0
     """Items among them whose earlier claim ended without an outcome."""
+    suspect: bool = False
+    """It is one item, which may have killed a worker: nothing else should be in work beside it."""
 
 
 def lane_floor() -> Floor[float]:
@@ -121,6 +123,7 @@ def _read(rows: Sequence[DictRow]) -> Claim | None:
     return Claim(
         first["source"], first["generation"], first["lane"], first["token"], items, first["claimed_at"],
         first["problem"], frozenset(first["failing"]), frozenset(first["probes"]), sum(row["lost"] for row in rows),
+        first["alone"],
     )  # fmt: skip
 
 

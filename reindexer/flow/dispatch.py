@@ -7,13 +7,13 @@ holds at most `max_messages` of them for each lane, whatever the backlog.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 
 from reindexer.core.floor import Floor
 from reindexer.core.items import LANES
-from reindexer.flow.claim import MAX_PAUSE_S, ago_s
+from reindexer.flow.claim import ago_s, lane_floor
 from reindexer.flow.requests import send_unsent
 from reindexer.ports import Broker
 from reindexer.postgres.connect import Connection
@@ -30,12 +30,12 @@ class Dispatch:
     broker: Broker
     batch_size: int
     max_messages: int
-    _floor: Floor[dict[str, float]] = field(default_factory=lambda: Floor(MAX_PAUSE_S))
+    _floors: Mapping[str, Floor[float]] = field(default_factory=lambda: {lane: lane_floor() for lane in LANES})
 
-    def top_up(self, connection: Connection) -> Mapping[str, int]:
-        """Send what each lane's queue lacks; returns messages sent by lane. Raises DependencyAway (broker)."""
+    def top_up(self, connection: Connection, lanes: Collection[str] = LANES) -> Mapping[str, int]:
+        """Send what each of the lanes' queues lacks; returns messages sent by lane. Raises DependencyAway (broker)."""
         sent: dict[str, int] = {}
-        for lane, items in self._ready(connection).items():
+        for lane, items in self._ready(connection, lanes).items():
             wanted = min(self.max_messages, ceil(items / self.batch_size))
             if wanted and (missing := wanted - self.broker.depth(lane)) > 0:
                 self.broker.send_work(lane, missing)
@@ -46,18 +46,18 @@ class Dispatch:
         """Send the messages of wishes that never left; returns how many. Raises DependencyAway (broker)."""
         return send_unsent(connection, self.broker, older_s=RESEND_AFTER_S)
 
-    def _ready(self, connection: Connection) -> dict[str, int]:
+    def _ready(self, connection: Connection, lanes: Collection[str]) -> dict[str, int]:
         began_s = time.monotonic()
-        begin = self._floor.begin(began_s) or {}
+        begins = {lane: self._floors[lane].begin(began_s) for lane in lanes}
         rows = connection.execute(
             load("dispatch.sql")["ready"],
             {
                 "enough": self.max_messages * self.batch_size,
-                "lanes": list(LANES),
-                "begins_ago_s": [ago_s(begin.get(lane), began_s) for lane in LANES],
+                "lanes": list(begins),
+                "begins_ago_s": [ago_s(begin, began_s) for begin in begins.values()],
             },
         ).fetchall()
         ended_s = time.monotonic()
-        first = {lane: began_s - (first_ago_s or 0.0) for lane, _, first_ago_s in rows}
-        self._floor.found(begin or None, first, ended_s, ended_s - began_s)
+        for lane, _, first_ago_s in rows:
+            self._floors[lane].found(begins[lane], began_s - (first_ago_s or 0.0), ended_s, ended_s - began_s)
         return {str(lane): int(items) for lane, items, _ in rows}

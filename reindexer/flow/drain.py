@@ -9,6 +9,7 @@ from datetime import datetime
 from psycopg.rows import class_row
 
 from reindexer.core.floor import Floor
+from reindexer.core.items import LANES
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
 
@@ -38,6 +39,11 @@ class Drained:
     """When it began, by the database's clock; None if it did not look at all of the outbox."""
     first_page: int | None
     """Of the outbox, where the first change was taken from."""
+
+    @property
+    def lanes(self) -> list[str]:
+        """Lanes in which something became due."""
+        return [lane for lane in LANES if getattr(self, lane)]
 
 
 def outbox_floor() -> Floor[int]:

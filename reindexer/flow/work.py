@@ -7,8 +7,9 @@ Qdrant refuses what it writes, and it settles nothing.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -36,11 +37,12 @@ from reindexer.flow.claim import Claim, claim_batch, claim_item, lane_floor
 from reindexer.flow.conclude import conclude
 from reindexer.flow.count import count_claim, count_outcomes
 from reindexer.flow.counters import Counters
+from reindexer.flow.crew import Crew
 from reindexer.flow.deliver import Delivery, Timeouts
 from reindexer.flow.embed import Deadline, LeaseOver, recipe_of
 from reindexer.flow.instance import identity
 from reindexer.flow.read import find_rows
-from reindexer.flow.settle import Answer, Postponed, Settled
+from reindexer.flow.settle import Answer, Postponed
 from reindexer.flow.walk import rebuild_if_lost
 from reindexer.ports import Broker, Chance, Collection, Embedder, EmbedderOf, Index
 from reindexer.postgres.catalog import payload_columns
@@ -84,6 +86,7 @@ class Worker:
     breaker: BreakerPolicy
     chance: Chance
     counters: Counters
+    crew: Crew = field(default_factory=Crew)
     instance: str | None = None
     """What this database is called, where it is not called by what the server tells."""
     _prepared: dict[Collection, float] = field(default_factory=dict)
@@ -91,26 +94,38 @@ class Worker:
     _floors: Mapping[str, Floor[float]] = field(default_factory=lambda: {lane: lane_floor() for lane in LANES})
 
     def close(self) -> None:
-        """Write what was counted, and close connections."""
+        """End what is in work, write what was counted, and close connections."""
+        self.crew.close()
         self.counters.close()
         self.postgres.close()
 
-    def run_lane(self, lane: str, *, budget_s: float) -> int:
-        """Work on batches of a lane until none is ready or the budget is used up; returns items settled.
+    def run_lane(self, lane: str, *, budget_s: float = math.inf) -> int:
+        """Work on batches of a lane until none is ready or the budget is used up; returns items claimed.
 
         Lanes that come before it go first, before each batch anew: an edit that is made behind a backfill waits for the
         batches in work, not for the budgets of the messages in front of its own.
         """
         until, items = time.monotonic() + budget_s, 0
         lanes = LANES[: LANES.index(lane) + 1]
-        while True:
+        while claim := self._take(lambda: next((claim for each in lanes if (claim := self.claim(each))), None)):
+            items += len(claim.items)
+            if time.monotonic() >= until or self.crew.ending:
+                break
+        return items
+
+    def _take(self, claiming: Callable[[], Claim | None]) -> Claim | None:
+        """Claim and work; None if nothing could be claimed."""
+        with self.crew.beside_others():
             deadline = Deadline.after(self.limits.lease_s)
-            claim = next((claim for each in lanes if (claim := self.claim(each))), None)
+            claim = claiming()
             if claim is None:
-                return items
-            items += len(self._work(claim, deadline).item_ids)
-            if time.monotonic() >= until:
-                return items
+                return None
+            if not claim.suspect:
+                self._work(claim, deadline)
+                return claim
+        with self.crew.alone():
+            self._work(claim, deadline)
+        return claim
 
     def claim(self, lane: str) -> Claim | None:
         """The next batch of a lane; None if nothing is ready."""
@@ -121,17 +136,15 @@ class Worker:
 
     def run_item(self, source: str, item_id: str, *, early: bool = False, alone: bool = False) -> bool:
         """Work on one item, and on due neighbours in the same claim; False if it could not be claimed."""
-        deadline = Deadline.after(self.limits.lease_s)
-        with self.postgres.connection() as connection:
-            batch = 1 if alone else self.limits.batch_size
-            floor = self._floors[REQUEST_LANE]
-            claim = claim_item(connection, source, item_id, batch, self.limits.lease_s, early=early, floor=floor)
-        if claim is None:
-            return False
-        self._work(claim, deadline)
-        return True
+        batch, floor = 1 if alone else self.limits.batch_size, self._floors[REQUEST_LANE]
 
-    def _work(self, claim: Claim, deadline: Deadline) -> Settled:
+        def claiming() -> Claim | None:
+            with self.postgres.connection() as connection:
+                return claim_item(connection, source, item_id, batch, self.limits.lease_s, early=early, floor=floor)
+
+        return self._take(claiming) is not None
+
+    def _work(self, claim: Claim, deadline: Deadline) -> None:
         count_claim(self.counters, claim)
         attempt, witness = Attempt(claim, self.policy, self.chance, self.limits.lease_s), Witness()
         try:
@@ -163,7 +176,6 @@ class Worker:
             postponed=len(attempt.postponed),
             oldest_s=round(max((age_s for age_s in settled.ages_s if age_s is not None), default=0.0), 3),
         )
-        return settled
 
     def _attempt(self, claim: Claim, attempt: Attempt, witness: Witness, deadline: Deadline) -> None:
         with self.postgres.connection() as connection:

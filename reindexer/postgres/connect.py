@@ -35,6 +35,9 @@ class Connection(psycopg.Connection[TupleRow]):
     answer_s: float | None = None
     """How long to wait for the server's next word. The server itself gives up on a statement somewhat earlier."""
 
+    used_at: float = 0.0
+    """When it was last given back to its pool (monotonic)."""
+
     _pooled_urls: ClassVar[set[str]] = set()
 
     @classmethod
@@ -164,6 +167,20 @@ def first_line(exc: BaseException) -> str:
     return (str(exc).strip().splitlines() or [type(exc).__name__])[0]
 
 
+FRESH_S = 1.0
+"""A connection that was in use so lately is not asked first whether it still is one."""
+
+
+def _note_use(connection: Connection) -> None:
+    connection.used_at = time.monotonic()
+
+
+def _check_if_idle(connection: Connection) -> None:
+    """Of a pool that is at work each check would be a round trip more, several for each claim."""
+    if time.monotonic() - connection.used_at > FRESH_S:
+        ConnectionPool.check_connection(connection)
+
+
 class Postgres:
     """A pool of autocommit connections, made lazily for each process (a fork must not share its parent's)."""
 
@@ -217,6 +234,7 @@ class Postgres:
                     max_size=self._max_size,
                     open=True,
                     reconnect_timeout=10,
-                    check=ConnectionPool.check_connection,
+                    check=_check_if_idle,
+                    reset=_note_use,
                 )
             return self._pool

@@ -71,7 +71,8 @@ def place(step: str, qdrant_url: str) -> Iterator[Place]:
 def test_workers_killed_between_any_two_steps_lose_nothing_and_at_most_their_batches_are_embedded_twice(
     db: Connection, processes: Processes, index: IndexReader, provider: Provider, servers: Servers, pool: str
 ) -> None:
-    processes.env["REINDEXER_BATCH_SIZE"] = "2"
+    # One claim at a time, so that each worker stands still where it is to be killed.
+    processes.env |= {"REINDEXER_BATCH_SIZE": "2", "REINDEXER_CLAIMS_IN_FLIGHT": "0"}
     processes.listener()
     with ExitStack() as stack:
         places = {

@@ -99,10 +99,10 @@ WITH gate AS MATERIALIZED (
     FROM chosen, minted
     WHERE due.source = chosen.source AND due.item_id = chosen.item_id AND due.generation = chosen.generation
     RETURNING due.*, chosen.text_fingerprint, chosen.payload_fingerprint, chosen.chunks, chosen.known, chosen.healed,
-        chosen.doubted_ago_s, chosen.lost
+        chosen.doubted_ago_s, chosen.lost, chosen.alone
 )
 SELECT source, generation, token, item_id, version, attempts, forced_version IS NOT NULL AS forced, doubtful, losses,
-       text_fingerprint, payload_fingerprint, chunks, known, healed, doubted_ago_s, lost, lane,
+       text_fingerprint, payload_fingerprint, chunks, known, healed, doubted_ago_s, lost, alone, lane,
        (SELECT problem FROM reindexer.source WHERE source.name = claimed.source) AS problem,
        (SELECT first_ago_s FROM head) AS first_ago_s, (SELECT failing FROM gate) AS failing, ARRAY(SELECT dependency FROM probe) AS probes,
        clock_timestamp() AS claimed_at,

@@ -27,8 +27,8 @@ FLOORS = (
     Sabotage(
         "dispatch counts from where it last found something",
         "reindexer/flow/dispatch.py",
-        "begin = self._floor.begin(began_s) or {}",
-        "begin: dict[str, float] = {}",
+        "begins = {lane: self._floors[lane].begin(began_s) for lane in lanes}",
+        "begins: dict[str, float | None] = dict.fromkeys(lanes)",
         SLOW,
         alone=True,
     ),

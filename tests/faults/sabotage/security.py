@@ -70,6 +70,7 @@ SECRETS = (
         "    except Exception as exc:  # noqa: BLE001\n",
         "    except ZeroDivisionError as exc:\n",
         "tests/security/test_canaries.py::test_no_text_and_no_secret_is_found_where_it_does_not_belong",
+        times=2,
     ),
     Sabotage(
         "only our own loggers talk below WARNING",

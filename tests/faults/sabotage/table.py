@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.sabotage.breakers import BREAKERS
 from tests.faults.sabotage.chunks import CHUNKS
 from tests.faults.sabotage.claims import CLAIM, DOUBT, FENCE
+from tests.faults.sabotage.crew import CREW
 from tests.faults.sabotage.floors import FLOORS
 from tests.faults.sabotage.lag import LAG
 from tests.faults.sabotage.outages import OUTAGES
@@ -16,6 +17,7 @@ from tests.faults.sabotage.sources import SOURCES
 
 TABLE = (
     *FENCE,
+    *CREW,
     *DOUBT,
     *CLAIM,
     *FLOORS,

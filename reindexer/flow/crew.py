@@ -1,0 +1,104 @@
+"""Crew: what one process works on at once, besides what its own tasks do.
+
+A process that waits for the provider can do more meanwhile, and a process that works off a backfill must hear of edits.
+So a message's work is done by a helper, a thread that goes on until nothing of its lane is ready; the task that brought
+the message ends at once. A message that finds all helpers of its lane at work means nothing: they look again anyway.
+
+Should one item kill the process, what is in work beside it is lost as well. So a suspect is worked on with nothing
+beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Crew:
+    """Of one process, and of each fork of it anew. `most`: helpers of a lane; 0: none, each task does its own work."""
+
+    def __init__(self, most: int = 0) -> None:
+        self._most = most
+        self._begin()
+
+    def help(self, lane: str, work: Callable[[], object]) -> bool:
+        """Do it in a thread of its own; False if so many helpers of the lane are at work, or we are to end.
+
+        `work` must raise nothing.
+        """
+        self._begin_in_fork()
+        with self._changed:
+            if self._ending or self._helpers[lane] >= self._most:
+                return False
+            self._helpers[lane] += 1
+
+        def run() -> None:
+            try:
+                work()
+            finally:
+                with self._changed:
+                    self._helpers[lane] -= 1
+                    self._changed.notify_all()
+
+        threading.Thread(target=run, name=f"{lane} helper").start()
+        return True
+
+    @property
+    def ending(self) -> bool:
+        """Whoever works on batch after batch stops after the present one."""
+        return self._ending
+
+    @property
+    def is_kept_clear(self) -> bool:
+        """Somebody works on a suspect, or waits to."""
+        return self._alone
+
+    @contextmanager
+    def beside_others(self) -> Iterator[None]:
+        """Around ordinary work. Waits while somebody works on a suspect."""
+        self._begin_in_fork()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone)
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._at_work -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Around the work on a suspect. Waits until nothing else is in work, and keeps others from beginning."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone)
+            self._alone = True
+            self._changed.wait_for(lambda: not self._at_work)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._alone = False
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Begin nothing more, and wait for what is in work."""
+        self._begin_in_fork()
+        with self._changed:
+            self._ending = True
+            self._changed.wait_for(lambda: not self._helpers.total())
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._changed = threading.Condition()
+        self._helpers: Counter[str] = Counter()
+        self._at_work = 0
+        self._alone = False
+        self._ending = False
+
+    def _begin_in_fork(self) -> None:
+        if self._pid != os.getpid():
+            self._begin()

@@ -1,0 +1,125 @@
+"""Several claims in one process at once: what that is for, and what must not come of it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+from reindexer.core.errors import PassingError
+from reindexer.flow.crew import Crew
+from reindexer.postgres.connect import Connection
+from tests.integration.test_drain_to_settle import insert, status
+from tests.support.index_reader import IndexReader
+from tests.support.processes import Processes
+from tests.support.provider import Call, Provider
+from tests.support.waiting import eventually
+
+WITHIN_S = 20.0
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
+def test_a_process_has_several_edits_in_flight_while_the_provider_takes_its_time(
+    db: Connection, processes: Processes, index: IndexReader, provider: Provider, pool: str
+) -> None:
+    both = threading.Barrier(2, timeout=WITHIN_S)
+
+    def answers_when_both_have_come(call: Call) -> None:
+        both.wait()
+
+    provider.behave = answers_when_both_have_come
+    processes.listener()
+    processes.worker(pool=pool, concurrency=1)
+    insert(db, "first")
+    eventually(lambda: provider.calls, within=WITHIN_S)
+    insert(db, "second")
+    eventually(lambda: index.count() == 2, within=WITHIN_S)
+    assert not both.broken
+
+
+def test_an_edit_is_not_held_up_by_the_batches_of_a_backfill(
+    db: Connection, processes: Processes, index: IndexReader, provider: Provider
+) -> None:
+    edited = threading.Event()
+
+    def holds_all_but_the_edit(call: Call) -> None:
+        if "edit" in call.inputs:
+            edited.set()
+        assert edited.wait(WITHIN_S)
+
+    provider.behave = holds_all_but_the_edit
+    for n in range(12):
+        insert(db, f"filled {n}")
+    db.execute("UPDATE reindexer.outbox SET lane = 'bulk'")
+    processes.listener()
+    processes.worker(concurrency=1, REINDEXER_BATCH_SIZE="2")
+    eventually(lambda: len(provider.calls) == 2, within=WITHIN_S)  # as many as one process has helpers
+    insert(db, "edit")
+    eventually(lambda: index.count() == 13, within=WITHIN_S)
+
+
+def test_a_worker_that_is_told_to_end_settles_what_it_has_in_flight(
+    db: Connection, processes: Processes, index: IndexReader, provider: Provider
+) -> None:
+    ending = threading.Event()
+
+    def holds(call: Call) -> None:
+        assert ending.wait(WITHIN_S)
+
+    provider.behave = holds
+    processes.listener()
+    worker = processes.worker(concurrency=1)
+    item_id = insert(db, "in flight")
+    eventually(lambda: provider.calls, within=WITHIN_S)
+    worker.process.send_signal(signal.SIGTERM)
+    ending.set()
+    assert worker.process.wait(WITHIN_S) == 0
+    assert status(db, item_id) == ("COMPLETED", None)
+    assert index.count() == 1
+
+
+def test_so_many_helpers_of_a_lane_are_at_work_and_no_more() -> None:
+    crew, end = Crew(2), threading.Event()
+    assert [crew.help("bulk", lambda: end.wait(WITHIN_S)) for _ in range(3)] == [True, True, False]
+    assert crew.help("live", lambda: end.wait(WITHIN_S))
+    end.set()
+    crew.close()
+    assert not crew.help("live", end.wait)
+
+
+def test_a_suspect_is_worked_on_with_nothing_beside_it() -> None:
+    crew, seen = Crew(8), list[str]()
+    first, let_go = threading.Event(), threading.Event()
+
+    def ordinary(name: str) -> None:
+        with crew.beside_others():
+            seen.append(name)
+            first.set()
+            assert let_go.wait(WITHIN_S)
+
+    def suspect() -> None:
+        with crew.alone():
+            seen.append("suspect")
+            threading.Event().wait(0.05)  # long enough for one that does not wait to be seen
+            seen.append("suspect done")
+
+    assert crew.help("live", lambda: ordinary("before"))
+    assert first.wait(WITHIN_S)
+    assert crew.help("live", suspect)
+    eventually(lambda: crew.is_kept_clear, within=WITHIN_S)
+    assert crew.help("live", lambda: ordinary("behind"))
+    assert seen == ["before"]
+    let_go.set()
+    crew.close()
+    assert seen == ["before", "suspect", "suspect done", "behind"]
+
+
+def test_work_that_fails_leaves_its_place() -> None:
+    crew = Crew(1)
+    for _ in range(2):
+        with pytest.raises(PassingError), crew.beside_others():
+            raise PassingError("away")
+        with pytest.raises(PassingError), crew.alone():
+            raise PassingError("away")
+    crew.close()
