@@ -92,26 +92,24 @@ def test_every_column_that_can_be_filtered_has_an_index_of_its_type_and_the_tena
     assert params.is_tenant
 
 
-@pytest.mark.parametrize(
-    ("where", "ids"),
-    [
-        ({}, "123"), ({"small": 1}, "1"), ({"small": {"not": 1}}, "23"), ({"small": None}, "3"),
-        ({"small": [1, 2]}, "12"), ({"big": 9007199254740993}, "1"), ({"amount": {"gt": 100}}, "2"),
-        ({"price": 450}, "1"), ({"price": 199.9}, "2"), ({"price": {"gte": 199.9, "lt": 450}}, "2"),
-        ({"weight": [1.5, 9]}, "1"), ({"ok": True}, "1"), ({"ok": [True, False]}, "12"), ({"code": ["a", "c"]}, "1"),
-        ({"mood": "bad"}, "2"), ({"owner": "6F1D8A1E-3f0b-5c55-9a52-7d1c0b1f6f0e"}, "1"),
-        ({"made": "2026-01-31"}, "1"), ({"made": ["2026-01-31", "20260301"]}, "12"), ({"made": {"gte": "2026-02-01"}}, "2"),
-        ({"seen": {"lt": "2026-01-31T09:30:00Z"}}, "1"), ({"local": {"gt": "2026-02-01"}}, "2"), ({"tags": "y"}, "1"),
-        ({"tags": ["x", "z"]}, "12"), ({"tags": {"not": "x"}}, "23"), ({"sizes": {"gte": 3}}, "2"),
-        ({"metadata.color.name": "red"}, "1"), ({"metadata.size": {"gt": 42}}, "2"), ({"metadata.new": True}, "1"),
-        ({"metadata.new": None}, "23"), ({"age": "1 day"}, "1"), ({"odd.name y": "there"}, "2"),
-        ({"tenant": "t1", "ok": True}, "1"), ({"tenant": "t1", "ok": False}, ""),
-    ],
-)  # fmt: skip
-def test_a_search_finds_what_the_filter_lets_through(
-    found: Callable[[Mapping[str, Any]], set[str]], where: Mapping[str, Any], ids: str
-) -> None:
-    assert found(where) == set(ids)
+FOUND: list[tuple[Mapping[str, Any], str]] = [
+    ({}, "123"), ({"small": 1}, "1"), ({"small": {"not": 1}}, "23"), ({"small": None}, "3"),
+    ({"small": [1, 2]}, "12"), ({"big": 9007199254740993}, "1"), ({"amount": {"gt": 100}}, "2"),
+    ({"price": 450}, "1"), ({"price": 199.9}, "2"), ({"price": {"gte": 199.9, "lt": 450}}, "2"),
+    ({"weight": [1.5, 9]}, "1"), ({"ok": True}, "1"), ({"ok": [True, False]}, "12"), ({"code": ["a", "c"]}, "1"),
+    ({"mood": "bad"}, "2"), ({"owner": "6F1D8A1E-3f0b-5c55-9a52-7d1c0b1f6f0e"}, "1"),
+    ({"made": "2026-01-31"}, "1"), ({"made": ["2026-01-31", "20260301"]}, "12"), ({"made": {"gte": "2026-02-01"}}, "2"),
+    ({"seen": {"lt": "2026-01-31T09:30:00Z"}}, "1"), ({"local": {"gt": "2026-02-01"}}, "2"), ({"tags": "y"}, "1"),
+    ({"tags": ["x", "z"]}, "12"), ({"tags": {"not": "x"}}, "23"), ({"sizes": {"gte": 3}}, "2"),
+    ({"metadata.color.name": "red"}, "1"), ({"metadata.size": {"gt": 42}}, "2"), ({"metadata.new": True}, "1"),
+    ({"metadata.new": None}, "23"), ({"age": "1 day"}, "1"), ({"odd.name y": "there"}, "2"),
+    ({"tenant": "t1", "ok": True}, "1"), ({"tenant": "t1", "ok": False}, ""),
+]  # fmt: skip
+"""Filters, and the ids that they let through."""
+
+
+def test_a_search_finds_what_the_filter_lets_through(found: Callable[[Mapping[str, Any]], set[str]]) -> None:
+    assert [(where, "".join(sorted(found(where)))) for where, _ in FOUND] == FOUND
 
 
 def test_a_filter_that_does_not_fit_is_422_and_one_line_on_the_command_line(
