@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,13 +23,14 @@ from reindexer.embedded.redis import start_redis
 from reindexer.flow import heartbeat
 from reindexer.postgres.connect import Connection
 from tests.integration.test_drain_to_settle import insert, status
+from tests.support.forks import forked_python
 from tests.support.index_reader import IndexReader
 from tests.support.processes import ROOT, Processes
 from tests.support.waiting import eventually
 
 
 def health(env: Mapping[str, str], *arguments: str) -> int:
-    command = [sys.executable, "-m", "reindexer", "health", *arguments]
+    command = [*forked_python(), "reindexer", "health", *arguments]
     return subprocess.run(command, env={**os.environ, **env}, cwd=ROOT, capture_output=True, check=False).returncode
 
 

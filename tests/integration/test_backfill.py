@@ -28,6 +28,7 @@ from reindexer.flow.work import Worker, WorkLimits
 from reindexer.postgres.connect import Connection
 from reindexer.settings import Settings
 from tests.integration.test_drain_to_settle import insert, work
+from tests.support.forks import forked_python
 from tests.support.index_reader import IndexReader
 from tests.support.processes import ROOT, Processes
 from tests.support.provider import Provider, error, vector_of
@@ -370,9 +371,10 @@ def test_a_truncate_during_a_backfill_with_a_condition_empties_the_index(
     assert {each.state for each in backfill.recent(db)} == {"finished"}
 
 
-def command(processes: Processes, *arguments: str) -> subprocess.Popen[str]:
+def command(processes: Processes, *arguments: str, forked: bool = True) -> subprocess.Popen[str]:
+    python = forked_python() if forked else [sys.executable, "-m"]
     return subprocess.Popen(
-        [sys.executable, "-m", "reindexer", "backfill", *arguments],
+        [*python, "reindexer", "backfill", *arguments],
         env=processes.env, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
@@ -386,7 +388,7 @@ def test_ctrl_c_leaves_the_backfill_running_and_says_how_to_watch_and_end_it(
     db: Connection, processes: Processes
 ) -> None:
     insert(db, "text")
-    running = command(processes, "context_items")
+    running = command(processes, "context_items", forked=False)
     assert running.stderr is not None
     assert "no listener runs" in running.stderr.readline()
     assert "context_items: 0 of 1" in running.stderr.readline()

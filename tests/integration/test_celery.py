@@ -16,6 +16,7 @@ from reindexer.flow import requests
 from reindexer.flow.dispatch import Dispatch
 from reindexer.postgres.connect import Connection
 from tests.integration.test_drain_to_settle import insert, status
+from tests.support.forks import forked_python
 from tests.support.index_reader import IndexReader
 from tests.support.processes import ROOT, Processes, log_of
 from tests.support.provider import Provider, error, vector_of
@@ -194,7 +195,7 @@ def test_a_worker_without_migrations_ends_with_one_line_and_code_two(servers: ob
     import psycopg
 
     admin = psycopg.conninfo.make_conninfo(env["DATABASE_URL"], dbname="postgres")
-    command = [sys.executable, "-m", "celery", "-A", "reindexer.celery_app", "worker", "-Q", "live,bulk"]
+    command = [*forked_python(), "celery", "-A", "reindexer.celery_app", "worker", "-Q", "live,bulk"]
     done = subprocess.run(
         command, env={**env, "DATABASE_URL": admin}, cwd=ROOT, capture_output=True, text=True, check=False
     )

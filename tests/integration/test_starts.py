@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Mapping
 
 import psycopg
@@ -12,18 +11,19 @@ import pytest
 from reindexer.embedded.children import free_port
 from reindexer.postgres.connect import Connection
 from tests.integration.test_up import CLEAN
+from tests.support.forks import forked_python
 from tests.support.processes import ROOT
 
 ROLES = {
-    "listen": ["-m", "reindexer.listen"],
-    "worker": ["-m", "celery", "-A", "reindexer.celery_app", "worker", "-Q", "live,bulk"],
-    "api": ["-m", "uvicorn", "api.main:app", "--port", str(free_port())],
+    "listen": ["reindexer.listen"],
+    "worker": ["celery", "-A", "reindexer.celery_app", "worker", "-Q", "live,bulk"],
+    "api": ["uvicorn", "api.main:app", "--port", str(free_port())],
 }
 
 
 def start(role: str, env: Mapping[str, str]) -> tuple[int, str]:
     """Exit code, and the line of ours on standard error."""
-    command = [sys.executable, *ROLES[role]]
+    command = [*forked_python(), *ROLES[role]]
     clean = {**CLEAN, "REINDEXER_DATA_DIR": "/tmp/nothing-is-up-here"}
     done = subprocess.run(
         command, env={**clean, **env}, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 import tempfile
 import threading
 from base64 import b64decode
@@ -32,6 +31,7 @@ from reindexer.flow.attach import attach
 from reindexer.migrate import migrate
 from reindexer.postgres.connect import Connection, connect
 from tests.integration.test_up import reindexer
+from tests.support.forks import forked_python
 from tests.support.index_reader import IndexReader
 from tests.support.processes import ROOT, Processes, log_of
 from tests.support.provider import DIMENSIONS, Call, Provider, Reply
@@ -363,15 +363,15 @@ def test_a_wrong_password_or_one_that_makes_a_url_unreadable_is_not_told(
     }
     places = Places()
     commands = {
-        "listener": ["-m", "reindexer.listen"],
-        "worker": ["-m", "celery", "-A", "reindexer.celery_app", "worker", "-Q", "live,bulk", "-P", "solo"],
-        "api": ["-m", "uvicorn", "api.main:app", "--port", str(free_port())],
+        "listener": ["reindexer.listen"],
+        "worker": ["celery", "-A", "reindexer.celery_app", "worker", "-Q", "live,bulk", "-P", "solo"],
+        "api": ["uvicorn", "api.main:app", "--port", str(free_port())],
     }
     with Children(tmp_path / "logs") as children:
 
         def start(role: str, number: int, env: Mapping[str, str]) -> Child:
             full = {**os.environ, **secret_env, **env}
-            return children.start(f"{role}-{number}", [sys.executable, *commands[role]], env=full, cwd=ROOT)
+            return children.start(f"{role}-{number}", [*forked_python(), *commands[role]], env=full, cwd=ROOT)
 
         hopeless = [
             start("listener" if "DATABASE_URL" in env else "worker", n, env) for n, env in enumerate(UNREADABLE)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,7 @@ import pytest
 from reindexer.embedded.children import Child, Children
 from reindexer.embedded.postgres import wheel_binaries
 from reindexer.settings import Settings
+from tests.support.forks import forked_python
 from tests.support.processes import ROOT
 
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -119,7 +121,8 @@ class Reader:
     """Follows a document: runs its blocks in order, as a user does who has the virtual environment activated."""
 
     def __init__(self, children: Children, given: Mapping[str, str], port: int, *, preset: bool) -> None:
-        """`given`: values for the names that the document exports; `preset`: they are in place from the start."""
+        """`given`: values for the names that the document exports; `preset`: they are in place from the
+        start, as is a `reindexer` that forks; without, the program itself is run."""
         if shutil.which("curl") is None:
             pytest.skip("curl is not on this machine")
         path = [str(Path(sys.executable).parent), os.environ["PATH"]]
@@ -133,10 +136,13 @@ class Reader:
         self._given = given
         self._port = port
         self._started: list[Child] = []
+        self._forks = preset
 
     def follow(self, document: Path) -> None:
         """All blocks; fails with the output of the one that fails."""
         with tempfile.TemporaryDirectory(prefix="rx-docs-") as directory:
+            if self._forks:
+                self._put_first_a_reindexer_that_forks(Path(directory))
             for block in blocks(document):
                 self._do(block, Path(directory))
 
@@ -152,6 +158,14 @@ class Reader:
                 self._run(block, None)
             case "run until":
                 self._run(block, block.about)
+
+    def _put_first_a_reindexer_that_forks(self, directory: Path) -> None:
+        """A document has dozens of commands, each of which would import the program anew."""
+        program = directory / "bin" / "reindexer"
+        program.parent.mkdir()
+        program.write_text(f'#!/bin/sh\nexec {shlex.join([*forked_python(), "reindexer"])} "$@"\n', encoding="utf-8")
+        program.chmod(0o755)
+        self.env["PATH"] = f"{program.parent}{os.pathsep}{self.env['PATH']}"
 
     def _export(self, block: Block) -> None:
         for line in block.commands:

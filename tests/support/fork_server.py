@@ -6,7 +6,8 @@ it runs the module that it is asked for as `python -m` does, and none of our mod
 imported has been imported before.
 
 Reads a line of JSON for each process from the socket that is its standard input, answers with the process' id, and tells
-there when one has ended. It ends when the socket does.
+there when one has ended. It ends when the socket does. Listens on another socket, whose number is its argument, for
+`tests.support.forked`, which is told how its process ended.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ import select
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import IO, Any
 
 LIBRARIES = (
-    "billiard.pool", "celery.apps.worker", "celery.backends.redis", "celery.bin.celery", "celery.concurrency.prefork",
+    "alembic.command", "billiard.pool", "celery.apps.worker", "celery.backends.redis", "celery.bin.celery", "celery.concurrency.prefork",
     "celery.concurrency.solo", "celery.concurrency.thread", "celery.events.snapshot", "celery.worker.autoscale",
     "celery.worker.components", "celery.worker.consumer", "celery.worker.strategy", "fastapi", "kombu.transport.redis",
     "numpy", "openai.resources.embeddings", "psycopg_pool", "pydantic_settings", "qdrant_client.http", "rich.console",
@@ -32,42 +34,96 @@ LIBRARIES = (
 )  # fmt: skip
 OURS = (
     "reindexer.adapters.celery_broker", "reindexer.adapters.celery_beats", "reindexer.adapters.openai_embedder",
-    "reindexer.adapters.qdrant_index", "reindexer.leader", "reindexer.wiring", "api.routes", "api.scrape", "api.problems",
+    "reindexer.adapters.qdrant_index", "reindexer.cli", "reindexer.leader", "reindexer.migrate", "reindexer.wiring", "api.routes", "api.scrape", "api.problems",
 )  # fmt: skip
 """Without those that read settings when they are imported: `reindexer.celery_app`, and what imports it."""
 
 
-def serve(control: socket.socket) -> dict[str, Any]:
+class Asking:
+    """Those that wait for a process of theirs to end (`tests.support.forked`), by its id."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self.listening = listening
+        self._waiting: dict[int, socket.socket] = {}
+
+    def sockets(self) -> list[socket.socket]:
+        """What may have something to read."""
+        return [self.listening, *self._waiting.values()]
+
+    def accept(self) -> tuple[socket.socket, dict[str, Any]]:
+        """The next one, and what it wants."""
+        connection, _ = self.listening.accept()
+        size, files, _, _ = socket.recv_fds(connection, 4, 3)
+        with connection.makefile("rb", buffering=0) as stream:
+            data = b""
+            while len(data) < int.from_bytes(size, "big"):
+                data += stream.read(int.from_bytes(size, "big") - len(data))
+        return connection, {**json.loads(data), "files": files}
+
+    def began(self, connection: socket.socket, pid: int) -> None:
+        """Its process."""
+        self._waiting[pid] = connection
+
+    def went(self, connection: socket.socket) -> None:
+        """It has been killed; so is what it waits for."""
+        for pid in [pid for pid, each in self._waiting.items() if each is connection]:
+            os.kill(pid, signal.SIGKILL)
+            self._waiting.pop(pid).close()
+
+    def ended(self, pid: int, code: int) -> bool:
+        """True if it was one of these."""
+        connection = self._waiting.pop(pid, None)
+        if connection is None:
+            return False
+        with connection, suppress(OSError):
+            connection.sendall(str(code).encode())
+        return True
+
+
+def serve(control: socket.socket, asking: Asking) -> dict[str, Any]:
     """Fork for each request. Returns in the new process, with what it was asked to be."""
     woken, wakes = os.pipe()
     for end in (woken, wakes):
         os.set_blocking(end, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wakes)
+
+    def fork() -> int:
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        return pid
+
     unread = b""
     while True:
-        for ready in select.select([control.fileno(), woken], [], [])[0]:
+        wakeful: list[Any] = [control, woken, *asking.sockets()]
+        for ready in select.select(wakeful, [], [])[0]:
             if ready == woken:
                 os.read(woken, 4096)
-                _tell_ends(control)
-                continue
-            data = control.recv(65536)
-            if not data:
-                os._exit(0)
-            *lines, unread = (unread + data).split(b"\n")
-            for line in lines:
-                pid = os.fork()
-                if pid == 0:
-                    signal.set_wakeup_fd(-1)
-                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                    os.close(woken)
-                    os.close(wakes)
-                    wanted: dict[str, Any] = json.loads(line)
+                _tell_ends(control, asking)
+            elif ready is asking.listening:
+                connection, wanted = asking.accept()
+                if (pid := fork()) == 0:
                     return wanted
-                control.sendall(json.dumps({"began": pid}).encode() + b"\n")
+                asking.began(connection, pid)
+                for file in wanted["files"]:
+                    os.close(file)
+            elif ready is not control:
+                asking.went(ready)
+            else:
+                data = control.recv(65536)
+                if not data:
+                    os._exit(0)
+                *lines, unread = (unread + data).split(b"\n")
+                for line in lines:
+                    if (pid := fork()) == 0:
+                        asked: dict[str, Any] = json.loads(line)
+                        return asked
+                    control.sendall(json.dumps({"began": pid}).encode() + b"\n")
 
 
-def _tell_ends(control: socket.socket) -> None:
+def _tell_ends(control: socket.socket, asking: Asking) -> None:
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -75,7 +131,18 @@ def _tell_ends(control: socket.socket) -> None:
             return
         if pid == 0:
             return
-        control.sendall(json.dumps({"ended": pid, "code": os.waitstatus_to_exitcode(status)}).encode() + b"\n")
+        code = os.waitstatus_to_exitcode(status)
+        if not asking.ended(pid, code):
+            control.sendall(json.dumps({"ended": pid, "code": code}).encode() + b"\n")
+
+
+def _output(wanted: dict[str, Any]) -> list[int]:
+    """Files for standard input, output and errors: given ones, or nothing and a log."""
+    if "files" in wanted:
+        files: list[int] = wanted["files"]
+        return files
+    output = os.open(wanted["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    return [os.open(os.devnull, os.O_RDONLY), output, output]
 
 
 def _open(number: int, mode: str) -> IO[Any]:
@@ -88,9 +155,7 @@ def become(wanted: dict[str, Any]) -> None:
     os.chdir(wanted["cwd"])
     os.environ.clear()
     os.environ.update(wanted["env"])
-    output = os.open(wanted["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (output, 1), (output, 2)):
+    for target, source in enumerate(_output(wanted)):
         os.dup2(source, target)
     os.closerange(3, 64)
     sys.stdin = _open(0, "r")
@@ -108,5 +173,5 @@ if __name__ == "__main__":
     gc.collect()
     gc.freeze()
     with socket.socket(fileno=os.dup(0)) as the_control:
-        the_wanted = serve(the_control)
+        the_wanted = serve(the_control, Asking(socket.socket(fileno=int(sys.argv[1]))))
     become(the_wanted)
