@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
@@ -39,6 +38,7 @@ from tests.support.docs import (
     table_rows,
     without_blocks,
 )
+from tests.support.forks import forked_python
 from tests.support.index_reader import IndexReader
 from tests.support.processes import ROOT, Processes
 from tests.support.waiting import eventually
@@ -196,23 +196,6 @@ def test_no_document_holds_commands_that_nobody_runs() -> None:
     ] == []
 
 
-def test_the_output_of_the_demo_in_the_readme_has_the_lines_of_a_run() -> None:
-    (shown,) = [block for block in ALL_BLOCKS if block.mark == "demo"]
-    env = {name: value for name, value in os.environ.items() if name not in settings_and_defaults()}
-    done = subprocess.run(
-        [sys.executable, "-m", "reindexer", "demo", "--limit", "300"], env=env, cwd=ROOT, capture_output=True, text=True,
-        check=False, timeout=90,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert masked(done.stdout) == masked(shown.text)
-
-
-def masked(output: str) -> list[str]:
-    """Its lines without numbers, and without the names of what the search found."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return [re.sub(r"\d[\d,.]*", "N", re.sub(r"^(0\.\d{3}) .*", r"\1 NAME", line)) for line in lines]
-
-
 def test_the_rights_that_the_operations_document_grants_are_enough(
     env: Mapping[str, str], database: str, processes: Processes
 ) -> None:
@@ -282,7 +265,7 @@ def an_administrator_uses_every_route(client: httpx.Client) -> None:
 def commands_may_compare_repair_and_tell(url: str, env: Mapping[str, str]) -> None:
     for command in (["reconcile", "context_items", "--repair", "--wait", "5"], ["audit", "--json"]):
         done = subprocess.run(
-            [sys.executable, "-m", "reindexer", *command], env={**os.environ, **env, "DATABASE_URL": url}, cwd=ROOT,
+            [*forked_python(), "reindexer", *command], env={**os.environ, **env, "DATABASE_URL": url}, cwd=ROOT,
             capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
