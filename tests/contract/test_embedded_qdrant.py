@@ -695,7 +695,6 @@ def contents(client: QdrantClient) -> dict[str, Any]:
     }
 
 
-@pytest.mark.alone
 @embedded_only
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_all_survives_the_end_of_the_process(tmp_path: Path, how: signal.Signals) -> None:
@@ -703,9 +702,7 @@ def test_all_survives_the_end_of_the_process(tmp_path: Path, how: signal.Signals
         client = connect(server.url)
         before = fill(client)
         client.close()
-        started = time.monotonic()
         code, out, err = server.end(how)
-        assert time.monotonic() - started < 2
         assert (code, out, err) == (-how if how == signal.SIGKILL else 0, "", "")
     with Process("--path", str(tmp_path)) as server:
         client = connect(server.url)
@@ -717,7 +714,8 @@ def test_all_survives_the_end_of_the_process(tmp_path: Path, how: signal.Signals
 
 @pytest.mark.alone
 @embedded_only
-def test_it_ends_at_once_while_clients_are_connected_and_busy() -> None:
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_at_once_while_clients_are_connected_and_busy(how: signal.Signals) -> None:
     with Process("--memory") as server, httpx.Client(base_url=server.url) as idle:
         assert idle.get("/healthz").status_code == idle.get("/readyz").status_code == 200
         busy, stop = threading.Semaphore(0), threading.Event()
@@ -737,7 +735,7 @@ def test_it_ends_at_once_while_clients_are_connected_and_busy() -> None:
         for _ in range(30):
             assert busy.acquire(timeout=10)
         started = time.monotonic()
-        code, _, err = server.end()
+        code, _, err = server.end(how)
         stop.set()
         for thread in threads:
             thread.join()

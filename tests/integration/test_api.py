@@ -308,7 +308,7 @@ def test_bulk_answers_fast_and_a_broker_that_comes_back_gets_the_work_done(
     db: Connection, processes: Processes, index: IndexReader
 ) -> None:
     """p95 over 20 calls with no worker running: 100 ids ≤ 100 ms, 1,000 ids ≤ 600 ms."""
-    _, url = processes.api()
+    child, url = processes.api()
     with httpx.Client(base_url=url, headers=KEY, timeout=10) as client:
 
         def p95_ms(count: int) -> float:
@@ -321,12 +321,12 @@ def test_bulk_answers_fast_and_a_broker_that_comes_back_gets_the_work_done(
             return quantiles(spent, n=20)[-1]
 
         hundred, thousand = p95_ms(100), p95_ms(1000)
+    processes.children.kill(child)  # it would take five seconds to send what is unsent
     print(f"bulk p95: 100 ids {hundred:.0f} ms, 1,000 ids {thousand:.0f} ms")
     assert hundred <= 100
     assert thousand <= 600
 
 
-@pytest.mark.alone
 def test_bulk_with_the_broker_away_is_202_within_two_seconds_and_done_when_it_is_back(
     db: Connection, processes: Processes, index: IndexReader, tmp_path: Any
 ) -> None:
