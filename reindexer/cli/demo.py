@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def demo(app: typer.Typer) -> None:
     ) -> None:
         """Index Python's standard library, edit it by SQL, and watch the search follow. Ends by itself."""
         console = Console(highlight=False, soft_wrap=True, stderr=as_json)
-        texts = list(stdlib_texts())[: limit or None]
+        texts = list(islice(stdlib_texts(), limit or None))
         _agree_on_costs(console, texts, yes=yes)
         directory = Path(tempfile.mkdtemp(prefix="rx-demo-"))
         try:

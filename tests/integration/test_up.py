@@ -272,7 +272,7 @@ def test_without_its_listener_the_demo_fails() -> None:
     assert "does a listener run?" in done.stderr
 
 
-def test_the_demo_asks_before_it_spends_money(env: Mapping[str, str]) -> None:
+def test_the_demo_asks_before_it_spends_money() -> None:
     paid = {"OPENAI_API_KEY": "sk-none"}
     done = reindexer("demo", "--limit", "50", env=paid)
     assert done.returncode == 1
