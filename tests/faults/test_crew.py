@@ -7,10 +7,11 @@ import threading
 
 import pytest
 
+from reindexer.adapters.celery_broker import CeleryBroker
 from reindexer.core.errors import PassingError
 from reindexer.flow.crew import Crew
 from reindexer.postgres.connect import Connection
-from tests.integration.test_drain_to_settle import insert, status
+from tests.integration.test_drain_to_settle import insert
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
 from tests.support.provider import Call, Provider
@@ -39,44 +40,50 @@ def test_a_process_has_several_edits_in_flight_while_the_provider_takes_its_time
 
 
 def test_an_edit_is_not_held_up_by_the_batches_of_a_backfill(
-    db: Connection, processes: Processes, index: IndexReader, provider: Provider
+    db: Connection, processes: Processes, index: IndexReader, provider: Provider, broker: CeleryBroker
 ) -> None:
     edited = threading.Event()
 
     def holds_all_but_the_edit(call: Call) -> None:
         if "edit" in call.inputs:
             edited.set()
-        assert edited.wait(WITHIN_S)
+        edited.wait(3 * WITHIN_S)
 
     provider.behave = holds_all_but_the_edit
     for n in range(12):
         insert(db, f"filled {n}")
     db.execute("UPDATE reindexer.outbox SET lane = 'bulk'")
-    processes.listener()
+    processes.listener(REINDEXER_BATCH_SIZE="2")
     processes.worker(concurrency=1, REINDEXER_BATCH_SIZE="2")
-    eventually(lambda: len(provider.calls) == 2, within=WITHIN_S)  # as many as one process has helpers
+    eventually(lambda: len(provider.calls) == 2, within=WITHIN_S, what="as many as one process has helpers")
+    eventually(lambda: broker.depth("bulk") == 0, within=WITHIN_S, what="the other messages are taken, too")
     insert(db, "edit")
+    arrived = edited.wait(WITHIN_S / 2)
+    edited.set()
+    assert arrived
     eventually(lambda: index.count() == 13, within=WITHIN_S)
 
 
-def test_a_worker_that_is_told_to_end_settles_what_it_has_in_flight(
+def test_a_worker_that_is_told_to_end_settles_what_it_has_in_flight_and_begins_nothing_more(
     db: Connection, processes: Processes, index: IndexReader, provider: Provider
 ) -> None:
-    ending = threading.Event()
+    def slow(call: Call) -> None:
+        threading.Event().wait(0.2)
 
-    def holds(call: Call) -> None:
-        assert ending.wait(WITHIN_S)
-
-    provider.behave = holds
+    provider.behave = slow
+    for n in range(40):
+        insert(db, f"text {n}")
+    db.execute("UPDATE reindexer.outbox SET lane = 'bulk'")
     processes.listener()
-    worker = processes.worker(concurrency=1)
-    item_id = insert(db, "in flight")
+    worker = processes.worker(concurrency=1, REINDEXER_BATCH_SIZE="1", REINDEXER_CLAIMS_IN_FLIGHT="1")
     eventually(lambda: provider.calls, within=WITHIN_S)
     worker.process.send_signal(signal.SIGTERM)
-    ending.set()
     assert worker.process.wait(WITHIN_S) == 0
-    assert status(db, item_id) == ("COMPLETED", None)
-    assert index.count() == 1
+    done = len(provider.inputs)
+    assert done < 40
+    assert db.execute("SELECT count(*) FROM reindexer.ledger WHERE outcome = 'COMPLETED'").fetchone() == (done,)
+    assert db.execute("SELECT count(*) FROM reindexer.due WHERE lease_until IS NOT NULL").fetchone() == (0,)
+    assert index.count() == done
 
 
 def test_so_many_helpers_of_a_lane_are_at_work_and_no_more() -> None:

@@ -22,11 +22,11 @@ CREW = (
         TESTS + "test_an_edit_is_not_held_up_by_the_batches_of_a_backfill",
     ),
     Sabotage(
-        "a worker that ends as told waits for its helpers",
-        "reindexer/flow/crew.py",
-        "            self._changed.wait_for(lambda: not self._helpers.total())\n",
-        "",
-        TESTS + "test_a_worker_that_is_told_to_end_settles_what_it_has_in_flight",
+        "the helpers of a worker that ends begin nothing more",
+        "reindexer/flow/work.py",
+        "if time.monotonic() >= until or self.crew.ending:",
+        "if time.monotonic() >= until:",
+        TESTS + "test_a_worker_that_is_told_to_end_settles_what_it_has_in_flight_and_begins_nothing_more",
     ),
     Sabotage(
         "a suspect is worked on with nothing beside it",
