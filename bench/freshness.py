@@ -16,6 +16,8 @@ from reindexer.core.items import point_id
 
 ROWS = 1_000
 POLL_S = 0.001
+NOT_BEFORE_S = 0.008
+"""After its commit an edit is not looked for: each look takes CPU that its way needs."""
 WITHIN_S = 30.0
 
 
@@ -48,7 +50,8 @@ class Watch:
     def _look(self) -> None:
         while not self._ended.is_set():
             with self._lock:
-                asked = list(self._open)
+                old_enough = time.monotonic() - NOT_BEFORE_S
+                asked = [point for point, (_, committed) in self._open.items() if committed <= old_enough]
             if not asked:
                 time.sleep(POLL_S)
                 continue

@@ -110,7 +110,7 @@ class Leader:
                 break
             moved = True
             self.tally.add(DRAINED, drained.changes)
-            self._with_broker(partial(self.dispatch.top_up, connection, drained.lanes))
+            self._with_broker(partial(self.dispatch.announce, connection, drained.due))
             if drained.walks:
                 self._walk_timer.next_s = 0.0
             if drained.changes < taken:

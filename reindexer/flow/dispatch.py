@@ -42,6 +42,20 @@ class Dispatch:
                 sent[lane] = missing
         return sent
 
+    def announce(self, connection: Connection, items: Mapping[str, int]) -> None:
+        """After so many items of each lane became due: as `top_up` of these lanes.
+
+        Of few items it is not asked first whether they can be claimed now, which would take as long as all else here.
+        Raises DependencyAway (broker).
+        """
+        lanes = [lane for lane, count in items.items() if count]
+        if max(items.values()) > self.batch_size:
+            self.top_up(connection, lanes)
+            return
+        for lane in lanes:
+            if not self.broker.depth(lane):
+                self.broker.send_work(lane, 1)
+
     def resend(self, connection: Connection) -> int:
         """Send the messages of wishes that never left; returns how many. Raises DependencyAway (broker)."""
         return send_unsent(connection, self.broker, older_s=RESEND_AFTER_S)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from psycopg.rows import class_row
 
 from reindexer.core.floor import Floor
-from reindexer.core.items import LANES
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
 
@@ -41,9 +41,9 @@ class Drained:
     """Of the outbox, where the first change was taken from."""
 
     @property
-    def lanes(self) -> list[str]:
-        """Lanes in which something became due."""
-        return [lane for lane in LANES if getattr(self, lane)]
+    def due(self) -> Mapping[str, int]:
+        """Items that became due, by lane."""
+        return {"live": self.live, "bulk": self.bulk}
 
 
 def outbox_floor() -> Floor[int]:
