@@ -101,7 +101,7 @@ def look(app: typer.Typer) -> None:
             there = find_source(connection, source)
             collection = collection_of(connection, there)
             conditions = parse_words(where, payload_columns(connection, there))
-        embedder, index = wiring.embedder_of(settings)(there), wiring.index(settings)
+        embedder, index = wiring.query_embedder_of(settings)(there), wiring.index(settings)
         timeout_s = settings.embedding_timeout_s
         hits = search_items(embedder, index, collection, query, limit, conditions, timeout_s=timeout_s)
         if as_json:

@@ -39,10 +39,11 @@ from reindexer.flow.counters import Counters
 from reindexer.flow.deliver import Delivery, Timeouts
 from reindexer.flow.embed import Deadline, LeaseOver, recipe_of
 from reindexer.flow.instance import identity
+from reindexer.flow.pace import Pace, Unlimited
 from reindexer.flow.read import find_rows
 from reindexer.flow.settle import Answer, Postponed, Settled
 from reindexer.flow.walk import rebuild_if_lost
-from reindexer.ports import Broker, Chance, Collection, Embedder, EmbedderOf, Index
+from reindexer.ports import Broker, BudgetOf, Chance, Collection, Embedder, EmbedderOf, Index
 from reindexer.postgres.catalog import payload_columns
 from reindexer.postgres.connect import Postgres
 
@@ -50,6 +51,11 @@ log = structlog.get_logger(__name__)
 
 SOURCE_WAIT_S = 10.0
 """How long the items of a source wait that can't be worked on, before somebody looks again."""
+
+BULK_WAIT_S = 5.0
+"""How long a process claims no bulk item, at most, after the rate limit had no turn for one."""
+LOOK_S = 0.25
+"""It looks for edits meanwhile, so often."""
 
 MAX_FAILED_LINES = 5
 """Failed items of one claim that get a log line of their own; the ledger names all."""
@@ -84,11 +90,14 @@ class Worker:
     breaker: BreakerPolicy
     chance: Chance
     counters: Counters
+    budget_of: BudgetOf = lambda _: Unlimited()
     instance: str | None = None
     """What this database is called, where it is not called by what the server tells."""
     _prepared: dict[Collection, float] = field(default_factory=dict)
     """Collections that were seen to exist, and when to look again (monotonic)."""
     _floors: Mapping[str, Floor[float]] = field(default_factory=lambda: {lane: lane_floor() for lane in LANES})
+    _bulk_waits_until: float = 0.0
+    """Monotonic. Before that the rate limit has no turn for a backfill: a claim would only be given back."""
 
     def close(self) -> None:
         """Write what was counted, and close connections."""
@@ -98,7 +107,7 @@ class Worker:
     def run_lane(self, lane: str, *, budget_s: float) -> int:
         """Work on batches of a lane until none is ready or the budget is used up; returns items settled."""
         until, items = time.monotonic() + budget_s, 0
-        while True:
+        while not self._bulk_waits(lane):
             deadline = Deadline.after(self.limits.lease_s)
             claim = self.claim(lane)
             if claim is None:
@@ -106,6 +115,14 @@ class Worker:
             items += len(self._work(claim, deadline).item_ids)
             if time.monotonic() >= until:
                 return items
+        return items
+
+    def _bulk_waits(self, lane: str) -> bool:
+        """Whether bulk has no turn now. Waits a little for it: who returns at once is sent another message at once."""
+        if lane == "bulk" and (left_s := self._bulk_waits_until - time.monotonic()) > 0:
+            time.sleep(min(left_s, LOOK_S))
+            return left_s > LOOK_S
+        return False
 
     def claim(self, lane: str) -> Claim | None:
         """The next batch of a lane; None if nothing is ready."""
@@ -146,6 +163,8 @@ class Worker:
         settled = conclude(self.postgres, claim, attempt, witness, self.breaker, deadline)
         count_outcomes(self.counters, claim, attempt.finished, attempt.postponed, settled)
         self._tell(settled.answers)
+        if claim.lane == "bulk" and (waits := [p.wait_s for p in attempt.postponed if p.cause == "rate_limited"]):
+            self._bulk_waits_until = time.monotonic() + min(*waits, BULK_WAIT_S)
         failed = [f for f in attempt.finished if f.outcome == "FAILED"]
         for each in failed[:MAX_FAILED_LINES]:
             log.warning("item_failed", source=claim.source, item_id=each.item.item_id, error=each.error)
@@ -184,6 +203,7 @@ class Worker:
         delivery = Delivery(
             self.index, embedder, collection, claim.token, attempt, witness, deadline,
             Timeouts(self.limits.provider_timeout_s, self.limits.index_timeout_s, self.limits.keep_for_writing_s),
+            Pace(self.budget_of(source), self.counters, "items", live=claim.lane == "live"),
         )  # fmt: skip
         try:
             delivery.bring([step for step in steps if not isinstance(step, Skip)])
