@@ -110,7 +110,7 @@ local function reserve()
   for _, kind in ipairs(KINDS) do
     if rate(kind) < HUGE then
       for _, each in ipairs(given.live and {'bulk', 'live'} or {'bulk'}) do
-        set(each .. '_' .. kind, math.max(arrival(each, kind), now) + cost[kind] / rate(kind))
+        set(each .. '_' .. kind, math.max(arrival(each, kind), go) + cost[kind] / rate(kind))
       end
     end
   end
