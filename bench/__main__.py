@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import backfill, bulk_endpoint, freshness, idle, payload, queue, write_tax
+from bench import backfill, bulk_endpoint, freshness, idle, payload, queue, rate_limit, write_tax
 from bench.figures import Figures
 from bench.stage import Stage, Unsound, stage
 
@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "queue": queue.measure,
     "bulk_endpoint": bulk_endpoint.measure,
     "idle": idle.measure,
+    "rate_limit": rate_limit.measure,
 }
 RESULTS = Path(__file__).with_name("results.json")
 

@@ -36,6 +36,7 @@ GOALS: Mapping[str, Goal] = {
     "backfill_ratio_0ms": Goal(least=0.85), "backfill_ratio_200ms": Goal(least=0.85),
     "drain_changes_per_s": Goal(least=60_000), "dispatch_items_per_s": Goal(least=20_000),
     "payload_updates_per_s": Goal(least=3_000),
+    "rate_limited_efficiency": Goal(least=0.95), "rate_limited_429_share": Goal(most=0.01),
     "idle_cpu_percent": Goal(most=2),
     "bulk_endpoint_100_p95_ms": Goal(most=100), "bulk_endpoint_1000_p95_ms": Goal(most=600),
 }  # fmt: skip
