@@ -10,7 +10,7 @@ from bench.stage import Bench, Stage, Unsound
 from reindexer.flow.drain import drain
 from reindexer.postgres.connect import connect
 
-TOKENS_PER_MINUTE = 1_200_000
+TOKENS_PER_MINUTE = 600_000
 PROCESSES = 4
 WAYS: Mapping[str, tuple[bool, Mapping[str, str], str]] = {
     "": (False, {"REINDEXER_TOKENS_PER_MINUTE": str(TOKENS_PER_MINUTE)}, "the limit is set"),
@@ -33,7 +33,7 @@ def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
 
 def _shares(bench: Bench, settings: Mapping[str, str], steady_s: float, *, headers: bool) -> tuple[float, float]:
     provider = bench.stage.provider
-    bench.fill(20_000)
+    bench.fill(int(450 * (steady_s + 10)))  # texts have some 30 tokens
     with connect(bench.url, application_name="bench") as connection:
         while drain(connection).changes:
             pass

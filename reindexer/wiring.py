@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 from reindexer.core.errors import SourceError
 from reindexer.core.profile import Profile
-from reindexer.core.rate_limit import Caps, account
+from reindexer.core.rate_limit import Caps, RateLimitState, account
 from reindexer.core.source import Source
 from reindexer.flow.count import CountedEmbedder
 from reindexer.flow.counters import Counters
@@ -123,6 +124,16 @@ def budget_of(settings: Settings) -> BudgetOf:
             return budgets[name]
 
     return of
+
+
+def rate_limits(settings: Settings, sources: Iterable[Source]) -> Mapping[str, RateLimitState]:
+    """The budget of each source that has one; none where Redis does not answer."""
+    budgets, found = budget_of(settings), dict[str, RateLimitState]()
+    for source in sources:
+        with suppress(SourceError):
+            if (state := budgets(source).state()) is not None:
+                found[source.name] = state
+    return found
 
 
 def index(settings: Settings) -> Index:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 
@@ -21,6 +22,7 @@ from reindexer.wiring import query_embedder_of
 from reindexer.wiring import worker as make_worker
 from tests.integration.test_drain_to_settle import insert, status, work
 from tests.integration.test_four_processes import idle
+from tests.support.commands import Done
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
 from tests.support.provider import Call, Provider, Reply, error
@@ -350,3 +352,31 @@ def test_two_worker_processes_keep_one_cap_together(
         within = [other for other in times[place:] if other < at + 2]
         assert len(within) <= 10 + 2 + 25, "two seconds of the rate, and at most a burst of five"
     assert times[-1] - times[0] >= 60 / 5 - 5 - 0.5
+
+
+def test_status_tells_the_budget_of_each_source(
+    db: Connection, another: Callable[..., Worker], env: Mapping[str, str], here: Callable[..., Done]
+) -> None:
+    insert(db, "text")
+    work(db, another(requests_per_minute=120))
+    shown = json.loads(here("status", "--json", env={**env, "REINDEXER_REQUESTS_PER_MINUTE": "120"}).stdout)
+    told = shown["rate_limit"]["context_items"]
+    assert (told["requests_per_minute"], told["requests_limit"], told["tokens_limit"]) == (120, 120, None)
+    without = json.loads(here("status", "--json", env={**env, "REDIS_URL": "redis://127.0.0.1:1/0"}).stdout)
+    assert without["rate_limit"] == {}
+
+
+@pytest.mark.parametrize(
+    ("redis_url", "broker", "results", "used"),
+    [
+        ("redis://a/1", "redis://b/0", None, "redis://a/1"),
+        (None, "redis://b/0", "redis://c/0", "redis://b/0"),
+        (None, "amqp://b", "rediss://c/0", "rediss://c/0"),
+        (None, "amqp://b", None, None),
+    ],
+)
+def test_the_budget_is_kept_in_the_first_redis_that_the_settings_name(
+    redis_url: str | None, broker: str, results: str | None, used: str | None
+) -> None:
+    given = {"redis_url": redis_url, "celery_broker_url": broker, "celery_result_backend": results}
+    assert Settings.model_validate(given).budget_url == used
