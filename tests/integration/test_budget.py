@@ -184,6 +184,16 @@ def test_where_no_limit_is_known_a_429_begins_one_at_half_of_the_rate_that_was_s
     )
 
 
+def test_a_429_that_tells_the_limit_for_the_first_time_brings_the_limit_and_not_half_of_it(budget: Make) -> None:
+    ours = budget()
+    told = Told(None, Bucket(60_000, 0))
+    ours.limited(take(ours), 0.05, told)
+    assert rates(ours)[1] == pytest.approx(60_000)
+    eventually(lambda: (state := ours.state()) and state.blocked_s == 0, within=2)
+    ours.limited(take(ours), 0.05, told)
+    assert rates(ours)[1] == pytest.approx(30_000)
+
+
 def test_retry_after_holds_for_all_and_voids_turns_that_were_given_before(budget: Make) -> None:
     first, second = budget(requests=60), budget(requests=60)
     sent, waiting = take(first), take(second)
