@@ -1,13 +1,14 @@
 -- One account's budget of requests and tokens, in one hash. Every call is one step: no two see the same state.
 --
 -- For each lane and kind there is a theoretical arrival time (GCRA): when all that was taken so far will have been
--- granted by the rate. Who takes pushes it on by his cost, and may send when it is no more than the lane's burst
--- ahead. Edits push both lanes' times and wait for their own alone: so they pass waiting backfills, which pay for it.
+-- granted by the rate. Who takes pushes it on by his cost; it may be as far ahead as the lane's bucket is deep: after
+-- the cost for a backfill, as the provider's own bucket has it, before it for an edit, which is small and not to wait.
+-- Edits push both lanes' times and wait for their own alone: so they pass waiting backfills, which pay for it.
 -- A 429 begins a new epoch: turns that were given for later are void, and the rate is halved; then it grows again.
 --
 -- KEYS[1] the hash; ARGV[1] reserve, settle, limited or look; ARGV[2] its arguments as JSON. Times are this server's.
 
-local BURST_S = {live = 5, bulk = 2}
+local BURST_S = {live = 6, bulk = 4}
 local GROWTH = 1.03       -- a second, after a 429
 local GROWN_S = 150       -- 84 times as high: where no limit is known, there is none any more
 local SEEN_S = 10         -- over which the rate is measured
@@ -65,8 +66,10 @@ local function note_seen(cost)
   set('seen_at', now)
 end
 
-local function arrival(lane, kind) -- a bucket of which nothing is known is empty
-  return state[lane .. '_' .. kind] or now + BURST_S[lane]
+local function arrival(lane, kind) -- a bucket of which nothing is known is empty, from now on
+  local name = lane .. '_' .. kind
+  if not state[name] then set(name, now + BURST_S[lane]) end
+  return state[name]
 end
 
 local function note_told()
@@ -96,7 +99,8 @@ local function reserve()
   for _, kind in ipairs(KINDS) do
     if rate(kind) < HUGE then
       limited = true
-      go = math.max(go, arrival(lane, kind) - BURST_S[lane])
+      local before_s = given.live and 0 or math.min(cost[kind] / rate(kind), BURST_S[lane])
+      go = math.max(go, arrival(lane, kind) + before_s - BURST_S[lane])
     end
   end
   local answer = {
@@ -179,7 +183,7 @@ local function look()
     answer[kind .. '_limit'] = not_huge(limit(kind) * 60)
     answer[kind .. '_left'] = state['left_' .. kind]
     if rate(kind) < HUGE then
-      answer.queue_s = math.max(answer.queue_s, arrival('bulk', kind) - BURST_S.bulk - now)
+      answer.queue_s = math.max(answer.queue_s, (state['bulk_' .. kind] or now + BURST_S.bulk) - BURST_S.bulk - now)
     end
   end
   return answer

@@ -63,10 +63,10 @@ def rates(budget: RedisBudget) -> tuple[float | None, float | None]:
 def test_turns_are_given_out_once_to_all_processes_and_one_after_the_other(budget: Make) -> None:
     first, second = budget(requests=60, tokens=60_000), budget(requests=60, tokens=60_000)
     waits = [take(each).wait_s for each in (first, second, first, second)]
-    assert waits == pytest.approx([0, 1, 2, 3], abs=0.2)
+    assert waits == pytest.approx([1, 2, 3, 4], abs=0.2)
     tokens = [take(each, 2000).wait_s for each in (second, first, second, first)]
-    assert tokens == pytest.approx([4, 5, 6, 8], abs=0.2), "the scarcer of both counts, after a burst of two seconds"
-    assert take(budget("another", requests=60)).wait_s == 0
+    assert tokens == pytest.approx([5, 6, 7, 9], abs=0.2), "the scarcer of both counts, after a burst of four seconds"
+    assert take(budget("another", requests=60)).wait_s == pytest.approx(1, abs=0.2)
 
 
 def test_without_a_limit_there_is_no_wait_and_nothing_to_settle(budget: Make, redis_url: str) -> None:
@@ -82,7 +82,8 @@ def test_without_a_limit_there_is_no_wait_and_nothing_to_settle(budget: Make, re
 def test_what_was_not_really_used_is_given_back_and_estimates_are_learned_from_it(budget: Make) -> None:
     ours = budget(tokens=60_000)
     ours.settle(take(ours, 4000), 2000, None)
-    assert take(ours, 1000).wait_s == pytest.approx(2, abs=0.2)
+    assert take(ours, 1000, live=True).wait_s == 0
+    assert take(ours, 1000).wait_s == pytest.approx(2 + 1 + 1, abs=0.6), "what it is, with the estimate corrected"
     other = budget("other", tokens=60_000)
     for _ in range(40):
         other.settle(take(other, 4000), 2000, None)
@@ -135,16 +136,16 @@ def test_edits_pass_waiting_backfills_and_a_backfill_takes_no_turn_that_is_far_a
     assert 2 < (refused.value.retry_after_s or 0) < 5, "again when half of the queue is gone"
     assert take(ours, live=True).wait_s == 0, "five seconds of backfill wait"
     assert take(ours, live=True).wait_s == pytest.approx(1, abs=0.2), "but edits too keep to the rate"
-    assert take(ours).wait_s == pytest.approx(7, abs=0.3), "and the backfill pays for them"
+    assert take(ours).wait_s == pytest.approx(8, abs=0.3), "and the backfill pays for them"
 
 
 def test_backfills_leave_the_last_part_of_the_bucket_to_edits(budget: Make, redis_url: str) -> None:
     ours = budget(requests=600)
     take(ours, live=True)
     after_a_quiet_time(redis_url)
-    waits = {live: [take(ours, live=live).wait_s for _ in range(70)] for live in (False, True)}
-    assert waits[False].count(0) == pytest.approx(21, abs=3), "two seconds of it"
-    assert waits[True].count(0) == pytest.approx(51, abs=5), "five"
+    waits = {live: [take(ours, live=live).wait_s for _ in range(90)] for live in (False, True)}
+    assert waits[False].count(0) == pytest.approx(40, abs=3), "four seconds of it"
+    assert waits[True].count(0) == pytest.approx(61, abs=5), "six"
 
 
 def test_a_429_halves_the_rate_once_and_not_for_each_who_hears_it(budget: Make, redis_url: str) -> None:
@@ -197,14 +198,21 @@ def test_a_429_that_tells_the_limit_for_the_first_time_brings_the_limit_and_not_
 def test_retry_after_holds_for_all_and_voids_turns_that_were_given_before(budget: Make) -> None:
     first, second = budget(requests=60), budget(requests=60)
     sent, waiting = take(first), take(second)
-    assert waiting.wait_s == pytest.approx(1, abs=0.2)
+    assert waiting.wait_s == pytest.approx(2, abs=0.2)
     first.limited(sent, 3, None)
     again = second.reserve(10, live=False, most_s=1000, held=waiting)
-    assert again.wait_s == pytest.approx(3, abs=0.2), "not sent before"
+    assert again.wait_s >= 3, "not sent before"
     assert wait_s(second, live=True) > 1
     state = second.state()
     assert state is not None
     assert state.blocked_s == pytest.approx(3, abs=0.2)
+
+
+def test_who_was_refused_at_a_bucket_of_which_nothing_was_known_is_not_refused_for_ever(budget: Make) -> None:
+    ours = budget(requests=20)
+    with pytest.raises(RateLimited):
+        take(ours, most_s=1)
+    eventually(lambda: wait_s(ours) < 2.5, within=3)
 
 
 def test_a_turn_that_came_stands_and_is_paid_for_once(budget: Make) -> None:
@@ -285,11 +293,11 @@ def test_an_edit_is_embedded_while_backfills_wait_for_their_turn(
         insert(db, f"row {number}")
     drain(db)
     db.execute("UPDATE reindexer.due SET lane = 'bulk'")
-    assert worker.run_lane("bulk", budget_s=0) == 1
+    eventually(lambda: worker.run_lane("bulk", budget_s=0) == 1, within=10)
     assert worker.run_lane("bulk", budget_s=0) == 0, "its turn is three seconds away"
     claimed = db.execute("SELECT count(*) FROM reindexer.due WHERE waits_for IS NOT NULL").fetchall()
     assert worker.run_lane("bulk", budget_s=0) == 0
-    assert db.execute("SELECT count(*) FROM reindexer.due WHERE waits_for IS NOT NULL").fetchall() == claimed == [(1,)]
+    assert db.execute("SELECT count(*) FROM reindexer.due WHERE waits_for IS NOT NULL").fetchall() == claimed
     edit = insert(db, "edit")
     drain(db)
     assert worker.run_lane("live", budget_s=0) == 1
