@@ -289,21 +289,22 @@ def test_an_edit_is_embedded_while_backfills_wait_for_their_turn(
     db: Connection, another: Callable[..., Worker], provider: Provider
 ) -> None:
     worker = another(requests_per_minute=20, batch_size=1)
-    for number in range(3):
+    for number in range(20):
         insert(db, f"row {number}")
     drain(db)
     db.execute("UPDATE reindexer.due SET lane = 'bulk'")
     eventually(lambda: worker.run_lane("bulk", budget_s=0) == 1, within=10)
     assert worker.run_lane("bulk", budget_s=0) == 0, "its turn is three seconds away"
-    claimed = db.execute("SELECT count(*) FROM reindexer.due WHERE waits_for IS NOT NULL").fetchall()
-    assert worker.run_lane("bulk", budget_s=0) == 0
-    assert db.execute("SELECT count(*) FROM reindexer.due WHERE waits_for IS NOT NULL").fetchall() == claimed
+    for _ in range(3):
+        assert worker.run_lane("bulk", budget_s=0) == 0
     edit = insert(db, "edit")
     drain(db)
     assert worker.run_lane("live", budget_s=0) == 1
     assert status(db, edit) == ("COMPLETED", None)
     assert len(provider.calls) == 2
-    eventually(lambda: worker.run_lane("bulk", budget_s=0) is not None and idle(db), within=30)
+    (given_back,) = db.execute("SELECT count(*) FROM reindexer.due WHERE waits_for IS NOT NULL").fetchone() or (0,)
+    assert 1 <= given_back <= 3, "it is not claimed in vain again and again"
+    eventually(lambda: worker.run_lane("bulk", budget_s=0) == 1, within=30)
     assert provider.calls[2].at - provider.calls[1].at > 2, "the backfill pays for the edit"
 
 
