@@ -12,7 +12,7 @@ local BURST_S = {live = 6, bulk = 4}
 local GROWTH = 1.03       -- a second, after a 429
 local GROWN_S = 150       -- 84 times as high: where no limit is known, there is none any more
 local SEEN_S = 10         -- over which the rate is measured
-local LOW_RPS = 0.5       -- below that a 429 brings no rate whose limit is not known
+local LOW_RPS = 2         -- below that a 429 brings no rate whose limit is not known
 local KEEP_S = 7200
 local HUGE = math.huge
 local KINDS = {'requests', 'tokens'}
