@@ -10,9 +10,23 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import backfill, bulk_endpoint, freshness, idle, payload, queue, rate_limit, write_tax
+from bench import (
+    backfill,
+    behind_backfill,
+    bulk_endpoint,
+    freshness,
+    idle,
+    memory,
+    old_snapshot,
+    payload,
+    queue,
+    rate_limit,
+    scale,
+    write_tax,
+)
 from bench.figures import Figures
 from bench.stage import Stage, Unsound, stage
+from reindexer import logs
 
 BENCHMARKS: dict[str, Callable[..., None]] = {
     "freshness": freshness.measure,
@@ -23,6 +37,10 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "bulk_endpoint": bulk_endpoint.measure,
     "idle": idle.measure,
     "rate_limit": rate_limit.measure,
+    "behind_backfill": behind_backfill.measure,
+    "old_snapshot": old_snapshot.measure,
+    "memory": memory.measure,
+    "scale": scale.measure,
 }
 RESULTS = Path(__file__).with_name("results.json")
 
@@ -33,6 +51,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="smaller, once each: for trying, not for figures")
     parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS))
     options = parser.parse_args()
+    logs.configure("WARNING", "console")
     console, figures, unsound = Console(width=160), Figures(), 0
     with stage() as built:
         for name in options.only:

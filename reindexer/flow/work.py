@@ -105,24 +105,25 @@ class Worker:
         self.postgres.close()
 
     def run_lane(self, lane: str, *, budget_s: float) -> int:
-        """Work on batches of a lane until none is ready or the budget is used up; returns items settled."""
+        """Work on batches of a lane until none is ready or the budget is used up; returns items settled.
+
+        Lanes that come before it go first, before each batch anew: an edit that is made behind a backfill waits for the
+        batches in work, not for the budgets of the messages in front of its own.
+        """
         until, items = time.monotonic() + budget_s, 0
-        while not self._bulk_waits(lane):
+        lanes = LANES[: LANES.index(lane) + 1]
+        while True:
             deadline = Deadline.after(self.limits.lease_s)
-            claim = self.claim(lane)
+            waits_s = self._bulk_waits_until - time.monotonic() if "bulk" in lanes else 0.0
+            ready = [each for each in lanes if each != "bulk" or waits_s <= 0]
+            claim = next((claim for each in ready if (claim := self.claim(each))), None)
             if claim is None:
+                if waits_s > 0:  # who returned at once would be sent another message at once
+                    time.sleep(min(waits_s, LOOK_S))
                 return items
             items += len(self._work(claim, deadline).item_ids)
             if time.monotonic() >= until:
                 return items
-        return items
-
-    def _bulk_waits(self, lane: str) -> bool:
-        """Whether bulk has no turn now. Waits a little for it: who returns at once is sent another message at once."""
-        if lane == "bulk" and (left_s := self._bulk_waits_until - time.monotonic()) > 0:
-            time.sleep(min(left_s, LOOK_S))
-            return left_s > LOOK_S
-        return False
 
     def claim(self, lane: str) -> Claim | None:
         """The next batch of a lane; None if nothing is ready."""

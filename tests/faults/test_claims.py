@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from reindexer.core.chunks import Span
 from reindexer.flow.claim import Claim, claim_batch
 from reindexer.flow.drain import drain
@@ -153,6 +155,28 @@ def test_a_write_that_qdrant_refuses_is_noticed_and_done_again(
     db.execute("UPDATE context_items SET content = 'later still'")
     work(db, worker)
     assert index.holds(item_id, vector_of("later still"))
+
+
+def test_an_edit_that_is_made_during_a_backfill_goes_before_its_next_batch(
+    db: Connection, database: str, worker: Worker, provider: Provider
+) -> None:
+    for n in range(6):
+        insert(db, f"filled {n}")
+    drain(db)
+    db.execute("UPDATE reindexer.due SET lane = 'bulk'")
+    worker.limits = replace(worker.limits, batch_size=2)
+
+    def edit(_: Call) -> None:
+        if len(provider.calls) == 1:
+            with connect(database, application_name="application") as application:
+                insert(application, "edited")
+                drain(application)
+
+    provider.behave = edit
+    assert worker.run_lane("bulk", budget_s=60) == 7
+    assert [["edited" in each for each in call.inputs] for call in provider.calls] == [
+        [False, False], [True], [False, False], [False, False],
+    ]  # fmt: skip
 
 
 def test_an_item_whose_worker_dies_each_time_ends_failed_and_heals(

@@ -249,4 +249,11 @@ CLAIM = (
         "        except SourceError:\n            return Found({}, frozenset(), {})\n",
         FLOW + "test_a_missing_column_makes_the_source_wait_and_deletes_nothing",
     ),
+    Sabotage(
+        "edits go before each batch of a backfill",
+        "reindexer/flow/work.py",
+        "lanes = LANES[: LANES.index(lane) + 1]",
+        "lanes = (lane,)",
+        CLAIMS + "test_an_edit_that_is_made_during_a_backfill_goes_before_its_next_batch",
+    ),
 )

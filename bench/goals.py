@@ -1,0 +1,51 @@
+"""The goals: which figure has to keep which bound. Its comparator is measured and told beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A bound on a figure. `most` or `least`."""
+
+    most: float | None = None
+    least: float | None = None
+
+    def met(self, value: float) -> bool:
+        """True within the bound."""
+        return (self.most is None or value <= self.most) and (self.least is None or value >= self.least)
+
+    def __str__(self) -> str:
+        return f"≤ {self.most:g}" if self.most is not None else f"≥ {self.least:g}"
+
+
+GOALS: Mapping[str, Goal] = {
+    "write_tax_8c": Goal(least=0.80), "write_tax_1c": Goal(least=0.75),
+    "bulk_update_ratio": Goal(most=2.0), "bulk_update_64kb_ratio": Goal(most=2.0),
+    "fresh_idle_p50_ms": Goal(most=20), "fresh_idle_p99_ms": Goal(most=60),
+    "fresh_10_p50_ms": Goal(most=20), "fresh_10_p99_ms": Goal(most=32),
+    "fresh_100_p50_ms": Goal(most=40), "fresh_100_p99_ms": Goal(most=200),
+    "fresh_200_p50_ms": Goal(most=230), "fresh_200_p99_ms": Goal(most=300),
+    "fresh_under_backfill_p99_ms": Goal(most=500),
+    "backfill_ratio_0ms": Goal(least=0.85), "backfill_ratio_200ms": Goal(least=0.85),
+    "scale_ratio": Goal(most=1.15),
+    "drain_changes_per_s": Goal(least=60_000), "dispatch_items_per_s": Goal(least=20_000),
+    "claim_ratio_under_old_snapshot": Goal(most=2),
+    "rate_limited_efficiency": Goal(least=0.95), "rate_limited_429_share": Goal(most=0.01),
+    "rss_worker_growth": Goal(most=1.1), "rss_listener_growth": Goal(most=1.1),
+    "broker_growth": Goal(most=1.1), "broker_mb_1m": Goal(most=64),
+    "idle_cpu_percent": Goal(most=2),
+    "bulk_endpoint_100_p95_ms": Goal(most=100), "bulk_endpoint_1000_p95_ms": Goal(most=600),
+    "payload_updates_per_s": Goal(least=3_000),
+}  # fmt: skip
+
+
+def verdict(values: Mapping[str, float]) -> str:
+    """How many goals are met, and which are not, of the figures that were measured."""
+    measured = [name for name in GOALS if name in values]
+    missed = [name for name in measured if not GOALS[name].met(values[name])]
+    met = f"{len(measured) - len(missed)} of {len(measured)} goals met"
+    others = len(GOALS) - len(measured)
+    return met + (f"; missed: {', '.join(missed)}" if missed else "") + (f"; {others} not measured" if others else "")
