@@ -148,7 +148,6 @@ local function settle()
 end
 
 local function limited()
-  local known = {requests = limit('requests') < HUGE, tokens = limit('tokens') < HUGE}
   note_told()
   local is_new = given.at > (state.halved or 0) -- else it was sent before the last one was heard
   local blocked = math.max(blocked_until(), now + math.min(given.retry_after_s, 3600))
@@ -159,8 +158,8 @@ local function limited()
       if limit(kind) == HUGE then
         present = math.max(math.min(present, seen(kind)), 2 * LOW_RPS * (kind == 'tokens' and given.charged or 1))
       end
-      -- What was too fast when nobody knew the limit need not be slower than the limit, now that it is told.
-      if known[kind] or limit(kind) == HUGE then slow[kind] = present / 2 end
+      -- What was sent when nobody knew the limit says nothing against it, now that it is told.
+      if given.limited or limit(kind) == HUGE then slow[kind] = present / 2 end
     end
     for kind, value in pairs(slow) do set('slow_' .. kind, value) end
     set('halved', now)

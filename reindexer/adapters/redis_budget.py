@@ -105,7 +105,9 @@ class RedisBudget:
     def limited(self, turn: Turn, retry_after_s: float | None, told: Told | None) -> None:
         """See `reindexer.ports.Budget.limited`."""
         wait_s = self._unsaid_wait_s if retry_after_s is None else retry_after_s
-        answer = self._run("limited", at=turn.at, retry_after_s=wait_s, charged=turn.charged, **_told(told))
+        answer = self._run(
+            "limited", at=turn.at, limited=turn.limited, retry_after_s=wait_s, charged=turn.charged, **_told(told)
+        )
         if answer is not None and answer["halved"]:
             log.warning("rate_halved", blocked_s=round(answer["blocked_s"], 3))
 

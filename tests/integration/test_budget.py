@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import pytest
 import redis
@@ -183,10 +184,12 @@ def test_where_no_limit_is_known_a_429_begins_one_at_half_of_the_rate_that_was_s
     assert rates(slow)[0] == pytest.approx(120, rel=0.1), "one request says nothing of a rate: not below two a second"
 
 
-def test_a_429_that_tells_the_limit_for_the_first_time_brings_the_limit_and_not_half_of_it(budget: Make) -> None:
-    ours = budget()
-    told = Told(None, Bucket(60_000, 0))
-    ours.limited(take(ours), 0.05, told)
+def test_a_429_to_what_was_sent_before_the_limit_was_told_brings_the_limit_and_not_half_of_it(budget: Make) -> None:
+    ours, told = budget(), Told(None, Bucket(60_000, 0))
+    ours.settle(take(ours), 10, told)
+    turn = take(ours)
+    before = replace(turn, limited=False, at=turn.at - turn.wait_s)
+    ours.limited(before, 0.05, told)
     assert rates(ours)[1] == pytest.approx(60_000)
     eventually(lambda: (state := ours.state()) and state.blocked_s == 0, within=2)
     ours.limited(take(ours), 0.05, told)
