@@ -16,7 +16,6 @@ from reindexer.celery_app import sending_broker
 from reindexer.core.errors import UsageError
 from reindexer.core.source import CONTEXT_ITEMS, Source
 from reindexer.flow.attach import find_source
-from reindexer.flow.count import CountedEmbedder
 from reindexer.flow.counters import Counters
 from reindexer.ports import Broker, EmbedderOf, Index
 from reindexer.postgres.connect import Connection, Postgres
@@ -49,7 +48,7 @@ class Parts:
     @cached_property
     def embedder_of(self) -> EmbedderOf:
         """For queries."""
-        return wiring.embedder_of(self.settings, lambda made: CountedEmbedder(made, self.counters, "queries"))
+        return wiring.query_embedder_of(self.settings, self.counters)
 
     @cached_property
     def index(self) -> Index:

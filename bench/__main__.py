@@ -20,6 +20,7 @@ from bench import (
     old_snapshot,
     payload,
     queue,
+    rate_limit,
     scale,
     write_tax,
 )
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "queue": queue.measure,
     "bulk_endpoint": bulk_endpoint.measure,
     "idle": idle.measure,
+    "rate_limit": rate_limit.measure,
     "behind_backfill": behind_backfill.measure,
     "old_snapshot": old_snapshot.measure,
     "memory": memory.measure,

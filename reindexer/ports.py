@@ -16,6 +16,7 @@ from reindexer.core.items import StoredPoint
 from reindexer.core.owner import Owner
 from reindexer.core.payload import PayloadColumn
 from reindexer.core.profile import Profile
+from reindexer.core.rate_limit import RateLimitState, Told, Turn
 from reindexer.core.source import Source
 
 Vectors = NDArray[np.float32]
@@ -32,6 +33,8 @@ class Embedding:
 
     vectors: Vectors
     tokens: int
+    told: Told | None = None
+    """What the answer tells of the provider's rate limit."""
 
 
 class Embedder(Protocol):
@@ -56,6 +59,41 @@ class Embedder(Protocol):
         or another PassingError; InputRejected if the request is refused for what an input holds; else LastingError.
         """
 
+
+class Budget(Protocol):
+    """The provider's rate limit, shared by all that use one account: workers and searches of all hosts.
+
+    Nobody waits for it in vain: where what keeps it is away, there is no limit but the provider's own 429. Safe to
+    share between threads.
+    """
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """The rate by the estimates of this program, as this process last heard; None: none that it knows of."""
+
+    def reserve(self, tokens: int, *, live: bool, most_s: float, held: Turn | None = None) -> Turn:
+        """Leave to send one request of so many (estimated) tokens, in `wait_s`: each turn is given to one asker.
+
+        Who has waited asks again with the turn that he `held`: it stands, unless a 429 came since, and then he gets
+        another. `live`: before all that is not. Raises RateLimited, which says when to ask again, if the turn would
+        come later than `most_s`; nothing is then taken.
+        """
+
+    def settle(self, turn: Turn, tokens: int, told: Told | None) -> None:
+        """The request was answered: what it really used (0: the provider does not count), and what it tells."""
+
+    def limited(self, turn: Turn, retry_after_s: float | None, told: Told | None) -> None:
+        """The request was answered by 429: nobody asks before that time, and then at half of the rate.
+
+        Of several that were sent before the first of them was answered, one halves it.
+        """
+
+    def state(self) -> RateLimitState | None:
+        """The budget at present; None where it can't be told."""
+
+
+BudgetOf = Callable[[Source], Budget]
+"""The budget that the requests for a source come out of."""
 
 EmbedderOf = Callable[[Source], Embedder]
 """The embedder of a source; always the same one for the same profile."""

@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     celery_broker_url: SecretStr | None = Field(default=None, validation_alias="CELERY_BROKER_URL")
     celery_result_backend: SecretStr | None = Field(default=None, validation_alias="CELERY_RESULT_BACKEND")
     result_expires_s: PositiveInt = 86_400
+    redis_url: SecretStr | None = Field(default=None, validation_alias="REDIS_URL")
 
     qdrant_url: str | None = Field(default=None, validation_alias="QDRANT_URL")
     qdrant_api_key: SecretStr | None = Field(default=None, validation_alias="QDRANT_API_KEY")
@@ -49,6 +50,8 @@ class Settings(BaseSettings):
     embedding_max_inputs: PositiveInt = 2048
     embedding_max_tokens: PositiveInt = 300_000
     embedding_max_input_tokens: Annotated[int, Field(ge=16)] = 8192
+    requests_per_minute: PositiveInt | None = None
+    tokens_per_minute: PositiveInt | None = None
     price_per_million_tokens: Annotated[float, Field(ge=0)] | None = None
 
     admin_api_key: SecretStr | None = None
@@ -113,6 +116,7 @@ class Settings(BaseSettings):
         urls: dict[str, SecretStr | str | None] = {
             "CELERY_BROKER_URL": self.celery_broker_url,
             "CELERY_RESULT_BACKEND": self.celery_result_backend,
+            "REDIS_URL": self.redis_url,
             "QDRANT_URL": self.qdrant_url,
             "OPENAI_BASE_URL": self.openai_base_url,
         }
@@ -168,8 +172,13 @@ class Settings(BaseSettings):
         """Where Celery keeps results: as set, else the broker where that is Redis."""
         if self.celery_result_backend:
             return self.celery_result_backend.get_secret_value()
-        broker = self.celery_broker_url.get_secret_value() if self.celery_broker_url else ""
-        return broker if broker.startswith(("redis://", "rediss://")) else None
+        return _redis_url(self.celery_broker_url)
+
+    @property
+    def budget_url(self) -> str | None:
+        """Where the provider's rate limit is shared: as set, else broker or result backend where that is Redis."""
+        urls = map(_redis_url, (self.redis_url, self.celery_broker_url, self.celery_result_backend))
+        return next((url for url in urls if url), None)
 
     def require_qdrant_url(self) -> str:
         """The Qdrant server, or UsageError."""
@@ -183,6 +192,11 @@ def _found(settings: Settings, running: dict[str, str]) -> dict[str, Any]:
         if running.get(name) and not getattr(settings, name):
             found[name] = SecretStr(running[name])
     return found
+
+
+def _redis_url(url: SecretStr | None) -> str | None:
+    text = url.get_secret_value() if url else ""
+    return text if text.startswith(("redis://", "rediss://")) else None
 
 
 def _required(value: SecretStr | str | None, name: str, example: str) -> str:

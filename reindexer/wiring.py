@@ -9,16 +9,19 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 from reindexer.core.errors import SourceError
 from reindexer.core.profile import Profile
+from reindexer.core.rate_limit import Caps, RateLimitState, account
 from reindexer.core.source import Source
 from reindexer.flow.count import CountedEmbedder
 from reindexer.flow.counters import Counters
 from reindexer.flow.crew import Crew
+from reindexer.flow.pace import PacedEmbedder, Unlimited
 from reindexer.flow.work import Worker, WorkLimits
-from reindexer.ports import Broker, Embedder, EmbedderOf, Index
+from reindexer.ports import Broker, Budget, BudgetOf, Embedder, EmbedderOf, Index
 from reindexer.postgres.connect import Postgres
 from reindexer.settings import Settings
 
@@ -53,7 +56,7 @@ def embedder_of(settings: Settings, counted: Callable[[Embedder], Embedder] | No
 def _embedder(settings: Settings, source: Source) -> Embedder:
     profile = source.profile
     dimensions = profile.dimensions or settings.embedding_dimensions
-    if (profile.provider or ("openai" if profile.base_url else settings.embedder_name)) == "hashing":
+    if _is_hashing(settings, profile):
         from reindexer.adapters.hashing_embedder import HashingEmbedder
 
         return HashingEmbedder(dimensions)
@@ -61,11 +64,23 @@ def _embedder(settings: Settings, source: Source) -> Embedder:
 
     return OpenAIEmbedder(
         api_key=_api_key(settings, source),
-        base_url=profile.base_url or settings.openai_base_url,
-        model=profile.model or settings.embedding_model,
+        base_url=_base_url(settings, profile),
+        model=_model(settings, profile),
         dimensions=dimensions,
         limits=settings.request_limits,
     )
+
+
+def _is_hashing(settings: Settings, profile: Profile) -> bool:
+    return (profile.provider or ("openai" if profile.base_url else settings.embedder_name)) == "hashing"
+
+
+def _base_url(settings: Settings, profile: Profile) -> str | None:
+    return profile.base_url or settings.openai_base_url
+
+
+def _model(settings: Settings, profile: Profile) -> str:
+    return profile.model or settings.embedding_model
 
 
 def _api_key(settings: Settings, source: Source) -> str | None:
@@ -76,6 +91,50 @@ def _api_key(settings: Settings, source: Source) -> str | None:
         return key
     key_of_settings = settings.openai_api_key if not source.profile.base_url else None
     return key_of_settings.get_secret_value() if key_of_settings else None
+
+
+def query_embedder_of(settings: Settings, counters: Counters | None = None) -> EmbedderOf:
+    """As `embedder_of`, for searches: each waits for its turn in the rate limit, and is counted."""
+    counted: Callable[[Embedder], Embedder] | None = None
+    if counters is not None:
+        counted = lambda made: CountedEmbedder(made, counters, "queries")  # noqa: E731
+    made, budgets = embedder_of(settings, counted), budget_of(settings)
+    return lambda source: PacedEmbedder(made(source), budgets(source), counters)
+
+
+def budget_of(settings: Settings) -> BudgetOf:
+    """The budget of each source's account. Raises SourceError as `embedder_of` does."""
+    url = settings.budget_url
+    if url is None:
+        return lambda _: Unlimited()
+    from reindexer.adapters.redis_budget import BudgetServer, RedisBudget
+
+    server = BudgetServer(url)
+    caps = Caps(settings.requests_per_minute, settings.tokens_per_minute)
+    budgets: dict[str, Budget] = {}
+    lock = threading.Lock()
+
+    def of(source: Source) -> Budget:
+        if _is_hashing(settings, source.profile):
+            return Unlimited()
+        base_url, model = _base_url(settings, source.profile), _model(settings, source.profile)
+        name = account(base_url, _api_key(settings, source), model)
+        with lock:
+            if name not in budgets:
+                budgets[name] = RedisBudget(server, name, caps, random.random, settings.retry_base_s)
+            return budgets[name]
+
+    return of
+
+
+def rate_limits(settings: Settings, sources: Iterable[Source]) -> Mapping[str, RateLimitState]:
+    """The budget of each source that has one; none where Redis does not answer."""
+    budgets, found = budget_of(settings), dict[str, RateLimitState]()
+    for source in sources:
+        with suppress(SourceError):
+            if (state := budgets(source).state()) is not None:
+                found[source.name] = state
+    return found
 
 
 def index(settings: Settings) -> Index:
@@ -108,5 +167,6 @@ def worker(settings: Settings, broker: Broker | None, *, helpers: int = 0) -> Wo
         chance=random.random,
         counters=counters,
         crew=Crew(helpers),
+        budget_of=budget_of(settings),
         instance=settings.instance,
     )

@@ -16,6 +16,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -32,6 +33,7 @@ from reindexer.core.errors import (
     PassingError,
     RateLimited,
 )
+from reindexer.core.rate_limit import Told, told_by
 from reindexer.ports import Embedding, Vectors
 
 CONNECT_S = 5.0
@@ -73,14 +75,14 @@ class OpenAIEmbedder:
         """One request. See `reindexer.ports.Embedder.embed`."""
         try:
             with _mapped_errors():
-                body = self._request(texts, timeout_s)
+                body, told = self._request(texts, timeout_s)
         except _DimensionsRefused:
             self._send_dimensions = False
             with _mapped_errors():
-                body = self._request(texts, timeout_s)
-        return _parse(body, len(texts), self._dimensions)
+                body, told = self._request(texts, timeout_s)
+        return replace(_parse(body, len(texts), self._dimensions), told=told)
 
-    def _request(self, texts: Sequence[str], timeout_s: float) -> bytes:
+    def _request(self, texts: Sequence[str], timeout_s: float) -> tuple[bytes, Told | None]:
         options: dict[str, Any] = {"dimensions": self._dimensions} if self._send_dimensions else {}
         timeout = openai.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
         try:
@@ -93,7 +95,7 @@ class OpenAIEmbedder:
                 raise _DimensionsRefused from exc
             raise
         content: bytes = response.http_response.content
-        return content
+        return content, told_by(response.headers)
 
     def _current_client(self) -> openai.OpenAI:
         with self._lock:
@@ -138,7 +140,7 @@ def _status_error(exc: openai.APIStatusError) -> Exception:
     if status == 402 or (status == 429 and exc.code == "insufficient_quota"):
         return OutOfQuota(f"{text}: check the account's credit and limits")
     if status == 429:
-        return RateLimited(text, retry_after_s=_retry_after_s(exc))
+        return RateLimited(text, retry_after_s=_retry_after_s(exc), told=told_by(exc.response.headers))
     if status in (502, 504):  # by a gateway: nobody behind it answers
         return DependencyAway(text)
     if status in (400, 413, 422):

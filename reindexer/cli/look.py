@@ -45,9 +45,12 @@ def look(app: typer.Typer) -> None:
     @app.command("status")
     def _status(watch: bool = typer.Option(False, "--watch", help="Go on until Ctrl-C."), as_json: bool = JSON) -> None:
         """The state of everything: what waits, what failed, who works."""
-        with database(Settings.load()) as connection:
+        settings = Settings.load()
+        with database(settings) as connection:
             if as_json:
-                report(asdict(status(connection)), as_json=True)
+                limits = wiring.rate_limits(settings, all_sources(connection))
+                told = {"rate_limit": {name: asdict(each) for name, each in limits.items()}}
+                report(asdict(status(connection)) | told, as_json=True)
             elif not watch:
                 Console().print(_table(status(connection)))
             else:
@@ -101,7 +104,7 @@ def look(app: typer.Typer) -> None:
             there = find_source(connection, source)
             collection = collection_of(connection, there)
             conditions = parse_words(where, payload_columns(connection, there))
-        embedder, index = wiring.embedder_of(settings)(there), wiring.index(settings)
+        embedder, index = wiring.query_embedder_of(settings)(there), wiring.index(settings)
         timeout_s = settings.embedding_timeout_s
         hits = search_items(embedder, index, collection, query, limit, conditions, timeout_s=timeout_s)
         if as_json:

@@ -17,6 +17,8 @@ Foreign errors are mapped to these once, in the adapter that meets them. Message
 
 from __future__ import annotations
 
+from reindexer.core.rate_limit import Told
+
 
 class ReindexerError(Exception):
     """Any error that this program raises on purpose. Its text is one line, fit for users and logs."""
@@ -48,7 +50,12 @@ class PassingError(ReindexerError):
 
 
 class RateLimited(PassingError):
-    """The provider asks to wait (429). Burns no attempt."""
+    """The provider asks to wait (429), or would if it were asked now. Burns no attempt."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, told: Told | None = None) -> None:
+        """`told`: what the answer's headers tell of the limit."""
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.told = told
 
 
 class DependencyAway(PassingError):

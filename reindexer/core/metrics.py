@@ -52,6 +52,7 @@ PROVIDER_SECONDS = "reindexer_provider_request_seconds"
 PROVIDER_INPUTS = "reindexer_provider_inputs_total"
 PROVIDER_TOKENS = "reindexer_provider_tokens_total"
 PROVIDER_WAIT = "reindexer_provider_wait_seconds_total"
+PROVIDER_TURN = "reindexer_provider_turn_seconds_total"
 DRAINED = "reindexer_changes_drained_total"
 HEALING_TRIES = "reindexer_healing_tries_total"
 RECONNECTS = "reindexer_listener_reconnects_total"
@@ -69,6 +70,12 @@ _COUNTED = (
     Metric(PROVIDER_INPUTS, "counter", "Texts that the provider embedded.", {"purpose": PURPOSES}),
     Metric(PROVIDER_TOKENS, "counter", "Tokens as the provider counts them.", {"purpose": PURPOSES}),
     Metric(PROVIDER_WAIT, "counter", "Seconds that the provider asked to wait (Retry-After), added up."),
+    Metric(
+        PROVIDER_TURN,
+        "counter",
+        "Seconds that requests waited for their turn in the rate limit.",
+        {"purpose": PURPOSES},
+    ),
     Metric(DRAINED, "counter", "Changes that the listener moved from the outbox to due."),
     Metric(HEALING_TRIES, "counter", "FAILED items that were made due again."),
     Metric(RECONNECTS, "counter", "Connections that listeners lost and made again."),

@@ -14,6 +14,7 @@ from reindexer.core.plan import Delete, Embed, Step
 from reindexer.flow.attempt import Attempt
 from reindexer.flow.breaker import Witness
 from reindexer.flow.embed import Deadline, Input, embed_inputs
+from reindexer.flow.pace import Pace
 from reindexer.flow.reuse import Place, Reused, find_reusable
 from reindexer.flow.settle import Postponed
 from reindexer.flow.write import write
@@ -44,6 +45,7 @@ class Delivery:
     witness: Witness
     deadline: Deadline
     timeouts: Timeouts
+    pace: Pace
     failed: bool = False
     """A request to the index failed: the collection may not be there any more."""
 
@@ -71,10 +73,10 @@ class Delivery:
         """Vectors by fingerprint. Items that can't have all of theirs are failed or postponed."""
         inputs: dict[str, Input] = {}
         wanting: dict[str, list[Embed]] = {}
-        for step in steps:
+        for place, step in enumerate(steps):
             for number, chunk in enumerate(step.chunks):
                 if (step.item.item_id, number) not in reused.kept and chunk.fingerprint not in reused.vectors:
-                    inputs.setdefault(chunk.fingerprint, Input(step.text(chunk), chunk.fingerprint))
+                    inputs.setdefault(chunk.fingerprint, Input(step.text(chunk), chunk.fingerprint, place))
                     wanting.setdefault(chunk.fingerprint, []).append(step)
 
         def fails(refused: Input, error: ReindexerError) -> None:
@@ -84,7 +86,7 @@ class Delivery:
 
         vectors = embed_inputs(
             self.embedder, list(inputs.values()), self.deadline, self.timeouts.provider_s,
-            self.timeouts.keep_for_writing_s, self.witness, fails,
+            self.timeouts.keep_for_writing_s, self.witness, self.pace, fails,
         )  # fmt: skip
         late = {step.item for fingerprint in inputs.keys() - vectors.keys() for step in wanting[fingerprint]}
         for item in late & self.attempt.open.keys():

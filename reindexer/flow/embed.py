@@ -12,6 +12,7 @@ from reindexer.core.recipe import Recipe
 from reindexer.core.source import Source
 from reindexer.core.tokens import estimate_tokens
 from reindexer.flow.breaker import Witness
+from reindexer.flow.pace import PATIENCE_S, Pace
 from reindexer.ports import Embedder, Vector
 
 
@@ -35,9 +36,13 @@ class Deadline:
         """The deadline of a claim that is about to be sent."""
         return cls(time.clock_gettime(cls.CLOCK) + lease_s - min(1.0, lease_s / 10))
 
+    def left_s(self, *, keep_s: float = 0.0) -> float:
+        """Seconds until `keep_s` before the deadline; below 0 after that."""
+        return self.at - time.clock_gettime(self.CLOCK) - keep_s
+
     def cap(self, timeout_s: float, *, keep_s: float = 0.0, at_least_s: float = 0.0) -> float:
         """A timeout that ends `keep_s` before the deadline. Raises LeaseOver if no time, or less than that, is left."""
-        left_s = self.at - time.clock_gettime(self.CLOCK) - keep_s
+        left_s = self.left_s(keep_s=keep_s)
         if left_s <= at_least_s:
             raise LeaseOver
         return min(timeout_s, left_s)
@@ -55,6 +60,8 @@ class Input:
     text: str
     fingerprint: str
     """Of all that its vector depends on: who has the same gets the same vector."""
+    group: int = 0
+    """Inputs of one group are of use together only: of an item whose first vectors are there the rest has more time."""
 
 
 def embed_inputs(
@@ -64,6 +71,7 @@ def embed_inputs(
     timeout_s: float,
     keep_s: float,
     witness: Witness,
+    pace: Pace,
     fails: Callable[[Input, ReindexerError], None],
 ) -> Mapping[str, Vector]:
     """Vectors by fingerprint; `fails` is called for each input that can't have one.
@@ -81,9 +89,12 @@ def embed_inputs(
         # With less than half the time of the first one, the provider would be blamed for the end of our lease.
         return deadline.cap(timeout_s, keep_s=keep_s, at_least_s=first_s / 2)
 
-    requests = _Requests(embedder, next_s, witness, fails)
+    def spare_s() -> float:
+        return deadline.left_s(keep_s=keep_s) - first_s / 2
+
+    requests = _Requests(embedder, next_s, spare_s, witness, pace, fails)
     counts = [estimate_tokens(each.text) for each in inputs]
-    batches = [inputs[r.start : r.stop] for r in pack(counts, embedder.limits)]
+    batches = [inputs[r.start : r.stop] for r in pack(counts, pace.shape(embedder.limits))]
     try:
         while batches:
             batch = batches.pop(0)
@@ -102,14 +113,19 @@ class _Requests:
         self,
         embedder: Embedder,
         timeout_s: Callable[[], float],
+        spare_s: Callable[[], float],
         witness: Witness,
+        pace: Pace,
         fails: Callable[[Input, ReindexerError], None],
     ) -> None:
         self._embedder = embedder
         self._timeout_s = timeout_s
+        self._spare_s = spare_s
         self._witness = witness
+        self._pace = pace
         self._fails = fails
         self._away = False
+        self._begun: set[int] = set()
         self.vectors: dict[str, Vector] = {}
 
     def send(self, batch: Sequence[Input]) -> InputRejected | None:
@@ -121,8 +137,11 @@ class _Requests:
             return None
         try:
             texts = [each.text for each in batch]
-            with self._witness.asks("provider"):
+            # Before the witness: who waits for his turn has not seen the provider answer.
+            turn = self._pace.wait(texts, self._patience_s(batch))
+            with self._witness.asks("provider"), self._pace.taken(turn) as answered:
                 embedding = self._embedder.embed(texts, timeout_s=self._timeout_s())
+                answered(embedding)
         except InputRejected as exc:
             return exc
         except ReindexerError as exc:
@@ -131,7 +150,13 @@ class _Requests:
                 self._fails(each, exc)
         else:
             self.vectors |= {each.fingerprint: v for each, v in zip(batch, embedding.vectors, strict=True)}
+            self._begun |= {each.group for each in batch}
         return None
+
+    def _patience_s(self, batch: Sequence[Input]) -> float:
+        """Half an item's vectors would be for nothing: the rest of one that is begun waits as long as the claim can."""
+        spare_s = self._spare_s()
+        return spare_s if any(each.group in self._begun for each in batch) else min(PATIENCE_S, spare_s)
 
     def isolate(self, batch: Sequence[Input], error: InputRejected) -> Sequence[Input]:
         """Find one refused input of a refused batch and fail it; returns those about which nothing is known yet.

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -41,10 +42,11 @@ from reindexer.flow.crew import Crew
 from reindexer.flow.deliver import Delivery, Timeouts
 from reindexer.flow.embed import Deadline, LeaseOver, recipe_of
 from reindexer.flow.instance import identity
+from reindexer.flow.pace import Pace, Unlimited
 from reindexer.flow.read import find_rows
 from reindexer.flow.settle import Answer, Postponed
 from reindexer.flow.walk import rebuild_if_lost
-from reindexer.ports import Broker, Chance, Collection, Embedder, EmbedderOf, Index
+from reindexer.ports import Broker, BudgetOf, Chance, Collection, Embedder, EmbedderOf, Index
 from reindexer.postgres.catalog import payload_columns
 from reindexer.postgres.connect import Postgres
 
@@ -52,6 +54,11 @@ log = structlog.get_logger(__name__)
 
 SOURCE_WAIT_S = 10.0
 """How long the items of a source wait that can't be worked on, before somebody looks again."""
+
+BULK_WAIT_S = 5.0
+"""How long a process claims no bulk item, at most, after the rate limit had no turn for one."""
+LOOK_S = 0.25
+"""It looks for edits meanwhile, so often."""
 
 MAX_FAILED_LINES = 5
 """Failed items of one claim that get a log line of their own; the ledger names all."""
@@ -87,11 +94,14 @@ class Worker:
     chance: Chance
     counters: Counters
     crew: Crew = field(default_factory=Crew)
+    budget_of: BudgetOf = lambda _: Unlimited()
     instance: str | None = None
     """What this database is called, where it is not called by what the server tells."""
     _prepared: dict[Collection, float] = field(default_factory=dict)
     """Collections that were seen to exist, and when to look again (monotonic)."""
     _floors: Mapping[str, Floor[float]] = field(default_factory=lambda: {lane: lane_floor() for lane in LANES})
+    _bulk_waits_until: float = 0.0
+    """Monotonic. Before that the rate limit has no turn for a backfill: a claim would only be given back."""
 
     def close(self) -> None:
         """End what is in work, write what was counted, and close connections."""
@@ -100,32 +110,39 @@ class Worker:
         self.postgres.close()
 
     def run_lane(self, lane: str, *, budget_s: float = math.inf) -> int:
-        """Work on batches of a lane until none is ready or the budget is used up; returns items claimed.
+        """Work on batches of a lane until none is ready or the budget is used up; returns items settled.
 
         Lanes that come before it go first, before each batch anew: an edit that is made behind a backfill waits for the
         batches in work, not for the budgets of the messages in front of its own.
         """
         until, items = time.monotonic() + budget_s, 0
         lanes = LANES[: LANES.index(lane) + 1]
-        while claim := self._take(lambda: next((claim for each in lanes if (claim := self.claim(each))), None)):
-            items += len(claim.items)
+        while (settled := self._take(partial(self._claim_first, lanes))) is not None:
+            items += settled
             if time.monotonic() >= until or self.crew.ending:
-                break
+                return items
+        if (waits_s := self._waits_s(lane)) > 0:  # who returned at once would be sent another message at once
+            time.sleep(min(waits_s, LOOK_S))
         return items
 
-    def _take(self, claiming: Callable[[], Claim | None]) -> Claim | None:
-        """Claim and work; None if nothing could be claimed."""
+    def _take(self, claiming: Callable[[], Claim | None]) -> int | None:
+        """Claim and work; returns items settled, or None if nothing could be claimed."""
         with self.crew.beside_others():
             deadline = Deadline.after(self.limits.lease_s)
             claim = claiming()
             if claim is None:
                 return None
             if not claim.suspect:
-                self._work(claim, deadline)
-                return claim
+                return self._work(claim, deadline)
         with self.crew.alone():
-            self._work(claim, deadline)
-        return claim
+            return self._work(claim, deadline)
+
+    def _claim_first(self, lanes: Sequence[str]) -> Claim | None:
+        """Of the first lane in which something is ready, and may be asked for."""
+        return next((claim for lane in lanes if not self._waits_s(lane) and (claim := self.claim(lane))), None)
+
+    def _waits_s(self, lane: str) -> float:
+        return max(0.0, self._bulk_waits_until - time.monotonic()) if lane == "bulk" else 0.0
 
     def claim(self, lane: str) -> Claim | None:
         """The next batch of a lane; None if nothing is ready."""
@@ -144,7 +161,7 @@ class Worker:
 
         return self._take(claiming) is not None
 
-    def _work(self, claim: Claim, deadline: Deadline) -> None:
+    def _work(self, claim: Claim, deadline: Deadline) -> int:
         count_claim(self.counters, claim)
         attempt, witness = Attempt(claim, self.policy, self.chance, self.limits.lease_s), Witness()
         try:
@@ -164,6 +181,8 @@ class Worker:
         settled = conclude(self.postgres, claim, attempt, witness, self.breaker, deadline)
         count_outcomes(self.counters, claim, attempt.finished, attempt.postponed, settled)
         self._tell(settled.answers)
+        if claim.lane == "bulk" and (waits := [p.wait_s for p in attempt.postponed if p.cause == "rate_limited"]):
+            self._bulk_waits_until = time.monotonic() + min(*waits, BULK_WAIT_S)
         failed = [f for f in attempt.finished if f.outcome == "FAILED"]
         for each in failed[:MAX_FAILED_LINES]:
             log.warning("item_failed", source=claim.source, item_id=each.item.item_id, error=each.error)
@@ -176,6 +195,7 @@ class Worker:
             postponed=len(attempt.postponed),
             oldest_s=round(max((age_s for age_s in settled.ages_s if age_s is not None), default=0.0), 3),
         )
+        return len(settled.item_ids)
 
     def _attempt(self, claim: Claim, attempt: Attempt, witness: Witness, deadline: Deadline) -> None:
         with self.postgres.connection() as connection:
@@ -201,6 +221,7 @@ class Worker:
         delivery = Delivery(
             self.index, embedder, collection, claim.token, attempt, witness, deadline,
             Timeouts(self.limits.provider_timeout_s, self.limits.index_timeout_s, self.limits.keep_for_writing_s),
+            Pace(self.budget_of(source), self.counters, "items", live=claim.lane == "live"),
         )  # fmt: skip
         try:
             delivery.bring([step for step in steps if not isinstance(step, Skip)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.faults.sabotage.breakers import BREAKERS
+from tests.faults.sabotage.budget import BUDGET
 from tests.faults.sabotage.chunks import CHUNKS
 from tests.faults.sabotage.claims import CLAIM, DOUBT, FENCE
 from tests.faults.sabotage.crew import CREW
@@ -33,4 +34,5 @@ TABLE = (
     *SECRETS,
     *SOURCES,
     *CHUNKS,
+    *BUDGET,
 )

@@ -1,0 +1,133 @@
+"""`Budget` in Redis: one for all processes of all hosts that use the same account.
+
+Each call is one run of `budget.lua`, by that server's clock. Redis is never needed: where it does not answer at once
+there is no budget for a few seconds, and each worker waits for 429 by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import redis
+import structlog
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from reindexer.core.errors import RateLimited
+from reindexer.core.rate_limit import Caps, RateLimitState, Told, Turn
+from reindexer.ports import Chance
+
+log = structlog.get_logger(__name__)
+
+ANSWER_S = 0.25
+"""How long Redis may take to connect, and to answer."""
+AWAY_S = 5.0
+"""How long it is not asked again after it did not."""
+AGAIN_S = 0.05
+"""No sooner does who was refused ask again."""
+
+_KEY = "reindexer:budget:"
+
+
+class BudgetServer:
+    """The Redis of all budgets of this process. Made without connecting; its connections are made per process."""
+
+    def __init__(self, url: str) -> None:
+        # A connection that the server closed meanwhile is made anew, once.
+        retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
+        self._client = redis.Redis.from_url(
+            url, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S, retry=retry, decode_responses=True
+        )
+        self._script = self._client.register_script(Path(__file__).with_name("budget.lua").read_text("utf-8"))
+        self._away_until = 0.0
+
+    def run(self, account: str, step: str, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+        """One step; None: there is no budget now."""
+        if time.monotonic() < self._away_until:
+            return None
+        given = {name: value for name, value in arguments.items() if value is not None}
+        try:
+            answer: dict[str, Any] = json.loads(self._script(keys=[_KEY + account], args=[step, json.dumps(given)]))
+        except (RedisError, OSError, ValueError) as exc:
+            self._away_until = time.monotonic() + AWAY_S
+            log.warning("budget_away", error=type(exc).__name__)
+            return None
+        return answer
+
+
+class RedisBudget:
+    """`Budget` of one account."""
+
+    def __init__(self, server: BudgetServer, account: str, caps: Caps, chance: Chance, unsaid_wait_s: float) -> None:
+        """`unsaid_wait_s`: how long nobody asks after a 429 that says nothing of it."""
+        self._server = server
+        self._account = account
+        self._caps = {"cap_requests": caps.requests, "cap_tokens": caps.tokens}
+        self._chance = chance
+        self._unsaid_wait_s = unsaid_wait_s
+        self._tokens_per_s: float | None = caps.tokens / 60 if caps.tokens else None
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """See `reindexer.ports.Budget.tokens_per_s`."""
+        return self._tokens_per_s
+
+    def reserve(self, tokens: int, *, live: bool, most_s: float, held: Turn | None = None) -> Turn:
+        """See `reindexer.ports.Budget.reserve`."""
+        answer = self._run(
+            "reserve", tokens=tokens, live=live, most_s=most_s, epoch=held.epoch if held and held.limited else None
+        )
+        if answer is None:
+            return Turn(tokens=tokens, live=live)
+        if held is not None and answer.get("stands"):
+            return replace(held, wait_s=0.0)
+        self._tokens_per_s = answer.get("tokens_per_s")
+        if answer.get("refused"):
+            # Back when half of the queue is gone; not all at once. Never before the provider may be asked.
+            wait_s = max(answer["wait_s"] - most_s / 2, AGAIN_S) * (1 + self._chance() / 4)
+            raise RateLimited("it waits for its turn in the embedding provider's rate limit", retry_after_s=wait_s)
+        return Turn(answer["wait_s"], tokens, answer["charged"], live, answer["limited"], answer["epoch"], answer["at"])
+
+    def settle(self, turn: Turn, tokens: int, told: Told | None) -> None:
+        """See `reindexer.ports.Budget.settle`. No word where there is nothing to tell."""
+        if turn.limited or told is not None:
+            self._run(
+                "settle", tokens=tokens, estimate=max(turn.tokens, 1), live=turn.live, epoch=turn.epoch,
+                charged=turn.charged if turn.limited else None, **_told(told),
+            )  # fmt: skip
+
+    def limited(self, turn: Turn, retry_after_s: float | None, told: Told | None) -> None:
+        """See `reindexer.ports.Budget.limited`."""
+        wait_s = self._unsaid_wait_s if retry_after_s is None else retry_after_s
+        answer = self._run(
+            "limited", at=turn.at, limited=turn.limited, retry_after_s=wait_s, charged=turn.charged, **_told(told)
+        )
+        if answer is not None and answer["halved"]:
+            log.warning("rate_halved", blocked_s=round(answer["blocked_s"], 3))
+
+    def state(self) -> RateLimitState | None:
+        """See `reindexer.ports.Budget.state`."""
+        answer = self._run("look")
+        if answer is None:
+            return None
+        return RateLimitState(**{name: answer.get(name) for name in RateLimitState.__dataclass_fields__})  # type: ignore[arg-type]
+
+    def _run(self, step: str, **arguments: Any) -> dict[str, Any] | None:
+        return self._server.run(self._account, step, self._caps | arguments)
+
+
+def _told(told: Told | None) -> dict[str, Any]:
+    if told is None:
+        return {}
+    buckets = {"requests_told": told.requests, "tokens_told": told.tokens}
+    return {
+        name: {part: value for part, value in asdict(bucket).items() if value is not None}
+        for name, bucket in buckets.items()
+        if bucket is not None
+    }

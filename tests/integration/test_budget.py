@@ -1,0 +1,402 @@
+"""One budget of the provider's rate limit for all workers and searches: at a real Redis and a real provider."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+import pytest
+import redis
+from pydantic import SecretStr
+
+from reindexer.adapters.redis_budget import BudgetServer, RedisBudget
+from reindexer.core.errors import RateLimited
+from reindexer.core.rate_limit import Bucket, Caps, Told, Turn
+from reindexer.core.source import CONTEXT_ITEMS
+from reindexer.flow.drain import drain
+from reindexer.flow.work import Worker
+from reindexer.postgres.connect import Connection
+from reindexer.settings import Settings
+from reindexer.wiring import query_embedder_of
+from reindexer.wiring import worker as make_worker
+from tests.integration.test_drain_to_settle import insert, status, work
+from tests.integration.test_four_processes import idle
+from tests.support.commands import Done
+from tests.support.index_reader import IndexReader
+from tests.support.processes import Processes
+from tests.support.provider import Call, Provider, Reply, error
+from tests.support.proxy import Mode, Proxy
+from tests.support.waiting import eventually
+
+Make = Callable[..., RedisBudget]
+
+
+@pytest.fixture
+def budget(redis_url: str) -> Make:
+    """Makes the budget of one account as another process has it: with connections of its own."""
+
+    def make(account: str = "one", *, requests: float | None = None, tokens: float | None = None) -> RedisBudget:
+        return RedisBudget(BudgetServer(redis_url), account, Caps(requests, tokens), lambda: 0.0, 0.05)
+
+    return make
+
+
+def take(budget: RedisBudget, tokens: int = 10, *, live: bool = False, most_s: float = 1000.0) -> Turn:
+    return budget.reserve(tokens, live=live, most_s=most_s)
+
+
+def wait_s(budget: RedisBudget, tokens: int = 10, *, live: bool = False) -> float:
+    """How long a request would wait now; takes nothing."""
+    with pytest.raises(RateLimited) as refused:
+        budget.reserve(tokens, live=live, most_s=-1)
+    assert refused.value.retry_after_s is not None
+    return refused.value.retry_after_s - 0.5
+
+
+def rates(budget: RedisBudget) -> tuple[float | None, float | None]:
+    now = budget.state()
+    assert now is not None
+    return now.requests_per_minute, now.tokens_per_minute
+
+
+def test_turns_are_given_out_once_to_all_processes_and_one_after_the_other(budget: Make) -> None:
+    first, second = budget(requests=60, tokens=60_000), budget(requests=60, tokens=60_000)
+    waits = [take(each).wait_s for each in (first, second, first, second)]
+    assert waits == pytest.approx([1, 2, 3, 4], abs=0.2)
+    tokens = [take(each, 2000).wait_s for each in (second, first, second, first)]
+    assert tokens == pytest.approx([5, 6, 7, 9], abs=0.2), "the scarcer of both counts, after a burst of four seconds"
+    assert take(budget("another", requests=60)).wait_s == pytest.approx(1, abs=0.2)
+
+
+def test_without_a_limit_there_is_no_wait_and_nothing_to_settle(budget: Make, redis_url: str) -> None:
+    ours = budget()
+    turns = [take(ours, 100_000) for _ in range(50)]
+    assert {(turn.wait_s, turn.limited) for turn in turns} == {(0.0, False)}
+    with redis.Redis.from_url(redis_url) as client:
+        before = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+        ours.settle(turns[0], 90_000, None)
+        assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == before
+
+
+def test_what_was_not_really_used_is_given_back_and_estimates_are_learned_from_it(budget: Make) -> None:
+    ours = budget(tokens=60_000)
+    ours.settle(take(ours, 4000), 2000, None)
+    assert take(ours, 1000, live=True).wait_s == 0
+    assert take(ours, 1000).wait_s == pytest.approx(2 + 1 + 1, abs=0.6), "what it is, with the estimate corrected"
+    other = budget("other", tokens=60_000)
+    for _ in range(40):
+        other.settle(take(other, 4000), 2000, None)
+    assert take(other, 4000).charged == pytest.approx(2000, rel=0.05)
+
+
+def test_a_limit_is_learned_from_headers_and_a_cap_holds_below_it(budget: Make) -> None:
+    told = Told(Bucket(600, 599), Bucket(120_000, 119_000))
+    ours, capped = budget(), budget(requests=60)
+    ours.settle(take(ours), 10, told)
+    assert rates(budget()) == pytest.approx((600, 120_000))
+    assert rates(capped) == pytest.approx((60, 120_000))
+    ours.settle(take(ours), 10, Told(Bucket(600, 599), Bucket(60_000, 100)))
+    assert rates(budget()) == pytest.approx((600, 60_000))
+    ours.settle(take(ours), 10, Told(Bucket(None, None), Bucket(60_000, 100)))
+    requests, tokens = rates(budget())
+    assert requests is None, "a limit that is told no more"
+    assert tokens == pytest.approx(60_000)
+
+
+def test_what_others_use_of_the_account_is_seen_in_the_headers(budget: Make, redis_url: str) -> None:
+    ours = budget(tokens=60_000)
+    take(ours)
+    after_a_quiet_time(redis_url)
+    assert take(ours, 3000, live=True).wait_s == 0
+    assert take(ours, 1000, live=True).wait_s == 0, "a burst"
+    after_a_quiet_time(redis_url)
+    turn = take(ours, 1000, live=True)
+    ours.settle(turn, 1000, Told(None, Bucket(60_000, 0)))
+    assert take(ours, 1000, live=True).wait_s == 0
+    assert take(ours, 1000, live=True).wait_s == pytest.approx(1, abs=0.2), "no burst where nothing is left"
+    state = ours.state()
+    assert state is not None
+    assert state.tokens_left == 0
+
+
+def after_a_quiet_time(redis_url: str) -> None:
+    """All buckets of the account are as full as they get."""
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        full = {f"{lane}_{kind}": 0 for lane in ("live", "bulk") for kind in ("requests", "tokens")}
+        client.hset("reindexer:budget:one", mapping=full)
+
+
+def test_edits_pass_waiting_backfills_and_a_backfill_takes_no_turn_that_is_far_away(budget: Make) -> None:
+    ours = budget(requests=60)
+    for _ in range(5):
+        take(ours)
+    with pytest.raises(RateLimited) as refused:
+        take(ours, most_s=2)
+    assert 2 < (refused.value.retry_after_s or 0) < 5, "again when half of the queue is gone"
+    assert take(ours, live=True).wait_s == 0, "five seconds of backfill wait"
+    assert take(ours, live=True).wait_s == pytest.approx(1, abs=0.2), "but edits too keep to the rate"
+    assert take(ours).wait_s == pytest.approx(8, abs=0.3), "and the backfill pays for them"
+
+
+def test_backfills_leave_the_last_part_of_the_bucket_to_edits(budget: Make, redis_url: str) -> None:
+    ours = budget(requests=600)
+    take(ours, live=True)
+    after_a_quiet_time(redis_url)
+    waits = {live: [take(ours, live=live).wait_s for _ in range(90)] for live in (False, True)}
+    assert waits[False].count(0) == pytest.approx(40, abs=3), "four seconds of it"
+    assert waits[True].count(0) == pytest.approx(61, abs=5), "six"
+
+
+def test_a_429_halves_the_rate_once_and_not_for_each_who_hears_it(budget: Make, redis_url: str) -> None:
+    first, second = budget(requests=600, tokens=600_000), budget(requests=600, tokens=600_000)
+    after_a_quiet_time(redis_url)
+    sent = [take(first, live=True), take(second, live=True), take(second, live=True)]
+    first.limited(sent[0], 0.1, None)
+    second.limited(sent[1], 0.1, None)
+    second.limited(sent[2], 0.1, None)
+    assert rates(first) == pytest.approx((300, 300_000), rel=0.02)
+    eventually(lambda: (state := first.state()) and state.blocked_s == 0, within=2)
+    second.limited(take(second), 0.1, None)
+    assert rates(first) == pytest.approx((150, 150_000), rel=0.03), "the next incident does"
+
+
+def test_after_a_429_the_rate_recovers_gradually_up_to_the_limit(budget: Make, redis_url: str) -> None:
+    ours = budget(requests=600)
+    ours.limited(take(ours), 0.05, None)
+    before = rates(ours)[0] or 0
+    eventually(lambda: before + 10 < (rates(ours)[0] or 0) < 330, within=5, every=0.05)
+    with redis.Redis.from_url(redis_url) as client:
+        client.hincrbyfloat("reindexer:budget:one", "blocked", -30)
+    assert rates(ours)[0] == pytest.approx(600)
+
+
+def test_where_no_limit_is_known_a_429_begins_one_at_half_of_the_rate_that_was_seen(budget: Make) -> None:
+    ours = budget()
+    turns = [take(ours, 500) for _ in range(100)]
+    ours.limited(turns[-1], 0.1, None)
+    requests, tokens = rates(ours)
+    assert requests == pytest.approx(100 * 60 / 2, rel=0.3)
+    assert tokens == pytest.approx(50_000 * 60 / 2, rel=0.3)
+    slow = budget("slow")
+    slow.limited(take(slow, 10), 0.1, None)
+    assert rates(slow)[0] == pytest.approx(120, rel=0.1), "one request says nothing of a rate: not below two a second"
+
+
+def test_a_429_to_what_was_sent_before_the_limit_was_told_brings_the_limit_and_not_half_of_it(budget: Make) -> None:
+    ours, told = budget(), Told(None, Bucket(60_000, 0))
+    ours.settle(take(ours), 10, told)
+    turn = take(ours)
+    before = replace(turn, limited=False, at=turn.at - turn.wait_s)
+    ours.limited(before, 0.05, told)
+    assert rates(ours)[1] == pytest.approx(60_000)
+    eventually(lambda: (state := ours.state()) and state.blocked_s == 0, within=2)
+    ours.limited(take(ours), 0.05, told)
+    assert rates(ours)[1] == pytest.approx(30_000)
+
+
+def test_retry_after_holds_for_all_and_voids_turns_that_were_given_before(budget: Make) -> None:
+    first, second = budget(requests=60), budget(requests=60)
+    sent, waiting = take(first), take(second)
+    assert waiting.wait_s == pytest.approx(2, abs=0.2)
+    first.limited(sent, 3, None)
+    again = second.reserve(10, live=False, most_s=1000, held=waiting)
+    assert again.wait_s >= 3, "not sent before"
+    assert wait_s(second, live=True) > 1
+    state = second.state()
+    assert state is not None
+    assert state.blocked_s == pytest.approx(3, abs=0.2)
+
+
+def test_who_was_refused_at_a_bucket_of_which_nothing_was_known_is_not_refused_for_ever(budget: Make) -> None:
+    ours = budget(requests=20)
+    with pytest.raises(RateLimited):
+        take(ours, most_s=1)
+    eventually(lambda: wait_s(ours) < 2.5, within=3)
+
+
+def test_a_turn_that_came_stands_and_is_paid_for_once(budget: Make) -> None:
+    ours = budget(requests=600)
+    take(ours)
+    turn = take(ours)
+    assert turn.wait_s > 0
+    time.sleep(turn.wait_s)
+    stands = ours.reserve(10, live=False, most_s=0, held=turn)
+    assert (stands.wait_s, stands.at) == (0, turn.at)
+    assert take(ours).wait_s < 0.15, "the next is one behind it, not two"
+
+
+def test_the_key_stands_nowhere_in_redis_in_clear(
+    db: Connection, worker: Worker, provider: Provider, redis_url: str
+) -> None:
+    provider.behave = limited_first(provider)
+    item_id = insert(db, "text")
+    drain(db)
+    eventually(lambda: worker.run_lane("live", budget_s=0) and status(db, item_id) == ("COMPLETED", None))
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        (key,) = client.keys("reindexer:budget:*")
+        held = str(client.hgetall(key)) + key
+        assert client.ttl(key) > 0
+    assert not any(word in held for word in ("sk-test-key", "127.0.0.1", "text"))
+
+
+def state_of(db: Connection, item_id: str) -> str | None:
+    found = status(db, item_id)
+    return found and found[0]
+
+
+def limited_first(provider: Provider, **headers: str) -> Callable[[Call], Reply | None]:
+    """The first request gets a 429."""
+    return lambda call: error(429, "rate_limit_exceeded", headers) if len(provider.calls) == 1 else None
+
+
+@pytest.fixture
+def another(settings: Settings, index: IndexReader) -> Iterator[Callable[..., Worker]]:
+    """Makes workers as other processes have them, some settings changed."""
+    made: list[Worker] = []
+
+    def make(**changed: object) -> Worker:
+        made.append(make_worker(settings.model_copy(update=changed), None))
+        return made[-1]
+
+    yield make
+    for worker in made:
+        worker.close()
+
+
+def test_the_other_worker_and_searches_honour_a_retry_after_that_they_did_not_hear(
+    db: Connection, worker: Worker, another: Callable[..., Worker], settings: Settings, provider: Provider
+) -> None:
+    other = another()
+    provider.behave = limited_first(provider, **{"retry-after": "3"})
+    first = insert(db, "first")
+    work(db, worker)
+    assert state_of(db, first) == "PENDING"
+    second = insert(db, "second")
+    drain(db)
+    assert other.run_lane("live", budget_s=0) == 0
+    assert state_of(db, second) == "PENDING"
+    with pytest.raises(RateLimited) as refused:
+        query_embedder_of(settings)(CONTEXT_ITEMS).embed(["query"], timeout_s=5)
+    assert refused.value.retry_after_s is not None
+    assert len(provider.calls) == 1, "nobody asked"
+    eventually(lambda: other.run_lane("live", budget_s=0.2) is not None and idle(db), within=20)
+    assert provider.calls[1].at - provider.calls[0].at >= 3
+    assert db.execute("SELECT DISTINCT attempts FROM reindexer.ledger").fetchall() == [(1,)], "no attempt is burnt"
+
+
+def test_an_edit_is_embedded_while_backfills_wait_for_their_turn(
+    db: Connection, another: Callable[..., Worker], provider: Provider
+) -> None:
+    worker = another(requests_per_minute=20, batch_size=1)
+    for number in range(20):
+        insert(db, f"row {number}")
+    drain(db)
+    db.execute("UPDATE reindexer.due SET lane = 'bulk'")
+    eventually(lambda: worker.run_lane("bulk", budget_s=0) == 1, within=10)
+    assert worker.run_lane("bulk", budget_s=0) == 0, "its turn is three seconds away"
+    for _ in range(3):
+        assert worker.run_lane("bulk", budget_s=0) == 0
+    edit = insert(db, "edit")
+    drain(db)
+    assert worker.run_lane("live", budget_s=0) == 1
+    assert status(db, edit) == ("COMPLETED", None)
+    assert len(provider.calls) == 2
+    (given_back,) = db.execute("SELECT count(*) FROM reindexer.due WHERE waits_for IS NOT NULL").fetchone() or (0,)
+    assert 1 <= given_back <= 3, "it is not claimed in vain again and again"
+    eventually(lambda: worker.run_lane("bulk", budget_s=0) == 1, within=30)
+    assert provider.calls[2].at - provider.calls[1].at > 2, "the backfill pays for the edit"
+
+
+def test_an_item_of_many_requests_waits_for_all_its_turns_in_one_claim(
+    db: Connection, another: Callable[..., Worker], provider: Provider
+) -> None:
+    worker = another(requests_per_minute=50, embedding_max_inputs=1)
+    db.execute("UPDATE reindexer.source SET chunk_tokens = 40")
+    item = insert(db, " ".join(f"word{number}" for number in range(60)))
+    drain(db)
+    assert worker.run_lane("live", budget_s=0) == 1
+    assert status(db, item) == ("COMPLETED", None)
+    assert len(provider.inputs) == len(set(provider.inputs)) > 5, "each chunk was asked for once"
+
+
+@pytest.mark.parametrize("mode", [Mode.REFUSE, Mode.CUT, Mode.STALL])
+def test_a_redis_that_is_away_stops_no_work(
+    db: Connection, another: Callable[..., Worker], redis_url: str, mode: Mode
+) -> None:
+    with Proxy.before(redis_url) as proxy:
+        worker = another(redis_url=SecretStr(proxy.instead(redis_url)), requests_per_minute=6)
+        embedded_within_s(db, worker, "with Redis")
+        proxy.mode = mode
+        for number in range(4):
+            assert embedded_within_s(db, worker, f"without, {number}") < 1.5, "not even at the rate that was set"
+        proxy.mode = Mode.PASS
+
+
+def embedded_within_s(db: Connection, worker: Worker, text: str) -> float:
+    item = insert(db, text)
+    drain(db)
+    began = time.monotonic()
+    assert worker.run_lane("live", budget_s=0) == 1
+    assert status(db, item) == ("COMPLETED", None)
+    return time.monotonic() - began
+
+
+def test_a_flushed_redis_learns_anew(budget: Make, redis_url: str) -> None:
+    ours = budget()
+    ours.settle(take(ours), 10, Told(Bucket(60, 59), None))
+    turn = take(ours)
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+        client.script_flush()
+    assert rates(ours) == (None, None)
+    ours.settle(turn, 10, Told(Bucket(60, 59), None))
+    assert rates(ours)[0] == pytest.approx(60)
+
+
+@pytest.mark.timeout(120)
+def test_two_worker_processes_keep_one_cap_together(
+    db: Connection, processes: Processes, env: Mapping[str, str], provider: Provider
+) -> None:
+    setting = {"REINDEXER_REQUESTS_PER_MINUTE": "300", "REINDEXER_BATCH_SIZE": "1"}
+    processes.listener(**setting)
+    for _ in range(2):
+        processes.start_worker(pool="threads", concurrency=2, **setting)
+    for number in range(60):
+        insert(db, f"row {number}")
+    eventually(lambda: len(provider.inputs) >= 60 and idle(db), within=60)
+    times = sorted(call.at for call in provider.calls)
+    assert len(times) == 60
+    for place, at in enumerate(times):
+        within = [other for other in times[place:] if other < at + 2]
+        assert len(within) <= 10 + 2 + 25, "two seconds of the rate, and at most a burst of five"
+    assert times[-1] - times[0] >= 60 / 5 - 5 - 0.5
+
+
+def test_status_tells_the_budget_of_each_source(
+    db: Connection, another: Callable[..., Worker], env: Mapping[str, str], here: Callable[..., Done]
+) -> None:
+    insert(db, "text")
+    work(db, another(requests_per_minute=120))
+    shown = json.loads(here("status", "--json", env={**env, "REINDEXER_REQUESTS_PER_MINUTE": "120"}).stdout)
+    told = shown["rate_limit"]["context_items"]
+    assert (told["requests_per_minute"], told["requests_limit"], told["tokens_limit"]) == (120, 120, None)
+    without = json.loads(here("status", "--json", env={**env, "REDIS_URL": "redis://127.0.0.1:1/0"}).stdout)
+    assert without["rate_limit"] == {}
+
+
+@pytest.mark.parametrize(
+    ("redis_url", "broker", "results", "used"),
+    [
+        ("redis://a/1", "redis://b/0", None, "redis://a/1"),
+        (None, "redis://b/0", "redis://c/0", "redis://b/0"),
+        (None, "amqp://b", "rediss://c/0", "rediss://c/0"),
+        (None, "amqp://b", None, None),
+    ],
+)
+def test_the_budget_is_kept_in_the_first_redis_that_the_settings_name(
+    redis_url: str | None, broker: str, results: str | None, used: str | None
+) -> None:
+    given = {"redis_url": redis_url, "celery_broker_url": broker, "celery_result_backend": results}
+    assert Settings.model_validate(given).budget_url == used
