@@ -400,3 +400,12 @@ def test_the_budget_is_kept_in_the_first_redis_that_the_settings_name(
 ) -> None:
     given = {"redis_url": redis_url, "celery_broker_url": broker, "celery_result_backend": results}
     assert Settings.model_validate(given).budget_url == used
+
+
+def test_large_requests_that_are_refused_again_and_again_bring_the_rate_down_below_their_own_size(budget: Make) -> None:
+    ours = budget()
+    for _ in range(6):
+        turn = take(ours, 20_000)
+        ours.limited(replace(turn, at=turn.at + turn.wait_s), 0.01, None)
+        eventually(lambda: (state := ours.state()) and state.blocked_s == 0, within=2)
+    assert (rates(ours)[1] or 0) / 60 < 5000
