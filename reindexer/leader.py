@@ -81,8 +81,8 @@ class Leader:
                     self.stop.wait(self.tick_s if walked else max(self.tick_s, _rest_s(now - started)))
                 elif now < awake_until:
                     self.stop.wait(max(self.tick_s, now - started))
-                else:
-                    self._sleep(connection, bell, took_s=now - started)
+                elif self._sleep(connection, bell, took_s=now - started):
+                    awake_until = time.monotonic() + self.quiet_s
             except psycopg.Error as exc:
                 if connection.closed:
                     raise
@@ -151,24 +151,26 @@ class Leader:
             set_problem(connection, walking[-1], str(exc))
             return False
 
-    def _sleep(self, connection: Connection, bell: bool, took_s: float) -> None:
+    def _sleep(self, connection: Connection, bell: bool, took_s: float) -> bool:
+        """Until something comes, a second at most; True if changes were drained."""
         if not bell:
             self.stop.wait(max(min(SLEEP_S, 10 * self.tick_s), 4 * took_s))
-            return
+            return False
         if not lead.try_sleep(connection):
             # A transaction that saw us awake, and so did not ring, has yet to commit. Where one stays open for long,
             # what was drained can't be vacuumed, and each look takes longer.
             self.stop.wait(max(RESTLESS_S, 4 * took_s))
-            return
+            return False
         try:
-            if not self.drain_all(connection):
-                for _ in connection.notifies(timeout=SLEEP_S, stop_after=1):
-                    pass
+            drained = self.drain_all(connection)
+            if not drained and any(True for _ in connection.notifies(timeout=SLEEP_S, stop_after=1)):
+                drained = self.drain_all(connection)  # before all else: an edit waits for it
         finally:
             if not connection.closed:
                 lead.wake(connection)
         for _ in connection.notifies(timeout=0):
             pass  # rung more than once
+        return drained
 
     def _with_broker(self, act: Callable[[], object]) -> None:
         """Do something with the broker; while it is away, try it once in a while and say so once."""

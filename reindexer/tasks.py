@@ -108,14 +108,15 @@ def work_lane_task(self: Task[Any, Any], lane: str) -> None:
     """Work on what is ready in a lane: by a helper, so that this process hears of the next message.
 
     Where all helpers of the lane are at work they look again themselves; but an edit is worth being held up for, and so
-    is all else where other threads take the messages.
+    is all else where other threads take the messages. While edits are quick there is no need of helpers for them.
     """
     with _unexpected(lane=lane):
         with suppress(ReindexerError):
             _beat(self)
-        if _worker().crew.help(lane, partial(_work_on, lane, math.inf)):
+        crew, edits = _worker().crew, lane == LANES[0]
+        if not (edits and crew.is_quick(lane)) and crew.help(lane, partial(_work_on, lane, math.inf)):
             return
-        if lane == LANES[0] or threading.current_thread() is not threading.main_thread():
+        if edits or threading.current_thread() is not threading.main_thread():
             _work_on(lane, LANE_BUDGET_S)
 
 

@@ -3,6 +3,7 @@
 A process that waits for the provider can do more meanwhile, and a process that works off a backfill must hear of edits.
 So a message's work is done by a helper, a thread that goes on until nothing of its lane is ready; the task that brought
 the message ends at once. A message that finds all helpers of its lane at work means nothing: they look again anyway.
+Where claims are quick, the task works on edits itself.
 
 Should one item kill the process, what is in work beside it is lost as well. So a suspect is worked on with nothing
 beside it.
@@ -10,11 +11,15 @@ beside it.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+QUICK_S = 0.05
+"""Where a claim takes no longer, the next one may as well wait for it: fewer and larger batches are less work."""
 
 
 class Crew:
@@ -34,17 +39,25 @@ class Crew:
             if self._ending or self._helpers[lane] >= self._most:
                 return False
             self._helpers[lane] += 1
-
-        def run() -> None:
-            try:
-                work()
-            finally:
-                with self._changed:
-                    self._helpers[lane] -= 1
-                    self._changed.notify_all()
-
-        threading.Thread(target=run, name=f"{lane} helper").start()
+        threading.Thread(target=self._run, args=[lane, work], name=f"{lane} helper").start()
         return True
+
+    def _run(self, lane: str, work: Callable[[], object]) -> None:
+        try:
+            work()
+        finally:
+            with self._changed:
+                self._helpers[lane] -= 1
+                self._changed.notify_all()
+
+    def is_quick(self, lane: str) -> bool:
+        """Whether the last claim of the lane was. Until there was one, it is not known to be."""
+        self._begin_in_fork()
+        return self._took_s.get(lane, math.inf) < QUICK_S
+
+    def note(self, lane: str, took_s: float) -> None:
+        """A claim of the lane took so long."""
+        self._took_s[lane] = took_s
 
     @property
     def ending(self) -> bool:
@@ -95,6 +108,7 @@ class Crew:
         self._pid = os.getpid()
         self._changed = threading.Condition()
         self._helpers: Counter[str] = Counter()
+        self._took_s: dict[str, float] = {}
         self._at_work = 0
         self._alone = False
         self._ending = False

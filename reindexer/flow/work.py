@@ -162,6 +162,7 @@ class Worker:
         return self._take(claiming) is not None
 
     def _work(self, claim: Claim, deadline: Deadline) -> int:
+        began = time.monotonic()
         count_claim(self.counters, claim)
         attempt, witness = Attempt(claim, self.policy, self.chance, self.limits.lease_s), Witness()
         try:
@@ -186,6 +187,7 @@ class Worker:
         failed = [f for f in attempt.finished if f.outcome == "FAILED"]
         for each in failed[:MAX_FAILED_LINES]:
             log.warning("item_failed", source=claim.source, item_id=each.item.item_id, error=each.error)
+        self.crew.note(claim.lane, time.monotonic() - began)
         log.info(
             "settled",
             source=claim.source,

@@ -10,14 +10,14 @@ CREW = (
     Sabotage(
         "helpers: a process that waits for the provider begins with the next edit",
         "reindexer/tasks.py",
-        "if _worker().crew.help(lane, partial(_work_on, lane, math.inf)):",
-        "if _work_on(lane, math.inf) is None:",
+        "crew.help(lane, partial(_work_on, lane, math.inf)):",
+        "_work_on(lane, math.inf) is None:",
         TESTS + "test_a_process_has_several_edits_in_flight_while_the_provider_takes_its_time[prefork]",
     ),
     Sabotage(
         "a backfill never holds up the process that hears of edits",
         "reindexer/tasks.py",
-        "if lane == LANES[0] or threading.current_thread() is not threading.main_thread():",
+        "if edits or threading.current_thread() is not threading.main_thread():",
         "if lane:",
         TESTS + "test_an_edit_is_not_held_up_by_the_batches_of_a_backfill",
     ),
