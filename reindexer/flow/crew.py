@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-QUICK_S = 0.05
+QUICK_S = 0.1
 """Where a claim takes no longer, the next one may as well wait for it: fewer and larger batches are less work."""
 
 

@@ -171,10 +171,6 @@ FRESH_S = 1.0
 """A connection that was in use so lately is not asked first whether it still is one."""
 
 
-def _note_use(connection: Connection) -> None:
-    connection.used_at = time.monotonic()
-
-
 def _check_if_idle(connection: Connection) -> None:
     """Of a pool that is at work each check would be a round trip more, several for each claim."""
     if time.monotonic() - connection.used_at > FRESH_S:
@@ -200,6 +196,7 @@ class Postgres:
         try:
             with self._current_pool().connection(timeout=5) as connection:
                 yield connection
+                connection.used_at = time.monotonic()
         except PoolTimeout as exc:
             raise DependencyAway(f"Postgres at {describe(self.url)} does not answer") from exc
         except psycopg.errors.ReadOnlySqlTransaction as exc:
@@ -235,6 +232,5 @@ class Postgres:
                     open=True,
                     reconnect_timeout=10,
                     check=_check_if_idle,
-                    reset=_note_use,
                 )
             return self._pool
