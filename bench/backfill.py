@@ -7,7 +7,7 @@ import random
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -17,8 +17,11 @@ from bench.bare_loop import bare_loop
 from bench.figures import Figures
 from bench.stage import Bench, Stage, Unsound
 from reindexer.adapters.qdrant_index import QdrantIndex
+from reindexer.core.owner import Owner
+from reindexer.core.payload import PayloadColumn
 from reindexer.flow.drain import drain
 from reindexer.flow.work import Worker
+from reindexer.ports import Collection
 from reindexer.postgres.connect import connect
 from reindexer.settings import Settings
 from reindexer.wiring import worker as make_worker
@@ -52,6 +55,14 @@ class InMemory(QdrantIndex):
     def __init__(self) -> None:
         super().__init__("http://in-memory", api_key=None, grpc_port=None)
         self.client = in_memory_client()
+        self._preparing = threading.Lock()
+
+    def prepare(
+        self, collection: Collection, dimensions: int, owner: Owner, columns: Sequence[PayloadColumn] = ()
+    ) -> str | None:
+        """One thread at a time: whoever makes a collection that another just made hears so from a server, not here."""
+        with self._preparing:
+            return super().prepare(collection, dimensions, owner, columns)
 
     @property
     def _client(self) -> QdrantClient:
