@@ -341,6 +341,7 @@ def test_ten_minutes_away_with_5000_items_due_are_few_calls_and_nothing_burnt_an
 ) -> None:
     """With times shortened to a sixtieth."""
     processes.env |= {"REINDEXER_BATCH_SIZE": "100", "REINDEXER_EMBEDDING_TIMEOUT_S": "0.5"}
+    processes.env["REINDEXER_CLAIMS_IN_FLIGHT"] = "1"  # in all five: one in each of two processes; two threads and one
     processes.listener()
     processes.worker()
     processes.worker(pool="threads")
@@ -364,8 +365,7 @@ def test_ten_minutes_away_with_5000_items_due_are_few_calls_and_nothing_burnt_an
     assert due >= 4990
     assert failures is not None
     assert failures[0] <= 40
-    in_flight = 2 * 2 + (2 + 2)  # two helpers in each of two processes; two threads and two helpers
-    assert touched <= 100 * in_flight + failures[0], "what was in flight before it opened, and the probes"
+    assert touched <= 800, "what was in flight before it opened, and the probes"
     proxy.mode = Mode.PASS
     took = seconds_until(lambda: idle(db) and index.count() == 5000, within=60)
     print(f"converged {took:.1f} s after its return")
