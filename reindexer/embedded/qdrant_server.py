@@ -5,13 +5,13 @@ one index, in memory or in a folder. It speaks the routes that `QdrantClient(url
 payload indexes, points and queries, with the status codes, error texts and size limit of Qdrant 1.19, so that a real
 server can take its place.
 
-Guarantees: requests run one at a time, in one thread, so each is atomic to the others; a write that was answered
-survives a SIGKILL of this process. Not for production: see the limits in `qdrant_local`; no authentication, snapshots,
-shards or inference; payload indexes are reported but change nothing; `wait=false` waits all the same.
+Guarantees: requests run one at a time, in one thread, so each is atomic to the others (`turns` says which is next); a
+write that was answered survives a SIGKILL of this process. Not for production: see the limits in `qdrant_local`; no
+authentication, snapshots, shards or inference; payload indexes are reported but change nothing; `wait=false` waits all
+the same.
 """
 
 import argparse
-import asyncio
 import logging
 import re
 import signal
@@ -20,8 +20,8 @@ import sqlite3
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ from reindexer.embedded.qdrant_local import (
     top_groups_filter,
     tune,
 )
+from reindexer.embedded.turns import Turns
 
 VERSION = {"title": "qdrant - vector search engine", "version": "1.19.0"}
 MAX_BODY_BYTES = 32 * 1024 * 1024
@@ -298,15 +299,15 @@ def answer(call: Call, body: bytes, model: Model, handler: Handler) -> Response:
     return Response(text, media_type="application/json")
 
 
-def build_app(local: QdrantLocal, schemas: PayloadSchemas, worker: ThreadPoolExecutor) -> Starlette:
-    """`worker` has one thread, for local mode is not thread-safe; the event loop stays free for probes and signals."""
+def build_app(local: QdrantLocal, schemas: PayloadSchemas, turns: Turns) -> Starlette:
+    """One request at a time, for local mode is not thread-safe; the event loop stays free for probes and signals."""
 
     def endpoint(model: Model, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def respond(request: Request) -> Response:
             path, wait = request.path_params, request.query_params.get("wait") == "true"
             call = Call(local, schemas, path.get("name", ""), path.get("item", ""), wait)
             body = await request.body()
-            return await asyncio.get_running_loop().run_in_executor(worker, answer, call, body, model, handler)
+            return await turns.take(len(body), partial(answer, call, body, model, handler))
 
         return respond
 
@@ -355,15 +356,14 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, RuntimeError, ValueError, sqlite3.Error) as exc:
         sys.stderr.write(f"cannot open {options.path}: {' '.join(str(exc).split())}\n")
         return 1
-    with ThreadPoolExecutor(max_workers=1) as worker:
-        app = build_app(local, schemas, worker)
+    with Turns() as turns:
+        app = build_app(local, schemas, turns)
         server = Server(
             uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1)
         )
         for each in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises it once more when it has shut down
             signal.signal(each, server.handle_exit)
         server.run(sockets=[listener])
-        worker.shutdown(cancel_futures=True)
     local.close()
     return 0
 
