@@ -132,7 +132,7 @@ def test_migrate_and_a_trigger_update_beside_writers_and_an_open_transaction_mis
     assert writers.errors == []
     assert writers.slowest_s < MAX_WAIT_S
     assert writers.statements > 100 * open_s
-    worker.postgres.close()
+    worker.close()
 
 
 def first_fill_is_through(db: Connection, flow: Flow) -> None:

@@ -167,4 +167,4 @@ def test_a_policy_that_is_added_while_a_worker_runs_is_an_error_of_the_source_an
     eventually(flow.settles)
     assert differences(db, index) == []
     assert status(db).sources["context_items"].problem is None
-    worker.postgres.close()
+    worker.close()
