@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import openai
 from qdrant_client import QdrantClient, models
@@ -79,7 +79,7 @@ def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
         seconds = 5 if quick else 30
         for name, rate, latency_ms in (("idle", 1, 0), ("10", 10, 0), ("100", 100, 0), ("200", 10, 200)):
             stage.provider.set_latency(latency_ms)
-            found = _edits(bench, rate, 3 * seconds if rate == 1 and not quick else seconds)
+            found = edits(bench, rate, 3 * seconds if rate == 1 and not quick else seconds)
             note = f"{rate} edits/s, provider {latency_ms} ms; request and upsert alone {alone_ms:.1f} ms; prefork 2"
             for share, of in ((0.5, "p50"), (0.99, "p99")):
                 figures.add(f"fresh_{name}_{of}_ms", 1000 * percentile(found, share), note)
@@ -92,7 +92,8 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def _edits(bench: Bench, rate: int, seconds: float) -> list[float]:
+def edits(bench: Bench, rate: int, seconds: float, goes_on: Callable[[], bool] = lambda: True) -> list[float]:
+    """Seconds until each edit was found; so many edits a second, for so long, or until it `goes_on` no longer."""
     ids = [str(row[0]) for row in bench.db.execute("SELECT id FROM context_items ORDER BY id")]
     random.Random(1).shuffle(ids)
     client = bench.stage.qdrant()
@@ -100,6 +101,8 @@ def _edits(bench: Bench, rate: int, seconds: float) -> list[float]:
     began = time.monotonic()
     for n in range(int(rate * seconds)):
         time.sleep(max(0.0, began + n / rate - time.monotonic()))
+        if not goes_on():
+            break
         item_id, title = ids[n % len(ids)], f"edit {rate} {n}"
         bench.db.execute("UPDATE context_items SET title = %s WHERE id = %s", [title, item_id])
         watch.expect(item_id, title, time.monotonic())
