@@ -31,7 +31,7 @@ from reindexer.flow.dispatch import Dispatch
 from reindexer.flow.drain import MAX_CHANGES, drain, outbox_floor
 from reindexer.flow.sweep import MAX_HEALED, forget, heal, recheck
 from reindexer.flow.walk import walk_page
-from reindexer.postgres.connect import Connection, one_line
+from reindexer.postgres.connect import FEW, Connection, one_line
 
 log = structlog.get_logger("reindexer.listen")
 
@@ -54,6 +54,8 @@ class Leader:
     """Called often, with the time: it beats when a beat is due."""
     tally: Tally
     _max_changes: int = MAX_CHANGES
+    _streams: bool = True
+    """The last drain took many: the next one may."""
     _floor: Floor[int] = field(default_factory=outbox_floor)
     _looked_at: datetime | None = None
     """When this connection last found the outbox empty, or left it so."""
@@ -101,9 +103,10 @@ class Leader:
         """Drain until little or nothing is left, filling the queues; False if there was nothing."""
         moved = False
         while not self.stop.is_set():
-            taken = self._max_changes
+            taken = self._max_changes if self._streams else min(FEW, self._max_changes)
             drained = drain(connection, taken, looked_at=self._looked_at, floor=self._floor)
-            self._max_changes = min(MAX_CHANGES, taken * 11 // 10)
+            self._max_changes = min(MAX_CHANGES, self._max_changes * 11 // 10)
+            self._streams = drained.changes >= FEW
             if drained.changes < taken and drained.looked_at:
                 self._looked_at = drained.looked_at
             if not drained.changes:

@@ -111,10 +111,13 @@ def work_lane_task(self: Task[Any, Any], lane: str) -> None:
     is all else where other threads take the messages. While edits are quick there is no need of helpers for them.
     """
     with _unexpected(lane=lane):
+        crew, edits = _worker().crew, lane == LANES[0]
+        quick = edits and crew.is_quick(lane)
+        if quick:
+            _work_on(lane, LANE_BUDGET_S)
         with suppress(ReindexerError):
             _beat(self)
-        crew, edits = _worker().crew, lane == LANES[0]
-        if not (edits and crew.is_quick(lane)) and crew.help(lane, partial(_work_on, lane, math.inf)):
+        if quick or crew.help(lane, partial(_work_on, lane, math.inf)):
             return
         if edits or threading.current_thread() is not threading.main_thread():
             _work_on(lane, LANE_BUDGET_S)

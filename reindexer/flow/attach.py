@@ -6,8 +6,9 @@ triggers record every later one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, LiteralString
 
 from psycopg.types.json import Jsonb
 
@@ -149,11 +150,21 @@ def all_sources(connection: Connection) -> list[Source]:
 
 def find_source(connection: Connection, name: str) -> Source:
     """One attached source. Raises UsageError if there is none of that name."""
-    row = connection.execute(load("sources.sql")["one"], {"name": name}).fetchone()
+    return _source(*_find(connection, "one", name))
+
+
+def find_source_and_columns(connection: Connection, name: str) -> tuple[Source, Mapping[str, LiteralString]]:
+    """As `find_source`, and its table's columns with their types, as `format_type` names them; none without table."""
+    *definition, columns = _find(connection, "one_with_columns", name)
+    return _source(*definition), columns or {}
+
+
+def _find(connection: Connection, query: str, name: str) -> tuple[Any, ...]:
+    row = connection.execute(load("sources.sql")[query], {"name": name}).fetchone()
     if row is None:
         known = ", ".join(each.name for each in all_sources(connection)) or "none"
         raise UsageError(f"there is no source {name!r}; attached: {known}")
-    return _source(*row)
+    return row
 
 
 def set_problem(connection: Connection, name: str, problem: str | None) -> None:

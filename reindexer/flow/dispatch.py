@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, inf
 
 from reindexer.core.floor import Floor
 from reindexer.core.items import LANES
@@ -19,8 +19,21 @@ from reindexer.ports import Broker
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
 
+TAKEN_S = 0.05
+"""After so long a message has most likely been taken: it costs less to send one that nobody needs than to ask first."""
+
 RESEND_AFTER_S = 5.0
 """Whoever writes a wish sends its message itself; after this long it is taken to have failed to."""
+
+
+@dataclass(slots=True)
+class _Queue:
+    """What a sender knows of a lane's queue."""
+
+    at_most: float = inf
+    """Messages in it, if none was taken since it was asked; nothing is known before that."""
+    sent_at: float = 0.0
+    """When the last message was sent (monotonic)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,34 +44,48 @@ class Dispatch:
     batch_size: int
     max_messages: int
     _floors: Mapping[str, Floor[float]] = field(default_factory=lambda: {lane: lane_floor() for lane in LANES})
+    _queues: Mapping[str, _Queue] = field(default_factory=lambda: {lane: _Queue() for lane in LANES})
 
     def top_up(self, connection: Connection, lanes: Collection[str] = LANES) -> Mapping[str, int]:
         """Send what each of the lanes' queues lacks; returns messages sent by lane. Raises DependencyAway (broker)."""
         sent: dict[str, int] = {}
         for lane, items in self._ready(connection, lanes).items():
             wanted = min(self.max_messages, ceil(items / self.batch_size))
-            if wanted and (missing := wanted - self.broker.depth(lane)) > 0:
-                self.broker.send_work(lane, missing)
+            if wanted and (missing := wanted - self._depth(lane)) > 0:
+                self._send(lane, missing)
                 sent[lane] = missing
         return sent
 
     def announce(self, connection: Connection, items: Mapping[str, int]) -> None:
         """After so many items of each lane became due: as `top_up` of these lanes.
 
-        Of few items it is not asked first whether they can be claimed now, which would take as long as all else here.
-        Raises DependencyAway (broker).
+        Of few items it is not asked first whether they can be claimed now, nor whether there is a message already that
+        nobody has taken, which would take as long as all else here. Raises DependencyAway (broker).
         """
         lanes = [lane for lane, count in items.items() if count]
         if max(items.values()) > self.batch_size:
             self.top_up(connection, lanes)
             return
         for lane in lanes:
-            if not self.broker.depth(lane):
-                self.broker.send_work(lane, 1)
+            if self._is_likely_empty(lane) or not self._depth(lane):
+                self._send(lane, 1)
 
     def resend(self, connection: Connection) -> int:
         """Send the messages of wishes that never left; returns how many. Raises DependencyAway (broker)."""
         return send_unsent(connection, self.broker, older_s=RESEND_AFTER_S)
+
+    def _is_likely_empty(self, lane: str) -> bool:
+        queue = self._queues[lane]
+        return queue.at_most < self.max_messages and time.monotonic() - queue.sent_at > TAKEN_S
+
+    def _depth(self, lane: str) -> int:
+        self._queues[lane].at_most = depth = self.broker.depth(lane)
+        return depth
+
+    def _send(self, lane: str, messages: int) -> None:
+        self.broker.send_work(lane, messages)
+        self._queues[lane].at_most += messages
+        self._queues[lane].sent_at = time.monotonic()
 
     def _ready(self, connection: Connection, lanes: Collection[str]) -> dict[str, int]:
         began_s = time.monotonic()

@@ -10,7 +10,7 @@ from datetime import datetime
 from psycopg.rows import class_row
 
 from reindexer.core.floor import Floor
-from reindexer.postgres.connect import Connection
+from reindexer.postgres.connect import Connection, keep_plan
 from reindexer.postgres.queries import load
 
 MAX_CHANGES = 20_000
@@ -66,8 +66,10 @@ def drain(
     began_s = time.monotonic()
     begin = floor.begin(began_s) if floor else None
     params = {"max_changes": max_changes, "looked_at": looked_at, "begin": f"({begin or 0},0)"}
+    # A plan that was made when the outbox was small reads all of it, wherever it is to begin.
+    prepare = False if begin else keep_plan(max_changes)
     with connection.cursor(row_factory=class_row(Drained)) as cursor:
-        drained = cursor.execute(load("drain.sql")["drain"], params).fetchone()
+        drained = cursor.execute(load("drain.sql")["drain"], params, prepare=prepare).fetchone()
     assert drained is not None
     if floor:
         ended_s = time.monotonic()

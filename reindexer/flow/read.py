@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import LiteralString, cast
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -19,32 +19,39 @@ from reindexer.core.items import Row
 from reindexer.core.source import Source
 from reindexer.core.template import render_text
 from reindexer.flow.condition import ConditionRejected, composed, is_item, reading
-from reindexer.postgres.connect import Connection, one_line
+from reindexer.postgres.connect import Connection, keep_plan, one_line
 from reindexer.postgres.names import Name
 from reindexer.postgres.triggers import key_expression
 
+KeyTypes = tuple[LiteralString, ...]
+"""SQL types of a source's key columns."""
 
-def read_rows(connection: Connection, source: Source, item_ids: Sequence[str]) -> Mapping[str, Row]:
+
+def read_rows(
+    connection: Connection, source: Source, item_ids: Sequence[str], types: KeyTypes | None = None
+) -> Mapping[str, Row]:
     """The rows with these ids, by id; an id without a row is missing from the answer.
 
-    An id counts only as Postgres prints the key: two spellings of one uuid must not be two items. Raises SourceError
-    if the source can't be read, InputRejected if an id can't be one of this source's keys.
+    An id counts only as Postgres prints the key: two spellings of one uuid must not be two items. `types` are looked up
+    where they are not given. Raises SourceError if the source can't be read, InputRejected if an id can't be one of
+    this source's keys.
     """
+    query = _select(source, types or key_types(connection, source))
     with _seeing_all(connection, source):
-        types = key_types(connection, source)
-        cursor = connection.execute(_select(source, types), {"item_ids": list(item_ids)})
-        return {
-            item_id: Row(item_id, render_text(source.text_columns, texts, source.template), payload)
-            for item_id, texts, payload in cursor  # one after the other: of a page's texts there is one copy
-        }
+        cursor = connection.execute(query, {"item_ids": list(item_ids)}, prepare=keep_plan(len(item_ids)))
+    return {
+        item_id: Row(item_id, render_text(source.text_columns, texts, source.template), payload)
+        for item_id, texts, payload in cursor  # one after the other: of a page's texts there is one copy
+    }
 
 
 def without_row(connection: Connection, source: Source, item_ids: Sequence[str]) -> list[str]:
     """Those ids that have no row; all of them where one can't be a key at all. Raises SourceError as `read_rows`."""
     try:
+        query = sql.SQL("SELECT wanted.item_id {}").format(_wanted_rows(source, key_types(connection, source)))
         with _seeing_all(connection, source):
-            query = sql.SQL("SELECT wanted.item_id {}").format(_wanted_rows(source, key_types(connection, source)))
-            there = {item_id for (item_id,) in connection.execute(query, {"item_ids": list(item_ids)}).fetchall()}
+            found = connection.execute(query, {"item_ids": list(item_ids)}, prepare=keep_plan(len(item_ids)))
+        there = {item_id for (item_id,) in found}
     except InputRejected:
         return list(item_ids)
     return [item_id for item_id in item_ids if item_id not in there]
@@ -52,20 +59,23 @@ def without_row(connection: Connection, source: Source, item_ids: Sequence[str])
 
 @contextmanager
 def _seeing_all(connection: Connection, source: Source) -> Iterator[None]:
-    """A transaction in which a row that is not found is not there; any doubt about that is an error."""
+    """A transaction, of one round trip, in which a row that is not found is not there; any doubt is an error.
+
+    What is asked within is answered after it.
+    """
     try:
         with connection.pipeline(), connection.transaction():
             # A policy must raise, not hide: "no row" would be taken for "deleted". On a standby (after a failover the
             # same name may lead to one) a row may be missing because it has not arrived yet.
             told = connection.execute("SELECT set_config('row_security', 'off', true), pg_is_in_recovery()")
             yield
-            (_, in_recovery) = told.fetchone() or (None, True)
-            if in_recovery:
-                raise SourceError(f"source {source.name!r} can't be read: the server is a standby")
     except psycopg.DataError as exc:
         raise InputRejected(f"{source.name}: the id is not of its key's type ({type(exc).__name__})") from exc
     except (psycopg.ProgrammingError, psycopg.NotSupportedError) as exc:
         raise SourceError(f"source {source.name!r} can't be read: {one_line(exc)}") from exc
+    (_, in_recovery) = told.fetchone() or (None, True)
+    if in_recovery:
+        raise SourceError(f"source {source.name!r} can't be read: the server is a standby")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +89,7 @@ class Found:
     """Those whose row fails when it is read (a generated column, say), and why."""
 
 
-def find_rows(connection: Connection, source: Source, item_ids: Sequence[str]) -> Found:
+def find_rows(connection: Connection, source: Source, item_ids: Sequence[str], types: KeyTypes | None = None) -> Found:
     """As `read_rows`, but odd ids are found by halving and told. Raises SourceError if the source can't be read."""
     rows: dict[str, Row] = {}
     impossible: set[str] = set()
@@ -89,7 +99,7 @@ def find_rows(connection: Connection, source: Source, item_ids: Sequence[str]) -
         batch = batches.pop()
         half = len(batch) // 2
         try:
-            rows |= read_rows(connection, source, batch)
+            rows |= read_rows(connection, source, batch, types)
         except InputRejected as exc:
             if half:
                 batches += [batch[:half], batch[half:]]
@@ -130,8 +140,8 @@ def _reason(exc: BaseException | None) -> str:
     return f"its row can't be read ({type(exc).__name__})"
 
 
-def key_types(connection: Connection, source: Source) -> tuple[LiteralString, ...]:
-    """SQL types of the key columns, as `format_type` names them. Raises SourceError if one is missing."""
+def key_types(connection: Connection, source: Source) -> KeyTypes:
+    """As `format_type` names them. Raises SourceError if one, or another declared column, is missing."""
     rows = connection.execute(
         """
         SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
@@ -139,13 +149,17 @@ def key_types(connection: Connection, source: Source) -> tuple[LiteralString, ..
         """,
         [sql.Identifier(source.table_schema, source.table_name).as_string(connection)],
     ).fetchall()
-    types = {str(name): cast("LiteralString", type_name) for name, type_name in rows}  # quoted by the server
-    missing = [c for c in (*source.key_columns, *source.declared_columns) if c not in types]
+    return key_types_among(source, dict(rows))
+
+
+def key_types_among(source: Source, columns: Mapping[str, LiteralString]) -> KeyTypes:
+    """As `key_types`, where the table's columns and their types (which the server has quoted) are known."""
+    missing = [c for c in (*source.key_columns, *source.declared_columns) if c not in columns]
     if missing:
         table = f"{source.table_schema}.{source.table_name}"
-        what = f"column {missing[0]!r} of {table}" if types else f"table {table}"
+        what = f"column {missing[0]!r} of {table}" if columns else f"table {table}"
         raise SourceError(f"source {source.name!r}: {what} does not exist")
-    return tuple(types[column] for column in source.key_columns)
+    return tuple(columns[column] for column in source.key_columns)
 
 
 def _wanted_rows(source: Source, types: Sequence[LiteralString]) -> sql.Composed:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from reindexer.core.items import ClaimedItem
 from reindexer.flow.claim import Claim
-from reindexer.postgres.connect import Connection
+from reindexer.postgres.connect import Connection, keep_plan
 from reindexer.postgres.queries import load
 from reindexer.postgres.schema import REVISION
 
@@ -105,6 +105,7 @@ def finish(connection: Connection, claim: Claim, finished: Sequence[Finished]) -
             "doubtful": [f.item.doubtful or f.doubtful for f in finished],
             "recheck_after_s": [f.recheck_after_s for f in finished],
         },
+        prepare=keep_plan(len(finished)),
     ).fetchall()
     if any(item_id is None for item_id, *_ in rows):
         return Settled((), (), (), crashed=True)
@@ -135,4 +136,5 @@ def postpone(connection: Connection, claim: Claim, postponed: Sequence[Postponed
             "doubtful": [p.doubtful for p in postponed],
             "seen_tokens": [p.seen_token for p in postponed],
         },
+        prepare=keep_plan(len(postponed)),
     )

@@ -31,7 +31,7 @@ from reindexer.core.plan import Skip, plan
 from reindexer.core.retry import RetryPolicy
 from reindexer.core.source import Source
 from reindexer.flow import requests
-from reindexer.flow.attach import find_source, set_problem
+from reindexer.flow.attach import find_source_and_columns, set_problem
 from reindexer.flow.attempt import Attempt
 from reindexer.flow.breaker import Witness
 from reindexer.flow.claim import Claim, claim_batch, claim_item, lane_floor
@@ -43,7 +43,7 @@ from reindexer.flow.deliver import Delivery, Timeouts
 from reindexer.flow.embed import Deadline, LeaseOver, recipe_of
 from reindexer.flow.instance import identity
 from reindexer.flow.pace import Pace, Unlimited
-from reindexer.flow.read import find_rows
+from reindexer.flow.read import find_rows, key_types_among
 from reindexer.flow.settle import Answer, Postponed
 from reindexer.flow.walk import rebuild_if_lost
 from reindexer.ports import Broker, BudgetOf, Chance, Collection, Embedder, EmbedderOf, Index
@@ -200,8 +200,11 @@ class Worker:
         return len(settled.item_ids)
 
     def _attempt(self, claim: Claim, attempt: Attempt, witness: Witness, deadline: Deadline) -> None:
-        with self.postgres.connection() as connection:
-            source = find_source(connection, claim.source)
+        for item in list(attempt.open):
+            if self.policy.died_too_often(item.losses):
+                wait_s = self.policy.healing_wait_s(item.healed)  # it may have been innocent each time
+                attempt.fail(item, "its worker died each time it was tried", certain=False, heal_after_s=wait_s)
+        source, rows = self._read(claim, attempt)
         embedder = self.embedder_of(source)
         collection = Collection(source.name, source.collection(claim.generation), source.alias, source.profile)
         try:
@@ -210,11 +213,6 @@ class Worker:
             for item in list(attempt.open):
                 attempt.fails(item, exc, certain=True)
             return
-        for item in list(attempt.open):
-            if self.policy.died_too_often(item.losses):
-                wait_s = self.policy.healing_wait_s(item.healed)  # it may have been innocent each time
-                attempt.fail(item, "its worker died each time it was tried", certain=False, heal_after_s=wait_s)
-        rows = self._read(source, attempt)
         recipe = recipe_of(source, embedder)
         steps = [plan(item, rows.get(item.item_id), recipe) for item in attempt.open]
         for step in steps:
@@ -253,17 +251,21 @@ class Worker:
                 log.error("collection_lost", source=collection.source, collection=collection.name)
         self._prepared[collection] = now + 30.0
 
-    def _read(self, source: Source, attempt: Attempt) -> Mapping[str, Row]:
-        """Rows by id. An id that can't be a key of the source has none; a row that can't be read fails alone."""
+    def _read(self, claim: Claim, attempt: Attempt) -> tuple[Source, Mapping[str, Row]]:
+        """The source, as it is now, and rows by id.
+
+        An id that can't be a key of the source has none; a row that can't be read fails alone.
+        """
         items = {item.item_id: item for item in attempt.open}
         with self.postgres.connection() as connection:
-            found = find_rows(connection, source, list(items))
+            source, columns = find_source_and_columns(connection, claim.source)
+            found = find_rows(connection, source, list(items), key_types_among(source, columns))
         for item_id, error in found.unreadable.items():
             attempt.fail(items[item_id], error, certain=False)
         for item_id in found.impossible:
             if items[item_id].forced:  # whoever wished for it is told more than that there is no row
                 attempt.fail(items[item_id], f"{source.name}: the id is not of its key's type", certain=False)
-        return found.rows
+        return source, found.rows
 
     def _source_fails(self, claim: Claim, attempt: Attempt, error: SourceError) -> None:
         log.error("source_fails", source=claim.source, error=str(error))

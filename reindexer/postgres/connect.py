@@ -24,6 +24,22 @@ KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count"
 """A connection whose other side is gone is noticed within half a minute, also where nothing is asked."""
 
 
+PREPARE_AFTER = 1
+"""A statement that is sent a second time by a connection is kept by the server from then on."""
+
+FEW = 16
+"""A kept plan was made for tables as they were then, which may have been empty: it serves where little is to do."""
+
+
+def keep_plan(rows: int) -> bool | None:
+    """psycopg's `prepare` for a statement on so many rows: planned anew where the wrong plan would take long."""
+    return None if rows <= FEW else False
+
+
+IDLE_S = 15.0
+"""A pool that had a connection too many for so long closes one. They take turns: each that is seldom used is slow."""
+
+
 class Connection(psycopg.Connection[TupleRow]):
     """An autocommit connection on which our statements mean the same whatever the database's and the role's defaults
     are, and which ends, rather than waits, where no answer comes.
@@ -45,7 +61,7 @@ class Connection(psycopg.Connection[TupleRow]):
         """As psycopg's, with one argument more, `answer_s`."""
         answer_s: float | None = kwargs.pop("answer_s", None)
         settings = {"options": _options(conninfo, answer_s)}
-        kwargs |= {"autocommit": True}
+        kwargs |= {"autocommit": True, "prepare_threshold": PREPARE_AFTER}
         if conninfo in cls._pooled_urls:
             return cls._open(conninfo, answer_s, kwargs)
         try:
@@ -105,6 +121,8 @@ def _options(url: str, answer_s: float | None) -> str:
         "lock_timeout": 0,
         "idle_in_transaction_session_timeout": 0 if answer_s is None else int(answer_s * 3000),
         "idle_session_timeout": 0,
+        # Our statements are long, and small: planning one anew takes as long as all the rest, for the same plan.
+        "plan_cache_mode": "force_generic_plan",
     }
     if answer_s is not None:
         # A process that was killed while its statement waits for a lock must not keep its own locks.
@@ -167,7 +185,7 @@ def first_line(exc: BaseException) -> str:
     return (str(exc).strip().splitlines() or [type(exc).__name__])[0]
 
 
-FRESH_S = 1.0
+FRESH_S = 5.0
 """A connection that was in use so lately is not asked first whether it still is one."""
 
 
@@ -229,6 +247,7 @@ class Postgres:
                     },
                     min_size=0,
                     max_size=self._max_size,
+                    max_idle=IDLE_S,
                     open=True,
                     reconnect_timeout=10,
                     check=_check_if_idle,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Mapping
 
@@ -13,7 +14,7 @@ from celery.result import AsyncResult
 from reindexer.adapters.celery_broker import CeleryBroker, make_celery
 from reindexer.core.errors import ItemFailed
 from reindexer.flow import requests
-from reindexer.flow.dispatch import Dispatch
+from reindexer.flow.dispatch import TAKEN_S, Dispatch
 from reindexer.postgres.connect import Connection
 from tests.integration.test_drain_to_settle import insert, status
 from tests.support.forks import forked_python
@@ -189,6 +190,24 @@ def test_dispatch_sends_as_many_messages_as_there_are_batches(db: Connection, br
         " SELECT 'context_items', n::text, 1, 'live' FROM generate_series(1, 201) n"
     )
     assert Dispatch(broker, batch_size=100, max_messages=16).top_up(db) == {"live": 3}
+
+
+def test_edits_one_by_one_fill_no_queue_from_which_nobody_takes(db: Connection, broker: CeleryBroker) -> None:
+    dispatch = Dispatch(broker, batch_size=100, max_messages=3)
+    depths = []
+    for _ in range(6):
+        dispatch.announce(db, {"live": 1, "bulk": 0})
+        depths.append(broker.depth("live"))
+        time.sleep(1.5 * TAKEN_S)
+    assert depths == [1, 2, 3, 3, 3, 3]
+    assert broker.depth("bulk") == 0
+
+
+def test_an_edit_sends_no_second_message_while_the_first_is_on_its_way(db: Connection, broker: CeleryBroker) -> None:
+    dispatch = Dispatch(broker, batch_size=100, max_messages=16)
+    for _ in range(3):
+        dispatch.announce(db, {"live": 1, "bulk": 0})
+    assert broker.depth("live") == 1
 
 
 def test_a_worker_without_migrations_ends_with_one_line_and_code_two(servers: object, env: Mapping[str, str]) -> None:

@@ -244,8 +244,8 @@ CLAIM = (
     Sabotage(
         "a missing column is the source's error, not a deletion",
         "reindexer/flow/read.py",
-        "            rows |= read_rows(connection, source, batch)\n",
-        "            rows |= read_rows(connection, source, batch)\n"
+        "            rows |= read_rows(connection, source, batch, types)\n",
+        "            rows |= read_rows(connection, source, batch, types)\n"
         "        except SourceError:\n            return Found({}, frozenset(), {})\n",
         FLOW + "test_a_missing_column_makes_the_source_wait_and_deletes_nothing",
     ),

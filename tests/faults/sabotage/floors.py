@@ -33,6 +33,14 @@ FLOORS = (
         alone=True,
     ),
     Sabotage(
+        "what was planned for an empty table is planned anew for a backlog",
+        "reindexer/postgres/connect.py",
+        "return None if rows <= FEW else False",
+        "return None",
+        "tests/faults/test_kept_plans.py::test_what_was_planned_while_all_was_quiet_is_planned_anew_for_a_backlog",
+        alone=True,
+    ),
+    Sabotage(
         "claims look at all of a lane now and then",
         "reindexer/core/floor.py",
         "return self._at if now_s < self._whole_at_s else None",

@@ -176,8 +176,8 @@ LOCKS = (
     Sabotage(
         "no row on a standby is no deletion",
         "reindexer/flow/read.py",
-        "            if in_recovery:\n",
-        "            if False:\n",
+        "    if in_recovery:\n",
+        "    if False:\n",
         "tests/faults/test_standby.py::test_a_row_that_a_standby_does_not_have_is_never_read_as_deleted",
     ),
 )

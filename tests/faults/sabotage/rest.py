@@ -65,6 +65,13 @@ BROKER = (
         "self.max_messages",
         "10_000",
         "tests/integration/test_celery.py::test_the_broker_holds_a_bounded_number_of_messages_without_ids",
-        times=2,
+        times=3,
+    ),
+    Sabotage(
+        "messages that are sent without a look at the queue are counted",
+        "reindexer/flow/dispatch.py",
+        "queue.at_most < self.max_messages",
+        "queue.at_most > 0",
+        "tests/integration/test_celery.py::test_edits_one_by_one_fill_no_queue_from_which_nobody_takes",
     ),
 )
