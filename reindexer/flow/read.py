@@ -172,9 +172,11 @@ def _wanted_rows(source: Source, types: Sequence[LiteralString]) -> sql.Composed
         )
         for place, (column, type_name) in enumerate(zip(source.key_columns, types, strict=True))
     )
+    # LATERAL and OFFSET: each row is looked up by its key, whatever the planner thinks of the table, and the condition
+    # is tried on those rows only. On another one it may fail.
     return sql.SQL(
         "FROM unnest(%(item_ids)s::text[]) AS wanted (item_id)"
-        " JOIN {table} AS t ON {on} AND {key} = wanted.item_id {meets}"
+        " CROSS JOIN LATERAL (SELECT t.* FROM {table} AS t WHERE {on} AND {key} = wanted.item_id OFFSET 0) AS t {meets}"
     ).format(
         table=Name(source.table_schema, source.table_name),
         on=on,
