@@ -39,9 +39,16 @@ RESTORES = (
     Sabotage(
         "ids: an id counts only as Postgres prints the key",
         "reindexer/flow/read.py",
-        " ON {on} AND {key} = wanted.item_id",
-        " ON {on}",
+        " WHERE {on} AND {key} = wanted.item_id",
+        " WHERE {on}",
         RECONCILE + "test_each_kind_of_difference_is_found_whatever_the_ledger_says_and_repaired",
+    ),
+    Sabotage(
+        "a condition is tried on the wanted rows only",
+        "reindexer/flow/read.py",
+        " OFFSET 0) AS t {meets}",
+        ") AS t {meets}",
+        "tests/integration/test_attach.py::test_a_condition_that_fails_on_a_row_fails_that_item_alone",
     ),
     Sabotage(
         "the instance: a copy of the database is refused",
