@@ -38,6 +38,7 @@ log = structlog.get_logger("reindexer.listen")
 SLEEP_S = 1.0
 RESTLESS_S = 0.02
 MAX_REST_S = 0.05
+"""Between drains of a stream of changes. Writers need the CPU, too; and of more changes at once each costs less."""
 MAX_STUMBLE_S = 5.0
 MAX_BROKER_WAIT_S = 5.0
 
@@ -80,7 +81,8 @@ class Leader:
                 self._stumbles = 0
                 if drained or walked:
                     awake_until = now + self.quiet_s
-                    self.stop.wait(self.tick_s if walked else max(self.tick_s, _rest_s(now - started)))
+                    rest_s = MAX_REST_S if self._streams else min(MAX_REST_S, 3 * (now - started))
+                    self.stop.wait(self.tick_s if walked else max(self.tick_s, rest_s))
                 elif now < awake_until:
                     self.stop.wait(max(self.tick_s, now - started))
                 elif self._sleep(connection, bell, took_s=now - started):
@@ -113,7 +115,7 @@ class Leader:
                 break
             moved = True
             self.tally.add(DRAINED, drained.changes)
-            self._with_broker(partial(self.dispatch.announce, connection, drained.due))
+            self._with_broker(partial(self.dispatch.announce, drained.due))
             if drained.walks:
                 self._walk_timer.next_s = 0.0
             if drained.changes < taken:
@@ -192,8 +194,3 @@ class Leader:
             if self._broker_away:
                 log.info("broker_back")
                 self._broker_away, self._broker_timer = False, Timer(0.0)
-
-
-def _rest_s(drained_s: float) -> float:
-    """Between drains of a stream of changes. Writers need the CPU, too; and of more changes at once each costs less."""
-    return min(MAX_REST_S, 3 * drained_s)

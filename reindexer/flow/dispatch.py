@@ -56,19 +56,18 @@ class Dispatch:
                 sent[lane] = missing
         return sent
 
-    def announce(self, connection: Connection, items: Mapping[str, int]) -> None:
-        """After so many items of each lane became due: as `top_up` of these lanes.
+    def announce(self, items: Mapping[str, int]) -> None:
+        """After so many items of each lane became due: send what its queue lacks for them.
 
-        Of few items it is not asked first whether they can be claimed now, nor whether there is a message already that
-        nobody has taken, which would take as long as all else here. Raises DependencyAway (broker).
+        It is not asked whether they can be claimed now, nor, for few, whether there is a message already that nobody
+        has taken: that would take as long as all else here. `top_up` knows. Raises DependencyAway (broker).
         """
-        lanes = [lane for lane, count in items.items() if count]
-        if max(items.values()) > self.batch_size:
-            self.top_up(connection, lanes)
-            return
-        for lane in lanes:
-            if self._is_likely_empty(lane) or not self._depth(lane):
-                self._send(lane, 1)
+        for lane, count in items.items():
+            wanted = min(self.max_messages, ceil(count / self.batch_size))
+            if wanted and not (wanted == 1 and self._is_likely_empty(lane)):
+                wanted -= self._depth(lane)
+            if wanted > 0:
+                self._send(lane, wanted)
 
     def resend(self, connection: Connection) -> int:
         """Send the messages of wishes that never left; returns how many. Raises DependencyAway (broker)."""

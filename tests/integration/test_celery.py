@@ -192,22 +192,25 @@ def test_dispatch_sends_as_many_messages_as_there_are_batches(db: Connection, br
     assert Dispatch(broker, batch_size=100, max_messages=16).top_up(db) == {"live": 3}
 
 
-def test_edits_one_by_one_fill_no_queue_from_which_nobody_takes(db: Connection, broker: CeleryBroker) -> None:
+def test_edits_one_by_one_fill_no_queue_from_which_nobody_takes(broker: CeleryBroker) -> None:
     dispatch = Dispatch(broker, batch_size=100, max_messages=3)
     depths = []
     for _ in range(6):
-        dispatch.announce(db, {"live": 1, "bulk": 0})
+        dispatch.announce({"live": 1, "bulk": 0})
         depths.append(broker.depth("live"))
         time.sleep(1.5 * TAKEN_S)
     assert depths == [1, 2, 3, 3, 3, 3]
     assert broker.depth("bulk") == 0
 
 
-def test_an_edit_sends_no_second_message_while_the_first_is_on_its_way(db: Connection, broker: CeleryBroker) -> None:
+def test_an_edit_sends_no_second_message_while_the_first_is_on_its_way(broker: CeleryBroker) -> None:
     dispatch = Dispatch(broker, batch_size=100, max_messages=16)
     for _ in range(3):
-        dispatch.announce(db, {"live": 1, "bulk": 0})
+        dispatch.announce({"live": 1, "bulk": 0})
     assert broker.depth("live") == 1
+    for _ in range(2):
+        dispatch.announce({"live": 0, "bulk": 250})
+    assert broker.depth("bulk") == 3
 
 
 def test_a_worker_without_migrations_ends_with_one_line_and_code_two(servers: object, env: Mapping[str, str]) -> None:

@@ -27,7 +27,7 @@ WITH relaxed AS MATERIALIZED (
         version = due.version + excluded.version,
         lane = greatest(due.lane, excluded.lane),
         attempts = CASE WHEN due.lease_until IS NULL THEN 0 ELSE due.attempts END,
-        not_before = CASE WHEN due.lease_until IS NULL THEN excluded.not_before ELSE due.not_before END,
+        not_before = CASE WHEN due.lease_until IS NULL THEN least(due.not_before, excluded.not_before) ELSE due.not_before END,
         changed_at = CASE WHEN due.lease_until IS NULL THEN least(due.changed_at, excluded.changed_at) ELSE due.changed_at END,
         later_changed_at = CASE WHEN due.lease_until IS NOT NULL THEN least(due.later_changed_at, excluded.changed_at) END,
         waits_for = NULL

@@ -65,7 +65,7 @@ BROKER = (
         "self.max_messages",
         "10_000",
         "tests/integration/test_celery.py::test_the_broker_holds_a_bounded_number_of_messages_without_ids",
-        times=3,
+        times=4,
     ),
     Sabotage(
         "messages that are sent without a look at the queue are counted",
