@@ -56,8 +56,8 @@ def main() -> int:
     with stage() as built:
         for name in options.only:
             unsound += not _run(console, built, name, figures, quick=options.quick)
+            figures.write(RESULTS)  # what was measured stays where a later one does not end
     figures.print(console)
-    figures.write(RESULTS)
     return 1 if unsound else 0
 
 
