@@ -18,7 +18,7 @@ from reindexer.core.items import point_id
 
 ROWS = 1_000
 POLL_S = 0.001
-NOT_BEFORE_S = 0.008
+NOT_BEFORE_S = 0.012
 """After its commit an edit is not looked for: each look takes CPU that its way needs."""
 WITHIN_S = 30.0
 
