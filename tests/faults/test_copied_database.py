@@ -37,7 +37,7 @@ def test_a_copy_of_the_database_writes_nothing_to_the_originals_collection(
 ) -> None:
     with connect(database, application_name="test") as db:
         item_id, gone = ready(db, worker, 2)
-    worker.close()
+    worker.postgres.close()
     with backup(servers, database) as copied:
         before, copy = points(index), at(copied, worker)
         with connect(copied, application_name="test") as db:
@@ -58,7 +58,7 @@ def test_a_copy_of_the_database_writes_nothing_to_the_originals_collection(
             insert(db, "the original goes on")
             finish_work(db, worker)
             assert_index_equals_table(db, index)
-        worker.close()
+        worker.postgres.close()
 
         adopted = here("adopt", "--json", env={**env, "DATABASE_URL": copied})
         assert (adopted.returncode, list(json.loads(adopted.stdout))) == (0, ["context_items"])

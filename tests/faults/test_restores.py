@@ -121,7 +121,7 @@ def test_postgres_was_restored_to_an_earlier_time(
 ) -> None:
     with connect(database, application_name="test") as db:
         edited, noted, deleted, untouched, spare = ready(db, worker, 5)
-    worker.close()
+    worker.postgres.close()
     with backup(servers, database) as restored:
         with connect(database, application_name="test") as db:
             edit(db, edited, "newer")
@@ -132,7 +132,7 @@ def test_postgres_was_restored_to_an_earlier_time(
             delete(db, short_lived)
             finish_work(db, worker)
             assert_index_equals_table(db, index)
-        worker.close()
+        worker.postgres.close()
         if clock != "right":
             tokens_of_the_future(index)
         worker = replace(worker, postgres=Postgres(restored, application_name="test"), _prepared={})
@@ -149,7 +149,7 @@ def test_postgres_was_restored_to_an_earlier_time(
             assert_index_equals_table(db, index)
             every_edit_still_reaches_qdrant(db, worker, index)
             assert untouched in {str(row[0]) for row in db.execute("SELECT id FROM context_items")}
-        worker.close()
+        worker.postgres.close()
 
 
 def test_the_clock_was_set_back(db: Connection, worker: Worker, index: IndexReader) -> None:

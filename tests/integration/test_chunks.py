@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -203,7 +202,7 @@ def test_a_doubtful_item_and_a_wish_embed_every_chunk_again(wiki: Wiki, page: li
     wiki.write([*page, "more"])
     drain(wiki.db)
     assert claim_batch(wiki.db, "live", 10, 0.01) is not None  # and its worker dies
-    time.sleep(0.05)
+    eventually(lambda: wiki.db.execute("SELECT 1 FROM reindexer.due WHERE lease_until < clock_timestamp()").fetchone())
     wiki.provider.calls.clear()
     wiki.settle()
     assert len(set(wiki.provider.inputs)) >= chunks

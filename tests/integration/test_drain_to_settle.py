@@ -247,7 +247,7 @@ def test_a_hidden_row_is_an_error_and_never_a_deletion(
     db.execute("ALTER TABLE context_items ENABLE ROW LEVEL SECURITY")
     db.execute("INSERT INTO reindexer.outbox (source, item_id) VALUES ('context_items', %s)", [item_id])
     drain(db)
-    worker.close()
+    worker.postgres.close()
     worker.postgres.url += (
         " options='-c role=rx_reader'" if "://" not in worker.postgres.url else "?options=-c%20role%3Drx_reader"
     )
@@ -256,7 +256,7 @@ def test_a_hidden_row_is_an_error_and_never_a_deletion(
     waits = db.execute("SELECT waits_for FROM reindexer.due WHERE item_id = %s", [item_id]).fetchone()
     assert waits is not None
     assert "row-level security" in waits[0]
-    worker.close()
+    worker.postgres.close()
     db.execute("DROP OWNED BY rx_reader")
     db.execute("DROP ROLE rx_reader")
 
