@@ -101,6 +101,9 @@ def test_a_stopped_leader_is_put_down_by_the_standby_and_stands_by_when_it_goes_
     indexed(db, index, "before")
     os.kill(leader.process.pid, signal.SIGSTOP)
     try:
+        # A drain that it had sent would still take the next edit.
+        eventually(lambda: psutil.Process(leader.process.pid).status() == psutil.STATUS_STOPPED)
+        eventually(lambda: not is_asked(db, "reindexer listener"))
         took = indexed(db, index, "meanwhile", within=20)
         print(f"leader stopped with a limit of 3 s: indexed after {took:.1f} s")
         assert "silent_leader_ended" in log_of(standby)
@@ -126,6 +129,16 @@ def test_a_leader_that_is_killed_while_it_waits_for_a_lock_does_not_keep_leading
         eventually(lambda: "leading" in log_of(standby), within=10)
         assert leaders(db) == 1
     eventually(lambda: index.holds(item_id, vector_of("meanwhile")), within=20)
+
+
+def is_asked(db: Connection, application_name: str) -> bool:
+    """Whether a statement of such a connection runs."""
+    row = db.execute(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = %s AND state = 'active'",
+        [application_name],
+    ).fetchone()
+    return row != (0,)
 
 
 def waits_for_a_lock(db: Connection) -> bool:
