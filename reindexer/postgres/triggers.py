@@ -154,12 +154,8 @@ def _holds_rows(connection: Connection, table: Relation) -> bool:
 def functions(connection: Connection, source: Source) -> list[Function]:
     """The functions as this version of the program makes them, in the order of `FUNCTIONS`."""
     parts = load("triggers.sql")
-    record = sql.SQL(parts["record"]).format(
-        source=sql.Literal(source.name),
-        bulk_rows=sql.Literal(BULK_ROWS),
-        lock_class=sql.Literal(LOCK_CLASS),
-        bell_lock=sql.Literal(BELL_LOCK),
-    )
+    name, bulk_rows = sql.Literal(source.name), sql.Literal(BULK_ROWS)
+    ring = sql.SQL(parts["ring"]).format(lock_class=sql.Literal(LOCK_CLASS), bell_lock=sql.Literal(BELL_LOCK))
     columns = {
         "key": key_expression(source, None, sql.Identifier),
         "key_old": key_expression(source, "old", sql.Identifier),
@@ -167,20 +163,20 @@ def functions(connection: Connection, source: Source) -> list[Function]:
         "key_of_old": key_expression(source, "old_rows", sql.Identifier),
         "key_of_new": key_expression(source, "new_rows", sql.Identifier),
         "key_columns": _list(source.key_columns),
-        "keys_old": _list(source.key_columns, "old_rows"),
-        "keys_new": _list(source.key_columns, "new_rows"),
         "first_key": sql.Identifier(source.key_columns[0]),
         "declared_old": _list(source.declared_columns, "old_rows"),
         "declared_new": _list(source.declared_columns, "new_rows"),
         "declared_old_row": _list(source.declared_columns, "old"),
         "declared_new_row": _list(source.declared_columns, "new"),
-        "record": record,
+        "source": name,
+        "ring": ring,
+        "record": sql.SQL(parts["record"]).format(source=name, bulk_rows=bulk_rows, ring=ring),
     }
     made = []
-    for name, kind in zip(function_names(source), FUNCTIONS, strict=True):
+    for function, kind in zip(function_names(source), FUNCTIONS, strict=True):
         head, body, end = parts[f"{kind}_function"].split("$reindexer$")
         text = sql.SQL(body).format(**columns).as_string(connection)
-        made.append(Function(name, sql.SQL(head).format(**_names(source)), text, sql.SQL(end)))
+        made.append(Function(function, sql.SQL(head).format(**_names(source)), text, sql.SQL(end)))
     return made
 
 

@@ -57,6 +57,21 @@ def test_an_update_of_each_declared_column_is_recorded(migrated: Connection, col
     assert changes(migrated) == [A]
 
 
+def test_a_statement_records_those_of_its_rows_that_changed(migrated: Connection) -> None:
+    insert(migrated, A, B)
+    for _ in range(2):
+        migrated.execute("UPDATE context_items SET content = 'x' WHERE false")
+        assert changes(migrated) == []
+        migrated.execute("UPDATE context_items SET content = content || '.'")
+        assert sorted(map(str, changes(migrated))) == [A, B]
+        migrated.execute("UPDATE context_items SET content = CASE WHEN id = %s THEN 'new' ELSE content END", [B])
+        assert changes(migrated) == [B]
+        migrated.execute("UPDATE context_items SET content = 'old' WHERE id = %s", [B])
+        assert changes(migrated) == [B]
+        migrated.execute("UPDATE context_items SET updated_at = now()")
+        assert changes(migrated) == []
+
+
 def test_a_changed_key_is_a_delete_and_an_insert(migrated: Connection) -> None:
     insert(migrated, A)
     migrated.execute("UPDATE context_items SET id = %s", [B])

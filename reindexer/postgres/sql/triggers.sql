@@ -5,12 +5,21 @@
 --     retyped) records one "look at the whole source" (NULL) instead. The block that catches it writes nothing, so it
 --     costs no transaction id.
 --   * SECURITY DEFINER with a fixed search_path: a writer needs no right on our schema.
---   * One row is compared without a join, which is half the cost. Several rows meet in a FULL JOIN by hash: plpgsql
---     caches the plan of the first statement, a full join is the one kind that is never planned as a nested loop (seconds
---     for 10,000 rows), and enable_mergejoin = off keeps it from sorting both sides.
+--   * One row is the common case: it is compared without a join, by one query, and its id never becomes an array. That
+--     there are several (or none) is told by the STRICT that fails, which costs less than to ask first.
+--   * Several rows meet in a FULL JOIN by hash: plpgsql caches the plan of the first statement, a full join is the one
+--     kind that is never planned as a nested loop (seconds for 10,000 rows), and enable_mergejoin = off keeps it from
+--     sorting both sides.
 --   * Record images are compared (*<>): IS DISTINCT FROM has no operator for json, and = is blind to a citext change.
 --     The casts matter: without them ROW(…) *<> ROW(…) means an operator for each pair of columns.
 --   * use_column: a column may have the name of a variable of ours, or of plpgsql's (`new`, `tg_op`).
+
+-- name: ring
+        -- Ring only while the listener sleeps: its leader then holds this lock exclusively (docs/design.md, Doorbell).
+        -- Held until the commit: so the leader can't fall asleep between our look and our commit, and miss us.
+        IF NOT pg_try_advisory_xact_lock_shared({lock_class}, {bell_lock}) AND pg_notification_queue_usage() < 0.5 THEN
+            NOTIFY reindexer_bell;
+        END IF;
 
 -- name: record
     IF item_ids IS NOT NULL THEN
@@ -21,11 +30,7 @@
         ELSE
             INSERT INTO reindexer.outbox (source, item_id, lane) SELECT {source}, unnest(item_ids), 'bulk';
         END IF;
-        -- Ring only while the listener sleeps: its leader then holds this lock exclusively (docs/design.md, Doorbell).
-        -- Held until the commit: so the leader can't fall asleep between our look and our commit, and miss us.
-        IF NOT pg_try_advisory_xact_lock_shared({lock_class}, {bell_lock}) AND pg_notification_queue_usage() < 0.5 THEN
-            NOTIFY reindexer_bell;
-        END IF;
+{ring}
     END IF;
     RETURN NULL;
 
@@ -51,25 +56,35 @@ CREATE OR REPLACE FUNCTION {update_function}() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_mergejoin = off AS $reindexer$
 #variable_conflict use_column
 DECLARE
+    old_id text;
+    new_id text;
+    edited boolean;
     item_ids text[];
 BEGIN
     BEGIN
-        PERFORM FROM new_rows OFFSET 1 LIMIT 1;
-        IF FOUND THEN
-            SELECT array_agg({key}) INTO item_ids
-            FROM old_rows FULL JOIN new_rows USING ({key_columns})
-            WHERE old_rows.{first_key} IS NULL OR new_rows.{first_key} IS NULL
-               OR ROW({declared_old})::record *<> ROW({declared_new})::record;
-        ELSE
-            SELECT CASE
-                WHEN ROW({keys_old})::record *<> ROW({keys_new})::record THEN ARRAY[{key_of_old}, {key_of_new}]
-                WHEN ROW({declared_old})::record *<> ROW({declared_new})::record THEN ARRAY[{key_of_new}]
-            END INTO item_ids
-            FROM old_rows CROSS JOIN new_rows;
-        END IF;
-    EXCEPTION WHEN OTHERS THEN
-        item_ids := ARRAY[NULL::text];
+        SELECT {key_of_old}, {key_of_new}, ROW({declared_old})::record *<> ROW({declared_new})::record
+        INTO STRICT old_id, new_id, edited
+        FROM old_rows CROSS JOIN new_rows;
+    EXCEPTION
+        WHEN TOO_MANY_ROWS OR NO_DATA_FOUND THEN
+            BEGIN
+                SELECT array_agg({key}) INTO item_ids
+                FROM old_rows FULL JOIN new_rows USING ({key_columns})
+                WHERE old_rows.{first_key} IS NULL OR new_rows.{first_key} IS NULL
+                   OR ROW({declared_old})::record *<> ROW({declared_new})::record;
+            EXCEPTION WHEN OTHERS THEN
+                item_ids := ARRAY[NULL::text];
+            END;
+        WHEN OTHERS THEN
+            item_ids := ARRAY[NULL::text];
     END;
+    IF new_id COLLATE "C" <> old_id THEN
+        item_ids := ARRAY[old_id, new_id];
+    ELSIF edited THEN
+        INSERT INTO reindexer.outbox (source, item_id, lane) VALUES ({source}, new_id, 'live');
+{ring}
+        RETURN NULL;
+    END IF;
 {record}
 END $reindexer$;
 
