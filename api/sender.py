@@ -17,8 +17,8 @@ from reindexer.postgres.connect import Postgres
 
 log = structlog.get_logger(__name__)
 
-BATCH = 100
-"""Messages to a transaction: it keeps the wishes locked, and who settles one of them waits for it."""
+BATCH = 500
+"""Wishes that are taken at once. A process that dies sends none of those that it had taken."""
 
 MAX_PAUSE_S = 10.0
 

@@ -74,15 +74,18 @@ def task_state(connection: Connection, task_id: str) -> TaskState | None:
 def send_unsent(connection: Connection, broker: Broker, *, older_s: float, limit: int = 1000) -> int:
     """Send the messages of up to `limit` unsent wishes, recorded at least `older_s` ago; returns how many left.
 
-    Two senders never take the same wish. Raises DependencyAway if the broker fails before the first message.
+    Two senders never take the same wish. One that dies takes some along: their items are due all the same, and whoever
+    settles them tells their task ids. Raises DependencyAway if the broker fails before the first message.
     """
     queries = load("dispatch.sql")
-    with connection.transaction():
-        rows = connection.execute(queries["unsent"], {"older_s": older_s, "limit": limit}).fetchall()
-        if not rows:
-            return 0
-        sent = broker.send_requests([(task_id, source, item_id) for task_id, source, item_id in rows])
-        connection.execute(queries["mark_sent"], {"task_ids": [task_id for task_id, _, _ in rows[:sent]]})
+    taken = connection.execute(queries["take_unsent"], {"older_s": older_s, "limit": limit}).fetchall()
+    sent = 0
+    try:
+        if taken:
+            sent = broker.send_requests([(task_id, source, item_id) for task_id, source, item_id in taken])
+    finally:
+        if left := [task_id for task_id, _, _ in taken[sent:]]:
+            connection.execute(queries["give_back_unsent"], {"task_ids": left})
     return sent
 
 

@@ -16,7 +16,9 @@ from celery.result import AsyncResult
 from reindexer.embedded.children import free_port
 from reindexer.embedded.redis import start_redis
 from reindexer.flow import requests
+from reindexer.flow.claim import claim_batch
 from reindexer.flow.pause import set_paused
+from reindexer.flow.settle import Finished, finish
 from reindexer.postgres.connect import Connection
 from tests.integration.test_drain_to_settle import insert
 from tests.integration.test_four_processes import idle
@@ -184,6 +186,40 @@ def test_a_broker_killed_and_started_anew_empty_in_the_middle_of_bulk_and_drain_
     assert worker.running()
     last = insert(db, "after")
     eventually(lambda: index.holds(last, vector_of("after")))
+
+
+def test_who_settles_an_item_never_waits_for_the_broker_that_its_wish_is_being_sent_to(
+    db: Connection, processes: Processes, cable: Proxy
+) -> None:
+    ids = [insert(db, f"text {n}") for n in range(10)]
+    _, url = processes.api()
+    cable.mode = Mode.STALL
+    task_ids, _ = bulk(url, ids)
+    unsent = "SELECT FROM reindexer.request WHERE sent_at IS NULL FOR UPDATE SKIP LOCKED"
+    eventually(lambda: db.execute(unsent).rowcount == 0)
+    claim = claim_batch(db, "bulk", 10, 60)
+    assert claim is not None
+    db.execute("SET lock_timeout = '300ms'")
+    settled = finish(db, claim, [Finished(item, "COMPLETED", "t", "p", chunks=1) for item in claim.items])
+    assert sorted(answer.task_id for answer in settled.answers) == sorted(task_ids)
+
+
+def test_wishes_that_the_broker_did_not_take_are_sent_when_it_is_back(
+    db: Connection, processes: Processes, cable: Proxy, redis_url: str
+) -> None:
+    ids = [insert(db, f"text {n}") for n in range(10)]
+    _, url = processes.api()
+    cable.mode = Mode.STALL
+    task_ids, _ = bulk(url, ids)
+    unsent = "SELECT FROM reindexer.request WHERE sent_at IS NULL FOR UPDATE SKIP LOCKED"
+    eventually(lambda: db.execute(unsent).rowcount == 0)
+    cable.mode = Mode.REFUSE
+    eventually(lambda: db.execute(unsent).rowcount == 10, within=20)
+    cable.mode = Mode.PASS
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        messages = eventually(lambda: len(found := client.lrange("bulk", 0, -1)) == 10 and found, within=20)
+        assert messages
+        assert all(any(task_id in message for message in messages) for task_id in task_ids)
 
 
 def test_a_wish_whose_sender_died_gets_its_own_message_from_the_listener(

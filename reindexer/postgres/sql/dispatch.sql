@@ -27,13 +27,22 @@ CROSS JOIN LATERAL (
     ) AS bounded
 ) AS ready;
 
--- name: unsent
--- Wishes whose message did not leave: the broker was away, or the process that should have sent it died.
-SELECT task_id, source, item_id FROM reindexer.request
-WHERE sent_at IS NULL AND finished_at IS NULL AND created_at <= clock_timestamp() - make_interval(secs => %(older_s)s)
-ORDER BY created_at
-LIMIT %(limit)s
-FOR UPDATE SKIP LOCKED;
+-- name: take_unsent
+-- Wishes whose message did not leave: the broker was away, or the process that should have sent it died. They are marked
+-- before they are sent, and not locked meanwhile: who settles their items would wait for the broker, holding the items.
+UPDATE reindexer.request SET sent_at = clock_timestamp()
+WHERE task_id = ANY (ARRAY(
+    SELECT task_id FROM reindexer.request
+    WHERE sent_at IS NULL AND finished_at IS NULL AND created_at <= clock_timestamp() - make_interval(secs => %(older_s)s)
+    ORDER BY created_at
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+))
+RETURNING task_id, source, item_id;
 
--- name: mark_sent
-UPDATE reindexer.request SET sent_at = clock_timestamp() WHERE task_id = ANY (%(task_ids)s);
+-- name: give_back_unsent
+-- One that is locked is being answered.
+UPDATE reindexer.request SET sent_at = NULL
+WHERE task_id = ANY (ARRAY(
+    SELECT task_id FROM reindexer.request WHERE task_id = ANY (%(task_ids)s) AND finished_at IS NULL FOR UPDATE SKIP LOCKED
+));

@@ -72,12 +72,21 @@ WITH relaxed AS MATERIALIZED (
         recheck_at = excluded.recheck_at,
         changed_at = CASE WHEN excluded.outcome = 'FAILED' THEN least(ledger.changed_at, excluded.changed_at) END,
         settled_at = excluded.settled_at
-), answered AS (
-    UPDATE reindexer.request SET succeeded = outcome.request_error IS NULL, error = outcome.request_error,
-        finished_at = clock_timestamp()
+), wished AS MATERIALIZED (
+    -- LATERAL, OFFSET and `succeeded` (which has no index): looked up by item, whatever the planner thinks of how many
+    -- wishes are open. It took that index where they were many, and read all of them for each item.
+    SELECT task_id, outcome.request_error
     FROM held JOIN outcome USING (source, item_id, generation)
-    WHERE request.source = held.source AND request.item_id = held.item_id AND request.finished_at IS NULL
-        AND request.due_version <= outcome.version
+    CROSS JOIN LATERAL (
+        SELECT task_id FROM reindexer.request
+        WHERE request.source = held.source AND request.item_id = held.item_id AND succeeded IS NULL
+            AND due_version <= outcome.version
+        OFFSET 0
+    ) AS open
+), answered AS (
+    UPDATE reindexer.request SET succeeded = request_error IS NULL, error = request_error, finished_at = clock_timestamp()
+    FROM wished
+    WHERE request.task_id = wished.task_id AND succeeded IS NULL
     RETURNING request.item_id, request.task_id, request.error
 )
 SELECT held.item_id, extract(epoch FROM clock_timestamp() - held.changed_at)::double precision AS age_s,

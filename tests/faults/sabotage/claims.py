@@ -52,6 +52,15 @@ FENCE = (
         CLAIMS + "test_a_token_is_higher_than_every_earlier_one_even_if_the_clock_goes_back",
     ),
     Sabotage(
+        "settle: the open wishes of an item are looked up by the item",
+        "reindexer/postgres/sql/settle.sql",
+        "AND succeeded IS NULL\n            AND due_version",
+        "AND finished_at IS NULL\n            AND due_version",
+        "tests/integration/test_drain_to_settle.py::"
+        "test_settling_takes_no_longer_because_many_wishes_are_open_and_the_planner_thinks_that_none_is",
+        alone=True,
+    ),
+    Sabotage(
         "a token that is met in Qdrant counts",
         "reindexer/postgres/sql/settle.sql",
         "token = greatest(due.token, outcome.seen_token)",

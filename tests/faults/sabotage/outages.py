@@ -59,6 +59,21 @@ OUTAGES = (
         BROKER + "test_connections_to_the_broker_that_lead_nowhere_are_made_anew",
     ),
     Sabotage(
+        "wishes are not locked while their messages are sent",
+        "reindexer/flow/requests.py",
+        '    taken = connection.execute(queries["take_unsent"]',
+        '    connection.execute("BEGIN")\n    taken = connection.execute(queries["take_unsent"]',
+        BROKER + "test_who_settles_an_item_never_waits_for_the_broker_that_its_wish_is_being_sent_to",
+        fails_with="lock timeout",
+    ),
+    Sabotage(
+        "wishes that the broker did not take are given back",
+        "reindexer/flow/requests.py",
+        "        if left := [task_id",
+        "        if left := [] and [task_id",
+        BROKER + "test_wishes_that_the_broker_did_not_take_are_sent_when_it_is_back",
+    ),
+    Sabotage(
         "a crash: what was read is settled only if no commit can have been lost since the claim",
         "reindexer/postgres/sql/settle.sql",
         "WHERE server.same AND due.token",
