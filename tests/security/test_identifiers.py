@@ -41,7 +41,10 @@ ODD = [
     "x" * 54,
 ]  # fmt: skip
 
-OURS = ["t", "p", "wanted", "item_id", "item_ids", "changed_rows", "old_rows", "new", "old", "tg_op", "source", "NEW"]
+OURS = [
+    "t", "p", "wanted", "item_id", "item_ids", "old_id", "new_id", "edited", "changed_rows", "old_rows", "new", "old",
+    "tg_op", "source", "NEW",
+]  # fmt: skip
 """Names that our own statements and functions use for something else."""
 
 
