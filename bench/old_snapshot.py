@@ -16,7 +16,7 @@ from tests.support.old_snapshot import old_snapshot, queue_of
 
 def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
     """The medians of three rounds with the snapshot open ÷ of three before."""
-    changes = 50_000 if quick else 300_000
+    changes = 30_000 if quick else 300_000
     with stage.fresh() as bench, connect(bench.url, application_name="bench") as db:
         os.environ.update(bench.env)
         bench.db.execute("UPDATE reindexer.run SET state = 'finished', finished_at = now()")
