@@ -79,10 +79,11 @@ def send_unsent(connection: Connection, broker: Broker, *, older_s: float, limit
     """
     queries = load("dispatch.sql")
     taken = connection.execute(queries["take_unsent"], {"older_s": older_s, "limit": limit}).fetchall()
+    if not taken:
+        return 0
     sent = 0
     try:
-        if taken:
-            sent = broker.send_requests([(task_id, source, item_id) for task_id, source, item_id in taken])
+        sent = broker.send_requests([(task_id, source, item_id) for task_id, source, item_id in taken])
     finally:
         if left := [task_id for task_id, _, _ in taken[sent:]]:
             connection.execute(queries["give_back_unsent"], {"task_ids": left})

@@ -188,15 +188,24 @@ def test_a_broker_killed_and_started_anew_empty_in_the_middle_of_bulk_and_drain_
     eventually(lambda: index.holds(last, vector_of("after")))
 
 
-def test_who_settles_an_item_never_waits_for_the_broker_that_its_wish_is_being_sent_to(
-    db: Connection, processes: Processes, cable: Proxy
-) -> None:
+UNSENT = "SELECT FROM reindexer.request WHERE sent_at IS NULL FOR UPDATE SKIP LOCKED"
+"""Wishes that no sender has taken, by whatever means."""
+
+
+def wishes_on_their_way(db: Connection, processes: Processes, cable: Proxy) -> list[str]:
+    """Task ids of ten wishes that an API has taken and can't get sent: the broker says nothing."""
     ids = [insert(db, f"text {n}") for n in range(10)]
     _, url = processes.api()
     cable.mode = Mode.STALL
     task_ids, _ = bulk(url, ids)
-    unsent = "SELECT FROM reindexer.request WHERE sent_at IS NULL FOR UPDATE SKIP LOCKED"
-    eventually(lambda: db.execute(unsent).rowcount == 0)
+    eventually(lambda: db.execute(UNSENT).rowcount == 0)
+    return task_ids
+
+
+def test_who_settles_an_item_never_waits_for_the_broker_that_its_wish_is_being_sent_to(
+    db: Connection, processes: Processes, cable: Proxy
+) -> None:
+    task_ids = wishes_on_their_way(db, processes, cable)
     claim = claim_batch(db, "bulk", 10, 60)
     assert claim is not None
     db.execute("SET lock_timeout = '300ms'")
@@ -207,14 +216,9 @@ def test_who_settles_an_item_never_waits_for_the_broker_that_its_wish_is_being_s
 def test_wishes_that_the_broker_did_not_take_are_sent_when_it_is_back(
     db: Connection, processes: Processes, cable: Proxy, redis_url: str
 ) -> None:
-    ids = [insert(db, f"text {n}") for n in range(10)]
-    _, url = processes.api()
-    cable.mode = Mode.STALL
-    task_ids, _ = bulk(url, ids)
-    unsent = "SELECT FROM reindexer.request WHERE sent_at IS NULL FOR UPDATE SKIP LOCKED"
-    eventually(lambda: db.execute(unsent).rowcount == 0)
+    task_ids = wishes_on_their_way(db, processes, cable)
     cable.mode = Mode.REFUSE
-    eventually(lambda: db.execute(unsent).rowcount == 10, within=20)
+    eventually(lambda: db.execute(UNSENT).rowcount == 10, within=20)
     cable.mode = Mode.PASS
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         messages = eventually(lambda: len(found := client.lrange("bulk", 0, -1)) == 10 and found, within=20)

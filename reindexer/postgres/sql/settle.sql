@@ -73,8 +73,8 @@ WITH relaxed AS MATERIALIZED (
         changed_at = CASE WHEN excluded.outcome = 'FAILED' THEN least(ledger.changed_at, excluded.changed_at) END,
         settled_at = excluded.settled_at
 ), wished AS MATERIALIZED (
-    -- LATERAL, OFFSET and `succeeded` (which has no index): looked up by item, whatever the planner thinks of how many
-    -- wishes are open. It took that index where they were many, and read all of them for each item.
+    -- LATERAL and OFFSET: looked up by item, whatever the planner thinks of how many wishes are open. `succeeded`, because
+    -- `finished_at` has an index: where it took none to be open, it read all that are by that index, once for each item.
     SELECT task_id, outcome.request_error
     FROM held JOIN outcome USING (source, item_id, generation)
     CROSS JOIN LATERAL (
