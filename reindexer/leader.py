@@ -39,6 +39,8 @@ SLEEP_S = 1.0
 RESTLESS_S = 0.02
 MAX_REST_S = 0.05
 """Between drains of a stream of changes. Writers need the CPU, too; and of more changes at once each costs less."""
+REFILL_S = 0.25
+"""Between two looks at the queues, however many pages are walked: who works on a lane goes on without a message."""
 MAX_STUMBLE_S = 5.0
 MAX_BROKER_WAIT_S = 5.0
 
@@ -62,6 +64,7 @@ class Leader:
     """When this connection last found the outbox empty, or left it so."""
     _stumbles: int = 0
     _dispatch_timer: Timer = field(default_factory=lambda: Timer(1.0))
+    _refill_timer: Timer = field(default_factory=lambda: Timer(REFILL_S))
     _walk_timer: Timer = field(default_factory=lambda: Timer(1.0))
     _heal_timer: Timer = field(default_factory=lambda: Timer(5.0))
     _forget_timer: Timer = field(default_factory=lambda: Timer(3600.0))
@@ -137,7 +140,7 @@ class Leader:
         walked = self._walk_timer.due(now) and self._walk(connection)
         if walked:
             self._walk_timer.next_s = 0.0
-        if self._dispatch_timer.due(now) or walked:
+        if self._dispatch_timer.due(now) or (walked and self._refill_timer.due(now)):
             self._with_broker(lambda: self.dispatch.top_up(connection))
             self._with_broker(lambda: self.dispatch.resend(connection))
         return walked

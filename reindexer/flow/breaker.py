@@ -50,10 +50,13 @@ class Witness:
     def __init__(self) -> None:
         self.seen: dict[Dependency, tuple[float, DependencyAway | None]] = {}
         """When it was seen last (monotonic), and the error if it did not answer."""
+        self.asked_s: dict[Dependency, float] = {}
+        """How long it was asked, altogether."""
 
     @contextmanager
     def asks(self, dependency: Dependency) -> Iterator[None]:
         """Around whatever asks the dependency: any answer is one, also an error."""
+        began = time.monotonic()
         try:
             yield
         except DependencyAway as exc:
@@ -62,6 +65,8 @@ class Witness:
         except ReindexerError:
             self.seen[dependency] = (time.monotonic(), None)
             raise
+        finally:
+            self.asked_s[dependency] = self.asked_s.get(dependency, 0.0) + time.monotonic() - began
         self.seen[dependency] = (time.monotonic(), None)
 
 

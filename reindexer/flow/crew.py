@@ -18,8 +18,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from reindexer.core.items import LANES
+from reindexer.flow.way import Road, Way
+
 QUICK_S = 0.1
 """Where a claim takes no longer, the next one may as well wait for it: fewer and larger batches are less work."""
+
+WAITING_SHARE = 0.25
+"""Of a claim's time that the provider takes: from there on larger batches are worth it, for it is asked less often."""
 
 
 class Crew:
@@ -55,9 +61,20 @@ class Crew:
         self._begin_in_fork()
         return self._took_s.get(lane, math.inf) < QUICK_S
 
-    def note(self, lane: str, took_s: float) -> None:
-        """A claim of the lane took so long."""
+    def waits(self, lane: str) -> bool:
+        """Whether the last claim of the lane waited for the provider. Until there was one, it is taken to."""
+        self._begin_in_fork()
+        return self._waiting_share.get(lane, 1.0) >= WAITING_SHARE
+
+    def note(self, lane: str, took_s: float, provider_s: float) -> None:
+        """A claim of the lane took so long, and so much of it the provider."""
         self._took_s[lane] = took_s
+        self._waiting_share[lane] = provider_s / took_s if took_s else 0.0
+
+    def way(self, lane: str) -> Way:
+        """For a claim of the lane."""
+        self._begin_in_fork()
+        return Way(self._road, edit=lane == LANES[0])
 
     @property
     def ending(self) -> bool:
@@ -109,8 +126,10 @@ class Crew:
         self._changed = threading.Condition()
         self._helpers: Counter[str] = Counter()
         self._took_s: dict[str, float] = {}
+        self._waiting_share: dict[str, float] = {}
         self._at_work = 0
         self._alone = False
+        self._road = Road()
         self._ending = False
 
     def _begin_in_fork(self) -> None:

@@ -17,6 +17,7 @@ from reindexer.flow.embed import Deadline, Input, embed_inputs
 from reindexer.flow.pace import Pace
 from reindexer.flow.reuse import Place, Reused, find_reusable
 from reindexer.flow.settle import Postponed
+from reindexer.flow.way import Way
 from reindexer.flow.write import write
 from reindexer.ports import Collection, Embedder, Index, Vector
 
@@ -43,6 +44,7 @@ class Delivery:
     token: int
     attempt: Attempt
     witness: Witness
+    way: Way
     deadline: Deadline
     timeouts: Timeouts
     pace: Pace
@@ -84,6 +86,7 @@ class Delivery:
                 if step.item in self.attempt.open:
                     self.attempt.fails(step.item, error, certain=True)
 
+        self.way.give()
         vectors = embed_inputs(
             self.embedder, list(inputs.values()), self.deadline, self.timeouts.provider_s,
             self.timeouts.keep_for_writing_s, self.witness, self.pace, fails,
@@ -97,7 +100,7 @@ class Delivery:
 
     def _write(self, steps: Sequence[Step], vectors: Mapping[str, Vector], kept: AbstractSet[Place]) -> None:
         try:
-            with self.witness.asks("qdrant"):
+            with self.witness.asks("qdrant"), self.way.taken():
                 refused = write(self.index, self.collection, self.token, steps, vectors, kept, self._index_s)
         except LastingError as exc:
             # One payload that Qdrant refuses must not fail its neighbours.
@@ -125,6 +128,8 @@ class Delivery:
                 self.attempt.complete(step)
 
     def _index_s(self) -> float:
+        """Asked before each request to the index."""
+        self.way.give()
         return self.deadline.cap(self.timeouts.index_s)
 
 

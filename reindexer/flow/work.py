@@ -46,6 +46,7 @@ from reindexer.flow.pace import Pace, Unlimited
 from reindexer.flow.read import find_rows, key_types_among
 from reindexer.flow.settle import Answer, Postponed
 from reindexer.flow.walk import rebuild_if_lost
+from reindexer.flow.way import Way
 from reindexer.ports import Broker, BudgetOf, Chance, Collection, Embedder, EmbedderOf, Index
 from reindexer.postgres.catalog import payload_columns
 from reindexer.postgres.connect import Postgres
@@ -145,11 +146,13 @@ class Worker:
         return max(0.0, self._bulk_waits_until - time.monotonic()) if lane == "bulk" else 0.0
 
     def claim(self, lane: str) -> Claim | None:
-        """The next batch of a lane; None if nothing is ready."""
-        with self.postgres.connection() as connection:
-            return claim_batch(
-                connection, lane, self.limits.batch_size, self.limits.lease_s, floor=self._floors.get(lane)
-            )
+        """The next batch of a lane; None if nothing is ready.
+
+        Half of one where the provider is quick: an edit of an item that is in work waits until its batch is settled.
+        """
+        most = self.limits.batch_size if self.crew.waits(lane) else math.ceil(self.limits.batch_size / 2)
+        with self.crew.way(lane).taken(), self.postgres.connection() as connection:
+            return claim_batch(connection, lane, most, self.limits.lease_s, floor=self._floors.get(lane))
 
     def run_item(self, source: str, item_id: str, *, early: bool = False, alone: bool = False) -> bool:
         """Work on one item, and on due neighbours in the same claim; False if it could not be claimed."""
@@ -165,8 +168,10 @@ class Worker:
         began = time.monotonic()
         count_claim(self.counters, claim)
         attempt, witness = Attempt(claim, self.policy, self.chance, self.limits.lease_s), Witness()
+        way = self.crew.way(claim.lane)
         try:
-            self._attempt(claim, attempt, witness, deadline)
+            with way.taken():
+                self._attempt(claim, attempt, witness, way, deadline)
         except LeaseOver:
             # What was written or not is for the next claim to find out; nothing here is ours any more.
             self.counters.add(LEASES_OVER)
@@ -187,7 +192,7 @@ class Worker:
         failed = [f for f in attempt.finished if f.outcome == "FAILED"]
         for each in failed[:MAX_FAILED_LINES]:
             log.warning("item_failed", source=claim.source, item_id=each.item.item_id, error=each.error)
-        self.crew.note(claim.lane, time.monotonic() - began)
+        self.crew.note(claim.lane, time.monotonic() - began, witness.asked_s.get("provider", 0.0))
         log.info(
             "settled",
             source=claim.source,
@@ -199,7 +204,7 @@ class Worker:
         )
         return len(settled.item_ids)
 
-    def _attempt(self, claim: Claim, attempt: Attempt, witness: Witness, deadline: Deadline) -> None:
+    def _attempt(self, claim: Claim, attempt: Attempt, witness: Witness, way: Way, deadline: Deadline) -> None:
         for item in list(attempt.open):
             if self.policy.died_too_often(item.losses):
                 wait_s = self.policy.healing_wait_s(item.healed)  # it may have been innocent each time
@@ -219,7 +224,7 @@ class Worker:
             if isinstance(step, Skip):
                 attempt.complete(step)
         delivery = Delivery(
-            self.index, embedder, collection, claim.token, attempt, witness, deadline,
+            self.index, embedder, collection, claim.token, attempt, witness, way, deadline,
             Timeouts(self.limits.provider_timeout_s, self.limits.index_timeout_s, self.limits.keep_for_writing_s),
             Pace(self.budget_of(source), self.counters, "items", live=claim.lane == "live"),
         )  # fmt: skip

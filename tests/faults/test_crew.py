@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import signal
 import threading
+from dataclasses import replace
 
 import pytest
 
 from reindexer.adapters.celery_broker import CeleryBroker
 from reindexer.core.errors import PassingError
 from reindexer.flow.crew import Crew
+from reindexer.flow.drain import drain
+from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection
 from tests.integration.test_drain_to_settle import insert
 from tests.support.index_reader import IndexReader
@@ -18,6 +21,11 @@ from tests.support.provider import Call, Provider
 from tests.support.waiting import eventually
 
 WITHIN_S = 20.0
+
+
+def slow(_: Call) -> None:
+    """The provider takes its time."""
+    threading.Event().wait(0.2)
 
 
 @pytest.mark.parametrize("pool", ["prefork", "solo"])
@@ -67,9 +75,6 @@ def test_an_edit_is_not_held_up_by_the_batches_of_a_backfill(
 def test_a_worker_that_is_told_to_end_settles_what_it_has_in_flight_and_begins_nothing_more(
     db: Connection, processes: Processes, index: IndexReader, provider: Provider
 ) -> None:
-    def slow(call: Call) -> None:
-        threading.Event().wait(0.2)
-
     provider.behave = slow
     for n in range(40):
         insert(db, f"text {n}")
@@ -120,6 +125,25 @@ def test_a_suspect_is_worked_on_with_nothing_beside_it() -> None:
     let_go.set()
     crew.close()
     assert seen == ["before", "suspect", "suspect done", "behind"]
+
+
+@pytest.mark.parametrize(("asks", "claimed"), [(True, 4), (False, 2)])
+def test_batches_are_half_as_large_where_the_provider_takes_no_time(
+    db: Connection, worker: Worker, provider: Provider, asks: bool, claimed: int
+) -> None:
+    worker.limits = replace(worker.limits, batch_size=4)
+    provider.behave = slow
+    item_id = insert(db, "text")
+    if not asks:
+        db.execute("DELETE FROM context_items WHERE id = %s", [item_id])
+    drain(db)
+    assert worker.run_lane("live") == 1
+    for n in range(8):
+        insert(db, f"text {n}")
+    drain(db)
+    claim = worker.claim("live")
+    assert claim is not None
+    assert len(claim.items) == claimed
 
 
 def test_work_that_fails_leaves_its_place() -> None:

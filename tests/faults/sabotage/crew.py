@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.sabotage.row import Sabotage
 
 TESTS = "tests/faults/test_crew.py::"
+WAY = "tests/faults/test_way.py::"
 
 CREW = (
     Sabotage(
@@ -27,6 +28,41 @@ CREW = (
         "if time.monotonic() >= until or self.crew.ending:",
         "if time.monotonic() >= until:",
         TESTS + "test_a_worker_that_is_told_to_end_settles_what_it_has_in_flight_and_begins_nothing_more",
+    ),
+    Sabotage(
+        "where the provider takes no time, batches are half as large",
+        "reindexer/flow/work.py",
+        "self.limits.batch_size if self.crew.waits(lane) else math.ceil(self.limits.batch_size / 2)",
+        "self.limits.batch_size",
+        TESTS + "test_batches_are_half_as_large_where_the_provider_takes_no_time[False-2]",
+    ),
+    Sabotage(
+        "and a claim tells whether it waited",
+        "reindexer/flow/breaker.py",
+        "            self.asked_s[dependency] = self.asked_s.get(dependency, 0.0) + time.monotonic() - began\n",
+        "            pass\n",
+        TESTS + "test_batches_are_half_as_large_where_the_provider_takes_no_time[True-4]",
+    ),
+    Sabotage(
+        "a batch gives way to edits before it writes",
+        "reindexer/flow/deliver.py",
+        "        self.way.give()\n        return",
+        "        return",
+        WAY + "test_a_batch_gives_way_before_it_asks_the_provider_and_before_it_writes",
+    ),
+    Sabotage(
+        "edits that never end do not stop a backfill",
+        "reindexer/flow/way.py",
+        "min(self._until, give_until)",
+        "self._until",
+        WAY + "test_edits_that_never_end_hold_a_request_up_and_do_not_stop_it",
+    ),
+    Sabotage(
+        "nor does an edit that waits for the provider",
+        "reindexer/flow/way.py",
+        "min(self._until, give_until)",
+        "give_until",
+        WAY + "test_an_edit_that_waits_for_others_is_waited_for_no_longer",
     ),
     Sabotage(
         "a suspect is worked on with nothing beside it",

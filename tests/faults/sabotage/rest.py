@@ -55,7 +55,7 @@ BROKER = (
     Sabotage(
         "dispatch on a timer: a flushed queue is filled again",
         "reindexer/leader.py",
-        "if self._dispatch_timer.due(now) or walked:",
+        "if self._dispatch_timer.due(now) or (walked and self._refill_timer.due(now)):",
         "if walked:",
         "tests/integration/test_four_processes.py::test_a_flushed_broker_costs_time_and_no_edit",
     ),

@@ -1,0 +1,106 @@
+"""Right of way: what works on a backfill waits for what works on edits, and never for long."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from reindexer.flow.drain import drain
+from reindexer.flow.way import GIVE_S, Road, Way
+from reindexer.flow.work import Worker
+from reindexer.postgres.connect import Connection
+from tests.integration.test_drain_to_settle import insert
+
+AT_ONCE_S = 0.3
+STREAM_S = 5.0
+WITHIN_S = 20.0
+
+
+@pytest.fixture
+def road() -> Road:
+    """Slow enough that a busy machine makes no difference."""
+    return Road(ahead_s=0.6, give_s=1.2)
+
+
+def gave_s(road: Road, *, edit: bool = False) -> float:
+    """How long a claim gives way before its next request."""
+    began = time.monotonic()
+    Way(road, edit).give()
+    return time.monotonic() - began
+
+
+@contextmanager
+def stream_of_edits(edit: Way) -> Iterator[None]:
+    """One is always in work, and takes a step again and again; for STREAM_S at most."""
+    ended, until = threading.Event(), time.monotonic() + STREAM_S
+
+    def steps() -> None:
+        while not ended.is_set() and time.monotonic() < until:
+            with edit.taken():
+                ended.wait(0.005)
+
+    thread = threading.Thread(target=steps)
+    with edit.taken():
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+def test_a_batch_goes_on_once_the_edit_has_taken_its_step(road: Road) -> None:
+    began, order = threading.Event(), list[str]()
+
+    def step() -> None:
+        with Way(road, edit=True).taken():
+            began.set()
+            threading.Event().wait(0.1)
+            order.append("edit")
+
+    thread = threading.Thread(target=step)
+    thread.start()
+    assert began.wait(WITHIN_S)
+    assert gave_s(road) < 0.1 + AT_ONCE_S
+    order.append("batch")
+    thread.join()
+    assert order == ["edit", "batch"]
+
+
+def test_an_edit_that_waits_for_others_is_waited_for_no_longer(road: Road) -> None:
+    with Way(road, edit=True).taken():
+        assert gave_s(road) > AT_ONCE_S
+        assert gave_s(road) < AT_ONCE_S
+        with Way(road, edit=True).taken():
+            assert gave_s(road) > AT_ONCE_S, "its next step goes ahead again"
+
+
+def test_edits_that_never_end_hold_a_request_up_and_do_not_stop_it(road: Road) -> None:
+    with stream_of_edits(Way(road, edit=True)):
+        assert 1.1 < gave_s(road) < 1.2 + AT_ONCE_S
+
+
+def test_batches_do_not_wait_for_batches_nor_edits_for_edits(road: Road) -> None:
+    with Way(road, edit=False).taken():
+        assert gave_s(road) < AT_ONCE_S
+    with Way(road, edit=True).taken():
+        assert gave_s(road, edit=True) < AT_ONCE_S
+
+
+def test_a_batch_gives_way_before_it_asks_the_provider_and_before_it_writes(db: Connection, worker: Worker) -> None:
+    def works_s(text: str) -> float:
+        insert(db, text)
+        db.execute("UPDATE reindexer.outbox SET lane = 'bulk'")
+        drain(db)
+        began = time.monotonic()
+        assert worker.run_lane("bulk") == 1
+        return time.monotonic() - began
+
+    works_s("the first of all makes the collection")
+    with stream_of_edits(worker.crew.way("live")):
+        took_s = works_s("text")
+    assert took_s > 2 * 0.9 * GIVE_S
