@@ -14,9 +14,11 @@ from __future__ import annotations
 import math
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import ceil
 
 from reindexer.core.items import LANES
 from reindexer.flow.way import Road, Way
@@ -24,8 +26,8 @@ from reindexer.flow.way import Road, Way
 QUICK_S = 0.1
 """Where a claim takes no longer, the next one may as well wait for it: fewer and larger batches are less work."""
 
-WAITING_SHARE = 0.25
-"""Of a claim's time that the provider takes: from there on larger batches are worth it, for it is asked less often."""
+EDITS_S = 10.0
+"""After an edit the next one is expected for so long."""
 
 
 class Crew:
@@ -61,15 +63,22 @@ class Crew:
         self._begin_in_fork()
         return self._took_s.get(lane, math.inf) < QUICK_S
 
-    def waits(self, lane: str) -> bool:
-        """Whether the last claim of the lane waited for the provider. Until there was one, it is taken to."""
+    def most(self, lane: str, batch_size: int) -> int:
+        """How many items of the lane to claim.
+
+        Half a batch of a backfill while there are edits, as who edits an item in work waits until its batch is settled;
+        but not where the provider takes its time, which is to be asked seldom.
+        """
         self._begin_in_fork()
-        return self._waiting_share.get(lane, 1.0) >= WAITING_SHARE
+        quick = self._provider_s.get(lane, math.inf) < QUICK_S
+        edits = time.monotonic() - self._edited_at < EDITS_S
+        return ceil(batch_size / 2) if quick and edits and lane != LANES[0] else batch_size
 
     def note(self, lane: str, took_s: float, provider_s: float) -> None:
         """A claim of the lane took so long, and so much of it the provider."""
-        self._took_s[lane] = took_s
-        self._waiting_share[lane] = provider_s / took_s if took_s else 0.0
+        self._took_s[lane], self._provider_s[lane] = took_s, provider_s
+        if lane == LANES[0]:
+            self._edited_at = time.monotonic()
 
     def way(self, lane: str) -> Way:
         """For a claim of the lane."""
@@ -126,7 +135,8 @@ class Crew:
         self._changed = threading.Condition()
         self._helpers: Counter[str] = Counter()
         self._took_s: dict[str, float] = {}
-        self._waiting_share: dict[str, float] = {}
+        self._provider_s: dict[str, float] = {}
+        self._edited_at = -math.inf
         self._at_work = 0
         self._alone = False
         self._road = Road()

@@ -146,11 +146,8 @@ class Worker:
         return max(0.0, self._bulk_waits_until - time.monotonic()) if lane == "bulk" else 0.0
 
     def claim(self, lane: str) -> Claim | None:
-        """The next batch of a lane; None if nothing is ready.
-
-        Half of one where the provider is quick: an edit of an item that is in work waits until its batch is settled.
-        """
-        most = self.limits.batch_size if self.crew.waits(lane) else math.ceil(self.limits.batch_size / 2)
+        """The next batch of a lane; None if nothing is ready."""
+        most = self.crew.most(lane, self.limits.batch_size)
         with self.crew.way(lane).taken(), self.postgres.connection() as connection:
             return claim_batch(connection, lane, most, self.limits.lease_s, floor=self._floors.get(lane))
 

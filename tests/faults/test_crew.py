@@ -127,21 +127,30 @@ def test_a_suspect_is_worked_on_with_nothing_beside_it() -> None:
     assert seen == ["before", "suspect", "suspect done", "behind"]
 
 
-@pytest.mark.parametrize(("asks", "claimed"), [(True, 4), (False, 2)])
-def test_batches_are_half_as_large_where_the_provider_takes_no_time(
-    db: Connection, worker: Worker, provider: Provider, asks: bool, claimed: int
+@pytest.mark.parametrize(
+    ("edit", "is_slow", "claimed"), [(True, False, 2), (False, False, 4), (True, True, 4)],
+    ids=["edits", "no edits", "edits, and the provider takes its time"],
+)  # fmt: skip
+def test_batches_of_a_backfill_are_half_as_large_while_there_are_edits(
+    db: Connection, worker: Worker, provider: Provider, edit: bool, is_slow: bool, claimed: int
 ) -> None:
+    def makes_due(texts: int, lane: str, *, there: bool = True) -> None:
+        for n in range(texts):
+            insert(db, f"text {n} of {lane}")
+        if not there:
+            db.execute("DELETE FROM context_items")
+        db.execute("UPDATE reindexer.outbox SET lane = %s", [lane])
+        drain(db)
+
     worker.limits = replace(worker.limits, batch_size=4)
+    makes_due(1, "bulk", there=is_slow)  # for what is gone no provider is asked
     provider.behave = slow
-    item_id = insert(db, "text")
-    if not asks:
-        db.execute("DELETE FROM context_items WHERE id = %s", [item_id])
-    drain(db)
-    assert worker.run_lane("live") == 1
-    for n in range(8):
-        insert(db, f"text {n}")
-    drain(db)
-    claim = worker.claim("live")
+    assert worker.run_lane("bulk") == 1
+    if edit:
+        makes_due(1, "live")
+        assert worker.run_lane("live") == 1
+    makes_due(8, "bulk")
+    claim = worker.claim("bulk")
     assert claim is not None
     assert len(claim.items) == claimed
 

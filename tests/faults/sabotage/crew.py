@@ -30,18 +30,19 @@ CREW = (
         TESTS + "test_a_worker_that_is_told_to_end_settles_what_it_has_in_flight_and_begins_nothing_more",
     ),
     Sabotage(
-        "where the provider takes no time, batches are half as large",
-        "reindexer/flow/work.py",
-        "self.limits.batch_size if self.crew.waits(lane) else math.ceil(self.limits.batch_size / 2)",
-        "self.limits.batch_size",
-        TESTS + "test_batches_are_half_as_large_where_the_provider_takes_no_time[False-2]",
+        "while there are edits, batches of a backfill are half as large",
+        "reindexer/flow/crew.py",
+        "return ceil(batch_size / 2) if quick and edits and lane != LANES[0] else batch_size",
+        "return batch_size",
+        TESTS + "test_batches_of_a_backfill_are_half_as_large_while_there_are_edits[edits]",
     ),
     Sabotage(
-        "and a claim tells whether it waited",
+        "but not where the provider takes its time: a claim tells how long it was asked",
         "reindexer/flow/breaker.py",
         "            self.asked_s[dependency] = self.asked_s.get(dependency, 0.0) + time.monotonic() - began\n",
         "            pass\n",
-        TESTS + "test_batches_are_half_as_large_where_the_provider_takes_no_time[True-4]",
+        TESTS + "test_batches_of_a_backfill_are_half_as_large_while_there_are_edits"
+        "[edits, and the provider takes its time]",
     ),
     Sabotage(
         "a batch gives way to edits before it writes",
