@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from qdrant_client import QdrantClient, models
 
-from bench.backfill import THREADS, InMemory, in_memory_client
+from bench.backfill import THREADS, InMemory, as_in_a_worker, in_memory_client
 from bench.bare_loop import bare_loop
 from bench.figures import Figures
 from bench.stage import Bench, Stage, Unsound
@@ -110,7 +110,7 @@ def _ours(bench: Bench, client: QdrantClient, rows: int) -> float:
         while drain(connection).changes:
             pass
     first, began = worker.run_lane("bulk", budget_s=0), time.monotonic()
-    with closing(worker), ThreadPoolExecutor(THREADS) as pool:
+    with as_in_a_worker(), closing(worker), ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(lambda _: worker.run_lane("bulk", budget_s=WITHIN_S), range(THREADS)))
         took = time.monotonic() - began
     bench.require_all_indexed(client)

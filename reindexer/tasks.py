@@ -5,9 +5,7 @@ Neither carries state that matters: what is due is written in Postgres, so a mes
 
 from __future__ import annotations
 
-import gc
 import math
-import sys
 import threading
 import time
 import uuid
@@ -24,7 +22,7 @@ from celery.signals import worker_process_shutdown, worker_shutdown
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
-from reindexer import logs, wiring
+from reindexer import interpreter, logs, wiring
 from reindexer.adapters import openai_embedder, qdrant_index  # noqa: F401  before the pool forks: slow to import
 from reindexer.adapters.celery_beats import BEAT_TASK
 from reindexer.adapters.celery_broker import REQUEST_TASK, WORK_TASK, CeleryBroker
@@ -50,11 +48,7 @@ AGAIN_S = 1.0
 @cache
 def _worker() -> Worker:
     """Of this process and its forks: connections are made lazily, per process id."""
-    # What is loaded by now stays: to look through it again and again took a sixth of a backfill's time.
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
-    # Beside the threads of a backfill, one that serves an edit waits for its turn after each answer.
-    sys.setswitchinterval(0.001)
+    interpreter.set_for_work()
     settings = Settings.load()
     return wiring.worker(settings, _broker(), helpers=settings.claims_in_flight)
 
