@@ -86,7 +86,7 @@ class Delivery:
                 if step.item in self.attempt.open:
                     self.attempt.fails(step.item, error, certain=True)
 
-        self.way.give()
+        self.way.give(self.deadline.left_s())
         vectors = embed_inputs(
             self.embedder, list(inputs.values()), self.deadline, self.timeouts.provider_s,
             self.timeouts.keep_for_writing_s, self.witness, self.pace, fails,
@@ -129,7 +129,7 @@ class Delivery:
 
     def _index_s(self) -> float:
         """Asked before each request to the index."""
-        self.way.give()
+        self.way.give(self.deadline.left_s())
         return self.deadline.cap(self.timeouts.index_s)
 
 

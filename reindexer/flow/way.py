@@ -18,7 +18,9 @@ from dataclasses import dataclass
 AHEAD_S = 0.05
 """For so long an edit goes ahead, from the beginning of each step: the claim, the work on it, the write."""
 GIVE_S = 0.1
-"""How long a batch waits before a request at most."""
+"""How long a batch waits before a request at most,"""
+GIVE_SHARE = 20
+"""and no longer than a twentieth of the time that its claim still has."""
 
 
 class Road:
@@ -44,9 +46,9 @@ class Road:
             self._edits -= 1
             self._changed.notify_all()
 
-    def wait(self) -> None:
-        """While an edit goes ahead."""
-        give_until = time.monotonic() + self._give_s
+    def wait(self, most_s: float) -> None:
+        """While an edit goes ahead, so long at most."""
+        give_until = time.monotonic() + min(most_s, self._give_s)
         with self._changed:
             while self._edits and (wait_s := min(self._until, give_until) - time.monotonic()) > 0:
                 self._changed.wait(wait_s)
@@ -71,7 +73,7 @@ class Way:
         finally:
             self.road.leave()
 
-    def give(self) -> None:
-        """Before a request."""
+    def give(self, left_s: float) -> None:
+        """Before a request; takes little of what is left of the claim's time."""
         if not self.edit:
-            self.road.wait()
+            self.road.wait(left_s / GIVE_SHARE)

@@ -26,10 +26,10 @@ def road() -> Road:
     return Road(ahead_s=0.6, give_s=1.2)
 
 
-def gave_s(road: Road, *, edit: bool = False) -> float:
+def gave_s(road: Road, *, edit: bool = False, left_s: float = 60.0) -> float:
     """How long a claim gives way before its next request."""
     began = time.monotonic()
-    Way(road, edit).give()
+    Way(road, edit).give(left_s)
     return time.monotonic() - began
 
 
@@ -82,6 +82,12 @@ def test_an_edit_that_waits_for_others_is_waited_for_no_longer(road: Road) -> No
 def test_edits_that_never_end_hold_a_request_up_and_do_not_stop_it(road: Road) -> None:
     with stream_of_edits(Way(road, edit=True)):
         assert 1.1 < gave_s(road) < 1.2 + AT_ONCE_S
+
+
+def test_a_claim_whose_lease_is_nearly_over_gives_way_no_longer(road: Road) -> None:
+    with Way(road, edit=True).taken():
+        assert gave_s(road, left_s=0.5) < AT_ONCE_S
+        assert gave_s(road, left_s=-0.5) < AT_ONCE_S
 
 
 def test_batches_do_not_wait_for_batches_nor_edits_for_edits(road: Road) -> None:

@@ -47,7 +47,7 @@ CREW = (
     Sabotage(
         "a batch gives way to edits before it writes",
         "reindexer/flow/deliver.py",
-        "        self.way.give()\n        return",
+        "        self.way.give(self.deadline.left_s())\n        return",
         "        return",
         WAY + "test_a_batch_gives_way_before_it_asks_the_provider_and_before_it_writes",
     ),
@@ -57,6 +57,13 @@ CREW = (
         "min(self._until, give_until)",
         "self._until",
         WAY + "test_edits_that_never_end_hold_a_request_up_and_do_not_stop_it",
+    ),
+    Sabotage(
+        "nor do they cost a claim its lease",
+        "reindexer/flow/way.py",
+        "min(most_s, self._give_s)",
+        "self._give_s",
+        WAY + "test_a_claim_whose_lease_is_nearly_over_gives_way_no_longer",
     ),
     Sabotage(
         "nor does an edit that waits for the provider",
