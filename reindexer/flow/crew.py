@@ -18,7 +18,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import ceil
 
 from reindexer.core.items import LANES
 from reindexer.flow.way import Road, Way
@@ -33,8 +32,9 @@ EDITS_S = 10.0
 class Crew:
     """Of one process, and of each fork of it anew. `most`: helpers of a lane; 0: none, each task does its own work."""
 
-    def __init__(self, most: int = 0) -> None:
+    def __init__(self, most: int = 0, road: Callable[[], Road] = Road) -> None:
         self._most = most
+        self._make_road = road
         self._begin()
 
     def help(self, lane: str, work: Callable[[], object]) -> bool:
@@ -72,7 +72,7 @@ class Crew:
         self._begin_in_fork()
         quick = self._provider_s.get(lane, math.inf) < QUICK_S
         edits = time.monotonic() - self._edited_at < EDITS_S
-        return ceil(batch_size / 2) if quick and edits and lane != LANES[0] else batch_size
+        return math.ceil(batch_size / 2) if quick and edits and lane != LANES[0] else batch_size
 
     def note(self, lane: str, took_s: float, provider_s: float) -> None:
         """A claim of the lane took so long, and so much of it the provider."""
@@ -139,7 +139,7 @@ class Crew:
         self._edited_at = -math.inf
         self._at_work = 0
         self._alone = False
-        self._road = Road()
+        self._road = self._make_road()
         self._ending = False
 
     def _begin_in_fork(self) -> None:

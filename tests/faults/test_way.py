@@ -9,11 +9,13 @@ from contextlib import contextmanager
 
 import pytest
 
+from reindexer.flow.crew import Crew
 from reindexer.flow.drain import drain
 from reindexer.flow.way import GIVE_S, Road, Way
 from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection
 from tests.integration.test_drain_to_settle import insert
+from tests.support.provider import Call, Provider
 
 AT_ONCE_S = 0.3
 STREAM_S = 5.0
@@ -97,16 +99,38 @@ def test_batches_do_not_wait_for_batches_nor_edits_for_edits(road: Road) -> None
         assert gave_s(road, edit=True) < AT_ONCE_S
 
 
-def test_a_batch_gives_way_before_it_asks_the_provider_and_before_it_writes(db: Connection, worker: Worker) -> None:
-    def works_s(text: str) -> float:
-        insert(db, text)
-        db.execute("UPDATE reindexer.outbox SET lane = 'bulk'")
-        drain(db)
-        began = time.monotonic()
-        assert worker.run_lane("bulk") == 1
-        return time.monotonic() - began
-
-    works_s("the first of all makes the collection")
+def test_a_batch_gives_way_before_it_asks_the_provider_and_before_it_writes(
+    db: Connection, worker: Worker, provider: Provider
+) -> None:
+    works_on(db, worker, "the first of all makes the collection", "bulk")
+    asked = list[float]()
+    provider.behave = lambda _: asked.append(time.monotonic())
     with stream_of_edits(worker.crew.way("live")):
-        took_s = works_s("text")
-    assert took_s > 2 * 0.9 * GIVE_S
+        began = time.monotonic()
+        works_on(db, worker, "text", "bulk")
+        ended = time.monotonic()
+    assert asked[0] - began > 0.9 * GIVE_S
+    assert ended - asked[0] > 0.9 * GIVE_S
+
+
+def test_an_edit_goes_ahead_while_it_is_worked_on(db: Connection, worker: Worker, provider: Provider) -> None:
+    worker.crew = Crew(road=lambda: Road(ahead_s=WITHIN_S, give_s=0.2))
+    gave = list[float]()
+
+    def batch_meets_it(_: Call) -> None:
+        began = time.monotonic()
+        worker.crew.way("bulk").give(WITHIN_S)
+        gave.append(time.monotonic() - began)
+
+    provider.behave = batch_meets_it
+    works_on(db, worker, "edited", "live")
+    works_on(db, worker, "filled", "bulk")
+    assert gave[0] > 0.9 * 0.2
+    assert gave[1] < 0.9 * 0.2
+
+
+def works_on(db: Connection, worker: Worker, text: str, lane: str) -> None:
+    insert(db, text)
+    db.execute("UPDATE reindexer.outbox SET lane = %s", [lane])
+    drain(db)
+    assert worker.run_lane(lane) == 1

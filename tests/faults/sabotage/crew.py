@@ -32,7 +32,7 @@ CREW = (
     Sabotage(
         "while there are edits, batches of a backfill are half as large",
         "reindexer/flow/crew.py",
-        "return ceil(batch_size / 2) if quick and edits and lane != LANES[0] else batch_size",
+        "return math.ceil(batch_size / 2) if quick and edits and lane != LANES[0] else batch_size",
         "return batch_size",
         TESTS + "test_batches_of_a_backfill_are_half_as_large_while_there_are_edits[edits]",
     ),
@@ -50,6 +50,20 @@ CREW = (
         "        self.way.give(self.deadline.left_s())\n        return",
         "        return",
         WAY + "test_a_batch_gives_way_before_it_asks_the_provider_and_before_it_writes",
+    ),
+    Sabotage(
+        "and before it asks the provider",
+        "reindexer/flow/deliver.py",
+        "        self.way.give(self.deadline.left_s())\n        vectors",
+        "        vectors",
+        WAY + "test_a_batch_gives_way_before_it_asks_the_provider_and_before_it_writes",
+    ),
+    Sabotage(
+        "an edit that is worked on goes ahead",
+        "reindexer/flow/work.py",
+        "with way.taken():",
+        "with suppress():",
+        WAY + "test_an_edit_goes_ahead_while_it_is_worked_on",
     ),
     Sabotage(
         "edits that never end do not stop a backfill",
