@@ -2,17 +2,23 @@
 
 Local mode copies some bytes of every point that it holds for each new one, so that its upserts grow with its size,
 which is not what is asked here. The sink is therefore 40 collections of local mode, each with its share of the points.
+
+The large run takes minutes, in which a machine that others use too becomes slower and quicker by a fifth. So it is
+halted now and then for a small one, and each stretch of it is compared with the small ones before and after it. Each
+run has a process of its own: who has freed a gigabyte is not as quick as before.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, cast
 
 from qdrant_client import QdrantClient, models
@@ -27,17 +33,15 @@ from reindexer.settings import Settings
 from reindexer.wiring import worker as make_worker
 
 SMALL, LARGE = 10_000, 300_000
-TIMES = 3
 PARTS = 40
-WITHIN_S = 900
+STRETCH_S = 25.0
 
 
 class Parts:
-    """Local mode in this process, its points spread by their ids; what it counts up tells when each was written."""
+    """Local mode in this process, its points spread by their ids."""
 
     def __init__(self) -> None:
         self._parts = [in_memory_client() for _ in range(PARTS)]
-        self.written: list[tuple[float, int]] = []
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
@@ -56,7 +60,6 @@ class Parts:
             split[_part_of(point.id)].append(point)
         for part, its in split.items():
             self._parts[part].upsert(name, its, **options)
-        self.written.append((time.monotonic(), len(points)))
 
     def retrieve(self, name: str, ids: Sequence[models.ExtendedPointId], **options: Any) -> list[models.Record]:
         """From the parts that hold them."""
@@ -69,38 +72,84 @@ class Parts:
         """Of all parts."""
         return models.CountResult(count=sum(part.count(name, **options).count for part in self._parts))
 
-    def edges(self) -> tuple[float, float]:
-        """Points a second: of the first `SMALL` that were written, and of the last."""
-        return _rate(self.written), _rate(self.written[::-1])
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Of a run, which may be all of it."""
+
+    rows: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Rows a second."""
+        return self.rows / self.seconds
+
+
+Way = Callable[[Bench, QdrantClient, int], Iterator[Stretch]]
+"""How so many rows that are there come into the client."""
 
 
 def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
     """Ours and the bare loop, at both sizes; one process, 8 threads, a provider of 0 ms. Not in quick."""
     if quick:
         return
-    small = [_seconds_a_row(stage, SMALL) for _ in range(TIMES)]
-    ours, bare, (first, last) = _seconds_a_row(stage, LARGE)
-    ours_small, bare_small = (statistics.median(times) for times in list(zip(*small, strict=True))[:2])
-    note = f"{1 / ours:,.0f} rows/s at {LARGE:,}, {1 / ours_small:,.0f} at {SMALL:,}"
-    figures.add(
-        "scale_ratio", ours / ours_small, f"{note}; of the first {SMALL:,} {first:,.0f}, of the last {last:,.0f}"
-    )
-    figures.add(
-        "scale_ratio_bare", bare / bare_small, f"the bare loop: {1 / bare:,.0f} and {1 / bare_small:,.0f} rows/s"
-    )
+    for name, way in (("scale_ratio", _ours), ("scale_ratio_bare", _bare)):
+        small, large = list(_run(stage, SMALL, way)), list[Stretch]()
+        for stretch in _run(stage, LARGE, way):
+            large.append(stretch)
+            small += _run(stage, SMALL, way)
+        as_small_s = [
+            stretch.rows * (1 / before.rate + 1 / after.rate) / 2
+            for stretch, (before, after) in zip(large, pairwise(small), strict=True)
+        ]
+        rates = [
+            sum(each.rows for each in runs) / sum(each.seconds for each in runs)
+            for runs in (large, small, large[:1], small[:2], large[-1:], small[-2:])
+        ]
+        figures.add(
+            name,
+            sum(stretch.seconds for stretch in large) / sum(as_small_s),
+            f"{rates[0]:,.0f} rows/s at {LARGE:,}, {rates[1]:,.0f} at {SMALL:,}; at the beginning {rates[2]:,.0f} and"
+            f" {rates[3]:,.0f}, at the end {rates[4]:,.0f} and {rates[5]:,.0f}",
+        )
 
 
-def _seconds_a_row(stage: Stage, rows: int) -> tuple[float, float, tuple[float, float]]:
-    """Ours, the bare loop's, and the rates at both ends of ours."""
-    with stage.fresh() as bench:
-        bench.fill(rows)
-        bare = 1 / bare_loop(bench, cast("QdrantClient", Parts()), rows)
-        sink = Parts()
-        return _ours(bench, cast("QdrantClient", sink), rows), bare, sink.edges()
+def _run(stage: Stage, rows: int, way: Way) -> Iterator[Stretch]:
+    """In a fork of this process, which waits after each stretch until the next one is asked for."""
+    forking = multiprocessing.get_context("fork")
+    ours, its = forking.Pipe()
+
+    def run() -> None:
+        ours.close()
+        with stage.fresh() as bench:
+            bench.fill(rows)
+            client = cast("QdrantClient", Parts())
+            for stretch in way(bench, client, rows):
+                its.send(stretch)
+                its.recv()
+        its.send(None)
+
+    child = forking.Process(target=run)
+    child.start()
+    its.close()
+    try:
+        while (stretch := ours.recv()) is not None:
+            yield stretch
+            ours.send(None)
+    except EOFError:
+        raise Unsound("a run in a process of its own failed, as it told above") from None
+    finally:
+        ours.close()
+        child.join()
 
 
-def _ours(bench: Bench, client: QdrantClient, rows: int) -> float:
-    """Seconds a row from due to settled, without the first batch, which makes the collections."""
+def _bare(bench: Bench, client: QdrantClient, rows: int) -> Iterator[Stretch]:
+    yield Stretch(rows, rows / bare_loop(bench, client, rows))
+
+
+def _ours(bench: Bench, client: QdrantClient, rows: int) -> Iterator[Stretch]:
+    """From due to settled, without the first batch, which makes the collections."""
     index = InMemory()
     index.client = client
     os.environ.update(bench.env)
@@ -109,22 +158,17 @@ def _ours(bench: Bench, client: QdrantClient, rows: int) -> float:
     with connect(bench.url, application_name="bench") as connection:
         while drain(connection).changes:
             pass
-    first, began = worker.run_lane("bulk", budget_s=0), time.monotonic()
+    done = worker.run_lane("bulk", budget_s=0)
     with as_in_a_worker(), closing(worker), ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(lambda _: worker.run_lane("bulk", budget_s=WITHIN_S), range(THREADS)))
-        took = time.monotonic() - began
+        while done < rows:
+            began = time.monotonic()
+            more = sum(pool.map(lambda _: worker.run_lane("bulk", budget_s=STRETCH_S), range(THREADS)))
+            if not more:
+                raise Unsound(f"{rows - done} rows can't be claimed")
+            yield Stretch(more, time.monotonic() - began)
+            done += more
     bench.require_all_indexed(client)
-    return took / (rows - first)
 
 
 def _part_of(point: models.ExtendedPointId) -> int:
     return int(str(point)[-8:], 16) % PARTS
-
-
-def _rate(written: Sequence[tuple[float, int]]) -> float:
-    points = 0
-    for at, count in written:
-        points += count
-        if points >= SMALL:
-            return points / abs(at - written[0][0])
-    raise Unsound(f"{points} points were written, fewer than {SMALL:,}")

@@ -18,7 +18,7 @@ import structlog
 from billiard.exceptions import WorkerLostError
 from celery import Task
 from celery.exceptions import Ignore
-from celery.signals import worker_process_shutdown, worker_shutdown
+from celery.signals import worker_process_init, worker_process_shutdown, worker_shutdown
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
@@ -32,6 +32,7 @@ from reindexer.core.items import LANES, REQUEST_LANE
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.core.timer import Timer
 from reindexer.flow import heartbeat, requests
+from reindexer.flow.warm import warm
 from reindexer.flow.work import Worker
 from reindexer.postgres.connect import connect
 from reindexer.settings import Settings
@@ -57,6 +58,20 @@ def _worker() -> Worker:
 def _broker() -> CeleryBroker:
     """Of this process and its forks, likewise."""
     return broker()
+
+
+@worker_process_init.connect
+def _warm(**_: Any) -> None:
+    """Each process of a pool that forks; it takes messages meanwhile."""
+    worker = _worker()  # made here: a task that asked for it at the same time would make another
+    threading.Thread(target=_warm_in_thread, args=[worker], name="warm", daemon=True).start()
+
+
+def _warm_in_thread(worker: Worker) -> None:
+    try:
+        warm(worker)
+    except Exception as exc:  # noqa: BLE001
+        log.error("unexpected_error", **logs.where(exc), task="warm")
 
 
 @worker_process_shutdown.connect

@@ -1,15 +1,12 @@
 """Embeddings over HTTP from OpenAI, or from any server that speaks its API.
 
-Vectors are asked for as base64 and read straight into a matrix: the client's own way, through lists of Python floats,
-costs many times more CPU. Servers that ignore `encoding_format` or refuse `dimensions` are accepted. Error texts hold
-the provider's status and code only: its message may quote the input.
+Vectors are asked for as base64 and read straight into a matrix, by pydantic's parser: the client's own way, through
+lists of Python floats, costs many times more CPU. Servers that ignore `encoding_format` or refuse `dimensions` are
+accepted. Error texts hold the provider's status and code only: its message may quote the input.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import os
 import re
 import threading
@@ -22,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import openai
+from pydantic import BaseModel, ConfigDict
 
 from reindexer.adapters.http_deadline import HttpDeadline
 from reindexer.core.batching import RequestLimits
@@ -53,8 +51,8 @@ class OpenAIEmbedder:
         self._send_dimensions = True
         self._deadline = HttpDeadline()
         self._lock = threading.Lock()
-        self._client: openai.OpenAI | None = None
-        self._pid = 0
+        self._pid = os.getpid()
+        self._client = self._new_client()
 
     @property
     def fingerprint(self) -> str:
@@ -99,15 +97,17 @@ class OpenAIEmbedder:
 
     def _current_client(self) -> openai.OpenAI:
         with self._lock:
-            if self._client is None or self._pid != os.getpid():
-                self._pid = os.getpid()
-                http = openai.DefaultHttpxClient(event_hooks={"response": [self._deadline.on_response]})
-                self._client = openai.OpenAI(
-                    api_key=self._api_key or "none", base_url=self._base_url, max_retries=0, http_client=http
-                )
-                # A client that is handed in is not closed by its new owner.
-                weakref.finalize(self._client, http.close)
+            if self._pid != os.getpid():
+                self._pid, self._client = os.getpid(), self._new_client()
             return self._client
+
+    def _new_client(self) -> openai.OpenAI:
+        http = openai.DefaultHttpxClient(event_hooks={"response": [self._deadline.on_response]})
+        client = openai.OpenAI(
+            api_key=self._api_key or "none", base_url=self._base_url, max_retries=0, http_client=http
+        )
+        weakref.finalize(client, http.close)  # a client that is handed in is not closed by its new owner
+        return client
 
 
 class _DimensionsRefused(Exception):
@@ -164,16 +164,30 @@ def _retry_after_s(exc: openai.APIStatusError) -> float | None:
         return None
 
 
+class _Read(BaseModel):
+    model_config = ConfigDict(strict=True, val_json_bytes="base64")
+
+
+class _One(_Read):
+    index: int
+    embedding: bytes | list[float]
+
+
+class _Answer(_Read):
+    data: list[_One]
+    usage: dict[str, Any] | None = None
+
+
 def _parse(body: bytes, inputs: int, dimensions: int) -> Embedding:
     """The answer's vectors in the order of the inputs. Raises PassingError for an answer that is not what was asked."""
     try:
-        answer = json.loads(body)
-        data = sorted(answer["data"], key=lambda each: each["index"])
-        if [each["index"] for each in data] != list(range(inputs)):
+        answer = _Answer.model_validate_json(body)
+        data = sorted(answer.data, key=lambda each: each.index)
+        if [each.index for each in data] != list(range(inputs)):
             raise PassingError(f"the embedding provider answered {len(data)} vectors to {inputs} inputs")
-        rows = [_vector(each["embedding"]) for each in data]
-        tokens = int((answer.get("usage") or {}).get("total_tokens") or 0)
-    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as exc:
+        rows = [_vector(each.embedding) for each in data]
+        tokens = int((answer.usage or {}).get("total_tokens") or 0)
+    except (ValueError, TypeError) as exc:
         raise PassingError(f"the embedding provider's answer can't be read: {type(exc).__name__}") from exc
     for row in rows:
         if row.shape != (dimensions,):
@@ -186,7 +200,5 @@ def _parse(body: bytes, inputs: int, dimensions: int) -> Embedding:
     return Embedding(vectors, tokens)
 
 
-def _vector(value: str | list[float]) -> Vectors:
-    if isinstance(value, str):
-        return np.frombuffer(base64.b64decode(value, validate=True), dtype="<f4")
-    return np.asarray(value, dtype=np.float32)
+def _vector(value: bytes | list[float]) -> Vectors:
+    return np.frombuffer(value, dtype="<f4") if isinstance(value, bytes) else np.asarray(value, dtype=np.float32)

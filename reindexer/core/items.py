@@ -19,14 +19,15 @@ POINT_NAMESPACE = uuid.UUID("6f1d8a1e-3f0b-5c55-9a52-7d1c0b1f6f0e")
 """Fixed for ever: another one would make every point of every user an orphan."""
 
 
-_encode = json.JSONEncoder(ensure_ascii=False).encode
-"""`json.dumps` makes an encoder for each call."""
+_quoted = json.encoder.encode_basestring
+"""A JSON string: what `json.dumps` needs several objects for."""
 
 
 def point_id(source: str, item_id: str, chunk: int) -> str:
     """Id of one Qdrant point: uuid5 over a JSON array, so that no choice of names can collide."""
-    name = _encode([source, item_id, chunk]).encode("utf-8", "surrogatepass")
-    return str(uuid.UUID(bytes=sha1(POINT_NAMESPACE.bytes + name).digest()[:16], version=5))  # noqa: S324  as uuid5 does
+    name = f"[{_quoted(source)}, {_quoted(item_id)}, {chunk}]".encode("utf-8", "surrogatepass")
+    digest = sha1(POINT_NAMESPACE.bytes + name).digest()  # noqa: S324  as uuid5 does
+    return str(uuid.UUID(bytes=digest[:16], version=5))
 
 
 @dataclass(frozen=True, slots=True)

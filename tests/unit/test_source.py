@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import uuid
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reindexer.core.errors import UsageError
-from reindexer.core.items import point_id
+from reindexer.core.items import POINT_NAMESPACE, point_id
 from reindexer.core.source import CONTEXT_ITEMS, Source
 
 
@@ -34,6 +37,12 @@ def test_the_reserved_payload_name_is_refused() -> None:
 @given(st.tuples(st.text(), st.text(), st.integers(0)), st.tuples(st.text(), st.text(), st.integers(0)))
 def test_no_two_points_share_an_id(one: tuple[str, str, int], other: tuple[str, str, int]) -> None:
     assert (point_id(*one) == point_id(*other)) == (one == other)
+
+
+@given(st.text(), st.text(), st.integers(0))
+def test_the_id_of_a_point_is_a_uuid_of_a_json_array(source: str, item_id: str, chunk: int) -> None:
+    name = json.dumps([source, item_id, chunk], ensure_ascii=False)
+    assert point_id(source, item_id, chunk) == str(uuid.uuid5(POINT_NAMESPACE, name))
 
 
 def test_the_id_of_a_point_never_changes() -> None:
