@@ -68,10 +68,8 @@ def _warm(**_: Any) -> None:
 
 
 def _warm_in_thread(worker: Worker) -> None:
-    try:
+    with suppress(ItemFailed), _unexpected(task="warm"):
         warm(worker)
-    except Exception as exc:  # noqa: BLE001
-        log.error("unexpected_error", **logs.where(exc), task="warm")
 
 
 @worker_process_shutdown.connect

@@ -7,7 +7,9 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 from celery.result import AsyncResult
 
@@ -59,6 +61,21 @@ def test_celery_broker_url(env: Mapping[str, str]) -> None:
 def test_indexing_imports_without_celery(env: Mapping[str, str]) -> None:
     code = "import sys, reindexer.indexing; print([m for m in sys.modules if m.split('.')[0] in ('celery', 'kombu')])"
     assert python(code, env) == "[]"
+
+
+def test_each_pool_process_is_connected_before_its_first_edit(processes: Processes, env: Mapping[str, str]) -> None:
+    worker = processes.worker(concurrency=2)
+    qdrant = urlsplit(env["QDRANT_URL"]).port
+    pool = psutil.Process(worker.process.pid).children()
+    assert len(pool) == 2
+
+    def connected(process: psutil.Process) -> bool:
+        return any(
+            each.status == psutil.CONN_ESTABLISHED and each.raddr.port == qdrant
+            for each in process.net_connections("tcp")
+        )
+
+    eventually(lambda: all(map(connected, pool)), within=10)
 
 
 def test_regenerate_embedding_task_success(

@@ -9,6 +9,13 @@ WAY = "tests/faults/test_way.py::"
 
 CREW = (
     Sabotage(
+        "the first edit of a pool process waits for no client to be made",
+        "reindexer/tasks.py",
+        """    threading.Thread(target=_warm_in_thread, args=[worker], name="warm", daemon=True).start()\n""",
+        "    del worker\n",
+        "tests/integration/test_celery.py::test_each_pool_process_is_connected_before_its_first_edit",
+    ),
+    Sabotage(
         "helpers: a process that waits for the provider begins with the next edit",
         "reindexer/tasks.py",
         "crew.help(lane, partial(_work_on, lane, math.inf)):",
