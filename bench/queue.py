@@ -8,7 +8,7 @@ import time
 from bench.figures import Figures
 from bench.stage import Bench, Stage, Unsound
 from reindexer.adapters.celery_broker import CeleryBroker, make_celery
-from reindexer.flow.claim import claim_batch
+from reindexer.flow.claim import claim_batch, lane_floor
 from reindexer.flow.drain import drain
 from reindexer.postgres.connect import connect
 
@@ -45,10 +45,11 @@ def _drain(bench: Bench, items: int) -> float:
 
 
 def _claim(bench: Bench, items: int) -> float:
-    claimed, began = 0, time.monotonic()
+    """One claim after the other, each beginning where a worker's would."""
+    claimed, floor, began = 0, lane_floor(), time.monotonic()
     with connect(bench.url, application_name="bench") as connection:
         while claimed < items:
-            claim = claim_batch(connection, "bulk", BATCH, 300)
+            claim = claim_batch(connection, "bulk", BATCH, 300, floor=floor)
             if claim is None:
                 raise Unsound("nothing to claim")
             claimed += len(claim.items)
