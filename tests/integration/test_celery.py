@@ -14,9 +14,14 @@ import pytest
 from celery.result import AsyncResult
 
 from reindexer.adapters.celery_broker import CeleryBroker, make_celery
+from reindexer.adapters.qdrant_index import QdrantIndex
 from reindexer.core.errors import ItemFailed
+from reindexer.core.source import Source
 from reindexer.flow import requests
 from reindexer.flow.dispatch import TAKEN_S, Dispatch
+from reindexer.flow.warm import warm
+from reindexer.flow.work import Worker
+from reindexer.ports import Embedder
 from reindexer.postgres.connect import Connection
 from tests.integration.test_drain_to_settle import insert, status
 from tests.support.forks import forked_python
@@ -76,6 +81,19 @@ def test_each_pool_process_is_connected_before_its_first_edit(processes: Process
         )
 
     eventually(lambda: all(map(connected, pool)), within=10)
+
+
+def test_a_process_makes_its_providers_clients_while_qdrant_is_away(worker: Worker) -> None:
+    made, embedder_of = list[str](), worker.embedder_of
+
+    def noted(source: Source) -> Embedder:
+        made.append(source.name)
+        return embedder_of(source)
+
+    worker.embedder_of = noted
+    worker.index = QdrantIndex("http://127.0.0.1:9", api_key=None, grpc_port=None)
+    warm(worker)
+    assert made == ["context_items"]
 
 
 def test_regenerate_embedding_task_success(

@@ -16,6 +16,13 @@ CREW = (
         "tests/integration/test_celery.py::test_each_pool_process_is_connected_before_its_first_edit",
     ),
     Sabotage(
+        "nor for the provider's, where Qdrant was away when the process started",
+        "reindexer/flow/warm.py",
+        "                worker.embedder_of(source)",
+        "                del source",
+        "tests/integration/test_celery.py::test_a_process_makes_its_providers_clients_while_qdrant_is_away",
+    ),
+    Sabotage(
         "helpers: a process that waits for the provider begins with the next edit",
         "reindexer/tasks.py",
         "crew.help(lane, partial(_work_on, lane, math.inf)):",
