@@ -16,7 +16,7 @@ CREW = (
         "tests/integration/test_celery.py::test_each_pool_process_is_connected_before_its_first_edit",
     ),
     Sabotage(
-        "nor for the provider's, where Qdrant was away when the process started",
+        "nor for that of the provider, where Qdrant was away when the process started",
         "reindexer/flow/warm.py",
         "                worker.embedder_of(source)",
         "                del source",
