@@ -79,9 +79,9 @@ WITH gate AS MATERIALIZED (
     -- neighbour is held up.
     SELECT picked.* FROM picked
     JOIN gate ON NOT gate.probing OR (place = 1 AND EXISTS (SELECT FROM probe))
-    JOIN (SELECT alone FROM picked WHERE place = 1) AS first
-        ON CASE WHEN first.alone THEN place = 1 ELSE NOT picked.alone END
     WHERE place <= %(max_items)s
+        -- A subquery, asked once: as a join it would be looked through for each item.
+        AND CASE WHEN (SELECT alone FROM picked WHERE place = 1) THEN place = 1 ELSE NOT alone END
 ), minted AS MATERIALIZED (
     -- Never a sequence: after a crash under asynchronous commits it hands numbers out again.
     SELECT greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, max(chosen.token) + 1) AS token FROM chosen
@@ -103,7 +103,7 @@ WITH gate AS MATERIALIZED (
 )
 SELECT source, generation, token, item_id, version, attempts, forced_version IS NOT NULL AS forced, doubtful, losses,
        text_fingerprint, payload_fingerprint, chunks, known, healed, doubted_ago_s, lost, alone, lane,
-       (SELECT problem FROM reindexer.source WHERE source.name = claimed.source) AS problem,
+       (SELECT problem FROM reindexer.source JOIN head ON source.name = head.source) AS problem,
        (SELECT first_ago_s FROM head) AS first_ago_s, (SELECT failing FROM gate) AS failing, ARRAY(SELECT dependency FROM probe) AS probes,
        clock_timestamp() AS claimed_at,
        set_config('synchronous_commit', 'on', true) AS durable

@@ -109,8 +109,8 @@ DOUBT = (
     Sabotage(
         "taken alone: an item whose claim was lost takes no neighbour along",
         "reindexer/postgres/sql/claim.sql",
-        "ON CASE WHEN first.alone THEN place = 1 ELSE NOT picked.alone END",
-        "ON true",
+        "AND CASE WHEN (SELECT alone FROM picked WHERE place = 1) THEN place = 1 ELSE NOT alone END",
+        "",
         CLAIMS + "test_a_lost_claim_is_doubtful_and_taken_alone",
     ),
     Sabotage(
