@@ -85,6 +85,10 @@ def test_a_later_edit_does_not_make_an_older_one_younger(db: Connection) -> None
     edit(db, "second")
     drain(db)
     assert hours(db) == 1
+    postpone(db, claim := claimed(db), [Postponed(item, 0.0, "another try") for item in claim.items])
+    edit(db, "third")
+    drain(db)
+    assert hours(db) == 1
 
 
 def test_an_edit_that_a_claim_has_not_seen_counts_from_its_own_commit(db: Connection) -> None:

@@ -6,6 +6,9 @@
 -- deadlock. A crash that loses this commit also brings the outbox rows back, so it need not wait for the disk.
 -- A change's time is its statement's, which can be long before its commit. What the drain that ended the last look (at
 -- %(looked_at)s) did not see, has committed since.
+-- An item that is due and unclaimed already is passed over: who claims it reads its row after his claim has committed, so
+-- after what this statement sees, the change too. Only where the row would differ is it written (claimed: a settle must
+-- notice; waiting for another try: it may begin now; a lower lane; a younger change). OFFSET 0: by index, item by item.
 WITH relaxed AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
 ), taken AS (
@@ -22,6 +25,13 @@ WITH relaxed AS MATERIALIZED (
     INSERT INTO reindexer.due AS due (source, item_id, generation, lane, version, changed_at)
     SELECT items.source, items.item_id, source.generation, items.lane, items.changes, items.changed_at
     FROM items JOIN reindexer.source ON source.name = items.source
+    WHERE NOT EXISTS (
+        SELECT FROM reindexer.due
+        WHERE due.source = items.source AND due.item_id = items.item_id AND due.generation = source.generation
+            AND lease_until IS NULL AND attempts = 0 AND not_before <= statement_timestamp()
+            AND due.lane >= items.lane AND due.changed_at <= items.changed_at
+        OFFSET 0
+    )
     ORDER BY items.source, items.item_id
     ON CONFLICT (source, item_id, generation) DO UPDATE SET
         version = due.version + excluded.version,

@@ -7,6 +7,7 @@ from tests.faults.sabotage.budget import BUDGET
 from tests.faults.sabotage.chunks import CHUNKS
 from tests.faults.sabotage.claims import CLAIM, DOUBT, FENCE
 from tests.faults.sabotage.crew import CREW
+from tests.faults.sabotage.drain import DRAIN
 from tests.faults.sabotage.floors import FLOORS
 from tests.faults.sabotage.lag import LAG
 from tests.faults.sabotage.outages import OUTAGES
@@ -21,6 +22,7 @@ TABLE = (
     *CREW,
     *DOUBT,
     *CLAIM,
+    *DRAIN,
     *FLOORS,
     *SWEEP,
     *BREAKERS,

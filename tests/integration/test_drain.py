@@ -1,0 +1,136 @@
+"""What a drain writes: what is due already and would be as it is, is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from reindexer.flow import backfill, requests
+from reindexer.flow.attach import find_source
+from reindexer.flow.claim import Claim, claim_batch
+from reindexer.flow.drain import drain
+from reindexer.flow.read import find_rows
+from reindexer.flow.settle import Finished, Postponed, finish, postpone
+from reindexer.flow.walk import walk_page
+from reindexer.postgres.connect import Connection, connect
+from tests.integration.test_drain_to_settle import insert
+
+
+def edit(db: Connection, text: str) -> None:
+    db.execute("UPDATE context_items SET content = %s", [text])
+
+
+def claimed(db: Connection, lease_s: float = 60) -> Claim:
+    claim = claim_batch(db, "live", 10, lease_s)
+    assert claim is not None
+    return claim
+
+
+def place(db: Connection) -> object:
+    """Which version of its row the item has; written anew it would be another."""
+    return db.execute("SELECT ctid, xmin, xmax FROM reindexer.due").fetchone()
+
+
+def test_a_change_of_what_is_due_already_writes_nothing_but_takes_the_change(db: Connection) -> None:
+    insert(db, "first")
+    drain(db)
+    before = place(db)
+    edit(db, "second")
+    drained = drain(db)
+    assert (drained.changes, drained.live) == (1, 0)
+    assert place(db) == before
+    assert drain(db).changes == 0
+
+
+def test_a_change_that_is_passed_over_while_a_claim_is_about_to_commit_is_read_by_that_claim(
+    db: Connection, database: str
+) -> None:
+    item_id = insert(db, "first")
+    drain(db)
+    with connect(database, application_name="worker") as worker:
+        with worker.transaction():
+            claim = claimed(worker)
+            edit(db, "second")
+            db.execute("SET lock_timeout = '2s'")
+            assert drain(db).changes == 1, "it waits for nobody's claim"
+        source = find_source(worker, "context_items")
+        assert source is not None
+        assert "second" in find_rows(worker, source, [item_id]).rows[item_id].text
+    finish(db, claim, [Finished(item, "COMPLETED") for item in claim.items])
+    assert db.execute("SELECT count(*) FROM reindexer.due").fetchone() == (0,)
+
+
+def test_a_change_of_what_is_claimed_is_noticed_by_a_settle_that_comes_late(db: Connection) -> None:
+    insert(db, "first")
+    drain(db)
+    claim = claimed(db, lease_s=0)
+    edit(db, "second")
+    drain(db)
+    finish(db, claim, [Finished(item, "COMPLETED") for item in claim.items])
+    assert db.execute("SELECT lease_until FROM reindexer.due").fetchone() == (None,)
+
+
+def test_a_change_begins_the_tries_anew(db: Connection) -> None:
+    insert(db, "first")
+    drain(db)
+    postpone(db, claim := claimed(db), [Postponed(item, 0.0, "another try") for item in claim.items])
+    edit(db, "second")
+    drain(db)
+    assert db.execute("SELECT attempts FROM reindexer.due").fetchone() == (0,)
+
+
+def is_claimed(db: Connection) -> None:
+    claimed(db)
+
+
+def waits_for_another_try(db: Connection) -> None:
+    claim = claimed(db)
+    postpone(db, claim, [Postponed(item, 60.0, "the provider is away") for item in claim.items])
+
+
+def waits_although_the_attempt_was_given_back(db: Connection) -> None:
+    claim = claimed(db)
+    postpone(db, claim, [Postponed(item, 60.0, "a rate limit", counts=False) for item in claim.items])
+
+
+def waits_and_was_queued_by_a_run(db: Connection) -> None:
+    waits_although_the_attempt_was_given_back(db)
+    backfill.start(db, find_source(db, "context_items"), force=True, who="test")
+    while walk_page(db, lambda name: find_source(db, name)):
+        pass
+
+
+def is_in_the_bulk_lane(db: Connection) -> None:
+    db.execute("UPDATE reindexer.due SET lane = 'bulk'")
+
+
+def is_to_be_looked_at_without_a_change(db: Connection) -> None:
+    claim = claimed(db)
+    finish(db, claim, [Finished(item, "COMPLETED") for item in claim.items])
+    requests.record(
+        db, "context_items", [requests.Wish("task", item.item_id) for item in claim.items], lane="live", sent=True
+    )
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        is_claimed, waits_for_another_try, waits_although_the_attempt_was_given_back, waits_and_was_queued_by_a_run,
+        is_in_the_bulk_lane, is_to_be_looked_at_without_a_change,
+    ],
+    ids=lambda each: each.__name__,
+)  # fmt: skip
+def test_a_change_of_what_is_due_already_but_otherwise_is_written(
+    db: Connection, prepare: Callable[[Connection], None]
+) -> None:
+    insert(db, "first")
+    drain(db)
+    prepare(db)
+    edit(db, "second")
+    assert drain(db).live == 1
+    state = db.execute("""
+        SELECT lane, waits_for, changed_at IS NOT NULL, lease_until IS NOT NULL OR not_before <= clock_timestamp()
+        FROM reindexer.due
+    """).fetchone()
+    assert state == ("live", None, True, True)
