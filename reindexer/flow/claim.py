@@ -20,7 +20,7 @@ from reindexer.postgres.schema import REVISION
 MAX_PAUSE_S = 5.0
 """A due item waits no longer for a claim that looks at all of its lane."""
 
-ITEM_S = 0.00005
+ITEM_S = 0.00002
 """What claiming an item takes where nothing is in the way."""
 
 MARGIN_S = 1.0

@@ -17,7 +17,7 @@ MAX_CHANGES = 20_000
 """Changes that one statement takes: it bounds memory and the time that rows are locked."""
 
 
-CHANGE_S = 0.00002
+CHANGE_S = 0.00001
 """What draining a change takes where nothing is in the way."""
 
 FEW_PAGES = 100
