@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import psycopg
 import pytest
 
 from reindexer.flow.crew import Crew
@@ -16,6 +18,9 @@ from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection
 from tests.integration.test_drain_to_settle import insert
 from tests.support.provider import Call, Provider
+from tests.support.proxy import Mode, Proxy
+from tests.support.servers import Servers
+from tests.support.waiting import eventually
 
 AT_ONCE_S = 0.3
 STREAM_S = 5.0
@@ -26,6 +31,18 @@ WITHIN_S = 20.0
 def road() -> Road:
     """Slow enough that a busy machine makes no difference."""
     return Road(ahead_s=0.6, give_s=1.2)
+
+
+@pytest.fixture
+def proxy(servers: Servers) -> Iterator[Proxy]:
+    """Stands before Qdrant."""
+    with Proxy.before(servers.qdrant_url) as running:
+        yield running
+
+
+@pytest.fixture
+def env(env: Mapping[str, str], proxy: Proxy) -> Mapping[str, str]:
+    return {**env, "QDRANT_URL": proxy.instead(env["QDRANT_URL"])}
 
 
 def gave_s(road: Road, *, edit: bool = False, left_s: float = 60.0) -> float:
@@ -118,15 +135,49 @@ def test_an_edit_goes_ahead_while_it_is_worked_on(db: Connection, worker: Worker
     gave = list[float]()
 
     def batch_meets_it(_: Call) -> None:
-        began = time.monotonic()
-        worker.crew.way("bulk").give(WITHIN_S)
-        gave.append(time.monotonic() - began)
+        gave.append(batch_gave_s(worker))
 
     provider.behave = batch_meets_it
     works_on(db, worker, "edited", "live")
     works_on(db, worker, "filled", "bulk")
     assert gave[0] > 0.9 * 0.2
     assert gave[1] < 0.9 * 0.2
+
+
+def test_an_edit_goes_ahead_already_while_it_is_claimed(db: Connection, database: str, worker: Worker) -> None:
+    worker.crew = Crew(road=lambda: Road(ahead_s=WITHIN_S, give_s=0.2))
+    insert(db, "edited")
+    drain(db)
+    with psycopg.connect(database) as other, ThreadPoolExecutor(1) as thread:
+        other.execute("LOCK TABLE reindexer.due")
+        claiming = thread.submit(worker.claim, "live")
+        eventually(lambda: db.execute("SELECT FROM pg_locks WHERE NOT granted").fetchone() is not None)
+        gave = batch_gave_s(worker)
+        other.rollback()
+        assert claiming.result() is not None
+    assert gave > 0.9 * 0.2
+
+
+def test_an_edit_goes_ahead_anew_while_it_is_written(
+    db: Connection, worker: Worker, provider: Provider, proxy: Proxy
+) -> None:
+    works_on(db, worker, "the first of all makes the collection", "bulk")
+    worker.crew = Crew(road=lambda: Road(ahead_s=2.0, give_s=0.2))
+    provider.behave = lambda _: time.sleep(2.2)  # until it is ahead no longer
+    proxy.matching, proxy.mode = b"PUT /collections/context_items__g1/points?", Mode.HOLD_REQUEST
+    with ThreadPoolExecutor(1) as thread:
+        working = thread.submit(works_on, db, worker, "edited", "live")
+        eventually(lambda: proxy.held)
+        gave = batch_gave_s(worker)
+        proxy.mode = Mode.PASS
+        working.result()
+    assert gave > 0.9 * 0.2
+
+
+def batch_gave_s(worker: Worker) -> float:
+    began = time.monotonic()
+    worker.crew.way("bulk").give(WITHIN_S)
+    return time.monotonic() - began
 
 
 def works_on(db: Connection, worker: Worker, text: str, lane: str) -> None:

@@ -80,6 +80,20 @@ CREW = (
         WAY + "test_an_edit_goes_ahead_while_it_is_worked_on",
     ),
     Sabotage(
+        "an edit that is claimed goes ahead",
+        "reindexer/flow/work.py",
+        "with self.crew.way(lane).taken(), self",
+        "with self",
+        WAY + "test_an_edit_goes_ahead_already_while_it_is_claimed",
+    ),
+    Sabotage(
+        "an edit that is written goes ahead anew",
+        "reindexer/flow/deliver.py",
+        ", self.way.taken():",
+        ":",
+        WAY + "test_an_edit_goes_ahead_anew_while_it_is_written",
+    ),
+    Sabotage(
         "edits that never end do not stop a backfill",
         "reindexer/flow/way.py",
         "min(self._until, give_until)",
