@@ -25,12 +25,16 @@ from reindexer.flow.way import Road, Way
 QUICK_S = 0.1
 """Where a claim takes no longer, the next one may as well wait for it: fewer and larger batches are less work."""
 
+FAR_S = 3.0
+"""A provider that is not quick, but takes no longer, is far away: it can do more meanwhile. Beyond that it is busy."""
+
 EDITS_S = 10.0
 """After an edit the next one is expected for so long."""
 
 
 class Crew:
-    """Of one process, and of each fork of it anew. `most`: helpers of a lane; 0: none, each task does its own work."""
+    """Of one process, and of each fork of it anew. `most`: helpers of a lane, and twice as many for a backfill without
+    edits whose provider is far away; 0: none, each task does its own work."""
 
     def __init__(self, most: int = 0, road: Callable[[], Road] = Road) -> None:
         self._most = most
@@ -44,19 +48,33 @@ class Crew:
         """
         self._begin_in_fork()
         with self._changed:
-            if self._ending or self._helpers[lane] >= self._most:
+            if self._ending or self._helpers[lane] >= self._most_helpers(lane):
                 return False
             self._helpers[lane] += 1
         threading.Thread(target=self._run, args=[lane, work], name=f"{lane} helper").start()
         return True
 
     def _run(self, lane: str, work: Callable[[], object]) -> None:
+        self._own.lane = lane
         try:
             work()
         finally:
             with self._changed:
-                self._helpers[lane] -= 1
-                self._changed.notify_all()
+                self._leave()
+
+    def _leave(self) -> None:
+        if self._own.lane is not None:
+            self._helpers[self._own.lane] -= 1
+            self._own.lane = None
+            self._changed.notify_all()
+
+    def _most_helpers(self, lane: str) -> int:
+        far = QUICK_S <= self._provider_s.get(lane, math.inf) < FAR_S
+        return 2 * self._most if far and lane != LANES[0] and not self._edits else self._most
+
+    @property
+    def _edits(self) -> bool:
+        return time.monotonic() - self._edited_at < EDITS_S
 
     def is_quick(self, lane: str) -> bool:
         """Whether the last claim of the lane was. Until there was one, it is not known to be."""
@@ -71,8 +89,7 @@ class Crew:
         """
         self._begin_in_fork()
         quick = self._provider_s.get(lane, math.inf) < QUICK_S
-        edits = time.monotonic() - self._edited_at < EDITS_S
-        return math.ceil(batch_size / 2) if quick and edits and lane != LANES[0] else batch_size
+        return math.ceil(batch_size / 2) if quick and self._edits and lane != LANES[0] else batch_size
 
     def note(self, lane: str, took_s: float, provider_s: float) -> None:
         """A claim of the lane took so long, and so much of it the provider."""
@@ -85,10 +102,14 @@ class Crew:
         self._begin_in_fork()
         return Way(self._road, edit=lane == LANES[0])
 
-    @property
-    def ending(self) -> bool:
-        """Whoever works on batch after batch stops after the present one."""
-        return self._ending
+    def goes_on(self) -> bool:
+        """Whether who works on batch after batch does another: not when the process ends, nor a helper of too many."""
+        lane = getattr(self._own, "lane", None)
+        with self._changed:
+            if lane is not None and self._helpers[lane] > self._most_helpers(lane):
+                self._leave()  # at once, or all of them would go
+                return False
+        return not self._ending
 
     @property
     def is_kept_clear(self) -> bool:
@@ -134,6 +155,8 @@ class Crew:
         self._pid = os.getpid()
         self._changed = threading.Condition()
         self._helpers: Counter[str] = Counter()
+        self._own = threading.local()
+        """A helper's `lane`, while it is counted."""
         self._took_s: dict[str, float] = {}
         self._provider_s: dict[str, float] = {}
         self._edited_at = -math.inf

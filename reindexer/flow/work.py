@@ -120,7 +120,7 @@ class Worker:
         lanes = LANES[: LANES.index(lane) + 1]
         while (settled := self._take(partial(self._claim_first, lanes))) is not None:
             items += settled
-            if time.monotonic() >= until or self.crew.ending:
+            if time.monotonic() >= until or not self.crew.goes_on():
                 return items
         if (waits_s := self._waits_s(lane)) > 0:  # who returned at once would be sent another message at once
             time.sleep(min(waits_s, LOOK_S))

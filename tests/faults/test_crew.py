@@ -100,6 +100,51 @@ def test_so_many_helpers_of_a_lane_are_at_work_and_no_more() -> None:
     assert not crew.help("live", end.wait)
 
 
+@pytest.mark.parametrize(
+    ("lane", "provider_s", "edited", "most"),
+    [
+        ("bulk", 0.05, False, 2), ("bulk", 0.2, False, 4), ("bulk", 5.0, False, 2), ("bulk", 0.2, True, 2),
+        ("live", 0.2, True, 2),
+    ],
+    ids=["quick", "far away", "busy", "far away, and there are edits", "the edits themselves"],
+)  # fmt: skip
+def test_a_backfill_has_twice_the_helpers_while_the_provider_is_far_away_and_nobody_edits(
+    lane: str, provider_s: float, edited: bool, most: int
+) -> None:
+    crew, end = Crew(2), threading.Event()
+    crew.note(lane, 1.0, provider_s)
+    if edited:
+        crew.note("live", 1.0, provider_s)
+    assert [crew.help(lane, lambda: end.wait(WITHIN_S)) for _ in range(5)].count(True) == most
+    end.set()
+    crew.close()
+
+
+def test_helpers_that_are_too_many_once_there_are_edits_stop_after_their_batch_and_no_others() -> None:
+    crew, end, decided = Crew(2), threading.Event(), list[bool]()
+    all_are = threading.Barrier(5)
+
+    def batches() -> None:
+        assert crew.goes_on()
+        all_are.wait(WITHIN_S)  # in their first batch
+        all_are.wait(WITHIN_S)  # told of an edit
+        decided.append(goes_on := crew.goes_on())
+        all_are.wait(WITHIN_S)  # asked, before any has gone
+        if goes_on:
+            end.wait(WITHIN_S)
+
+    crew.note("bulk", 1.0, 0.2)
+    assert all(crew.help("bulk", batches) for _ in range(4))
+    all_are.wait(WITHIN_S)
+    crew.note("live", 1.0, 0.2)
+    all_are.wait(WITHIN_S)
+    all_are.wait(WITHIN_S)
+    assert decided.count(True) == 2
+    assert not crew.help("bulk", end.wait), "two are at work"
+    end.set()
+    crew.close()
+
+
 def test_a_suspect_is_worked_on_with_nothing_beside_it() -> None:
     crew, seen = Crew(8), list[str]()
     first, let_go = threading.Event(), threading.Event()
