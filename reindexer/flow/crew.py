@@ -25,8 +25,10 @@ from reindexer.flow.way import Road, Way
 QUICK_S = 0.1
 """Where a claim takes no longer, the next one may as well wait for it: fewer and larger batches are less work."""
 
-FAR_S = 3.0
-"""A provider that is not quick, but takes no longer, is far away: it can do more meanwhile. Beyond that it is busy."""
+FAR_S = 0.15
+"""A provider that takes longer is far away, and can do more meanwhile;"""
+BUSY_S = 3.0
+"""one that takes longer than this is busy, and more would only wait in it."""
 
 EDITS_S = 10.0
 """After an edit the next one is expected for so long."""
@@ -69,7 +71,7 @@ class Crew:
             self._changed.notify_all()
 
     def _most_helpers(self, lane: str) -> int:
-        far = QUICK_S <= self._provider_s.get(lane, math.inf) < FAR_S
+        far = FAR_S < self._provider_s.get(lane, math.inf) < BUSY_S
         return 2 * self._most if far and lane != LANES[0] and not self._edits else self._most
 
     @property

@@ -210,7 +210,6 @@ def test_a_listener_killed_in_the_middle_of_a_drain_loses_no_change(
 ) -> None:
     insert(db, "text")
     drain(db)
-    db.execute("UPDATE reindexer.due SET lane = 'bulk'")  # as it is, a drain would pass over it
     with connect(database, application_name="locks") as other, other.transaction():
         other.execute("SELECT FROM reindexer.due FOR UPDATE")
         killed = processes.listener()

@@ -35,7 +35,6 @@ def claimed(db: Connection) -> Claim:
 
 
 def drains(db: Connection) -> Callable[[Connection], object]:
-    claimed(db)  # what is due and unclaimed needs no lock
     db.execute(
         "INSERT INTO reindexer.outbox (source, item_id) SELECT 'context_items', unnest(%s::text[])", [ITEMS[::-1]]
     )

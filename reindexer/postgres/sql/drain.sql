@@ -6,9 +6,9 @@
 -- deadlock. A crash that loses this commit also brings the outbox rows back, so it need not wait for the disk.
 -- A change's time is its statement's, which can be long before its commit. What the drain that ended the last look (at
 -- %(looked_at)s) did not see, has committed since.
--- An item that is due and unclaimed already is passed over: who claims it reads its row after his claim has committed, so
--- after what this statement sees, the change too. Only where the row would differ is it written (claimed: a settle must
--- notice; waiting for another try: it may begin now; a lower lane; a younger change). OFFSET 0: by index, item by item.
+-- An item that is due and unclaimed already is passed over: who claims it reads its row after that. Only where the due row
+-- would differ is it written (claimed: a settle must notice; waiting for another try: it may begin now; a lower lane; a
+-- younger change). Not by looking it up first: where the planner takes few to be due, it looks through all that were.
 WITH relaxed AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
 ), taken AS (
@@ -25,13 +25,6 @@ WITH relaxed AS MATERIALIZED (
     INSERT INTO reindexer.due AS due (source, item_id, generation, lane, version, changed_at)
     SELECT items.source, items.item_id, source.generation, items.lane, items.changes, items.changed_at
     FROM items JOIN reindexer.source ON source.name = items.source
-    WHERE NOT EXISTS (
-        SELECT FROM reindexer.due
-        WHERE due.source = items.source AND due.item_id = items.item_id AND due.generation = source.generation
-            AND lease_until IS NULL AND attempts = 0 AND not_before <= statement_timestamp()
-            AND due.lane >= items.lane AND due.changed_at <= items.changed_at
-        OFFSET 0
-    )
     ORDER BY items.source, items.item_id
     ON CONFLICT (source, item_id, generation) DO UPDATE SET
         version = due.version + excluded.version,
@@ -41,6 +34,8 @@ WITH relaxed AS MATERIALIZED (
         changed_at = CASE WHEN due.lease_until IS NULL THEN least(due.changed_at, excluded.changed_at) ELSE due.changed_at END,
         later_changed_at = CASE WHEN due.lease_until IS NOT NULL THEN least(due.later_changed_at, excluded.changed_at) END,
         waits_for = NULL
+    WHERE due.lease_until IS NOT NULL OR due.attempts > 0 OR due.not_before > statement_timestamp()
+        OR due.lane < excluded.lane OR due.changed_at IS NULL OR due.changed_at > excluded.changed_at
     RETURNING lane
 ), walks AS (
     INSERT INTO reindexer.run AS run (source, kind, changed_at)

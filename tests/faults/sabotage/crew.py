@@ -46,7 +46,7 @@ CREW = (
     Sabotage(
         "helpers: a busy provider is not asked for more",
         "reindexer/flow/crew.py",
-        "math.inf) < FAR_S",
+        "math.inf) < BUSY_S",
         "math.inf) < math.inf",
         TESTS + "test_a_backfill_has_twice_the_helpers_while_the_provider_is_far_away_and_nobody_edits[busy]",
     ),

@@ -5,49 +5,50 @@ from __future__ import annotations
 from tests.faults.sabotage.row import Sabotage
 
 SQL = "reindexer/postgres/sql/drain.sql"
-WRITTEN = "tests/integration/test_drain.py::test_a_change_of_what_is_due_already_but_otherwise_is_written"
+TESTS = "tests/integration/test_drain.py::"
+WRITTEN = TESTS + "test_a_change_of_what_is_due_already_but_otherwise_is_written"
 
 DRAIN = (
     Sabotage(
         "a drain writes what a claim holds, its lease over or not: its settle must notice",
         SQL,
-        "AND lease_until IS NULL AND attempts = 0 AND",
-        "AND",
-        "tests/integration/test_drain.py::test_a_change_of_what_is_claimed_is_noticed_by_a_settle_that_comes_late",
+        "WHERE due.lease_until IS NOT NULL OR due.attempts > 0 OR",
+        "WHERE",
+        TESTS + "test_a_change_of_what_is_claimed_is_noticed_by_a_settle_that_comes_late",
     ),
     Sabotage(
         "a drain begins the tries anew of what was tried in vain",
         SQL,
-        "AND attempts = 0 AND",
-        "AND",
-        "tests/integration/test_drain.py::test_a_change_begins_the_tries_anew",
+        " OR due.attempts > 0",
+        "",
+        TESTS + "test_a_change_begins_the_tries_anew",
     ),
     Sabotage(
         "a drain writes what waits, whoever touched it meanwhile",
         SQL,
-        " AND not_before <= statement_timestamp()",
+        " OR due.not_before > statement_timestamp()",
         "",
         f"{WRITTEN}[waits_and_was_queued_by_a_run]",
     ),
     Sabotage(
         "a drain writes what is in the other lane",
         SQL,
-        "AND due.lane >= items.lane AND",
-        "AND",
+        "OR due.lane < excluded.lane ",
+        "",
         f"{WRITTEN}[is_in_the_bulk_lane]",
     ),
     Sabotage(
         "a drain writes what was due without a change",
         SQL,
-        " AND due.changed_at <= items.changed_at",
+        "OR due.changed_at IS NULL ",
         "",
         f"{WRITTEN}[is_to_be_looked_at_without_a_change]",
     ),
     Sabotage(
         "a drain passes over what is due already",
         SQL,
-        "WHERE NOT EXISTS (",
-        "WHERE NULL IS NULL OR NOT EXISTS (",
-        "tests/integration/test_drain.py::test_a_change_of_what_is_due_already_writes_nothing_but_takes_the_change",
+        "WHERE due.lease_until IS NOT NULL OR",
+        "WHERE true OR",
+        TESTS + "test_a_change_of_what_is_due_already_is_taken_and_leaves_its_row_as_it_is",
     ),
 )
