@@ -13,6 +13,8 @@ from reindexer.postgres.connect import Connection
 from reindexer.settings import Settings
 from tests.support.flow import Flow
 from tests.support.index_reader import IndexReader
+from tests.support.proxy import Proxy
+from tests.support.servers import Servers
 
 
 @pytest.fixture
@@ -25,3 +27,10 @@ def readyz(settings: Settings) -> Iterator[Callable[[], str]]:
     """What /readyz says of the triggers."""
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
         yield lambda: str(client.get("/readyz").json()["checks"]["triggers"])
+
+
+@pytest.fixture
+def proxy(servers: Servers) -> Iterator[Proxy]:
+    """Stands before Qdrant; the tests' own reader does not go through it."""
+    with Proxy.before(servers.qdrant_url) as running:
+        yield running

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -25,18 +25,10 @@ from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes, log_of
 from tests.support.provider import Provider, vector_of
 from tests.support.proxy import Mode, Proxy
-from tests.support.servers import Servers
 from tests.support.waiting import eventually
 
 COLLECTION = "context_items__g1"
 UPSERT = f"PUT /collections/{COLLECTION}/points?".encode()
-
-
-@pytest.fixture
-def proxy(servers: Servers) -> Iterator[Proxy]:
-    """Stands before Qdrant; the tests' own reader does not go through it."""
-    with Proxy.before(servers.qdrant_url) as running:
-        yield running
 
 
 @pytest.fixture

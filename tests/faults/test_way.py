@@ -19,7 +19,6 @@ from reindexer.postgres.connect import Connection
 from tests.integration.test_drain_to_settle import insert
 from tests.support.provider import Call, Provider
 from tests.support.proxy import Mode, Proxy
-from tests.support.servers import Servers
 from tests.support.waiting import eventually
 
 AT_ONCE_S = 0.3
@@ -31,13 +30,6 @@ WITHIN_S = 20.0
 def road() -> Road:
     """Slow enough that a busy machine makes no difference."""
     return Road(ahead_s=0.6, give_s=1.2)
-
-
-@pytest.fixture
-def proxy(servers: Servers) -> Iterator[Proxy]:
-    """Stands before Qdrant."""
-    with Proxy.before(servers.qdrant_url) as running:
-        yield running
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@
 -- %(looked_at)s) did not see, has committed since.
 -- An item that is due and unclaimed already is passed over: who claims it reads its row after that. Only where the due row
 -- would differ is it written (claimed: a settle must notice; waiting for another try: it may begin now; a lower lane; a
--- younger change). Not by looking it up first: where the planner takes few to be due, it looks through all that were.
+-- younger change). Not by looking it up first: how is up to the planner, and it took seconds beside an old snapshot.
 WITH relaxed AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
 ), taken AS (
