@@ -51,7 +51,7 @@ def _peaks(stage: Stage, items: int) -> Peaks:
         peaks: Peaks = {}
         with _sampled(peaks, "listener", lambda: _rss_mb(psutil.Process(listener.process.pid))):
             bench.db.execute(ROWS, [items])
-            _until_drained(bench)
+            bench.until_drained(DRAINED_WITHIN_S)
             worker = bench.processes.worker(pool="prefork", concurrency=2)
             _keep(bench, items, WARM_UP_S)
             before = _completed(bench)
@@ -90,14 +90,6 @@ def _sampled(peaks: Peaks, what: str, look: Callable[[], float]) -> Iterator[Non
     finally:
         ended.set()
         thread.join()
-
-
-def _until_drained(bench: Bench) -> None:
-    until = time.monotonic() + DRAINED_WITHIN_S
-    while bench.db.execute("SELECT FROM reindexer.outbox LIMIT 1").fetchone() is not None:
-        if time.monotonic() > until:
-            raise Unsound(f"the outbox is not drained after {DRAINED_WITHIN_S} s")
-        time.sleep(0.2)
 
 
 def _largest_child_mb(worker: Child) -> float:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 
 from bench.figures import Figures
-from bench.stage import Bench, Stage, Unsound
+from bench.stage import Bench, Stage, Unsound, until
 from reindexer.flow.drain import drain
 from reindexer.postgres.connect import connect
 
@@ -41,7 +41,8 @@ def _shares(bench: Bench, settings: Mapping[str, str], steady_s: float, *, heade
     try:
         bench.processes.worker(pool="prefork", concurrency=PROCESSES, **settings)
         bench.processes.listener(**settings)
-        _until_asked(bench)
+        asked = provider.stats()["requests"]
+        until(lambda: provider.stats()["requests"] > asked, 30, "nothing is embedded")
         time.sleep(5)
         before = provider.stats()
         time.sleep(steady_s)
@@ -52,11 +53,3 @@ def _shares(bench: Bench, settings: Mapping[str, str], steady_s: float, *, heade
         provider.limit(None)
     more = {name: after[name] - before[name] for name in after}
     return more["tokens"] / more["granted"], more["refused"] / (more["refused"] + more["requests"])
-
-
-def _until_asked(bench: Bench) -> None:
-    until, before = time.monotonic() + 30, bench.stage.provider.stats()["requests"]
-    while bench.stage.provider.stats()["requests"] == before:
-        if time.monotonic() > until:
-            raise Unsound("nothing is embedded")
-        time.sleep(0.1)

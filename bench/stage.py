@@ -6,8 +6,9 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,15 @@ SERVER = {"shared_buffers": "256MB", "max_wal_size": "4GB", "max_connections": "
 
 class Unsound(Exception):
     """A benchmark's result is not what it should be: its figure counts for nothing."""
+
+
+def until(condition: Callable[[], bool], within_s: float, otherwise: str) -> None:
+    """Wait for it. Raises Unsound with `otherwise`."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Unsound(f"{otherwise} within {within_s:.0f} s")
+        time.sleep(0.1)
 
 
 @dataclass(slots=True)
@@ -96,14 +106,23 @@ class Bench:
             for title, content in texts(rows):
                 copy.write_row((title, content))
 
+    def number(self, query: str, *params: object) -> int:
+        """The one number that a query answers with."""
+        row = self.db.execute(query.encode(), params).fetchone()
+        return int(row[0]) if row else 0
+
+    def until_drained(self, within_s: float = 30.0) -> None:
+        """Wait until no change waits in the outbox. Raises Unsound."""
+        query = "SELECT count(*) FROM (SELECT FROM reindexer.outbox LIMIT 1) AS first"
+        until(lambda: not self.number(query), within_s, "the outbox is not drained")
+
     def waits(self) -> int:
         """How many changes and items wait."""
         query = """
             SELECT (SELECT count(*) FROM reindexer.outbox) + (SELECT count(*) FROM reindexer.due)
                  + (SELECT count(*) FROM reindexer.run WHERE finished_at IS NULL)
         """
-        row = self.db.execute(query).fetchone()
-        return int(row[0]) if row else 0
+        return self.number(query)
 
     def require_all_indexed(self, client: QdrantClient | None = None) -> None:
         """Every row is COMPLETED and has its point. Raises Unsound."""

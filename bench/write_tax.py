@@ -6,95 +6,122 @@ import re
 import statistics
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 
 from bench.figures import Figures
-from bench.stage import Bench, Stage, Unsound
+from bench.stage import Bench, Stage, Unsound, until
+from reindexer.core.metrics import DRAINED
+from reindexer.core.source import Source
 from reindexer.embedded.postgres import wheel_binaries
+from reindexer.flow.attach import attach
+from reindexer.flow.heartbeat import BEAT_S
+from reindexer.postgres.connect import connect
+from reindexer.postgres.locks import changing_triggers
 
-ROWS = 10_000
+SLICE_S = 1
+"""One table's turn. This machine becomes slower and quicker within seconds, so turns are short."""
+BULK_TIMES = 9
+"""A bulk update takes well under a second, and one takes up to twice as long as another."""
+
 SCRIPT = r"""
 \set n random(1, 10000)
-UPDATE taxed SET body = md5(random()::text) WHERE id = :n;
+UPDATE {table} SET body = md5(random()::text) WHERE id = :n;
 """
 TABLE = """
-DROP TABLE IF EXISTS taxed;
-CREATE TABLE taxed (id int PRIMARY KEY, body text, other int, big text);
-INSERT INTO taxed SELECT n, md5(n::text), 0, NULL FROM generate_series(1, 10000) AS n;
+DROP TABLE IF EXISTS {table};
+CREATE TABLE {table} (id int PRIMARY KEY, body text, other int, big text);
+INSERT INTO {table} SELECT n, md5(n::text), 0, NULL FROM generate_series(1, 10000) AS n;
 """
 NOTIFY = """
-CREATE FUNCTION taxed_notify() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION notifying() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO reindexer.outbox (source, item_id, lane) SELECT 'taxed', id::text, 'live' FROM new_rows;
-    PERFORM pg_notify('taxed', '');
+    INSERT INTO reindexer.outbox (source, item_id, lane) SELECT 'notifying', id::text, 'live' FROM new_rows;
+    PERFORM pg_notify('notifying', '');
     RETURN NULL;
 END $$;
-CREATE TRIGGER taxed_notify AFTER UPDATE ON taxed REFERENCING NEW TABLE AS new_rows
-    FOR EACH STATEMENT EXECUTE FUNCTION taxed_notify();
+CREATE TRIGGER notifying AFTER UPDATE ON notifying REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION notifying();
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Commits:
+    """What pgbench did in one turn."""
+
+    done: int
+    per_s: float
 
 
 def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
-    """Commits a second with and without, in turns, so that a slower minute hits both."""
-    seconds, times = (4, 1) if quick else (8, 3)
+    """Commits a second with and without, in short turns, so that a slower minute hits both."""
+    turns, times = (4, 1) if quick else (8, 3)
     with stage.fresh() as bench:
         bench.processes.listener()
-        for clients in (8, 1):
-            plain, taxed, notified = list[float](), list[float](), list[float]()
+        for table in ("plain", "taxed", "notifying"):
+            _table(bench, table)
+        _attach(bench, "taxed")
+        bench.db.execute(NOTIFY.encode())
+        bench.db.execute("VACUUM ANALYZE plain, taxed, notifying")
+        changes = 0
+        for clients, tables in ((8, ("plain", "taxed", "notifying")), (1, ("plain", "taxed"))):
+            rates = list[dict[str, float]]()
             for _ in range(times):
-                _table(bench)
-                plain.append(_commits(bench, clients, seconds))
-                _attach(bench)
-                taxed.append(_commits(bench, clients, seconds))
-                if clients == 8:
-                    _table(bench)
-                    bench.db.execute(NOTIFY.encode())
-                    notified.append(_commits(bench, clients, seconds))
-                    bench.db.execute("DROP FUNCTION taxed_notify CASCADE")
-            ratio = statistics.median(t / p for t, p in zip(taxed, plain, strict=True))
-            note = f"{statistics.median(taxed):,.0f} of {statistics.median(plain):,.0f} commits/s; listener awake"
+                commits = [{table: _commits(bench, table, clients) for table in tables} for _ in range(turns)]
+                rates.append({table: statistics.fmean(turn[table].per_s for turn in commits) for table in tables})
+                changes += sum(turn[table].done for turn in commits for table in tables if table != "plain")
+            ratio = statistics.median(rate["taxed"] / rate["plain"] for rate in rates)
+            taxed, plain = (statistics.median(rate[table] for rate in rates) for table in ("taxed", "plain"))
+            note = f"{taxed:,.0f} of {plain:,.0f} commits/s; listener awake"
             figures.add(f"write_tax_{clients}c", ratio, note)
-            if notified:
-                variant = statistics.median(n / p for n, p in zip(notified, plain, strict=True))
-                figures.add(
-                    "write_tax_8c_notify", variant, f"a trigger that notifies always; ours is {ratio / variant:.1f} ×"
-                )
+            if "notifying" in tables:
+                variant = statistics.median(rate["notifying"] / rate["plain"] for rate in rates)
+                note = f"a trigger that notifies always; ours is {ratio / variant:.1f} ×"
+                figures.add(f"write_tax_{clients}c_notify", variant, note)
+        _require_drained(bench, changes)
         for name, big in (("bulk_update_ratio", False), ("bulk_update_64kb_ratio", True)):
-            figures.add(name, statistics.median(_bulk(bench, big) for _ in range(times)), "one UPDATE of all rows")
+            bulk_times = times if quick else BULK_TIMES
+            figures.add(name, statistics.median(_bulk(bench, big) for _ in range(bulk_times)), "one UPDATE of all rows")
 
 
-def _table(bench: Bench) -> None:
+def _table(bench: Bench, table: str) -> None:
     with bench.db.transaction():
-        bench.db.execute("DELETE FROM reindexer.source WHERE name = 'taxed'")
-        bench.db.execute("DELETE FROM reindexer.run WHERE source = 'taxed'")
-    bench.db.execute(TABLE.encode())
+        bench.db.execute("DELETE FROM reindexer.source WHERE name = %s", (table,))
+        bench.db.execute("DELETE FROM reindexer.run WHERE source = %s", (table,))
+    bench.db.execute(TABLE.format(table=table).encode())
 
 
-def _attach(bench: Bench) -> None:
-    from reindexer.core.source import Source
-    from reindexer.flow.attach import attach
-    from reindexer.postgres.connect import connect
-    from reindexer.postgres.locks import changing_triggers
-
+def _attach(bench: Bench, table: str) -> None:
+    """Returns when the first fill is queued: that is no writer's tax."""
     with connect(bench.url, application_name="bench") as connection, changing_triggers(connection):
-        attach(connection, Source("taxed", "public", "taxed", ("id",), ("body",)))
+        attach(connection, Source(table, "public", table, ("id",), ("body",)))
+    query = "SELECT count(*) FROM reindexer.run WHERE finished_at IS NULL AND state <> 'working'"
+    until(lambda: not bench.number(query), 30, "the first fill is not queued")
 
 
-def _commits(bench: Bench, clients: int, seconds: int) -> float:
+def _commits(bench: Bench, table: str, clients: int) -> Commits:
     """By pgbench: single-row UPDATEs, each its own transaction."""
-    script = Path(bench.stage.directory) / "update.sql"
-    script.write_text(SCRIPT)
+    script = Path(bench.stage.directory) / f"update_{table}.sql"
+    script.write_text(SCRIPT.format(table=table))
     done = subprocess.run(
-        [str(wheel_binaries() / "pgbench"), "-n", "-f", str(script), "-c", str(clients), "-j", "2", "-T", str(seconds),
+        [str(wheel_binaries() / "pgbench"), "-n", "-f", str(script), "-c", str(clients), "-j", "2", "-T", str(SLICE_S),
          "-M", "prepared", bench.url],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    found = re.search(r"tps = ([\d.]+)", done.stdout)
-    if not found:
+    count = re.search(r"actually processed: (\d+)", done.stdout)
+    rate = re.search(r"tps = ([\d.]+)", done.stdout)
+    if not count or not rate:
         raise Unsound(f"pgbench: {done.stderr.strip().splitlines()[-1:]}")
-    return float(found[1])
+    return Commits(int(count[1]), float(rate[1]))
+
+
+def _require_drained(bench: Bench, changes: int) -> None:
+    """All changes went through the outbox. Raises Unsound."""
+    bench.until_drained()
+    query = "SELECT sum(value) FROM reindexer.counter WHERE name = %s"
+    until(lambda: bench.number(query, DRAINED) >= changes, 2 * BEAT_S, f"fewer than {changes} changes were drained")
 
 
 def _bulk(bench: Bench, big: bool) -> float:
@@ -102,11 +129,11 @@ def _bulk(bench: Bench, big: bool) -> float:
     statement = "UPDATE taxed SET other = other + 1" if big else "UPDATE taxed SET body = md5(body)"
     took = list[float]()
     for attached in (False, True):
-        _table(bench)
+        _table(bench, "taxed")
         if big:
             bench.db.execute("UPDATE taxed SET big = repeat(md5(id::text), 2000) WHERE id <= 500")
         if attached:
-            _attach(bench)
+            _attach(bench, "taxed")
         bench.db.execute("VACUUM ANALYZE taxed")
         with psycopg.connect(bench.url, autocommit=True) as session:
             session.execute("UPDATE taxed SET body = 'one' WHERE id = 1")

@@ -37,12 +37,23 @@ log = structlog.get_logger("reindexer.listen")
 
 SLEEP_S = 1.0
 RESTLESS_S = 0.02
-MAX_REST_S = 0.05
-"""Between drains of a stream of changes. Writers need the CPU, too; and of more changes at once each costs less."""
+STREAM_REST_S = 0.05
+"""Between drains of a stream of changes, and no more between those of a few."""
+MAX_STREAM_REST_S = 0.2
+"""Between drains of so many changes that no worker keeps up with them, and an edit waits longer for its turn there."""
+REST_RATIO = 20
+"""Drains of a stream take a twentieth of the time: writers need the CPU, too; and of more at once each costs less."""
 REFILL_S = 0.25
 """Between two looks at the queues, however many pages are walked: who works on a lane goes on without a message."""
 MAX_STUMBLE_S = 5.0
 MAX_BROKER_WAIT_S = 5.0
+
+
+def rest_after(took_s: float, *, streams: bool) -> float:
+    """Seconds to the next drain, after one that took so long. `streams`: it found many changes."""
+    if streams:
+        return min(MAX_STREAM_REST_S, max(STREAM_REST_S, REST_RATIO * took_s))
+    return min(STREAM_REST_S, 3 * took_s)
 
 
 @dataclass(slots=True)
@@ -84,8 +95,8 @@ class Leader:
                 self._stumbles = 0
                 if drained or walked:
                     awake_until = now + self.quiet_s
-                    rest_s = MAX_REST_S if self._streams else min(MAX_REST_S, 3 * (now - started))
-                    self.stop.wait(self.tick_s if walked else max(self.tick_s, rest_s))
+                    rest_s = max(self.tick_s, rest_after(now - started, streams=self._streams))
+                    self.stop.wait(self.tick_s if walked else rest_s)
                 elif now < awake_until:
                     self.stop.wait(max(self.tick_s, now - started))
                 elif self._sleep(connection, bell, took_s=now - started):

@@ -1,4 +1,4 @@
-"""Rows about what a drain passes over: only what would be as it is."""
+"""Rows about drains: how often, and what is passed over: only what would be as it is."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ TESTS = "tests/integration/test_drain.py::"
 WRITTEN = TESTS + "test_a_change_of_what_is_due_already_but_otherwise_is_written"
 
 DRAIN = (
+    Sabotage(
+        "drains of a heavy stream leave the processors to its writers",
+        "reindexer/leader.py",
+        "max(STREAM_REST_S, REST_RATIO * took_s)",
+        "STREAM_REST_S",
+        "tests/unit/test_rest.py::test_drains_of_a_heavy_stream_take_a_twentieth_of_the_time",
+    ),
     Sabotage(
         "a drain writes what a claim holds, its lease over or not: its settle must notice",
         SQL,
