@@ -62,7 +62,7 @@ def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
         bench.processes.listener()
         for table in ("plain", "taxed", "notifying"):
             _table(bench, table)
-        _attach(bench, "taxed")
+        _attach(bench)
         bench.db.execute(NOTIFY.encode())
         bench.db.execute("VACUUM ANALYZE plain, taxed, notifying")
         changes = 0
@@ -87,15 +87,15 @@ def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
 
 def _table(bench: Bench, table: str) -> None:
     with bench.db.transaction():
-        bench.db.execute("DELETE FROM reindexer.source WHERE name = %s", (table,))
-        bench.db.execute("DELETE FROM reindexer.run WHERE source = %s", (table,))
+        bench.db.execute("DELETE FROM reindexer.source WHERE name = %s", [table])
+        bench.db.execute("DELETE FROM reindexer.run WHERE source = %s", [table])
     bench.db.execute(TABLE.format(table=table).encode())
 
 
-def _attach(bench: Bench, table: str) -> None:
+def _attach(bench: Bench) -> None:
     """Returns when the first fill is queued: that is no writer's tax."""
     with connect(bench.url, application_name="bench") as connection, changing_triggers(connection):
-        attach(connection, Source(table, "public", table, ("id",), ("body",)))
+        attach(connection, Source("taxed", "public", "taxed", ("id",), ("body",)))
     query = "SELECT count(*) FROM reindexer.run WHERE finished_at IS NULL AND state <> 'working'"
     until(lambda: not bench.number(query), 30, "the first fill is not queued")
 
@@ -132,7 +132,7 @@ def _bulk(bench: Bench, big: bool) -> float:
         if big:
             bench.db.execute("UPDATE taxed SET big = repeat(md5(id::text), 2000) WHERE id <= 500")
         if attached:
-            _attach(bench, "taxed")
+            _attach(bench)
         bench.db.execute("VACUUM ANALYZE taxed")
         with psycopg.connect(bench.url, autocommit=True) as session:
             session.execute("UPDATE taxed SET body = 'one' WHERE id = 1")

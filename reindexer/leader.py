@@ -40,7 +40,7 @@ RESTLESS_S = 0.02
 STREAM_REST_S = 0.05
 """Between drains of a stream of changes, and no more between those of a few."""
 MAX_STREAM_REST_S = 0.2
-"""Between drains of so many changes that no worker keeps up with them, and an edit waits longer for its turn there."""
+"""At most, between drains of more changes: an edit that is made behind one waits as long for the next."""
 REST_RATIO = 20
 """Drains of a stream take a twentieth of the time: writers need the CPU, too; and of more at once each costs less."""
 REFILL_S = 0.25

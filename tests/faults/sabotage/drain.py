@@ -17,6 +17,13 @@ DRAIN = (
         "tests/unit/test_rest.py::test_drains_of_a_heavy_stream_take_a_twentieth_of_the_time",
     ),
     Sabotage(
+        "the listener rests between two drains of a stream",
+        "reindexer/leader.py",
+        "rest_s = max(self.tick_s, rest_after(now - started, streams=self._streams))",
+        "rest_s = self.tick_s",
+        "tests/integration/test_rest.py::test_a_stream_of_changes_is_drained_no_more_often_than_each_50_ms",
+    ),
+    Sabotage(
         "a drain writes what a claim holds, its lease over or not: its settle must notice",
         SQL,
         "WHERE due.lease_until IS NOT NULL OR due.attempts > 0 OR",
