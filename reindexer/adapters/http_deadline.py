@@ -2,11 +2,13 @@
 
 Without it a body that comes byte by byte is waited for as long as it drips. As a response hook of httpx (or httpx2) it
 knows the connection from the headers on, and shuts it down when time is up. (Headers that drip are not noticed; the
-lease is asked before each write all the same.)
+lease is asked before each write all the same.) One thread watches over all answers: one for each would take as long to
+start as the provider's request takes to send.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -20,11 +22,12 @@ class HttpDeadline:
 
     def __init__(self) -> None:
         self._mine = threading.local()
+        self._watchdog = _Watchdog()
 
     @contextmanager
     def within(self, timeout_s: float) -> Iterator[None]:
         """Around calls of the client that may take so long together. Raises TimeoutError if an answer took longer."""
-        self._mine.until, self._mine.watch = time.monotonic() + timeout_s, None
+        self._mine.until, self._mine.answer = time.monotonic() + timeout_s, None
         cut = False
         try:
             yield
@@ -43,29 +46,71 @@ class HttpDeadline:
         stream = response.extensions.get("network_stream")
         connection = stream.get_extra_info("socket") if stream is not None else None
         if connection is not None and hasattr(self._mine, "until"):
-            self._mine.watch = _Watch(connection, self._mine.until - time.monotonic())
+            self._mine.answer = _Answer(connection, self._mine.until)
+            self._watchdog.watch(self._mine.answer)
 
     def _end(self) -> bool:
         """End the watch over the last answer; True if it was cut."""
-        watch: _Watch | None = getattr(self._mine, "watch", None)
-        self._mine.watch = None
-        return watch is not None and watch.end()
+        answer: _Answer | None = getattr(self._mine, "answer", None)
+        self._mine.answer = None
+        return answer is not None and self._watchdog.leave(answer)
 
 
-class _Watch:
-    def __init__(self, connection: socket.socket, left_s: float) -> None:
+class _Answer:
+    """One whose body is being read."""
+
+    def __init__(self, connection: socket.socket, until: float) -> None:
+        self.until = until
+        self.is_cut = False
         self._connection = connection
-        self._cut = False
-        self._timer = threading.Timer(max(0.0, left_s), self._shut_down)
-        self._timer.daemon = True
-        self._timer.start()
 
-    def end(self) -> bool:
-        self._timer.cancel()
-        return self._cut
-
-    def _shut_down(self) -> None:
-        self._cut = True
+    def cut(self) -> None:
+        self.is_cut = True
         with suppress(OSError):
             # Not an SSLSocket's own, which would take its TLS away from under the thread that reads.
             socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
+
+
+class _Watchdog:
+    """A thread that cuts the answers whose time is up. It lives while it has some to watch over, and of those that have
+    ended meanwhile it hears when it next wakes up; in a fork it is another one."""
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._changed = threading.Condition()
+        self._answers: set[_Answer] = set()
+        self._wakes_at = 0.0
+        self._is_there = False
+
+    def watch(self, answer: _Answer) -> None:
+        if self._pid != os.getpid():
+            self._begin()
+        with self._changed:
+            self._answers.add(answer)
+            if not self._is_there:
+                self._is_there = True
+                threading.Thread(target=self._run, name="answers", daemon=True).start()
+            elif answer.until < self._wakes_at:
+                self._changed.notify()
+
+    def leave(self, answer: _Answer) -> bool:
+        """It is through or given up, and its connection somebody else's from now on; True if it was cut."""
+        with self._changed:
+            self._answers.discard(answer)
+        return answer.is_cut
+
+    def _run(self) -> None:
+        with self._changed:
+            while self._answers:
+                now = time.monotonic()
+                self._wakes_at = min(answer.until for answer in self._answers)
+                if self._wakes_at > now:
+                    self._changed.wait(self._wakes_at - now)
+                    continue
+                for answer in [answer for answer in self._answers if answer.until <= now]:
+                    self._answers.remove(answer)
+                    answer.cut()
+            self._is_there = False

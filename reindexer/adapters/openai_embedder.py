@@ -17,6 +17,7 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+import httpx2
 import numpy as np
 import openai
 from pydantic import BaseModel, ConfigDict
@@ -81,19 +82,24 @@ class OpenAIEmbedder:
         return replace(_parse(body, len(texts), self._dimensions), told=told)
 
     def _request(self, texts: Sequence[str], timeout_s: float) -> tuple[bytes, Told | None]:
-        options: dict[str, Any] = {"dimensions": self._dimensions} if self._send_dimensions else {}
+        asked: dict[str, Any] = {"input": list(texts), "model": self._model, "encoding_format": "base64"}
+        if self._send_dimensions:
+            asked["dimensions"] = self._dimensions
         timeout = openai.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
         try:
             with self._deadline.within(timeout_s):
-                response = self._current_client().embeddings.with_raw_response.create(
-                    input=list(texts), model=self._model, encoding_format="base64", timeout=timeout, **options
+                # Not `embeddings.create`, which takes half as long again to make the same request.
+                response = self._current_client().post(
+                    "/embeddings",
+                    cast_to=httpx2.Response,
+                    body=asked,
+                    options={"timeout": timeout, "security": {"bearer_auth": True}},
                 )
         except (openai.BadRequestError, openai.UnprocessableEntityError) as exc:
-            if options and "dimensions" in str(exc).lower():
+            if "dimensions" in asked and "dimensions" in str(exc).lower():
                 raise _DimensionsRefused from exc
             raise
-        content: bytes = response.http_response.content
-        return content, told_by(response.headers)
+        return response.content, told_by(response.headers)
 
     def _current_client(self) -> openai.OpenAI:
         with self._lock:

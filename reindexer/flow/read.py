@@ -6,10 +6,10 @@ right, a policy that would hide rows, a standby that lags behind) is an error of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import LiteralString
+from itertools import chain
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -37,11 +37,9 @@ def read_rows(
     this source's keys.
     """
     query = _select(source, types or key_types(connection, source))
-    with _seeing_all(connection, source):
-        cursor = connection.execute(query, {"item_ids": list(item_ids)}, prepare=keep_plan(len(item_ids)))
     return {
         item_id: Row(item_id, render_text(source.text_columns, texts, source.template), payload)
-        for item_id, texts, payload in cursor  # one after the other: of a page's texts there is one copy
+        for item_id, texts, payload in _ask(connection, source, query, item_ids)  # of a page's texts there is one copy
     }
 
 
@@ -49,33 +47,41 @@ def without_row(connection: Connection, source: Source, item_ids: Sequence[str])
     """Those ids that have no row; all of them where one can't be a key at all. Raises SourceError as `read_rows`."""
     try:
         query = sql.SQL("SELECT wanted.item_id {}").format(_wanted_rows(source, key_types(connection, source)))
-        with _seeing_all(connection, source):
-            found = connection.execute(query, {"item_ids": list(item_ids)}, prepare=keep_plan(len(item_ids)))
-        there = {item_id for (item_id,) in found}
+        there = {item_id for (item_id,) in _ask(connection, source, query, item_ids)}
     except InputRejected:
         return list(item_ids)
     return [item_id for item_id in item_ids if item_id not in there]
 
 
-@contextmanager
-def _seeing_all(connection: Connection, source: Source) -> Iterator[None]:
-    """A transaction, of one round trip, in which a row that is not found is not there; any doubt is an error.
+def _ask(
+    connection: Connection, source: Source, query: sql.Composed, item_ids: Sequence[str]
+) -> Iterable[Sequence[Any]]:
+    """The answers to a query whose first column is an id: one that is not among them is not there; any doubt is an
+    error.
 
-    What is asked within is answered after it.
+    A policy must raise, not hide: "no row" would be taken for "deleted". On a standby (after a failover the same name
+    may lead to one) a row may be missing because it has not arrived yet. The statement that reads tells both.
     """
+    asked = sql.SQL(
+        "SELECT current_setting('row_security') = 'off', pg_is_in_recovery(), found.*"
+        " FROM (SELECT) AS always LEFT JOIN ({}) AS found ON true"
+    ).format(query)
+    wanted, prepare = {"item_ids": list(item_ids)}, keep_plan(len(item_ids))
     try:
-        with connection.pipeline(), connection.transaction():
-            # A policy must raise, not hide: "no row" would be taken for "deleted". On a standby (after a failover the
-            # same name may lead to one) a row may be missing because it has not arrived yet.
-            told = connection.execute("SELECT set_config('row_security', 'off', true), pg_is_in_recovery()")
-            yield
+        cursor = connection.execute(asked, wanted, prepare=prepare)
+        sees_all, in_recovery, *first = cursor.fetchone() or (False, True)
+        if not sees_all:  # behind a pooler, where connections have no settings of ours
+            with connection.pipeline(), connection.transaction():
+                connection.execute("SET LOCAL row_security = off")
+                cursor = connection.execute(asked, wanted, prepare=prepare)
+            _, in_recovery, *first = cursor.fetchone() or (False, True)
     except psycopg.DataError as exc:
         raise InputRejected(f"{source.name}: the id is not of its key's type ({type(exc).__name__})") from exc
     except (psycopg.ProgrammingError, psycopg.NotSupportedError) as exc:
         raise SourceError(f"source {source.name!r} can't be read: {one_line(exc)}") from exc
-    (_, in_recovery) = told.fetchone() or (None, True)
     if in_recovery:
         raise SourceError(f"source {source.name!r} can't be read: the server is a standby")
+    return () if first[0] is None else chain([first], (found for _, _, *found in cursor))
 
 
 @dataclass(frozen=True, slots=True)

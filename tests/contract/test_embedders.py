@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -139,6 +144,57 @@ def test_an_answer_that_drips_is_cut_at_the_timeout(provider: Provider, size: in
     with pytest.raises(DependencyAway, match="in time"):
         openai_embedder(provider).embed(["x"], timeout_s=0.5)
     assert time.monotonic() - started < 2
+
+
+def seconds_to_give_up(embedder: OpenAIEmbedder, timeout_s: float) -> float:
+    started = time.monotonic()
+    with pytest.raises(DependencyAway, match="in time"):
+        embedder.embed(["x"], timeout_s=timeout_s)
+    return time.monotonic() - started
+
+
+def is_answered(embedder: OpenAIEmbedder, timeout_s: float) -> bool:
+    with suppress(DependencyAway):
+        return len(embedder.embed(["x"], timeout_s=timeout_s).vectors) == 1
+    return False
+
+
+@pytest.mark.alone
+def test_of_answers_that_drip_together_each_is_cut_at_its_own_timeout(provider: Provider) -> None:
+    embedder, timeouts_s = openai_embedder(provider), (3.0, 0.5, 1.5)
+    provider.behave = lambda call: Reply(200, b" " * 300, drip_s=0.05)
+    with ThreadPoolExecutor(3) as pool:
+        asked = []
+        for timeout_s in timeouts_s:
+            asked.append(pool.submit(seconds_to_give_up, embedder, timeout_s))
+            time.sleep(0.1)
+        took_s = [each.result() for each in asked]
+    late_s = [took - timeout for took, timeout in zip(took_s, timeouts_s, strict=True)]
+    assert all(0 <= each < 0.5 for each in late_s), late_s
+
+
+@pytest.mark.alone
+def test_an_answer_that_is_through_in_time_is_left_alone_and_the_next_is_cut_all_the_same(provider: Provider) -> None:
+    embedder = openai_embedder(provider)
+    embedder.embed(["x"], timeout_s=0.3)
+    provider.behave = lambda call: Reply(200, json.dumps(provider.vectors(call).body).encode(), drip_s=0.003)
+    assert is_answered(embedder, 10), "beyond the end of the first one, whose connection it has"
+    provider.behave = lambda call: Reply(200, b" " * 300, drip_s=0.05)
+    assert seconds_to_give_up(embedder, 0.5) < 1
+
+
+@pytest.mark.alone
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_process_that_was_forked_cuts_answers_as_well(provider: Provider) -> None:
+    embedder = openai_embedder(provider)
+    embedder.embed(["x"], timeout_s=20)  # somebody watches over it here, and not there
+    provider.behave = lambda call: Reply(200, b" " * 300, drip_s=0.05)
+    if not (pid := os.fork()):
+        signal.alarm(10)
+        with suppress(BaseException):
+            os._exit(0 if seconds_to_give_up(embedder, 0.5) < 1 else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 @pytest.mark.alone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,12 @@ import pytest
 from qdrant_client import models
 
 from reindexer.adapters.qdrant_index import QdrantIndex
+from reindexer.core.errors import SourceError
+from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.flow import requests
 from reindexer.flow.claim import claim_batch
 from reindexer.flow.drain import drain
+from reindexer.flow.read import read_rows, without_row
 from reindexer.flow.settle import Finished, finish
 from reindexer.flow.sweep import heal
 from reindexer.flow.work import Worker
@@ -259,9 +263,9 @@ def test_a_missing_column_makes_the_source_wait_and_deletes_nothing(
     assert db.execute("SELECT problem FROM reindexer.source").fetchone() == (None,)
 
 
-def test_a_hidden_row_is_an_error_and_never_a_deletion(
-    db: Connection, worker: Worker, index: IndexReader, database: str
-) -> None:
+@pytest.fixture
+def hidden(db: Connection, index: IndexReader, worker: Worker) -> Iterator[str]:
+    """An indexed item whose row is hidden from the role rx_reader."""
     item_id = insert(db, "text")
     work(db, worker)
     db.execute("DROP ROLE IF EXISTS rx_reader")
@@ -270,20 +274,38 @@ def test_a_hidden_row_is_an_error_and_never_a_deletion(
     db.execute("GRANT ALL ON ALL TABLES IN SCHEMA reindexer TO rx_reader")
     db.execute("GRANT SELECT ON context_items TO rx_reader")
     db.execute("ALTER TABLE context_items ENABLE ROW LEVEL SECURITY")
-    db.execute("INSERT INTO reindexer.outbox (source, item_id) VALUES ('context_items', %s)", [item_id])
+    yield item_id
+    db.execute("RESET ROLE")
+    db.execute("DROP OWNED BY rx_reader")
+    db.execute("DROP ROLE rx_reader")
+
+
+def test_a_hidden_row_is_an_error_and_never_a_deletion(
+    db: Connection, worker: Worker, index: IndexReader, hidden: str
+) -> None:
+    db.execute("INSERT INTO reindexer.outbox (source, item_id) VALUES ('context_items', %s)", [hidden])
     drain(db)
     worker.postgres.close()
     worker.postgres.url += (
         " options='-c role=rx_reader'" if "://" not in worker.postgres.url else "?options=-c%20role%3Drx_reader"
     )
     worker.run_lane("live", budget_s=1)
-    assert index.holds(item_id, vector_of("text"))
-    waits = db.execute("SELECT waits_for FROM reindexer.due WHERE item_id = %s", [item_id]).fetchone()
+    assert index.holds(hidden, vector_of("text"))
+    waits = db.execute("SELECT waits_for FROM reindexer.due WHERE item_id = %s", [hidden]).fetchone()
     assert waits is not None
     assert "row-level security" in waits[0]
     worker.postgres.close()
-    db.execute("DROP OWNED BY rx_reader")
-    db.execute("DROP ROLE rx_reader")
+
+
+@pytest.mark.parametrize("setting", ["off", "on"])  # on: a pooler lends a connection that has no settings of ours
+def test_a_hidden_row_is_an_error_whatever_the_connection_is_set_to(db: Connection, hidden: str, setting: str) -> None:
+    db.execute(f"SET row_security = {setting}".encode())
+    assert list(read_rows(db, CONTEXT_ITEMS, [hidden])) == [hidden]
+    assert without_row(db, CONTEXT_ITEMS, [hidden]) == []
+    db.execute("SET ROLE rx_reader")
+    for read in (read_rows, without_row):
+        with pytest.raises(SourceError, match="row-level security"):
+            read(db, CONTEXT_ITEMS, [hidden])
 
 
 def test_one_payload_that_qdrant_can_not_take_fails_alone(db: Connection, worker: Worker, index: IndexReader) -> None:

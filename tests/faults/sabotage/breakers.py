@@ -121,6 +121,28 @@ BREAKERS = (
         FAULTS + "test_a_provider_that_hangs_or_drips_is_given_up_in_time_and_well_before_the_lease_is_over",
     ),
     Sabotage(
+        "deadlines: an answer that has less time than those before it is cut in its own",
+        "reindexer/adapters/http_deadline.py",
+        "elif answer.until < self._wakes_at:",
+        "elif False:",
+        "tests/contract/test_embedders.py::test_of_answers_that_drip_together_each_is_cut_at_its_own_timeout",
+    ),
+    Sabotage(
+        "deadlines: an answer that is through is left alone",
+        "reindexer/adapters/http_deadline.py",
+        "            self._answers.discard(answer)\n",
+        "            pass\n",
+        "tests/contract/test_embedders.py::"
+        "test_an_answer_that_is_through_in_time_is_left_alone_and_the_next_is_cut_all_the_same",
+    ),
+    Sabotage(
+        "deadlines: a fork has a watchdog of its own",
+        "reindexer/adapters/http_deadline.py",
+        "if self._pid != os.getpid():",
+        "if False:",
+        "tests/contract/test_embedders.py::test_a_process_that_was_forked_cuts_answers_as_well",
+    ),
+    Sabotage(
         "lost collections: everything is written again",
         "reindexer/flow/work.py",
         "if rebuild_if_lost(connection, collection.source, collection_id):",

@@ -246,9 +246,16 @@ CLAIM = (
     Sabotage(
         "row_security = off: a policy is an error, not a deletion",
         "reindexer/flow/read.py",
-        "set_config('row_security', 'off', true)",
-        "set_config('row_security', 'on', true)",
-        FLOW + "test_a_hidden_row_is_an_error_and_never_a_deletion",
+        "current_setting('row_security') = 'off', pg_is_in_recovery()",
+        "true, pg_is_in_recovery()",
+        FLOW + "test_a_hidden_row_is_an_error_whatever_the_connection_is_set_to",
+    ),
+    Sabotage(
+        "row_security = off: also where a pooler takes our settings away",
+        "reindexer/flow/read.py",
+        "SET LOCAL row_security = off",
+        "SET LOCAL row_security = on",
+        FLOW + "test_a_hidden_row_is_an_error_whatever_the_connection_is_set_to",
     ),
     Sabotage(
         "a missing column is the source's error, not a deletion",
