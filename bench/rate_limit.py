@@ -22,7 +22,7 @@ WAYS: Mapping[str, tuple[bool, Mapping[str, str], str]] = {
 
 def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
     """The figures, with a limit that is set, told, and neither; in quick only the first of them."""
-    steady_s = 20 if quick else 60
+    steady_s = 12 if quick else 60
     for way, (headers, settings, how) in list(WAYS.items())[: 1 if quick else None]:
         with stage.fresh() as bench:
             used, refused = _shares(bench, settings, steady_s, headers=headers)
