@@ -91,8 +91,8 @@ class _Watchdog:
         with self._changed:
             self._answers.add(answer)
             if not self._is_there:
-                self._is_there = True
                 threading.Thread(target=self._run, name="answers", daemon=True).start()
+                self._is_there = True
             elif answer.until < self._wakes_at:
                 self._changed.notify()
 
