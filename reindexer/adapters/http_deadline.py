@@ -46,23 +46,32 @@ class HttpDeadline:
         stream = response.extensions.get("network_stream")
         connection = stream.get_extra_info("socket") if stream is not None else None
         if connection is not None and hasattr(self._mine, "until"):
-            self._mine.answer = _Answer(connection, self._mine.until)
+            self._mine.answer = _Answer(response, connection, self._mine.until)
             self._watchdog.watch(self._mine.answer)
 
     def _end(self) -> bool:
         """End the watch over the last answer; True if it was cut."""
         answer: _Answer | None = getattr(self._mine, "answer", None)
         self._mine.answer = None
-        return answer is not None and self._watchdog.leave(answer)
+        if answer is None:
+            return False
+        answer.forget()
+        return self._watchdog.leave(answer)
 
 
 class _Answer:
     """One whose body is being read."""
 
-    def __init__(self, connection: socket.socket, until: float) -> None:
+    def __init__(self, response: Any, connection: socket.socket, until: float) -> None:
         self.until = until
         self.is_cut = False
+        self._response = response
         self._connection = connection
+
+    def forget(self) -> None:
+        """It is through. A response of httpx (not of httpx2) and its stream hold each other: what was sent and what
+        came back, 2 MB for each write, would stay until a garbage collection, which comes after hundreds of MB."""
+        self._response.stream = None
 
     def cut(self) -> None:
         self.is_cut = True

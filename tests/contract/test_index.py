@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 
+import httpx
 import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
@@ -18,6 +19,7 @@ from reindexer.core.items import StoredPoint, point_id
 from reindexer.core.owner import Owner
 from reindexer.ports import Collection, Point
 from tests.contract.conftest import OWNER, SIZE
+from tests.support.garbage import left_behind
 from tests.support.provider import vector_of
 
 NOW = 1_800_000_000_000_000
@@ -32,6 +34,10 @@ def stored(client: QdrantClient, collection: Collection, item_id: str = "1", chu
     if not records:
         return None
     return str((records[0].payload or {})["text"])
+
+
+def test_an_answer_does_not_wait_for_the_garbage_collector(index: QdrantIndex, collection: Collection) -> None:
+    assert left_behind(httpx.Response, lambda: index.upsert(collection, [point("new")], NOW, 5)) == 0
 
 
 def test_the_higher_token_stays_in_any_order(index: QdrantIndex, client: QdrantClient, collection: Collection) -> None:

@@ -143,6 +143,13 @@ BREAKERS = (
         "tests/contract/test_embedders.py::test_a_process_that_was_forked_cuts_answers_as_well",
     ),
     Sabotage(
+        "memory: an answer from Qdrant does not wait for the garbage collector",
+        "reindexer/adapters/http_deadline.py",
+        "        self._response.stream = None\n",
+        "",
+        "tests/contract/test_index.py::test_an_answer_does_not_wait_for_the_garbage_collector",
+    ),
+    Sabotage(
         "lost collections: everything is written again",
         "reindexer/flow/work.py",
         "if rebuild_if_lost(connection, collection.source, collection_id):",
