@@ -26,6 +26,7 @@ from reindexer.core.errors import (
 )
 from reindexer.ports import Embedder
 from tests.support.provider import DIMENSIONS, Provider, Reply, error, vector_of
+from tests.support.waiting import eventually
 
 
 def openai_embedder(provider: Provider, dimensions: int = DIMENSIONS) -> OpenAIEmbedder:
@@ -179,6 +180,8 @@ def test_an_answer_that_is_through_in_time_is_left_alone_and_the_next_is_cut_all
     embedder.embed(["x"], timeout_s=0.3)
     provider.behave = lambda call: Reply(200, json.dumps(provider.vectors(call).body).encode(), drip_s=0.003)
     assert is_answered(embedder, 10), "beyond the end of the first one, whose connection it has"
+    provider.behave = lambda call: None
+    eventually(lambda: is_answered(embedder, 5))  # the server has closed that connection, which may be met once
     provider.behave = lambda call: Reply(200, b" " * 300, drip_s=0.05)
     assert seconds_to_give_up(embedder, 0.5) < 1
 
