@@ -2,8 +2,7 @@
 
 Without it a body that comes byte by byte is waited for as long as it drips. As a response hook of httpx (or httpx2) it
 knows the connection from the headers on, and shuts it down when time is up. (Headers that drip are not noticed; the
-lease is asked before each write all the same.) One thread watches over all answers: one for each would take as long to
-start as the provider's request takes to send.
+lease is asked before each write all the same.) One thread watches over all answers: one for each took 0.3 ms to start.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ def test_of_answers_that_drip_together_each_is_cut_at_its_own_timeout(provider: 
         asked = []
         for timeout_s in timeouts_s:
             asked.append(pool.submit(seconds_to_give_up, embedder, timeout_s))
-            time.sleep(0.1)
+            eventually(lambda: len(provider.calls) == len(asked))
         took_s = [each.result() for each in asked]
     late_s = [took - timeout for took, timeout in zip(took_s, timeouts_s, strict=True)]
     assert all(0 <= each < 0.5 for each in late_s), late_s
