@@ -7,7 +7,7 @@ import psycopg
 from reindexer.core.errors import UsageError
 from reindexer.postgres.connect import Connection
 
-REVISION = "0004"
+REVISION = "0005"
 """What this version of the program works with: the newest migration."""
 
 
