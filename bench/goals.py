@@ -33,6 +33,7 @@ GOALS: Mapping[str, Goal] = {
     "scale_ratio": Goal(most=1.15),
     "drain_changes_per_s": Goal(least=60_000), "dispatch_items_per_s": Goal(least=20_000),
     "claim_ratio_under_old_snapshot": Goal(most=2),
+    "top_up_ratio_under_old_snapshot": Goal(most=2),
     "rate_limited_efficiency": Goal(least=0.95), "rate_limited_429_share": Goal(most=0.01),
     "rss_worker_growth": Goal(most=1.1), "rss_listener_growth": Goal(most=1.1),
     "broker_growth": Goal(most=1.1), "broker_mb_1m": Goal(most=64),

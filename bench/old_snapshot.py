@@ -26,6 +26,6 @@ def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
             before = queue.measure()
             with old_snapshot(bench.url, db, changes):
                 during = queue.measure()
-        for name, without, beside in zip(("drain", "claim"), before, during, strict=True):
+        for name, without, beside in zip(("drain", "top_up", "claim"), before, during, strict=True):
             note = f"{1000 * beside:.1f} ms; without the snapshot {1000 * without:.1f} ms; {changes:,} changes since"
             figures.add(f"{name}_ratio_under_old_snapshot", beside / without, note)

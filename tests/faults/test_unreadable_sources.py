@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import psycopg
@@ -22,7 +23,7 @@ from tests.integration.test_drain_to_settle import insert
 from tests.support.comparison import differences
 from tests.support.flow import WATCH_S, Flow, fill, writes
 from tests.support.index_reader import IndexReader
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, somebody_waits_for_a_lock
 
 
 @pytest.mark.parametrize(
@@ -73,6 +74,27 @@ def test_what_was_renamed_is_told_and_nothing_is_deleted_and_all_is_indexed_when
     assert differences(db, index) == []
     assert status(db).sources["context_items"].problem is None
     assert readyz() == "ok"
+
+
+def test_a_column_that_is_renamed_between_the_claim_and_the_read_deletes_nothing(
+    db: Connection, flow: Flow, index: IndexReader, database: str
+) -> None:
+    """What the catalog said was right when it was asked."""
+    fill(db)
+    assert flow.settles()
+    db.execute("UPDATE context_items SET content = 'edited' WHERE title = 'first'")
+    with ThreadPoolExecutor(1) as working, connect(database, application_name="renames") as renames:
+        with renames.transaction():
+            renames.execute("ALTER TABLE context_items RENAME COLUMN content TO body")
+            settles = working.submit(flow.settles)
+            eventually(lambda: somebody_waits_for_a_lock(db))
+        settles.result()
+        assert index.count() == 4
+        assert "does not exist" in str(status(db).sources["context_items"].problem)
+        renames.execute("ALTER TABLE context_items RENAME COLUMN body TO content")
+    db.execute("UPDATE reindexer.due SET not_before = now()")
+    flow.settles()
+    assert differences(db, index) == []
 
 
 def test_a_dropped_table_deletes_nothing_from_the_index(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_args
 
 import httpx
@@ -11,6 +12,7 @@ import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
 
 from api.main import create_app
 from reindexer.core.items import point_id
@@ -23,7 +25,7 @@ from reindexer.flow.drain import drain
 from reindexer.flow.pause import set_paused
 from reindexer.flow.walk import walk_page
 from reindexer.flow.work import Worker
-from reindexer.postgres.connect import Connection, Postgres
+from reindexer.postgres.connect import Connection, Postgres, connect
 from reindexer.settings import Settings
 from tests.integration.test_drain_to_settle import insert, work
 from tests.integration.test_four_processes import idle
@@ -31,7 +33,7 @@ from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
 from tests.support.provider import Provider, error
 from tests.support.proxy import Mode, Proxy
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, somebody_waits_for_a_lock
 
 Numbers = Mapping[str, float]
 """`name{label=value,…}` with sorted labels to value."""
@@ -266,6 +268,27 @@ def test_with_postgres_away_the_rest_is_told_soon(
             assert not any(key.startswith(("reindexer_due", "reindexer_items", "reindexer_oldest")) for key in now)
             proxy.mode = Mode.PASS
             eventually(lambda: numbers(client.get("/metrics"))["reindexer_up"] == 1, within=15, every=0.2)
+
+
+def test_what_took_long_to_count_is_not_shown_once_postgres_is_away(
+    settings: Settings, database: str, db: Connection, index: IndexReader
+) -> None:
+    """It is kept for as long as it was dear; whether it still holds is not known then."""
+    insert(db, "text")
+    drain(db)
+    with Proxy.before(_url(database)) as proxy:
+        away = settings.model_copy(update={"database_url": SecretStr(proxy.instead(_url(database)))})
+        with TestClient(create_app(away)) as client, ThreadPoolExecutor(1) as asking:
+            with connect(database, application_name="slows down") as slow, slow.transaction():
+                slow.execute("LOCK TABLE reindexer.due")
+                scraped = asking.submit(lambda: numbers(client.get("/metrics")))
+                eventually(lambda: somebody_waits_for_a_lock(db))
+                time.sleep(0.5)  # how long the count takes, and a twentieth of how long it is kept
+            assert scraped.result()["reindexer_due_items{lane=live,source=context_items,state=ready}"] == 1
+            proxy.mode = Mode.REFUSE
+            eventually(lambda: numbers(client.get("/metrics"))["reindexer_up"] == 0, within=5, every=0.2)
+            now = numbers(client.get("/metrics"))
+            assert not any(key.startswith(("reindexer_due", "reindexer_oldest")) for key in now)
 
 
 def _url(database: str) -> str:

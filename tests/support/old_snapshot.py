@@ -1,4 +1,4 @@
-"""Claims and drains, timed, and what many settled changes leave behind while a snapshot is open that is older."""
+"""Drains, dispatch and claims, timed, and what many settled changes leave behind while a snapshot is open that is older."""
 
 from __future__ import annotations
 
@@ -52,14 +52,17 @@ class Queue:
         )
         self.pushed += changes
 
-    def flow(self) -> tuple[float, float]:
-        """A round; returns the medians of the seconds that a drain (with its dispatch) and a claim took."""
-        drains, claims = [], []
+    def flow(self) -> tuple[float, float, float]:
+        """A round; returns the medians of the seconds that a drain, topping the queues up and a claim took."""
+        drains, claims, top_ups = [], [], []
         for _ in range(DRAINS):
             self.push(ROUND // DRAINS)
             began = time.monotonic()
             assert self.leader.drain_all(self.db)
             drains.append(time.monotonic() - began)
+            began = time.monotonic()
+            self.leader.dispatch.top_up(self.db)
+            top_ups.append(time.monotonic() - began)
         for _ in range(3):
             began = time.monotonic()
             claim = self.worker.claim("live")
@@ -67,12 +70,12 @@ class Queue:
             assert claim
             assert len(claim.items) == self.worker.limits.batch_size
         self.worker.run_lane("live", budget_s=60)
-        return median(drains), median(claims)
+        return median(drains), median(top_ups), median(claims)
 
-    def measure(self) -> tuple[float, float]:
+    def measure(self) -> tuple[float, float, float]:
         """The medians of some rounds, likewise."""
-        rounds = [self.flow() for _ in range(ROUNDS)]
-        return median(drain for drain, _ in rounds), median(claim for _, claim in rounds)
+        drains, top_ups, claims = zip(*(self.flow() for _ in range(ROUNDS)), strict=True)
+        return median(drains), median(top_ups), median(claims)
 
 
 def queue_of(db: Connection, worker: Worker, broker: CeleryBroker) -> Queue:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from reindexer.postgres.connect import Connection
+
 T = TypeVar("T")
 
 
@@ -34,3 +36,11 @@ def seconds_until(condition: Callable[[], object], *, within: float = 30.0) -> f
         assert time.monotonic() < until, f"not within {within} s: {condition}"
         time.sleep(min(0.1, max(0.002, (time.monotonic() - started) / 100)))
     return time.monotonic() - started
+
+
+def somebody_waits_for_a_lock(db: Connection) -> bool:
+    """Whether a session of this database waits for a lock."""
+    row = db.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    ).fetchone()
+    return bool(row and row[0])

@@ -6,6 +6,7 @@ from tests.faults.sabotage.row import Sabotage
 
 CLAIMS = "tests/faults/test_claims.py::"
 FLOW = "tests/integration/test_drain_to_settle.py::"
+UNREADABLE = "tests/faults/test_unreadable_sources.py::"
 INDEX = "tests/contract/test_index.py::"
 
 FENCE = (
@@ -258,12 +259,12 @@ CLAIM = (
         FLOW + "test_a_hidden_row_is_an_error_whatever_the_connection_is_set_to",
     ),
     Sabotage(
-        "a missing column is the source's error, not a deletion",
+        "a column that is missing when it is read is the source's error, not a deletion",
         "reindexer/flow/read.py",
         "            rows |= read_rows(connection, source, batch, types)\n",
         "            rows |= read_rows(connection, source, batch, types)\n"
         "        except SourceError:\n            return Found({}, frozenset(), {})\n",
-        FLOW + "test_a_missing_column_makes_the_source_wait_and_deletes_nothing",
+        UNREADABLE + "test_a_column_that_is_renamed_between_the_claim_and_the_read_deletes_nothing",
     ),
     Sabotage(
         "edits go before each batch of a backfill",
