@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 
 from reindexer.core.errors import ReindexerError, UsageError
+from reindexer.core.redefinition import changes
 from reindexer.core.source import CONTEXT_ITEMS, Source
 from reindexer.flow import audit
 from reindexer.flow.attach import Attached, all_sources, attach
@@ -27,14 +28,6 @@ from reindexer.postgres.locks import changing_triggers
 from reindexer.postgres.schema import REVISION, require_revision, revision
 from reindexer.sources_file.fit import definitions
 from reindexer.sources_file.read import SourcesFile
-
-_KEYS = {
-    "name": "name", "table_schema": "table", "table_name": "table", "key_columns": "key", "text_columns": "text",
-    "template": "template", "payload_columns": "payload", "condition": "where", "condition_columns": "where",
-    "alias": "alias", "chunk_tokens": "chunk_tokens", "chunk_overlap": "chunk_overlap", "tenant_column": "tenant",
-    "profile": "profile",
-}  # fmt: skip
-"""Parts of a definition, as the sources file names them."""
 
 SCHEMA = "(schema)"
 """In a preview, beside names of sources."""
@@ -93,8 +86,8 @@ def _again(connection: Connection, source: Source) -> Attached:
 def _verdict(connection: Connection, source: Source, before: Source | None) -> str:
     if before is None:
         return "would be attached"
-    if differing := {_KEYS[f.name] for f in fields(Source) if getattr(before, f.name) != getattr(source, f.name)}:
-        return f"would be changed: {', '.join(key for key in dict.fromkeys(_KEYS.values()) if key in differing)}"
+    if differing := changes(before, source):
+        return f"would be changed: {', '.join(differing)}"
     finding = inspect(connection, source)
     return "up to date" if finding.well else f"would be mended: {finding.problem or finding.wrong}"
 

@@ -8,14 +8,15 @@ import typer
 
 from reindexer import wiring
 from reindexer.cli.look import database
+from reindexer.cli.redefine import as_facts, confirm, in_words
 from reindexer.cli.run import JSON, Failed, report
 from reindexer.core.errors import UsageError
 from reindexer.core.profile import Profile
 from reindexer.core.source import Source
 from reindexer.flow import audit
 from reindexer.flow.attach import all_sources, attach, find_source
-from reindexer.flow.definition import Wanted, check, define
 from reindexer.flow.detach import detach
+from reindexer.flow.redefine import Redefinition, redefine
 from reindexer.flow.search import collection_of
 from reindexer.postgres import catalog, triggers
 from reindexer.postgres.connect import Connection
@@ -35,8 +36,8 @@ def attachments(app: typer.Typer) -> None:
     @app.command("attach")
     def _attach(
         name: str = typer.Argument(help="What the source shall be called."),
-        table: str = typer.Option(..., "--table", help="The table, as in SQL: shop.products."),
-        text: list[str] = typer.Option(..., "--text", help=f"What is embedded. {_COLUMNS}"),
+        table: str | None = typer.Option(None, "--table", help="The table, as in SQL: shop.products."),
+        text: list[str] = typer.Option([], "--text", help=f"What is embedded. {_COLUMNS}"),
         key: list[str] = typer.Option([], "--key", help=f"What names a row; the primary key if not given. {_COLUMNS}"),
         payload: list[str] = typer.Option([], "--payload", help=f"What is stored beside the vector. {_COLUMNS}"),
         template: str | None = typer.Option(None, "--template", help="How the text is made: '{name}\\n{description}'."),
@@ -47,36 +48,42 @@ def attachments(app: typer.Typer) -> None:
         chunk_tokens: int | None = typer.Option(
             None, "--chunk-tokens", help="Longest chunk of a text; as long as the model takes if not given."
         ),
-        chunk_overlap: int = typer.Option(
-            0, "--chunk-overlap", help="Tokens of a chunk that the next one begins with."
+        chunk_overlap: int | None = typer.Option(
+            None, "--chunk-overlap", help="Tokens of a chunk that the next one begins with; 0 if not given."
         ),
         tenant: str | None = typer.Option(
             None, "--tenant", help="Payload column by which Qdrant keeps a tenant's points together."
         ),
         profile: str | None = typer.Option(None, "--profile", help="A profile of the sources file, reindexer.toml."),
-        dry_run: bool = typer.Option(False, "--dry-run", help="Print the SQL and do nothing."),
+        unset: list[str] = typer.Option(
+            [], "--unset", help="Take away what was given before: where, payload, profile.model, …"
+        ),
+        yes: bool = typer.Option(False, "--yes", help="Do not ask before rows enter the index or leave it."),
+        dry_run: bool = typer.Option(False, "--dry-run", help="Tell what would be changed, and do nothing."),
+        as_sql: bool = typer.Option(False, "--sql", help="Print the SQL of the triggers, and do nothing."),
         as_json: bool = JSON,
     ) -> None:
-        """Keep a table indexed. Run it again with other options to change the definition."""
+        """Keep a table indexed; run again, change what is given of its definition, and nothing else."""
         settings = Settings.load()
-        wanted = Wanted(
-            name, table, split_names(text), split_names(key), split_names(payload), template, where, alias,
-            chunk_tokens, chunk_overlap, tenant, _profile(settings, profile),
-        )  # fmt: skip
+        given = {
+            "table": table, "text": _names("--text", text), "key": _names("--key", key),
+            "payload": _names("--payload", payload), "template": template, "where": where, "alias": alias,
+            "chunk_tokens": chunk_tokens, "chunk_overlap": chunk_overlap, "tenant": tenant,
+            "profile": _profile(settings, profile),
+        }  # fmt: skip
         with database(settings) as connection:
-            source = define(connection, wanted)
-            if dry_run:
-                check(connection, source)
-                sys.stdout.write(ddl(connection, source))
+            before = _attached(connection, name)
+            wanted = redefine(connection, name, before, {k: v for k, v in given.items() if v is not None}, unset)
+            if as_sql:
+                sys.stdout.write(ddl(connection, wanted.after))
                 return
-            known = {each.name: each for each in all_sources(connection)}
-            with changing_triggers(connection):
-                require_schema(connection)
-                changed = attach(connection, source).changed
-            if changed:
-                action = {"table": f"{source.table_schema}.{source.table_name}", "new": name not in known}
-                audit.note(connection, audit.of_command(), "attach", name, action)
-        done = "changed" if name in known else "attached"
+            if dry_run:
+                report(as_facts(wanted) if as_json else in_words(wanted), as_json=as_json)
+                return
+            if before is not None:
+                confirm(wanted, yes=yes, told=sys.stderr if as_json else sys.stdout)
+            changed = _change(connection, wanted)
+        done = "attached" if before is None else "changed"
         report({name: f"{done}; a fill is started" if changed else "up to date"}, as_json=as_json)
 
     @app.command("detach")
@@ -105,6 +112,24 @@ def attachments(app: typer.Typer) -> None:
         report({name: f"detached, {items} items; its collection {collection.name} is {left}"}, as_json=as_json)
 
 
+def _attached(connection: Connection, name: str) -> Source | None:
+    return next((each for each in all_sources(connection) if each.name == name), None)
+
+
+def _change(connection: Connection, wanted: Redefinition) -> bool:
+    """Whether anything had to be done."""
+    name = wanted.after.name
+    with changing_triggers(connection):
+        require_schema(connection)
+        if _attached(connection, name) != wanted.before:
+            raise Failed(f"somebody else changed the source {name!r} just now; nothing was changed here; try again")
+        changed = attach(connection, wanted.after).changed
+    if changed:
+        action = {"table": f"{wanted.after.table_schema}.{wanted.after.table_name}", "new": wanted.before is None}
+        audit.note(connection, audit.of_command(), "attach", name, action | {"changes": list(wanted.changes)})
+    return changed
+
+
 def ddl(connection: Connection, source: Source) -> str:
     """What attaching would execute on the user's side, as SQL."""
     statements = [function.statement for function in triggers.functions(connection, source)]
@@ -113,9 +138,17 @@ def ddl(connection: Connection, source: Source) -> str:
     return "".join(f"{statement.as_string(connection).strip()};\n\n" for statement in statements)
 
 
-def _profile(settings: Settings, name: str | None) -> Profile:
+def _names(option: str, given: list[str]) -> tuple[str, ...] | None:
+    """None: not given."""
+    names = split_names(given)
+    if given and not names:
+        raise UsageError(f"{option} names no column; to take away what was given before, say --unset {option[2:]}")
+    return names or None
+
+
+def _profile(settings: Settings, name: str | None) -> Profile | None:
     if name is None:
-        return Profile()
+        return None
     file = read_sources(settings.sources)
     if file is None:
         raise UsageError(

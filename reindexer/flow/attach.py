@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, LiteralString
 
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from reindexer.core.errors import DefinitionError, SourceError, UsageError
@@ -46,6 +47,7 @@ def attach(connection: Connection, source: Source) -> Attached:
     """
     check(connection, source)
     require_alias(connection, source)
+    require_same_table(connection, source.name, source.table_schema, source.table_name)
     finding = inspect(connection, source)
     if finding.triggers == "ok":
         return Attached(source.name, changed=False)
@@ -91,6 +93,23 @@ def require_alias(connection: Connection, source: Source) -> None:
             f"source {source.name!r} has the alias {row[1]!r}, which names its collection and can't be changed; "
             "detach it and attach it anew",
             key="alias",
+        )
+
+
+def require_same_table(connection: Connection, name: str, schema: str, table: str) -> None:
+    """Raises UsageError if the source of this name follows another table: all of its items would be exchanged.
+
+    The same table under another name is the same.
+    """
+    before = next((each for each in all_sources(connection) if each.name == name), None)
+    if before is None or (before.table_schema, before.table_name) == (schema, table):
+        return
+    named = {"name": name, "table": sql.Identifier(schema, table).as_string(connection)}
+    if connection.execute(load("sources.sql")["same_table"], named).fetchone() != (True,):
+        raise DefinitionError(
+            f"source {name!r} follows {before.table_schema}.{before.table_name}, and another table is another source: "
+            f"choose another name, or `reindexer detach {name}` first",
+            key="table",
         )
 
 

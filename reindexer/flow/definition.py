@@ -67,7 +67,7 @@ def draft(wanted: Wanted, schema: str = "", table: str = "", key: Sequence[str] 
 def define(connection: Connection, wanted: Wanted) -> Source:
     """The definition. Raises UsageError, one line that says what to change, where it fits no table."""
     about = f"source {wanted.name!r}"
-    schema, table = _find_table(connection, wanted.table, about)
+    schema, table = find_table(connection, wanted.table, about)
     facts = load("catalog.sql")
     named = {"table": sql.Identifier(schema, table).as_string(connection)}
     columns = [str(name) for (name,) in connection.execute(facts["column_names"], named)]
@@ -135,7 +135,8 @@ def _named_in(source: Source, column: str) -> str:
     return next((part for part, columns in parts.items() if column in columns), "where")
 
 
-def _find_table(connection: Connection, words: str, about: str) -> tuple[str, str]:
+def find_table(connection: Connection, words: str, about: str) -> tuple[str, str]:
+    """Schema and name of the table that is meant. Raises DefinitionError; `about` begins its line."""
     try:
         row = connection.execute("SELECT parse_ident(%s)", [words]).fetchone()
     except psycopg.DataError as exc:

@@ -7,7 +7,7 @@ from psycopg import sql
 
 from reindexer.core.errors import DefinitionError, UsageError
 from reindexer.core.source import Source
-from reindexer.flow.attach import require_alias
+from reindexer.flow.attach import require_alias, require_same_table
 from reindexer.flow.definition import check, define
 from reindexer.postgres.connect import Connection, one_line
 from reindexer.postgres.queries import load
@@ -26,6 +26,7 @@ def definitions(connection: Connection, file: SourcesFile) -> list[Source]:
             _require_owner(connection, source)
             if attached_before:
                 require_alias(connection, source)
+                require_same_table(connection, name, source.table_schema, source.table_name)
         except UsageError as exc:
             key = exc.key if isinstance(exc, DefinitionError) else None
             raise UsageError(f"{file.at(name, key)}: {exc}") from exc

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psycopg
@@ -13,9 +13,13 @@ import pytest
 
 from reindexer.embedded.children import Children
 from reindexer.embedded.postgres import EmbeddedPostgres, start_postgres
+from reindexer.flow.work import Worker
 from reindexer.migrate import migrate
 from reindexer.postgres.connect import Connection, connect
+from tests.support.commands import Done
+from tests.support.index_reader import IndexReader
 from tests.support.servers import FAST, postgres_versions
+from tests.support.shop import SHOP, Shop
 
 
 @pytest.fixture(scope="session", params=sorted(postgres_versions()), ids=lambda version: f"pg{version}")
@@ -49,3 +53,9 @@ def migrated(empty_url: str) -> Iterator[Connection]:
     migrate(empty_url)
     with connect(empty_url, application_name="test") as connection:
         yield connection
+
+
+@pytest.fixture
+def shop(db: Connection, worker: Worker, index: IndexReader, here: Callable[..., Done], env: Mapping[str, str]) -> Shop:
+    db.execute(SHOP.encode())
+    return Shop(db, worker, IndexReader(index.client, "products"), lambda *arguments: here(*arguments, env=env))

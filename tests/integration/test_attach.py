@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 import pytest
@@ -15,75 +13,16 @@ from psycopg import sql
 from reindexer.embedded.postgres import wheel_binaries
 from reindexer.flow.attach import find_source
 from reindexer.flow.claim import claim_batch
-from reindexer.flow.drain import drain
 from reindexer.flow.inspect import inspect
 from reindexer.flow.status import status
 from reindexer.flow.walk import walk_page
-from reindexer.flow.work import Worker
-from reindexer.postgres.connect import Connection, connect
+from reindexer.postgres.connect import connect
 from reindexer.postgres.queries import load
 from reindexer.postgres.trigger_removal import remove
 from tests.support.commands import Done
-from tests.support.index_reader import IndexReader
 from tests.support.provider import Provider, vector_of
+from tests.support.shop import ATTACH, Shop
 from tests.support.waiting import eventually
-
-SHOP = """
-    CREATE SCHEMA shop;
-    CREATE TABLE shop.products (
-        sku text PRIMARY KEY, name text NOT NULL, description text, price numeric(10, 2), in_stock boolean,
-        tags text[], added date, internal_note text, published boolean DEFAULT true
-    );
-    INSERT INTO shop.products VALUES
-        ('b1', 'Bicycle', 'two wheels', 199.90, true, '{sport,city}', '2026-01-31', 'from Anna', true),
-        ('t1', 'Tandem', NULL, 450, false, '{}', NULL, NULL, true),
-        ('x1', 'Prototype', 'three wheels', NULL, NULL, NULL, NULL, NULL, false)
-"""
-ATTACH = (
-    "attach", "products", "--table", "shop.products", "--text", "name,description",
-    "--payload", "price, in_stock", "--payload", "tags,added",
-)  # fmt: skip
-
-
-@dataclass
-class Shop:
-    """What a user of the table sees, and commands."""
-
-    db: Connection
-    worker: Worker
-    index: IndexReader
-    run: Callable[..., Done]
-
-    def reindexer(self, *arguments: str, code: int = 0) -> str:
-        """Runs a command; returns what it says, of an error its one line."""
-        done = self.run(*arguments)
-        assert done.returncode == code, done.stderr
-        assert "Traceback" not in done.stderr
-        assert code == 0 or done.stderr.count("\n") == 1, done.stderr
-        return done.stdout if code == 0 else done.stderr
-
-    def settle(self) -> None:
-        """Listener and worker, until there is nothing to do."""
-        while drain(self.db).changes or walk_page(self.db, lambda name: find_source(self.db, name)):
-            pass
-        self.worker.run_lane("live", budget_s=5)
-        self.worker.run_lane("bulk", budget_s=5)
-        walk_page(self.db, lambda name: find_source(self.db, name))
-
-    def indexed(self) -> dict[str, Any]:
-        """Payloads of all points, by item id."""
-        if not self.index.exists():
-            return {}
-        records, more = self.index.client.scroll(self.index.alias, limit=1000, with_payload=True)
-        assert more is None
-        payloads = [dict(record.payload or {}) for record in records]
-        return {payload.pop("_reindexer")["item_id"]: payload for payload in payloads}
-
-
-@pytest.fixture
-def shop(db: Connection, worker: Worker, index: IndexReader, here: Callable[..., Done], env: Mapping[str, str]) -> Shop:
-    db.execute(SHOP.encode())
-    return Shop(db, worker, IndexReader(index.client, "products"), lambda *arguments: here(*arguments, env=env))
 
 
 def test_a_table_with_rows_is_attached_filled_and_kept_indexed(shop: Shop) -> None:
@@ -247,22 +186,25 @@ def test_a_changed_definition_loses_no_write_that_comes_meanwhile(shop: Shop, da
     shop.settle()
     with connect(database, application_name="writer") as writer:
         writer.execute("UPDATE shop.products SET internal_note = 'a' WHERE sku = 'b1'")
-        shop.reindexer("attach", "products", "--table", "shop.products", "--text", "internal_note", "--payload", "name")
+        shop.reindexer(
+            "attach", "products", "--table", "shop.products", "--text", "internal_note", "--payload", "name", "--yes"
+        )
         writer.execute("UPDATE shop.products SET internal_note = 'note ' || sku")
     shop.settle()
     assert shop.indexed() == {"b1": {"name": "Bicycle"}, "t1": {"name": "Tandem"}, "x1": {"name": "Prototype"}}
     assert shop.index.holds("t1", vector_of("note t1"))
 
 
-def test_another_table_takes_the_triggers_along(shop: Shop) -> None:
+def test_a_table_that_took_the_others_name_takes_the_triggers_along(shop: Shop) -> None:
     shop.db.execute("CREATE TABLE shop.goods AS SELECT sku, name FROM shop.products WHERE sku = 'b1'")
     shop.db.execute("ALTER TABLE shop.goods ADD PRIMARY KEY (sku)")
     shop.reindexer(*ATTACH)
     shop.settle()
-    shop.reindexer("attach", "products", "--table", "shop.goods", "--text", "name")
+    shop.db.execute("ALTER TABLE shop.products RENAME TO old; ALTER TABLE shop.goods RENAME TO products")
+    shop.reindexer("attach", "products", "--text", "name", "--unset", "payload", "--yes")
     shop.settle()
     assert shop.indexed() == {"b1": {}}
-    left = shop.db.execute("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'shop.products'::regclass").fetchone()
+    left = shop.db.execute("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'shop.old'::regclass").fetchone()
     assert left == (0,)
 
 
@@ -314,9 +256,9 @@ def test_nobody_mends_the_triggers_of_a_source_that_is_being_detached(shop: Shop
     assert shop.db.execute("SELECT count(*) FROM reindexer.source WHERE name = 'products'").fetchone() == (0,)
 
 
-def test_a_dry_run_prints_sql_that_a_psql_could_run_and_does_nothing(shop: Shop, database: str) -> None:
+def test_the_sql_is_printed_as_a_psql_could_run_it_and_nothing_is_done(shop: Shop, database: str) -> None:
     before = dump(database)
-    printed = shop.reindexer(*ATTACH, "--dry-run")
+    printed = shop.reindexer(*ATTACH, "--sql")
     assert dump(database) == before
     assert shop.db.execute("SELECT count(*) FROM reindexer.source WHERE name = 'products'").fetchone() == (0,)
     with psycopg.connect(database) as psql:

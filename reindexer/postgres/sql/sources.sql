@@ -41,6 +41,10 @@ ON CONFLICT (name) DO UPDATE SET
 SELECT name, alias FROM reindexer.source WHERE name = %(name)s OR alias = %(alias)s
 ORDER BY name = %(name)s LIMIT 1;
 
+-- name: same_table
+-- Whether a name leads to the table that the source's triggers were put on, which may have been renamed since.
+SELECT table_oid = to_regclass(%(table)s)::oid FROM reindexer.source WHERE name = %(name)s;
+
 -- name: start_detaching
 -- No claim begins any more, and nobody mends triggers that no version made.
 UPDATE reindexer.source SET paused = true, definition_hash = 'detaching' WHERE name = %(name)s;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.faults.sabotage.row import Sabotage
 
+AGAIN = "tests/integration/test_attach_again.py::"
 ATTACH = "tests/integration/test_attach.py::"
 FILE = "tests/integration/test_sources_file.py::"
 
@@ -23,11 +24,32 @@ SOURCES = (
         ATTACH + "test_a_row_that_leaves_the_condition_leaves_the_index_and_one_that_enters_it_enters",
     ),
     Sabotage(
-        "definitions: another table takes the triggers along",
+        "definitions: another table of the same name takes the triggers along",
         "reindexer/flow/attach.py",
         "    remove(connection, source, keep=[table.oid for table in catalog.relations(connection, source)])\n",
         "",
-        ATTACH + "test_another_table_takes_the_triggers_along",
+        ATTACH + "test_a_table_that_took_the_others_name_takes_the_triggers_along",
+    ),
+    Sabotage(
+        "definitions: what is not given stays",
+        "reindexer/flow/redefine.py",
+        "if before is None else _said(connection, before)",
+        "if before is None else Wanted(name, _said(connection, before).table, before.text_columns)",
+        AGAIN + "test_what_is_not_given_stays_as_it_was",
+    ),
+    Sabotage(
+        "definitions: rows enter or leave the index only if that is meant",
+        "reindexer/cli/redefine.py",
+        "    if yes or not wanted.moved:\n",
+        "    if True:\n",
+        AGAIN + "test_where_rows_would_enter_or_leave_the_index_nothing_is_changed_unless_it_is_meant",
+    ),
+    Sabotage(
+        "definitions: a source keeps its table",
+        "reindexer/flow/attach.py",
+        'if connection.execute(load("sources.sql")["same_table"], named).fetchone() != (True,):',
+        "if False:",
+        AGAIN + "test_what_can_not_be_changed_is_one_line_and_nothing_is_changed",
     ),
     Sabotage(
         "detach: what workers have in hand is waited for",

@@ -1,0 +1,44 @@
+"""How a change of a source's definition is shown, and when it is asked for."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import Any, TextIO
+
+import typer
+
+from reindexer.cli.run import Failed
+from reindexer.flow.redefine import Redefinition
+
+NOTHING = "nothing would be changed"
+
+
+def in_words(wanted: Redefinition) -> dict[str, str]:
+    """A line for each key that changes, and one for the rows that this moves."""
+    if not wanted.changes:
+        return {wanted.after.name: NOTHING}
+    told = {key: str(change) for key, change in wanted.changes.items()}
+    return told | ({"rows": str(wanted.moved)} if wanted.before else {})
+
+
+def as_facts(wanted: Redefinition) -> dict[str, Any]:
+    """The same for programs."""
+    changes = {key: asdict(change) for key, change in wanted.changes.items()}
+    return {wanted.after.name: {"new": wanted.before is None, "changes": changes, "rows": asdict(wanted.moved)}}
+
+
+def confirm(wanted: Redefinition, *, yes: bool, told: TextIO) -> None:
+    """Tell the difference, and ask if rows would move. Raises Failed where the answer is no, or nobody is there."""
+    if not wanted.changes:
+        return
+    words = in_words(wanted)
+    width = max(map(len, words))
+    told.writelines(f"{key:<{width}}  {value}\n" for key, value in words.items())
+    if yes or not wanted.moved:
+        return
+    if not sys.stdin.isatty():
+        raise Failed(f"rows: {wanted.moved}; nothing was changed; if that is meant, say --yes")
+    told.flush()
+    if not typer.confirm("Go on?", err=told is sys.stderr):
+        raise Failed("nothing was changed")
