@@ -44,9 +44,9 @@ test-long: install ## the suite and what takes minutes
 torture: install ## random edits under random faults for a minute, then an exact comparison
 	"$(BIN)/python" -m tests.torture $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
 
-# make sabotage [ONLY="words of a mechanism or test"]
+# make sabotage [ONLY="words of a mechanism or test"] [PART=n/m]; CI runs another tenth at each commit.
 sabotage: install ## take each protecting mechanism away in turn; fails if its test does not notice
-	"$(BIN)/python" -m tests.faults.sabotage $(ONLY)
+	"$(BIN)/python" -m tests.faults.sabotage $(if $(PART),--part $(PART)) $(ONLY)
 
 # make bench [ONLY="names of benchmarks"]; docs/performance.md tells what they measure.
 bench: install ## every figure beside its comparator, into bench/results.json

@@ -1,7 +1,11 @@
-"""`python -m tests.faults.sabotage [WORDS]`: exit code 1 if any mechanism can be taken away without its test noticing."""
+"""`python -m tests.faults.sabotage [WORDS]`: exit code 1 if any mechanism can be taken away without its test noticing.
+
+`--part N/M` runs every M-th row, from the N-th (from 0) on: CI runs one part each time, by the number of its commits.
+"""
 
 from __future__ import annotations
 
+import argparse
 import queue
 import sys
 import threading
@@ -9,16 +13,16 @@ import time
 from collections.abc import Sequence
 
 from tests.faults.sabotage.row import Sabotage
-from tests.faults.sabotage.run import Verdict, chosen, workshop
+from tests.faults.sabotage.run import Part, Verdict, chosen, workshop
 from tests.faults.sabotage.table import TABLE
 
 AT_ONCE = 2
 
 
-def main(only: str) -> int:
+def main(only: str, part: Part) -> int:
     """Run the rows, print a line for each and a sum."""
     started = time.monotonic()
-    wanted = chosen(TABLE, only)
+    wanted = part.of(chosen(TABLE, only))
     verdicts = judge([row for row in wanted if not row.alone], AT_ONCE)
     verdicts += judge([row for row in wanted if row.alone], 1)
     bad = len(wanted) - sum(not verdict.problem for verdict in verdicts)
@@ -61,5 +65,13 @@ def tell(verdict: Verdict) -> None:
     print(f"{'':20}{verdict.problem or verdict.words}", flush=True)
 
 
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.sabotage", description="Take mechanisms away.")
+    parser.add_argument("words", nargs="*", help="only rows whose mechanism or test has these words in it")
+    parser.add_argument("--part", type=Part.read, default=Part(0, 1), help="N/M: every M-th row, from the N-th on")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    sys.exit(main(" ".join(sys.argv[1:])))
+    asked = arguments()
+    sys.exit(main(" ".join(asked.words), asked.part))

@@ -129,3 +129,23 @@ def workshop() -> Iterator[Workshop]:
 def chosen(table: Sequence[Sabotage], only: str) -> list[Sabotage]:
     """Rows whose mechanism or test has these words in it."""
     return [row for row in table if only in row.mechanism or only in row.test]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Every `of_parts`-th row, from the `number`-th (from 0) on. All parts together are the table, each row once."""
+
+    number: int
+    of_parts: int
+
+    @classmethod
+    def read(cls, words: str) -> Part:
+        """From `N/M`; a larger N starts again from the first part. Raises ValueError."""
+        number, of_parts = map(int, words.split("/"))
+        if number < 0 or of_parts < 1:
+            raise ValueError(words)
+        return cls(number % of_parts, of_parts)
+
+    def of(self, rows: Sequence[Sabotage]) -> Sequence[Sabotage]:
+        """Its rows."""
+        return rows[self.number :: self.of_parts]

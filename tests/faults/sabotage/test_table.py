@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from functools import cache
 
 import pytest
 
 from tests.faults.sabotage.row import Sabotage
+from tests.faults.sabotage.run import Part
 from tests.faults.sabotage.table import TABLE
 from tests.support.processes import ROOT
 
@@ -24,6 +26,11 @@ def test_what_a_row_replaces_and_the_test_that_it_names_are_there(row: Sabotage)
     assert row.old != row.new
     path, _, name = row.test.partition("::")
     assert name.partition("[")[0] in named_in(path)
+
+
+def test_ten_commits_one_after_the_other_run_every_row_once() -> None:
+    parts = [Part.read(f"{commits}/10") for commits in range(207, 217)]
+    assert Counter(row.mechanism for part in parts for row in part.of(TABLE)) == Counter(r.mechanism for r in TABLE)
 
 
 def test_every_mechanism_is_named_once() -> None:
