@@ -32,7 +32,8 @@ def read_rows(
 ) -> Mapping[str, Row]:
     """The rows with these ids, by id; an id without a row is missing from the answer.
 
-    An id counts only as Postgres prints the key: two spellings of one uuid must not be two items. `types` are looked up
+    An id counts only as Postgres prints the key: two spellings of one uuid must not be two items, and of a key whose
+    collation takes two for one it is the one that the row has. `types` are looked up
     where they are not given. Raises SourceError if the source can't be read, InputRejected if an id can't be one of
     this source's keys.
     """
@@ -182,7 +183,8 @@ def _wanted_rows(source: Source, types: Sequence[LiteralString]) -> sql.Composed
     # is tried on those rows only. On another one it may fail.
     return sql.SQL(
         "FROM unnest(%(item_ids)s::text[]) AS wanted (item_id)"
-        " CROSS JOIN LATERAL (SELECT t.* FROM {table} AS t WHERE {on} AND {key} = wanted.item_id OFFSET 0) AS t {meets}"
+        " CROSS JOIN LATERAL (SELECT t.* FROM {table} AS t WHERE {on}"
+        ' AND {key} COLLATE "C" = wanted.item_id OFFSET 0) AS t {meets}'
     ).format(
         table=Name(source.table_schema, source.table_name),
         on=on,

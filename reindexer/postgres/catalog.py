@@ -76,6 +76,12 @@ def payload_columns(connection: Connection, source: Source) -> tuple[PayloadColu
     )
 
 
+def key_is_spelt_freely(connection: Connection, source: Source) -> bool:
+    """Whether a collation of the key takes two spellings for one."""
+    parameters = {"table": _table(connection, source), "columns": list(source.key_columns)}
+    return connection.execute(load("catalog.sql")["spelt_freely"], parameters).fetchone() is not None
+
+
 def called_now(connection: Connection, oid: int) -> str | None:
     """The name of the table with this OID, if there is one."""
     row = connection.execute(load("catalog.sql")["called_now"], {"oid": oid}).fetchone()

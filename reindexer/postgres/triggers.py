@@ -18,7 +18,15 @@ from psycopg import sql
 
 from reindexer.core.errors import SourceError
 from reindexer.core.source import Source
-from reindexer.postgres.catalog import FUNCTIONS, Facts, Relation, facts, function_names, relations
+from reindexer.postgres.catalog import (
+    FUNCTIONS,
+    Facts,
+    Relation,
+    facts,
+    function_names,
+    key_is_spelt_freely,
+    relations,
+)
 from reindexer.postgres.connect import Connection, one_line
 from reindexer.postgres.locks import BELL_LOCK, LOCK_CLASS, MIGRATE_LOCK
 from reindexer.postgres.queries import load
@@ -164,14 +172,18 @@ def functions(connection: Connection, source: Source) -> list[Function]:
         "key_of_new": key_expression(source, "new_rows", sql.Identifier),
         "key_columns": _list(source.key_columns),
         "first_key": sql.Identifier(source.key_columns[0]),
-        "declared_old": _list(source.declared_columns, "old_rows"),
-        "declared_new": _list(source.declared_columns, "new_rows"),
+        "key_columns_old": _list(source.key_columns, "old_rows"),
+        "key_columns_new": _list(source.key_columns, "new_rows"),
+        "declared_old": _list(source.key_columns + source.declared_columns, "old_rows"),
+        "declared_new": _list(source.key_columns + source.declared_columns, "new_rows"),
         "declared_old_row": _list(source.declared_columns, "old"),
         "declared_new_row": _list(source.declared_columns, "new"),
         "source": name,
         "ring": ring,
         "record": sql.SQL(parts["record"]).format(source=name, bulk_rows=bulk_rows, ring=ring),
     }
+    spelt_freely = key_is_spelt_freely(connection, source)
+    columns["respelt"] = sql.SQL(parts["respelt"] if spelt_freely else "").format(**columns)
     made = []
     for function, kind in zip(function_names(source), FUNCTIONS, strict=True):
         head, body, end = parts[f"{kind}_function"].split("$reindexer$")

@@ -12,6 +12,7 @@ from reindexer.core.source import CONTEXT_ITEMS, Source
 from reindexer.embedded.postgres import EmbeddedPostgres
 from reindexer.flow.attach import attach
 from reindexer.flow.drain import drain
+from reindexer.flow.read import key_page, read_rows, without_row
 from reindexer.postgres import triggers
 from reindexer.postgres.catalog import relations
 from reindexer.postgres.connect import Connection, connect
@@ -151,6 +152,70 @@ def test_json_and_citext_columns_are_compared_by_their_images(migrated: Connecti
     assert changes(migrated) == ["1"]
     migrated.execute("""UPDATE notes SET extra = '{"a": 2}'""")
     assert changes(migrated) == []
+
+
+@pytest.fixture
+def tags(migrated: Connection) -> Source:
+    """Of a table with a key of two columns, of which one is case-insensitive."""
+    try:
+        migrated.execute("CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
+    except psycopg.errors.FeatureNotSupported:
+        pytest.skip("this build of Postgres has no ICU")
+    migrated.execute("CREATE TABLE tag (k text COLLATE ci PRIMARY KEY, body text)")
+    source = Source("tag", "public", "tag", ("k",), ("body",))
+    attach(migrated, source)
+    migrated.execute("INSERT INTO tag VALUES ('alpha', 'a'), ('beta', 'b'), ('gamma', 'c')")
+    changes(migrated)
+    return source
+
+
+@pytest.mark.parametrize("role", ["origin", "replica"])
+def test_two_spellings_of_a_key_that_its_collation_takes_for_one_are_two_items(
+    migrated: Connection, tags: Source, role: str
+) -> None:
+    migrated.execute("CREATE TABLE word (lang varchar COLLATE ci, no int, body text, PRIMARY KEY (lang, no))")
+    attach(migrated, Source("word", "public", "word", ("lang", "no"), ("body",)))
+    migrated.execute("INSERT INTO word VALUES ('nl', 1, 'a'), ('nl', 2, 'b')")
+    migrated.execute(f"SET session_replication_role = {role}".encode())
+    changes(migrated)
+    migrated.execute("UPDATE tag SET k = 'Gamma' WHERE k = 'gamma'")
+    assert sorted(map(str, changes(migrated))) == ["Gamma", "gamma"]
+    migrated.execute("UPDATE tag SET k = upper(k) WHERE k IN ('alpha', 'beta')")
+    assert sorted(map(str, changes(migrated))) == ["ALPHA", "BETA", "alpha", "beta"]
+    migrated.execute("UPDATE tag SET k = k, body = CASE WHEN k = 'alpha' THEN 'new' ELSE body END")
+    assert changes(migrated) == ["ALPHA"]
+    migrated.execute("UPDATE word SET lang = 'NL'")
+    assert sorted(map(str, changes(migrated))) == ['["NL", "1"]', '["NL", "2"]', '["nl", "1"]', '["nl", "2"]']
+
+
+def test_a_row_is_read_by_the_spelling_of_its_key_alone_whatever_its_collation(
+    migrated: Connection, tags: Source
+) -> None:
+    assert read_rows(migrated, tags, ["alpha", "ALPHA", "Beta", "gamma"]).keys() == {"alpha", "gamma"}
+    assert without_row(migrated, tags, ["alpha", "ALPHA", "Beta"]) == ["ALPHA", "Beta"]
+    page = key_page(migrated, tags, None, 2, timeout_s=5)
+    assert (page.item_ids, page.last) == (("alpha", "beta"), "beta")
+    assert key_page(migrated, tags, "beta", 2, timeout_s=5).item_ids == ("gamma",)
+
+
+def test_an_index_that_tells_more_apart_than_the_columns_collation_is_no_key(
+    migrated: Connection, tags: Source
+) -> None:
+    migrated.execute("CREATE TABLE loose (k text COLLATE ci NOT NULL, body text)")
+    migrated.execute('CREATE UNIQUE INDEX ON loose (k COLLATE "C")')
+    with pytest.raises(Exception, match="no valid unique NOT NULL index"):
+        attach(migrated, Source("loose", "public", "loose", ("k",), ("body",)))
+    migrated.execute("CREATE UNIQUE INDEX ON loose (k)")
+    assert attach(migrated, Source("loose", "public", "loose", ("k",), ("body",))).changed
+
+
+def test_a_deferrable_key_is_a_key(migrated: Connection) -> None:
+    migrated.execute("CREATE TABLE later (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, body text)")
+    assert attach(migrated, Source("later", "public", "later", ("id",), ("body",))).changed
+    migrated.execute("INSERT INTO later VALUES (1, 'a'), (2, 'b')")
+    changes(migrated)
+    migrated.execute("UPDATE later SET id = 3 - id")
+    assert sorted(map(str, changes(migrated))) == ["1", "2"]
 
 
 @pytest.mark.parametrize(

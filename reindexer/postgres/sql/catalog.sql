@@ -51,6 +51,11 @@ WITH RECURSIVE tree AS (
 )
 SELECT subject, md5(string_agg(fact, E'\n' ORDER BY fact COLLATE "C")) FROM facts GROUP BY subject;
 
+-- name: spelt_freely
+-- A column of these whose collation takes different bytes for equal.
+SELECT attname FROM pg_attribute JOIN pg_collation ON pg_collation.oid = attcollation
+WHERE attrelid = to_regclass(%(table)s) AND attname = ANY (%(columns)s) AND NOT collisdeterministic LIMIT 1;
+
 -- name: called_now
 -- What a table is called that may have been renamed.
 SELECT oid::regclass::text FROM pg_class WHERE oid = %(oid)s::oid;

@@ -77,11 +77,15 @@ WHERE name = %(name)s AND problem IS NOT NULL
 UPDATE reindexer.source SET paused = %(paused)s WHERE %(name)s::text IS NULL OR name = %(name)s RETURNING name;
 
 -- name: unique_key
--- Columns of each valid unique index without condition or expression, if all of them are NOT NULL.
+-- Columns of each valid unique index without condition or expression, if all of them are NOT NULL. A deferrable one holds
+-- at every commit, and nobody reads before. One that tells two values apart which the column's own collation takes for one
+-- would leave rows in no order that pages can follow.
 SELECT array_agg(attname::text ORDER BY attname)
 FROM pg_index
-JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey[0:indnkeyatts - 1])
-WHERE indrelid = to_regclass(%(table)s) AND indisunique AND indisvalid AND indimmediate
-    AND indpred IS NULL AND indexprs IS NULL
+CROSS JOIN LATERAL unnest(indkey[0:indnkeyatts - 1]::smallint[], indcollation[0:indnkeyatts - 1]::oid[])
+    AS key (attnum, "collation")
+JOIN pg_attribute ON attrelid = indrelid AND pg_attribute.attnum = key.attnum
+LEFT JOIN pg_collation ON pg_collation.oid = attcollation
+WHERE indrelid = to_regclass(%(table)s) AND indisunique AND indisvalid AND indpred IS NULL AND indexprs IS NULL
 GROUP BY indexrelid
-HAVING bool_and(attnotnull);
+HAVING bool_and(attnotnull AND (coalesce(collisdeterministic, true) OR key."collation" = attcollation));

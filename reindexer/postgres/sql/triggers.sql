@@ -12,6 +12,8 @@
 --     sorting both sides.
 --   * Record images are compared (*<>): IS DISTINCT FROM has no operator for json, and = is blind to a citext change.
 --     The casts matter: without them ROW(…) *<> ROW(…) means an operator for each pair of columns.
+--   * So are keys: under a non-deterministic collation two spellings are one key to the join, and two items to us.
+--     Only there the new spelling is looked for (`respelt`): it costs a twentieth of a large UPDATE.
 --   * use_column: a column may have the name of a variable of ours, or of plpgsql's (`new`, `tg_op`).
 
 -- name: ring
@@ -33,6 +35,11 @@
 {ring}
     END IF;
     RETURN NULL;
+
+-- name: respelt
+ || array_agg({key_of_new}) FILTER (
+                    WHERE old_rows.{first_key} = new_rows.{first_key}
+                      AND ROW({key_columns_old})::record *<> ROW({key_columns_new})::record)
 
 -- name: rows_function
 -- AFTER INSERT and AFTER DELETE, FOR EACH STATEMENT.
@@ -68,7 +75,7 @@ BEGIN
     EXCEPTION
         WHEN TOO_MANY_ROWS OR NO_DATA_FOUND THEN
             BEGIN
-                SELECT array_agg({key}) INTO item_ids
+                SELECT array_agg({key}){respelt} INTO item_ids
                 FROM old_rows FULL JOIN new_rows USING ({key_columns})
                 WHERE old_rows.{first_key} IS NULL OR new_rows.{first_key} IS NULL
                    OR ROW({declared_old})::record *<> ROW({declared_new})::record;
@@ -112,7 +119,7 @@ BEGIN
             item_ids := ARRAY[{key_new}];
         ELSIF TG_OP = 'DELETE' THEN
             item_ids := ARRAY[{key_old}];
-        ELSIF {key_old} IS DISTINCT FROM {key_new} THEN
+        ELSIF {key_old} COLLATE "C" IS DISTINCT FROM {key_new} THEN
             item_ids := ARRAY[{key_old}, {key_new}];
         ELSIF ROW({declared_old_row})::record *<> ROW({declared_new_row})::record THEN
             item_ids := ARRAY[{key_new}];

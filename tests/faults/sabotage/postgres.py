@@ -61,20 +61,41 @@ TRIGGER = (
         times=2,
     ),
     Sabotage(
+        "keys: of two rows that are spelt anew in one statement both spellings are recorded",
+        "reindexer/postgres/triggers.py",
+        'parts["respelt"] if spelt_freely else ""',
+        '""',
+        TRIGGERS + "test_two_spellings_of_a_key_that_its_collation_takes_for_one_are_two_items",
+    ),
+    Sabotage(
+        "keys: a replicated row that is spelt anew is two items",
+        "reindexer/postgres/sql/triggers.sql",
+        'ELSIF {key_old} COLLATE "C" IS DISTINCT FROM {key_new}',
+        "ELSIF {key_old} IS DISTINCT FROM {key_new}",
+        TRIGGERS + "test_two_spellings_of_a_key_that_its_collation_takes_for_one_are_two_items",
+    ),
+    Sabotage(
+        "keys: a row is read by the spelling that it has",
+        "reindexer/flow/read.py",
+        '{key} COLLATE "C" = wanted.item_id',
+        "{key} = wanted.item_id",
+        TRIGGERS + "test_a_row_is_read_by_the_spelling_of_its_key_alone_whatever_its_collation",
+    ),
+    Sabotage(
         "the plan: what is compared for one row is not how many rows are joined",
         "reindexer/postgres/sql/triggers.sql",
         "        FROM old_rows CROSS JOIN new_rows;\n"
         "    EXCEPTION\n"
         "        WHEN TOO_MANY_ROWS OR NO_DATA_FOUND THEN\n"
         "            BEGIN\n"
-        "                SELECT array_agg({key}) INTO item_ids\n"
+        "                SELECT array_agg({key}){respelt} INTO item_ids\n"
         "                FROM old_rows FULL JOIN new_rows",
         "        FROM old_rows CROSS JOIN new_rows;\n"
         "        RAISE TOO_MANY_ROWS;\n"
         "    EXCEPTION\n"
         "        WHEN TOO_MANY_ROWS OR NO_DATA_FOUND THEN\n"
         "            BEGIN\n"
-        "                SELECT array_agg({key}) INTO item_ids\n"
+        "                SELECT array_agg({key}){respelt} INTO item_ids\n"
         "                FROM old_rows JOIN new_rows",
         TRIGGERS + "test_a_large_update_after_a_one_row_update_costs_at_most_two_and_a_half_times[pg18]",
         fails_with="statement timeout",

@@ -39,8 +39,8 @@ RESTORES = (
     Sabotage(
         "ids: an id counts only as Postgres prints the key",
         "reindexer/flow/read.py",
-        " WHERE {on} AND {key} = wanted.item_id",
-        " WHERE {on}",
+        ' AND {key} COLLATE "C" = wanted.item_id OFFSET 0',
+        " OFFSET 0",
         RECONCILE + "test_each_kind_of_difference_is_found_whatever_the_ledger_says_and_repaired",
     ),
     Sabotage(
