@@ -161,6 +161,7 @@ def test_a_broker_flushed_again_and_again_in_the_middle_of_bulk_and_drain_loses_
     assert len(provider.inputs) <= 2500
 
 
+@pytest.mark.alone
 def test_a_broker_killed_and_started_anew_empty_in_the_middle_of_bulk_and_drain_loses_nothing(
     db: Connection, processes: Processes, index: IndexReader, provider: Provider, tmp_path: Path
 ) -> None:

@@ -201,6 +201,7 @@ def test_without_the_bell_edits_are_found_within_a_second(
     assert listener_state(db) == "awake"
 
 
+@pytest.mark.alone
 def test_changes_of_a_long_repeatable_read_transaction_are_found_at_its_commit_and_no_core_spins_until_then(
     db: Connection, processes: Processes, index: IndexReader, database: str
 ) -> None:
@@ -240,6 +241,7 @@ def test_no_writer_is_told_to_try_again_because_of_us_whatever_its_isolation(
 STATES = ["asleep", "standing by", "draining", "waiting for a lock", "stalled", "cut off", "without a broker"]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("state", STATES)
 def test_sigterm_ends_the_listener_within_five_seconds(
     db: Connection, processes: Processes, database: str, line: tuple[Proxy, str], redis_url: str, state: str
@@ -273,6 +275,7 @@ def test_sigterm_ends_the_listener_within_five_seconds(
         assert "stopped" in log_of(listener)
 
 
+@pytest.mark.alone
 def test_sigterm_ends_a_listener_that_has_not_reached_postgres_yet(
     processes: Processes, line: tuple[Proxy, str]
 ) -> None:

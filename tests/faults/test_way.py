@@ -64,6 +64,7 @@ def stream_of_edits(edit: Way) -> Iterator[None]:
             thread.join()
 
 
+@pytest.mark.alone
 def test_a_batch_goes_on_once_the_edit_has_taken_its_step(road: Road) -> None:
     began, order = threading.Event(), list[str]()
 
@@ -82,6 +83,7 @@ def test_a_batch_goes_on_once_the_edit_has_taken_its_step(road: Road) -> None:
     assert order == ["edit", "batch"]
 
 
+@pytest.mark.alone
 def test_an_edit_that_waits_for_others_is_waited_for_no_longer(road: Road) -> None:
     with Way(road, edit=True).taken():
         assert gave_s(road) > AT_ONCE_S
@@ -90,17 +92,20 @@ def test_an_edit_that_waits_for_others_is_waited_for_no_longer(road: Road) -> No
             assert gave_s(road) > AT_ONCE_S, "its next step goes ahead again"
 
 
+@pytest.mark.alone
 def test_edits_that_never_end_hold_a_request_up_and_do_not_stop_it(road: Road) -> None:
     with stream_of_edits(Way(road, edit=True)):
         assert 1.1 < gave_s(road) < 1.2 + AT_ONCE_S
 
 
+@pytest.mark.alone
 def test_a_claim_whose_lease_is_nearly_over_gives_way_no_longer(road: Road) -> None:
     with Way(road, edit=True).taken():
         assert gave_s(road, left_s=0.5) < AT_ONCE_S
         assert gave_s(road, left_s=-0.5) < AT_ONCE_S
 
 
+@pytest.mark.alone
 def test_batches_do_not_wait_for_batches_nor_edits_for_edits(road: Road) -> None:
     with Way(road, edit=False).taken():
         assert gave_s(road) < AT_ONCE_S

@@ -327,6 +327,7 @@ def test_bulk_answers_fast_and_a_broker_that_comes_back_gets_the_work_done(
     assert thousand <= 600
 
 
+@pytest.mark.alone
 def test_bulk_with_the_broker_away_is_202_within_two_seconds_and_done_when_it_is_back(
     db: Connection, processes: Processes, index: IndexReader, tmp_path: Any
 ) -> None:

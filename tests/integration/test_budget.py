@@ -209,6 +209,7 @@ def test_retry_after_holds_for_all_and_voids_turns_that_were_given_before(budget
     assert state.blocked_s == pytest.approx(3, abs=0.2)
 
 
+@pytest.mark.alone
 def test_who_was_refused_at_a_bucket_of_which_nothing_was_known_is_not_refused_for_ever(budget: Make) -> None:
     ours = budget(requests=20)
     with pytest.raises(RateLimited):
@@ -321,6 +322,7 @@ def test_an_item_of_many_requests_waits_for_all_its_turns_in_one_claim(
     assert len(provider.inputs) == len(set(provider.inputs)) > 5, "each chunk was asked for once"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("mode", [Mode.REFUSE, Mode.CUT, Mode.STALL])
 def test_a_redis_that_is_away_stops_no_work(
     db: Connection, another: Callable[..., Worker], redis_url: str, mode: Mode

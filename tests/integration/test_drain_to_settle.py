@@ -215,6 +215,7 @@ def fastest_settle_s(db: Connection, lane: str, *, answers: int) -> float:
     return fastest_s
 
 
+@pytest.mark.alone
 def test_settling_takes_no_longer_because_much_is_due_and_the_planner_knows_nothing(db: Connection) -> None:
     """As in a first fill: nobody has analysed the table yet. (It took 1.3 s while constants named the source.)"""
     db.execute("INSERT INTO context_items (content) SELECT 'text' FROM generate_series(1, 20000)")
@@ -223,6 +224,7 @@ def test_settling_takes_no_longer_because_much_is_due_and_the_planner_knows_noth
     assert fastest_settle_s(db, "bulk", answers=0) < 0.3
 
 
+@pytest.mark.alone
 def test_settling_takes_no_longer_because_many_wishes_are_open_and_the_planner_thinks_that_none_is(
     db: Connection,
 ) -> None:

@@ -245,6 +245,7 @@ def test_gauges_tell_what_waits_and_how_everything_stands(client: TestClient, db
     assert "reindexer_heartbeat_age_seconds{role=listener}" not in now
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("mode", [Mode.REFUSE, Mode.STALL], ids=lambda mode: mode.value)
 def test_with_postgres_away_the_rest_is_told_soon(
     settings: Settings, database: str, index: IndexReader, mode: Mode
