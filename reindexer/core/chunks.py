@@ -27,6 +27,8 @@ _LEVELS: tuple[re.Pattern[str], ...] = (
 )
 """Where the parts of a text begin: at the end of a match. The strongest first."""
 _HEADINGS = 6
+BYTES = 4
+"""Of UTF-8 that a character has at most, and so about the most tokens: nothing has to be counted in a short text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +56,16 @@ def spans(text: str, max_tokens: int, overlap_tokens: int = 0) -> tuple[Span, ..
     """
     if not text:
         return ()
-    if estimate_tokens(text) <= max_tokens:
+    if BYTES * len(text) < max_tokens or estimate_tokens(text) <= max_tokens:
         return (Span(0, len(text)),)
     room = max(1, max_tokens - overlap_tokens)
     parts = list(_parts(text, 0, len(text), room, 0))
-    found = (_trimmed(text, parts[first].start, parts[last - 1].end) for first, last in _cut(parts, room))
+    found = (_trimmed(text, parts[first].start, parts[last - 1].end) for first, last in _cut(text, parts, room))
     bare = [span for span in found if span.end > span.start]
     if not overlap_tokens:
         return tuple(bare)
     after = (
-        Span(_earlier(text, one.start + 1, following.start, overlap_tokens), following.end)
+        Span(_earlier(text, one.start + 1, following, overlap_tokens, max_tokens), following.end)
         for one, following in pairwise(bare)
     )
     return (bare[0], *after)
@@ -99,13 +101,19 @@ def _strength(text: str, at: int, following: int, level: int) -> tuple[int, byte
     return rank, blake2b(words, digest_size=8).digest()
 
 
-def _cut(parts: list[_Part], room: int) -> Iterator[tuple[int, int]]:
+def _cut(text: str, parts: list[_Part], room: int) -> Iterator[tuple[int, int]]:
     """Runs of parts (first, one after the last) that fit, in order."""
+
+    def fits(first: int, last: int) -> bool:
+        # Together they may be a little more than each by itself: at a seam two characters meet.
+        seen = before[last] - before[first] <= room
+        return seen and estimate_tokens(text[parts[first].start : parts[last - 1].end]) <= room
+
     before = list(accumulate((part.tokens for part in parts), initial=0))
     todo = [(0, len(parts))]
     while todo:
         first, last = todo.pop()
-        if before[last] - before[first] <= room or last - first == 1:
+        if last - first == 1 or fits(first, last):
             yield first, last
             continue
         at = _cut_of(parts, before, first, last, room / 4)
@@ -130,10 +138,10 @@ def _trimmed(text: str, start: int, end: int) -> Span:
     return Span(start + len(words) - len(words.lstrip()), start + len(words.rstrip()))
 
 
-def _earlier(text: str, earliest: int, start: int, tokens: int) -> int:
-    """Where a chunk begins that takes so many tokens of what is before it along: at a word, or at `start`."""
-    at = max(earliest, start - 3 * tokens)
-    while at < start and estimate_tokens(text[at:start]) > tokens:
+def _earlier(text: str, earliest: int, chunk: Span, tokens: int, most: int) -> int:
+    """Where a chunk begins that takes so many tokens of what is before it along: at a word, or where it began."""
+    start, at = chunk.start, max(earliest, chunk.start - 3 * tokens)
+    while at < start and (estimate_tokens(text[at:start]) > tokens or estimate_tokens(text[at : chunk.end]) > most):
         at += max(1, (start - at) // 8)
     if not text[at - 1].isspace():
         found = re.compile(r"\s\S").search(text, at, start)

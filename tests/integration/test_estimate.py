@@ -76,7 +76,7 @@ def test_the_price_is_openais_at_openai_or_what_is_set_and_else_not_known(settin
 
 
 def test_the_command_tells_tokens_and_price(db: Connection, env: Mapping[str, str], here: Callable[..., Done]) -> None:
-    insert(db, "x" * 3330)
+    insert(db, "e" * 3330)
     env = {**env, "REINDEXER_PRICE_PER_MILLION_TOKENS": "1000"}
     facts = json.loads(here("estimate", "context_items", "--json", env=env).stdout)
     assert (facts["rows"], facts["tokens"], facts["dollars"], facts["changed_dollars"]) == (1, 1000, 1.0, 1.0)

@@ -16,6 +16,20 @@ CHUNKS = (
         "test_a_changed_paragraph_makes_at_most_three_new_chunks_of_a_hundred_in_nearly_all_texts",
     ),
     Sabotage(
+        "tokens: other scripts than Latin have weights of their own",
+        "reindexer/core/tokens.py",
+        "torn += _beyond_ascii(text)",
+        "pass",
+        "tests/unit/test_tokens.py::test_a_long_text_of_any_script_is_cut_into_chunks_that_the_model_takes",
+    ),
+    Sabotage(
+        "tokens: the parts of a chunk are estimated together",
+        "reindexer/core/chunks.py",
+        "return seen and estimate_tokens(text[parts[first].start : parts[last - 1].end]) <= room",
+        "return seen",
+        "tests/unit/test_tokens.py::test_a_long_text_of_any_script_is_cut_into_chunks_that_the_model_takes",
+    ),
+    Sabotage(
         "chunks: the surplus is deleted",
         "reindexer/flow/write.py",
         "step.item.chunks > len(step.chunks) or step.item.doubtful",
