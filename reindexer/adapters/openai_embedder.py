@@ -23,10 +23,12 @@ import openai
 from pydantic import BaseModel, ConfigDict
 
 from reindexer.adapters.http_deadline import HttpDeadline
+from reindexer.adapters.openai_length import is_for_length
 from reindexer.core.batching import RequestLimits
 from reindexer.core.errors import (
     DependencyAway,
     InputRejected,
+    InputTooLong,
     LastingError,
     OutOfQuota,
     PassingError,
@@ -149,8 +151,11 @@ def _status_error(exc: openai.APIStatusError) -> Exception:
         return RateLimited(text, retry_after_s=_retry_after_s(exc), told=told_by(exc.response.headers))
     if status in (502, 504):  # by a gateway: nobody behind it answers
         return DependencyAway(text)
-    if status in (400, 413, 422):
-        return InputRejected(f"{text}: it refuses this input")
+    is_too_long = is_for_length(status, f"{exc.code} {exc.message}")
+    if is_too_long or status in (400, 422):
+        return (
+            InputTooLong(f"{text}: too long for it") if is_too_long else InputRejected(f"{text}: it refuses this input")
+        )
     if status in (408, 409, 425) or status >= 500:
         return PassingError(text, retry_after_s=_retry_after_s(exc))
     return LastingError(f"{text}: check OPENAI_API_KEY, OPENAI_BASE_URL and REINDEXER_EMBEDDING_MODEL")

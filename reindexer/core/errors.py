@@ -11,6 +11,7 @@
     ├── ItemFailed              what became of one item, told to those who asked for it by a task id
     └── LastingError            trying again changes nothing: FAILED at once
         └── InputRejected       the provider refuses this input (or one of these): found by bisecting
+            └── InputTooLong    for its length: its item is cut smaller, and tried again
 
 Foreign errors are mapped to these once, in the adapter that meets them. Messages never hold the user's text.
 """
@@ -72,6 +73,15 @@ class LastingError(ReindexerError):
 
 class InputRejected(LastingError):
     """The provider refuses the request because of an input in it."""
+
+
+class InputTooLong(InputRejected):
+    """The provider refuses an input for its length."""
+
+    def __init__(self, message: str, *, chunk_tokens: int | None = None) -> None:
+        """`chunk_tokens`: how many the chunks of its item are to hold at most."""
+        super().__init__(message)
+        self.chunk_tokens = chunk_tokens
 
 
 class ItemFailed(ReindexerError):

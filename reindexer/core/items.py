@@ -52,6 +52,8 @@ class ClaimedItem:
     """Tries since it FAILED, this one included."""
     losses: int = 0
     """Claims of it that were lost since it became due: of a worker that died or stood still."""
+    chunk_tokens: int | None = None
+    """A chunk of it was too long for the provider: none may hold more than these. None: nothing is known of that."""
     doubted_ago_s: float | None = None
     """Seconds since it was last settled after a claim without certain outcome; None: never. A late write of that claim
     may still come: Qdrant refuses it where a point stands, and makes one where none does."""

@@ -15,7 +15,7 @@ AT_RUN_TIME: tuple[str, ...] = ()
 """Label values that are not known beforehand: the sources."""
 
 OUTCOMES = ("embedded", "payload", "skipped", "blank", "deleted", "failed")
-CAUSES = ("error", "rate_limited", "fenced", "source", "late", "postgres")
+CAUSES = ("error", "rate_limited", "fenced", "source", "late", "postgres", "too_long")
 ANSWERS = ("ok", "rate_limited", "rejected", "refused", "error", "away")
 PURPOSES = ("items", "queries")
 

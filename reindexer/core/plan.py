@@ -72,7 +72,7 @@ def plan(item: ClaimedItem, row: Row | None, recipe: Recipe) -> Step:
     """
     if row is None:
         return Delete(item, None)
-    chunks = recipe.chunks(row.text)
+    chunks = recipe.within(item.chunk_tokens).chunks(row.text)
     text_print, payload_print = item_fingerprint(chunks), payload_fingerprint(row.payload)
     if text_print is None:
         return Delete(item, row, text_fingerprint("", recipe.embedder), payload_print)

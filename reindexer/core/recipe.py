@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reindexer.core.chunks import Span, spans
 from reindexer.core.fingerprint import digest, text_fingerprint
@@ -33,6 +33,12 @@ class Recipe:
         """The source's, with an embedder that takes texts of so many tokens."""
         most = min(source.chunk_tokens or max_input_tokens, max_input_tokens)
         return cls(embedder, most, min(source.chunk_overlap, most // 2))
+
+    def within(self, chunk_tokens: int | None) -> Recipe:
+        """For an item whose chunks the provider takes only if they hold no more; None: as of all others."""
+        if chunk_tokens is None or chunk_tokens >= self.max_tokens:
+            return self
+        return replace(self, max_tokens=chunk_tokens, overlap_tokens=min(self.overlap_tokens, chunk_tokens // 2))
 
     def chunks(self, text: str) -> tuple[Chunk, ...]:
         """In order; none of an empty text. Their texts are not copied."""

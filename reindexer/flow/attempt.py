@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from reindexer.core.errors import PassingError, RateLimited, ReindexerError
+from reindexer.core.errors import InputTooLong, PassingError, RateLimited, ReindexerError
 from reindexer.core.items import ClaimedItem
 from reindexer.core.plan import Delete, Embed, Skip, Step, UpdatePayload
 from reindexer.core.retry import RetryPolicy
@@ -49,6 +49,10 @@ class Attempt:
 
     def fails(self, item: ClaimedItem, error: ReindexerError, *, certain: bool) -> None:
         """Tried again later; FAILED where the cause stays or the tries are used up. `certain`: nothing was written."""
+        if isinstance(error, InputTooLong) and error.chunk_tokens is not None:
+            reason = f"{error}, so it is cut smaller"
+            self.postpone(Postponed(item, 0.0, reason, counts=False, chunk_tokens=error.chunk_tokens, cause="too_long"))
+            return
         if not isinstance(error, PassingError):
             self.fail(item, str(error), certain=certain)
             return

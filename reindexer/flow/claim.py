@@ -139,6 +139,7 @@ def _item(row: DictRow) -> ClaimedItem:
         text_fingerprint=row["text_fingerprint"],
         payload_fingerprint=row["payload_fingerprint"],
         chunks=row["chunks"],
+        chunk_tokens=row["chunk_tokens"],
         known=row["known"],
         healed=row["healed"],
     )

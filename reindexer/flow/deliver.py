@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from reindexer.core.errors import LastingError, PassingError, ReindexerError
+from reindexer.core.errors import InputRejected, LastingError, PassingError, ReindexerError
 from reindexer.core.plan import Delete, Embed, Step
 from reindexer.flow.attempt import Attempt
 from reindexer.flow.breaker import Witness
@@ -17,6 +17,7 @@ from reindexer.flow.embed import Deadline, Input, embed_inputs
 from reindexer.flow.pace import Pace
 from reindexer.flow.reuse import Place, Reused, find_reusable
 from reindexer.flow.settle import Postponed
+from reindexer.flow.too_long import cut_smaller
 from reindexer.flow.way import Way
 from reindexer.flow.write import write
 from reindexer.ports import Collection, Embedder, Index, Vector
@@ -82,6 +83,8 @@ class Delivery:
                     wanting.setdefault(chunk.fingerprint, []).append(step)
 
         def fails(refused: Input, error: ReindexerError) -> None:
+            if isinstance(error, InputRejected):
+                error = cut_smaller(self.collection.source, refused.text, error, self.embedder.limits)
             for step in wanting[refused.fingerprint]:
                 if step.item in self.attempt.open:
                     self.attempt.fails(step.item, error, certain=True)

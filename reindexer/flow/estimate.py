@@ -17,6 +17,7 @@ from reindexer.core.source import Source
 from reindexer.core.tokens import estimate_tokens
 from reindexer.flow import condition
 from reindexer.flow.read import find_rows, key_page
+from reindexer.flow.too_long import chunk_tokens
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.names import Name
 from reindexer.postgres.queries import load
@@ -88,6 +89,7 @@ def _add(
     sums: _Sums,
 ) -> None:
     parameters = {"source": source.name, "item_ids": list(item_ids)}
+    most = chunk_tokens(connection, source, item_ids)
     indexed: dict[str, str] = dict(connection.execute(load("estimate.sql")["indexed"], parameters).fetchall())
     for item_id, row in find_rows(connection, source, item_ids).rows.items():
         sums.rows += 1
@@ -96,7 +98,7 @@ def _add(
         tokens = count(text)
         sums.with_text += 1
         sums.tokens += tokens
-        if indexed.get(item_id) != recipe.fingerprint(text):
+        if indexed.get(item_id) != recipe.within(most.get(item_id)).fingerprint(text):
             sums.changed += 1
             sums.changed_tokens += tokens
 

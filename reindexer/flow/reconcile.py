@@ -25,6 +25,7 @@ from reindexer.core.source import Source
 from reindexer.flow import audit
 from reindexer.flow.read import find_rows, key_page
 from reindexer.flow.spool import Spool, Suspect
+from reindexer.flow.too_long import chunk_tokens
 from reindexer.ports import Collection, Index
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
@@ -250,7 +251,8 @@ def _activity(sides: Sides, item_ids: Sequence[str]) -> Mapping[str, _Activity]:
 
 
 def _chunks(sides: Sides, rows: Mapping[str, Row]) -> Mapping[str, Sequence[Chunk]]:
-    return {item_id: sides.recipe.chunks(row.text) for item_id, row in rows.items()}
+    most = chunk_tokens(sides.connection, sides.source, list(rows))
+    return {item_id: sides.recipe.within(most.get(item_id)).chunks(row.text) for item_id, row in rows.items()}
 
 
 def _wanted(chunks: Mapping[str, Sequence[Chunk]]) -> list[tuple[str, int]]:

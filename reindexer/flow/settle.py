@@ -13,7 +13,7 @@ from reindexer.postgres.queries import load
 from reindexer.postgres.schema import REVISION
 
 How = Literal["embedded", "payload", "skipped"]
-Cause = Literal["error", "rate_limited", "fenced", "source", "late", "postgres"]
+Cause = Literal["error", "rate_limited", "fenced", "source", "late", "postgres", "too_long"]
 Outcome = Literal["COMPLETED", "FAILED", "DELETED"]
 
 
@@ -53,6 +53,8 @@ class Postponed:
     """A write may have reached Qdrant."""
     seen_token: int = 0
     """A higher token that was met in Qdrant."""
+    chunk_tokens: int | None = None
+    """A chunk was too long for the provider: none may hold more than these."""
     cause: Cause = "error"
     """The reason as metrics tell it."""
 
@@ -135,6 +137,7 @@ def postpone(connection: Connection, claim: Claim, postponed: Sequence[Postponed
             "attempts_back": [0 if p.counts else 1 for p in postponed],
             "doubtful": [p.doubtful for p in postponed],
             "seen_tokens": [p.seen_token for p in postponed],
+            "chunk_tokens": [p.chunk_tokens for p in postponed],
         },
         prepare=keep_plan(len(postponed)),
     )

@@ -188,7 +188,7 @@ def item(connection: Connection, source: Source, item_id: str, recipe: Recipe) -
         source=source.name,
         item_id=item_id,
         status=known["status"],
-        wanted=recipe.fingerprint(text),
+        wanted=recipe.within(known["chunk_tokens"]).fingerprint(text),
         indexed=known["text_fingerprint"] if known["chunks"] else None,
         lane=known["lane"],
         attempts=known["attempts"],

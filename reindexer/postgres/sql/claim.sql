@@ -63,6 +63,8 @@ WITH gate AS MATERIALIZED (
            lease_until IS NOT NULL OR due.losses > 0 OR coalesce(ledger.losses, 0) > 0 AS alone,
            greatest(due.token, ledger.token) AS token,
            text_fingerprint, payload_fingerprint, coalesce(chunks, 0) AS chunks,
+           -- Who wants all embedded anew wants it tried anew, too, how much the provider takes.
+           least(due.chunk_tokens, CASE WHEN due.forced_version IS NULL THEN ledger.chunk_tokens END) AS chunk_tokens,
            ledger.token IS NOT NULL AS known,
            CASE WHEN outcome = 'FAILED' THEN healed + 1 ELSE 0 END AS healed,
            extract(epoch FROM clock_timestamp() - doubted_at)::double precision AS doubted_ago_s
@@ -92,6 +94,7 @@ WITH gate AS MATERIALIZED (
         not_before = clock_timestamp() + make_interval(secs => %(lease_s)s),
         attempts = attempts + 1,
         losses = due.losses + chosen.lost::integer,
+        chunk_tokens = chosen.chunk_tokens,
         doubtful = due.doubtful OR chosen.lost,
         changed_at = least(due.changed_at, due.later_changed_at),
         later_changed_at = NULL,
@@ -102,7 +105,7 @@ WITH gate AS MATERIALIZED (
         chosen.doubted_ago_s, chosen.lost, chosen.alone
 )
 SELECT source, generation, token, item_id, version, attempts, forced_version IS NOT NULL AS forced, doubtful, losses,
-       text_fingerprint, payload_fingerprint, chunks, known, healed, doubted_ago_s, lost, alone, lane,
+       text_fingerprint, payload_fingerprint, chunks, chunk_tokens, known, healed, doubted_ago_s, lost, alone, lane,
        (SELECT problem FROM reindexer.source JOIN head ON source.name = head.source) AS problem,
        (SELECT first_ago_s FROM head) AS first_ago_s, (SELECT failing FROM gate) AS failing, ARRAY(SELECT dependency FROM probe) AS probes,
        clock_timestamp() AS claimed_at,

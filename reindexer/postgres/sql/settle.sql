@@ -24,7 +24,7 @@ WITH relaxed AS MATERIALIZED (
                   heal_after_s, request_error, losses, doubtful, recheck_after_s)
 ), held AS MATERIALIZED (
     SELECT due.source, due.item_id, due.generation, due.version > outcome.version AS changed, due.changed_at,
-           due.later_changed_at
+           due.later_changed_at, due.chunk_tokens
     FROM relaxed, server, reindexer.due JOIN outcome USING (source, item_id, generation)
     WHERE server.same AND due.token = %(token)s AND due.lease_until IS NOT NULL
         AND (SELECT version_num FROM reindexer.alembic_version) = %(revision)s
@@ -48,12 +48,13 @@ WITH relaxed AS MATERIALIZED (
 ), facts AS (
     INSERT INTO reindexer.ledger AS ledger (
         source, item_id, generation, outcome, text_fingerprint, payload_fingerprint, chunks, token, attempts, error,
-        heal_at, indexed_at, losses, doubted_at, recheck_at, changed_at)
+        heal_at, indexed_at, losses, doubted_at, recheck_at, changed_at, chunk_tokens)
     SELECT held.source, item_id, held.generation, outcome.outcome, text_fingerprint, payload_fingerprint, chunks,
            %(token)s, attempts, error, clock_timestamp() + make_interval(secs => heal_after_s),
            CASE WHEN outcome.outcome = 'COMPLETED' THEN clock_timestamp() END, losses,
            CASE WHEN doubtful THEN clock_timestamp() END, clock_timestamp() + make_interval(secs => recheck_after_s),
-           CASE WHEN outcome.outcome = 'FAILED' THEN changed_at END
+           CASE WHEN outcome.outcome = 'FAILED' THEN changed_at END,
+           CASE WHEN outcome.outcome <> 'DELETED' THEN held.chunk_tokens END
     FROM held JOIN outcome USING (source, item_id, generation)
     ORDER BY item_id
     ON CONFLICT (source, item_id, generation) DO UPDATE SET
@@ -70,6 +71,7 @@ WITH relaxed AS MATERIALIZED (
         losses = excluded.losses,
         doubted_at = coalesce(excluded.doubted_at, ledger.doubted_at),
         recheck_at = excluded.recheck_at,
+        chunk_tokens = excluded.chunk_tokens,
         changed_at = CASE WHEN excluded.outcome = 'FAILED' THEN least(ledger.changed_at, excluded.changed_at) END,
         settled_at = excluded.settled_at
 ), wished AS MATERIALIZED (
@@ -97,14 +99,15 @@ UNION ALL
 SELECT NULL, NULL, NULL, NULL FROM server WHERE NOT same;
 
 -- name: postpone
--- Try again later. `attempts_back` undoes attempts that do not count; `seen_token` is a higher token met in Qdrant.
+-- Try again later. `attempts_back` undoes attempts that do not count; `seen_token` is a higher token met in Qdrant,
+-- `chunk_tokens` what its chunks are to hold at most.
 WITH relaxed AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
 ), outcome AS MATERIALIZED (
     SELECT %(source)s::text AS source, %(generation)s::integer AS generation, outcome.* FROM unnest(
         %(item_ids)s::text[], %(versions)s::bigint[], %(waits_s)s::double precision[], %(reasons)s::text[],
-        %(attempts_back)s::integer[], %(doubtful)s::boolean[], %(seen_tokens)s::bigint[]
-    ) AS outcome (item_id, version, wait_s, reason, attempts_back, doubtful, seen_token)
+        %(attempts_back)s::integer[], %(doubtful)s::boolean[], %(seen_tokens)s::bigint[], %(chunk_tokens)s::integer[]
+    ) AS outcome (item_id, version, wait_s, reason, attempts_back, doubtful, seen_token, chunk_tokens)
 ), held AS MATERIALIZED (
     SELECT due.source, due.item_id, due.generation, due.version > outcome.version AS changed
     FROM relaxed, reindexer.due JOIN outcome USING (source, item_id, generation)
@@ -119,6 +122,7 @@ UPDATE reindexer.due SET
     attempts = CASE WHEN held.changed THEN 0 ELSE greatest(0, due.attempts - outcome.attempts_back) END,
     not_before = clock_timestamp() + make_interval(secs => CASE WHEN held.changed THEN 0 ELSE outcome.wait_s END),
     doubtful = due.doubtful OR outcome.doubtful,
+    chunk_tokens = least(due.chunk_tokens, outcome.chunk_tokens),
     changed_at = least(due.changed_at, due.later_changed_at),
     later_changed_at = NULL,
     waits_for = outcome.reason

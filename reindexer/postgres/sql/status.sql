@@ -23,7 +23,7 @@ SELECT CASE
        due.item_id IS NOT NULL AS is_due, due.lane, due.doubtful, due.waits_for,
        outbox.changed_at IS NOT NULL AS in_outbox,
        ledger.item_id IS NOT NULL AS is_known, ledger.outcome, ledger.text_fingerprint, ledger.indexed_at,
-       coalesce(ledger.chunks, 0) AS chunks,
+       coalesce(ledger.chunks, 0) AS chunks, least(due.chunk_tokens, ledger.chunk_tokens) AS chunk_tokens,
        coalesce(due.attempts, ledger.attempts, 0) AS attempts,
        coalesce(due.waits_for, ledger.error) AS error,
        CASE WHEN due.item_id IS NOT NULL THEN due.not_before ELSE ledger.heal_at END AS next_try_at,
@@ -37,3 +37,9 @@ CROSS JOIN LATERAL (
     WHERE outbox.source = source.name AND outbox.item_id = %(item_id)s
 ) AS outbox
 WHERE source.name = %(source)s;
+
+-- name: chunk_tokens
+-- Items of which the provider found a chunk too long.
+SELECT ledger.item_id, ledger.chunk_tokens
+FROM reindexer.ledger JOIN reindexer.source ON source.name = ledger.source AND source.generation = ledger.generation
+WHERE ledger.source = %(source)s AND ledger.item_id = ANY (%(item_ids)s) AND ledger.chunk_tokens IS NOT NULL;

@@ -30,6 +30,35 @@ CHUNKS = (
         "tests/unit/test_tokens.py::test_a_long_text_of_any_script_is_cut_into_chunks_that_the_model_takes",
     ),
     Sabotage(
+        "chunks: what the provider finds too long is cut smaller",
+        "reindexer/flow/attempt.py",
+        "isinstance(error, InputTooLong) and error.chunk_tokens is not None",
+        "False",
+        "tests/faults/test_texts.py::test_what_the_provider_finds_too_long_is_cut_smaller_until_it_takes_it",
+    ),
+    Sabotage(
+        "chunks: a text of more than half of what the model takes is cut smaller whatever the provider's words",
+        "reindexer/flow/too_long.py",
+        "or tokens > limits.max_input_tokens // 2",
+        "",
+        "tests/faults/test_texts.py::"
+        "test_a_text_of_more_than_half_of_what_the_model_takes_is_cut_smaller_whatever_the_reason_and_others_fail",
+    ),
+    Sabotage(
+        "chunks: how small a text was cut is kept beyond its settling",
+        "reindexer/postgres/sql/settle.sql",
+        "chunk_tokens = excluded.chunk_tokens,",
+        "chunk_tokens = NULL,",
+        "tests/faults/test_texts.py::test_all_processes_cut_in_the_same_way_what_the_provider_found_too_long",
+    ),
+    Sabotage(
+        "chunks: who compares knows how small a text was cut",
+        "reindexer/flow/reconcile.py",
+        "sides.recipe.within(most.get(item_id)).chunks(row.text)",
+        "sides.recipe.chunks(row.text)",
+        "tests/faults/test_texts.py::test_all_processes_cut_in_the_same_way_what_the_provider_found_too_long",
+    ),
+    Sabotage(
         "chunks: the surplus is deleted",
         "reindexer/flow/write.py",
         "step.item.chunks > len(step.chunks) or step.item.doubtful",
