@@ -28,7 +28,10 @@ def check(parts: Parts) -> None:
     """Configures logs, makes all parts, and raises UsageError if this process could never serve."""
     settings = parts.settings
     _configure_logs(settings)
-    for required in (settings.require_database_url, settings.require_broker_url, settings.require_qdrant_url):
+    for required in (
+        settings.require_database_url, settings.require_broker_url, settings.require_qdrant_url,
+        settings.require_embedder,
+    ):  # fmt: skip
         required()
     parts.make()
     try:

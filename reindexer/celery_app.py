@@ -62,9 +62,11 @@ def _refuse_a_hopeless_start(**_: Any) -> None:
     """One clear line and exit code 2, before the pool starts, where settings or schema can't work."""
     try:
         settings = Settings.load()
+        url = settings.require_database_url()
         settings.require_broker_url()
         settings.require_qdrant_url()
-        with connect(settings.require_database_url(), application_name="reindexer worker start") as connection:
+        settings.require_embedder()
+        with connect(url, application_name="reindexer worker start") as connection:
             require_schema(connection)
     except ReindexerError as exc:
         sys.exit(_complain(exc))

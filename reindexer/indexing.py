@@ -11,6 +11,7 @@ from reindexer import wiring
 from reindexer.core.errors import ItemFailed, PassingError
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.flow import requests
+from reindexer.flow.vectors import recorded_recipe
 from reindexer.flow.work import Worker
 from reindexer.settings import Settings
 
@@ -21,11 +22,13 @@ def generate_context_item_embedding(item_id: str, *, timeout_s: float = 300.0) -
     """Embed one context item anew and write it to Qdrant; returns when it can be found.
 
     The same work as `regenerate_embedding_task`, with the same claims and retries, in the caller's thread. Raises
-    ItemFailed with the reason when no retry is left, PassingError if that takes longer than `timeout_s`.
+    ItemFailed with the reason when no retry is left, PassingError if that takes longer than `timeout_s`, OtherEmbedder
+    if the source's points are made by another embedder than the settings here name.
     """
     worker = _worker()
     task_id, until = str(uuid.uuid4()), time.monotonic() + timeout_s
     with worker.postgres.connection() as connection:
+        recorded_recipe(connection, CONTEXT_ITEMS, worker.embedder_of(CONTEXT_ITEMS))  # or hope for a timeout
         item_id = requests.as_recorded(connection, CONTEXT_ITEMS.name, str(item_id))
         wish = requests.Wish(task_id, item_id)
         requests.record(connection, CONTEXT_ITEMS.name, [wish], lane=_LANE, sent=True)

@@ -147,6 +147,8 @@ class Collection:
     alias: str
     profile: Profile = field(default_factory=Profile)
     """What it is made like."""
+    embedder: str | None = field(default=None, compare=False)
+    """Who makes its vectors, as the database says; None: it does not say yet."""
 
 
 class Index(Protocol):
@@ -164,7 +166,8 @@ class Index(Protocol):
 
         Returns the id that the collection got when it was made (another one than before: all points are lost), None if
         it was not made by us. Raises SourceError if the collection has other dimensions or another distance, or
-        belongs to another database, or if its alias is the name of something foreign."""
+        belongs to another database, or if its alias is the name of something foreign; OtherEmbedder if its vectors are
+        another model's."""
 
     def owner(self, collection: Collection) -> Owner:
         """Whose the collection is, as far as that is noted. Nothing is noted of a collection that is not there."""

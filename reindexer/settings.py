@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -12,11 +11,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from reindexer.core.batching import RequestLimits
 from reindexer.core.breaker import BreakerPolicy
 from reindexer.core.errors import UsageError
-from reindexer.core.price import DOLLARS_PER_MILLION_TOKENS
 from reindexer.core.retry import RetryPolicy
 from reindexer.core.urls import HOW_TO_WRITE, is_readable
 from reindexer.embedded.data_directory import DataDirectory, default_directory
 
+EmbedderName = Literal["openai", "hashing"]
 PositiveInt = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -41,7 +40,7 @@ class Settings(BaseSettings):
     qdrant_timeout_s: Seconds = 10.0
     instance: str | None = None
 
-    embedder: Literal["openai", "hashing"] | None = None
+    embedder: EmbedderName | None = None
     openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
     openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
     embedding_model: str = "text-embedding-3-small"
@@ -126,17 +125,18 @@ class Settings(BaseSettings):
                     raise UsageError(f"{name} is not a URL that can be read; {HOW_TO_WRITE}")
 
     @property
-    def embedder_name(self) -> Literal["openai", "hashing"]:
-        """Which embedder: as set, else `openai` where there is a key."""
-        return self.embedder or ("openai" if self.openai_api_key else "hashing")
+    def embedder_name(self) -> EmbedderName | None:
+        """Which embedder: as set, else `openai` where there is a key; None: it is not set."""
+        return self.embedder or ("openai" if self.openai_api_key else None)
 
-    @property
-    def token_price(self) -> float | None:
-        """Dollars for a million tokens: as set, else OpenAI's at OpenAI; None where it is not known."""
-        if self.price_per_million_tokens is not None or self.embedder_name == "hashing":
-            return self.price_per_million_tokens or 0.0
-        at_openai = not self.openai_base_url or urlsplit(self.openai_base_url).hostname == "api.openai.com"
-        return DOLLARS_PER_MILLION_TOKENS.get(self.embedding_model) if at_openai else None
+    def require_embedder(self) -> EmbedderName:
+        """Which embedder, or UsageError: one that is guessed would make vectors that mean something else."""
+        if self.embedder_name is None:
+            raise UsageError(
+                "no embedder is set: give this process what the workers have, OPENAI_API_KEY, or OPENAI_BASE_URL and "
+                "REINDEXER_EMBEDDER=openai for a server without a key; to try without any, REINDEXER_EMBEDDER=hashing"
+            )
+        return self.embedder_name
 
     @property
     def request_limits(self) -> RequestLimits:
@@ -191,6 +191,9 @@ def _found(settings: Settings, running: dict[str, str]) -> dict[str, Any]:
     for name in ("database_url", "celery_broker_url", "admin_api_key"):
         if running.get(name) and not getattr(settings, name):
             found[name] = SecretStr(running[name])
+    for name in ("embedder", "embedding_model", "embedding_dimensions", "openai_base_url"):
+        if running.get(name) and getattr(settings, name) == Settings.model_fields[name].default:
+            found[name] = running[name]
     return found
 
 

@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
-from reindexer.core.errors import SourceError
+from reindexer.core.errors import SourceError, UsageError
+from reindexer.core.price import listed_price
 from reindexer.core.profile import Profile
 from reindexer.core.rate_limit import Caps, RateLimitState, account
 from reindexer.core.source import Source
@@ -38,7 +39,7 @@ def postgres(settings: Settings, role: str) -> Postgres:
 def embedder_of(settings: Settings, counted: Callable[[Embedder], Embedder] | None = None) -> EmbedderOf:
     """Gives each source its embedder: one for each profile, made when it is first asked for.
 
-    What it returns raises SourceError where a profile can't be used here.
+    What it returns raises SourceError where a profile can't be used here, UsageError where no embedder is set.
     """
     made: dict[Profile, Embedder] = {}
     lock = threading.Lock()
@@ -72,7 +73,7 @@ def _embedder(settings: Settings, source: Source) -> Embedder:
 
 
 def _is_hashing(settings: Settings, profile: Profile) -> bool:
-    return (profile.provider or ("openai" if profile.base_url else settings.embedder_name)) == "hashing"
+    return (profile.implied_provider or settings.require_embedder()) == "hashing"
 
 
 def _base_url(settings: Settings, profile: Profile) -> str | None:
@@ -81,6 +82,18 @@ def _base_url(settings: Settings, profile: Profile) -> str | None:
 
 def _model(settings: Settings, profile: Profile) -> str:
     return profile.model or settings.embedding_model
+
+
+def token_price(settings: Settings, source: Source) -> float | None:
+    """Dollars for a million of a source's tokens; None where it is not known. The price that is set is that of the
+    settings' model alone."""
+    if _is_hashing(settings, source.profile):
+        return 0.0
+    asked = _base_url(settings, source.profile), _model(settings, source.profile)
+    of_settings = settings.openai_base_url, settings.embedding_model
+    if settings.price_per_million_tokens is not None and asked == of_settings:
+        return settings.price_per_million_tokens
+    return listed_price(*asked)
 
 
 def _api_key(settings: Settings, source: Source) -> str | None:
@@ -128,10 +141,10 @@ def budget_of(settings: Settings) -> BudgetOf:
 
 
 def rate_limits(settings: Settings, sources: Iterable[Source]) -> Mapping[str, RateLimitState]:
-    """The budget of each source that has one; none where Redis does not answer."""
+    """The budget of each source that has one, as far as can be told; none where Redis does not answer."""
     budgets, found = budget_of(settings), dict[str, RateLimitState]()
     for source in sources:
-        with suppress(SourceError):
+        with suppress(SourceError, UsageError):
             if (state := budgets(source).state()) is not None:
                 found[source.name] = state
     return found

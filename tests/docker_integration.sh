@@ -37,7 +37,7 @@ QDRANT_PORT=$(free_port)
 API_PORT=$(free_port)
 export COMPOSE_PROJECT_NAME POSTGRES_PASSWORD REINDEXER_ADMIN_API_KEY POSTGRES_PORT QDRANT_PORT API_PORT
 # Set and empty, so that a .env beside the file can't set them: the test costs nothing and needs no provider.
-export OPENAI_API_KEY="" OPENAI_BASE_URL="" REINDEXER_EMBEDDING_MODEL="" REINDEXER_EMBEDDING_DIMENSIONS=""
+export REINDEXER_EMBEDDER=hashing OPENAI_API_KEY="" OPENAI_BASE_URL="" REINDEXER_EMBEDDING_MODEL="" REINDEXER_EMBEDDING_DIMENSIONS=""
 
 end() {
     local code=$?

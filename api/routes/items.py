@@ -11,10 +11,10 @@ from api.item_ids import MalformedId, canonical_id
 from api.problems import KEYED, documented
 from reindexer.core.errors import SourceError
 from reindexer.core.source import Source
-from reindexer.flow.embed import recipe_of
 from reindexer.flow.read import key_types
 from reindexer.flow.status import ItemState
 from reindexer.flow.status import item as item_state
+from reindexer.flow.vectors import recorded_recipe
 from reindexer.postgres.connect import Connection
 
 router = keyed_router(prefix="/admin/items", tags=["status"])
@@ -34,7 +34,7 @@ def item(source: SourceName, item_id: ItemId, postgres: PostgresPart, embedder_o
     """What is wanted and what is indexed (fingerprints), attempts, the last error, and what the item waits for."""
     with postgres.connection() as connection:
         found = source_or_404(connection, source)
-        recipe = recipe_of(found, embedder_of(found))
+        recipe = recorded_recipe(connection, found, embedder_of(found))
         state = item_state(connection, found, _as_recorded(connection, found, item_id), recipe)
     if state is None:
         raise HTTPException(404, "neither a row nor any trace of this item is there")

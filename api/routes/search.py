@@ -11,7 +11,7 @@ from api.auth import keyed_router
 from api.dependencies import EmbedderOfPart, IndexPart, PostgresPart, SettingsPart, source_or_404
 from api.fields import JsonObject, Query, SourceName
 from api.problems import documented
-from reindexer.core.errors import InputRejected, UsageError
+from reindexer.core.errors import UsageError
 from reindexer.core.filters import parse_filter
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.flow.search import collection_of
@@ -71,7 +71,8 @@ class SearchAnswer(BaseModel):
             401: "The admin key is wrong or missing (REINDEXER_SEARCH_OPEN=1 lets everybody search).",
             404: "There is no such source.",
             502: "The embedding provider or Qdrant refuses the request.",
-            503: "The embedding provider, Qdrant or Postgres does not answer in time, or no admin key is set.",
+            503: "The embedding provider, Qdrant or Postgres does not answer in time; the source's points are made by "
+            "another embedder than this process has; or no admin key is set.",
         }
     ),
 )
@@ -86,7 +87,7 @@ def search(
     timeout_s = settings.embedding_timeout_s
     try:
         where = parse_filter(body.filter, columns)
-        hits = nearest(embedder_of(source), index, collection, body.query, body.limit, where, timeout_s=timeout_s)
-    except (InputRejected, UsageError) as exc:
+    except UsageError as exc:
         raise HTTPException(422, str(exc)) from exc
+    hits = nearest(embedder_of(source), index, collection, body.query, body.limit, where, timeout_s=timeout_s)
     return SearchAnswer(hits=[SearchHit.model_validate(hit) for hit in hits])

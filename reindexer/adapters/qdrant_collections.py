@@ -57,6 +57,7 @@ def prepare(
     _require_distance(info, collection)
     noted = owner_of(info)
     owner.require_ours(collection.name, noted)
+    owner.require_same_embedder(collection.source, noted)
     if noted != Owner(owner.instance or noted.instance, owner.embedder):
         note_owner(client, collection.name, owner)
     # Before there are points: Qdrant links those that share a value while it builds the graph, and not afterwards.

@@ -23,9 +23,11 @@ from reindexer.cli.run import Failed
 from reindexer.cli.stdlib_texts import StdlibText, stdlib_texts
 from reindexer.cli.up import Running, running_stack
 from reindexer.core.price import dollars
+from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.core.tokens import estimate_tokens
 from reindexer.embedded.children import free_port
 from reindexer.settings import Settings
+from reindexer.wiring import token_price
 
 WITHIN_S = 15.0
 INDEX_WITHIN_S = 600.0
@@ -75,11 +77,11 @@ def demo(app: typer.Typer) -> None:
 
 def _agree_on_costs(console: Console, texts: list[StdlibText], *, yes: bool) -> None:
     settings = Settings.from_environment()
-    if settings.embedder_name != "openai":
+    if settings.embedder_name in (None, "hashing"):
         console.print("[yellow]No OPENAI_API_KEY: the built-in embedder matches words, not meaning.[/]\n")
         return
     tokens = sum(estimate_tokens(text.text) for text in texts)
-    price = dollars(tokens, settings.token_price)
+    price = dollars(tokens, token_price(settings, CONTEXT_ITEMS))
     cost = "at your provider's price" if price is None else f"about ${price:.2f}"
     console.print(f"This embeds about {tokens:,} tokens with {settings.embedding_model}, {cost}.")
     if not yes and not typer.confirm("Go on?"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 
 import typer
@@ -11,9 +12,11 @@ from reindexer.adapters.token_counter import token_counter
 from reindexer.cli.look import database
 from reindexer.cli.run import JSON, report
 from reindexer.core.price import dollars
+from reindexer.core.source import Source
 from reindexer.flow.attach import find_source
 from reindexer.flow.embed import recipe_of
 from reindexer.flow.estimate import estimate as estimate_source
+from reindexer.flow.search import collection_of
 from reindexer.settings import Settings
 
 
@@ -29,7 +32,8 @@ def estimate(app: typer.Typer) -> None:
             embedder = wiring.embedder_of(settings)(there)
             counter = token_counter(there.profile.model or settings.embedding_model)
             found = estimate_source(connection, there, recipe_of(there, embedder), counter.count)
-        price = settings.token_price
+            made_by = collection_of(connection, there).embedder
+        price = wiring.token_price(settings, there)
         facts = {
             "source": source,
             **asdict(found),
@@ -40,6 +44,18 @@ def estimate(app: typer.Typer) -> None:
             "changed_dollars": dollars(found.changed_tokens, price),
         }
         if not as_json and price is None:
-            unknown = "not known: set REINDEXER_PRICE_PER_MILLION_TOKENS"
+            unknown = f"not known: {_price_hint(there)}"
             facts = {name: unknown if value is None else value for name, value in facts.items()}
         report(facts, as_json=as_json)
+        if made_by not in (None, embedder.fingerprint):
+            sys.stderr.write(
+                f"the points of {source} are made by {made_by}: this is what it takes to make all of them by "
+                f"{embedder.fingerprint}, which no worker does before the source is attached anew\n"
+            )
+
+
+def _price_hint(source: Source) -> str:
+    profile = source.profile
+    if profile.model or profile.base_url:
+        return f"no price of {profile.model or 'the model'} at {profile.base_url or 'the provider'} is listed"
+    return "set REINDEXER_PRICE_PER_MILLION_TOKENS"

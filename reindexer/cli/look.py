@@ -19,10 +19,10 @@ from reindexer.cli.run import JSON, Failed, report
 from reindexer.core.filters import parse_words
 from reindexer.core.source import Source
 from reindexer.flow.attach import all_sources, find_source
-from reindexer.flow.embed import recipe_of
 from reindexer.flow.search import collection_of
 from reindexer.flow.search import search as search_items
 from reindexer.flow.status import Status, item, status
+from reindexer.flow.vectors import recorded_recipe
 from reindexer.postgres.catalog import payload_columns
 from reindexer.postgres.connect import Connection, connect
 from reindexer.postgres.schema import require_schema
@@ -69,7 +69,8 @@ def look(app: typer.Typer) -> None:
         settings = Settings.load()
         with database(settings) as connection:
             there = find_source(connection, source)
-            found = item(connection, there, item_id, recipe_of(there, wiring.embedder_of(settings)(there)))
+            recipe = recorded_recipe(connection, there, wiring.embedder_of(settings)(there))
+            found = item(connection, there, item_id, recipe)
         if found is None:
             raise Failed(f"{source} has no row {item_id!r}, and nothing is known of one")
         report(asdict(found), as_json=as_json)

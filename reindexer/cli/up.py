@@ -25,11 +25,13 @@ from reindexer.embedded.stack import Stack
 from reindexer.embedded.supervisor import Supervisor
 from reindexer.flow import heartbeat
 from reindexer.postgres.connect import connect
-from reindexer.settings import Settings
+from reindexer.settings import EmbedderName, Settings
 from reindexer.sources_file.read import SourcesFile, read_sources
 
 READY_S = 60.0
 MIN_FREE_MB = 200
+DEFAULT_EMBEDDER: EmbedderName = "hashing"
+"""Of `up` and `demo` alone. What they start has it in its environment; other commands find it beside the servers."""
 
 
 class StopWanted(BaseException):
@@ -114,6 +116,7 @@ def running_stack(
             stack.start_servers()
             key = settings.admin_api_key.get_secret_value() if settings.admin_api_key else directory.admin_key()
             stack.env["REINDEXER_ADMIN_API_KEY"] = key
+            stack.env["REINDEXER_EMBEDDER"] = settings.embedder_name or DEFAULT_EMBEDDER
             _migrate(stack.env["DATABASE_URL"], file, tell)
             stack.start_roles(host, port, without=without)
             running = Running(f"http://{host}:{port}", key, stack, directory)
@@ -121,6 +124,7 @@ def running_stack(
             directory.write_state({
                 "pid": os.getpid(), "api": running.api, "admin_api_key": key,
                 **{name.lower(): stack.env[name] for name in ("DATABASE_URL", "CELERY_BROKER_URL", "QDRANT_URL")},
+                **_embedding(settings),
             })  # fmt: skip
             yield running
     finally:
@@ -158,6 +162,12 @@ def _given(settings: Settings) -> dict[str, str]:
         "QDRANT_URL": settings.qdrant_url,
     }
     return {name: value for name, value in given.items() if value}
+
+
+def _embedding(settings: Settings) -> dict[str, object]:
+    """Whose vectors they are, for commands that look for them; no key of the provider."""
+    facts = settings.model_dump(include={"embedding_model", "embedding_dimensions", "openai_base_url"})
+    return {"embedder": settings.embedder_name or DEFAULT_EMBEDDER, **facts}
 
 
 @contextmanager
@@ -213,5 +223,5 @@ def _introduce(console: Console, running: Running) -> None:
         "data, logs": f"{path}, {path / 'logs'}",
     }.items():
         console.print(f"  {name:<11} {value}")
-    if not (env.get("OPENAI_API_KEY") or env.get("REINDEXER_EMBEDDER")):
+    if env["REINDEXER_EMBEDDER"] == "hashing" and not env.get("OPENAI_API_KEY"):
         console.print("  [yellow]No OPENAI_API_KEY: the built-in embedder matches words, not meaning.[/]")

@@ -4,6 +4,7 @@
     ├── UsageError              wrong settings or arguments: exit code 2
     │   └── DefinitionError     of a source: `key` is what has to be changed
     ├── SourceError             a source can't be read or written at all: its items wait, none is blamed
+    │   └── OtherEmbedder       its points are made by another model than this process has (a UsageError, too)
     ├── PassingError            try again later: it counts as an attempt
     │   ├── RateLimited         a wait, not an attempt
     │   └── DependencyAway      Qdrant or the provider did not answer
@@ -40,6 +41,10 @@ class DefinitionError(UsageError):
 
 class SourceError(ReindexerError):
     """A source as a whole can't be worked on: a missing table or column, a right, a collection of other size."""
+
+
+class OtherEmbedder(SourceError, UsageError):
+    """A source's points are made by another embedder than this process has: it neither writes nor searches them."""
 
 
 class PassingError(ReindexerError):

@@ -1,10 +1,10 @@
-"""Who writes a collection: noted beside it in the index, so that a copy of the database does not write it too."""
+"""Who writes a collection: noted beside it in the index, so that no other database and no other model does."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reindexer.core.errors import SourceError
+from reindexer.core.errors import OtherEmbedder, SourceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class Owner:
     instance: str | None
     """What a copy of the database changes; None: not known, and nothing is checked."""
     embedder: str | None = None
-    """Its fingerprint, for whoever compares; None: not known."""
+    """Its fingerprint; None: not known."""
 
     def require_ours(self, collection: str, found: Owner) -> None:
         """Raises SourceError if a collection belongs to another database than this one."""
@@ -23,4 +23,13 @@ class Owner:
                 f"Qdrant's collection {collection!r} belongs to another database ({found.instance}; this is "
                 f"{self.instance}): if this is a copy, give it another QDRANT_URL; if it has taken that one's place, "
                 "run `reindexer adopt`"
+            )
+
+    def require_same_embedder(self, source: str, found: Owner) -> None:
+        """Raises OtherEmbedder if a source's points are made by another model: its vectors mean something else."""
+        if self.embedder and found.embedder and found.embedder != self.embedder:
+            raise OtherEmbedder(
+                f"the points of {source!r} are made by {found.embedder}, the settings here say {self.embedder}: give "
+                "this process the embedder, model and dimensions of the others; to change them for all, "
+                f"`reindexer detach {source} --drop-collection`, then attach it (docs/operations.md, Another model)"
             )

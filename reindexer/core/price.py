@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 DOLLARS_PER_MILLION_TOKENS = {
     "text-embedding-3-small": 0.02,
     "text-embedding-3-large": 0.13,
     "text-embedding-ada-002": 0.10,
 }
 """OpenAI's own, at OpenAI."""
+
+
+def listed_price(base_url: str | None, model: str) -> float | None:
+    """Dollars for a million tokens of a model at OpenAI (None, or its own address); None where it is not known."""
+    at_openai = not base_url or urlsplit(base_url).hostname == "api.openai.com"
+    return DOLLARS_PER_MILLION_TOKENS.get(model) if at_openai else None
 
 
 def dollars(tokens: int, per_million: float | None) -> float | None:

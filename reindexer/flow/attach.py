@@ -18,6 +18,7 @@ from reindexer.core.profile import Profile
 from reindexer.core.source import Source
 from reindexer.flow.definition import check
 from reindexer.flow.inspect import Finding, inspect, recorded, trigger_hash
+from reindexer.flow.vectors import require_same_vectors
 from reindexer.postgres import catalog, triggers
 from reindexer.postgres.catalog import Facts
 from reindexer.postgres.connect import Connection
@@ -48,6 +49,7 @@ def attach(connection: Connection, source: Source) -> Attached:
     check(connection, source)
     require_alias(connection, source)
     require_same_table(connection, source.name, source.table_schema, source.table_name)
+    require_same_vectors(connection, source)
     finding = inspect(connection, source)
     if finding.triggers == "ok":
         return Attached(source.name, changed=False)

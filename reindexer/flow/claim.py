@@ -49,6 +49,8 @@ class Claim:
     """Items among them whose earlier claim ended without an outcome."""
     suspect: bool = False
     """It is one item, which may have killed a worker: nothing else should be in work beside it."""
+    embedder: str | None = None
+    """By which the source's points are made; None: none is made yet."""
 
 
 def lane_floor() -> Floor[float]:
@@ -123,7 +125,7 @@ def _read(rows: Sequence[DictRow]) -> Claim | None:
     return Claim(
         first["source"], first["generation"], first["lane"], first["token"], items, first["claimed_at"],
         first["problem"], frozenset(first["failing"]), frozenset(first["probes"]), sum(row["lost"] for row in rows),
-        first["alone"],
+        first["alone"], first["embedder"],
     )  # fmt: skip
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 
-from reindexer.core.errors import UsageError
-from reindexer.core.source import CONTEXT_ITEMS, Source
+from reindexer.core.source import Source
 from reindexer.flow.audit import audited
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.locks import changing_triggers
@@ -21,10 +20,6 @@ def detach(connection: Connection, source: Source, *, who: str, lease_s: float) 
     What workers have in hand is waited for, `lease_s` at most, so that nobody writes to the collection afterwards. Safe
     to repeat where it was interrupted. Raises SourceError if the triggers can't be taken off.
     """
-    if source.name == CONTEXT_ITEMS.name:
-        raise UsageError(
-            "context_items is built in, and `migrate` would attach it again; `reindexer pause` stops its work"
-        )
     queries, named = load("sources.sql"), {"name": source.name}
     with changing_triggers(connection):
         connection.execute(queries["start_detaching"], named)

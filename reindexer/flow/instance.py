@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import psycopg
 
-from reindexer.core.errors import UsageError
 from reindexer.core.owner import Owner
+from reindexer.flow.vectors import require_same
 from reindexer.ports import Collection, Index
 from reindexer.postgres.connect import Connection
 
@@ -35,12 +35,10 @@ def identity(connection: Connection, named: str | None) -> str | None:
 def require_ours(index: Index, collection: Collection, ours: Owner) -> None:
     """See that this database is the one that a collection follows, and that we would embed as its writers do.
 
-    Raises SourceError, or UsageError where the embedder is another one: then every point would look stale.
+    Raises SourceError, or OtherEmbedder where the embedder is another one: then every point would look stale.
     """
     found = index.owner(collection)
     ours.require_ours(collection.name, found)
-    if found.embedder and ours.embedder and found.embedder != ours.embedder:
-        raise UsageError(
-            f"the workers embed with {found.embedder}, the settings here say {ours.embedder}: give this command the "
-            "workers' settings (after a change of model: once a worker has written with it)"
-        )
+    ours.require_same_embedder(collection.source, found)
+    if ours.embedder:
+        require_same(collection.source, collection.embedder, ours.embedder)

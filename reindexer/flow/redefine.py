@@ -21,6 +21,7 @@ from reindexer.core.source import Source
 from reindexer.flow.attach import require_alias, require_same_table
 from reindexer.flow.condition import is_item, read_only
 from reindexer.flow.definition import Wanted, check, define, find_table
+from reindexer.flow.vectors import require_same_vectors
 from reindexer.postgres.connect import Connection, one_line
 from reindexer.postgres.names import Name
 
@@ -78,6 +79,7 @@ def redefine(
     after = define(connection, replace(wanted, **(_taken_away(wanted, given, unset) | dict(given))))
     check(connection, after)
     require_alias(connection, after)
+    require_same_vectors(connection, after)
     differing = changes(before, after)
     moves = before is not None and not MOVING.isdisjoint(differing)
     return Redefinition(before, after, differing, _moved(connection, before, after) if before and moves else Moved())

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 
 from reindexer.core.filters import Filter
 from reindexer.core.source import Source
+from reindexer.flow.vectors import require_comparable
 from reindexer.ports import Collection, Embedder, Hit, Index
 from reindexer.postgres.connect import Connection
+from reindexer.postgres.queries import load
 
 
 def collection_of(connection: Connection, source: Source) -> Collection:
     """Where the source's points lie: the collection of its active generation, behind its alias."""
-    row = connection.execute("SELECT generation FROM reindexer.source WHERE name = %s", [source.name]).fetchone()
-    return Collection(source.name, source.collection(row[0] if row else 1), source.alias, source.profile)
+    row = connection.execute(load("sources.sql")["active"], {"name": source.name}).fetchone()
+    generation, embedder = row or (1, None)
+    return Collection(source.name, source.collection(generation), source.alias, source.profile, embedder)
 
 
 def search(
@@ -29,7 +32,8 @@ def search(
     """At most `limit` items that the filter lets through, best first; none while nothing of the source is indexed.
 
     `timeout_s` is the embedder's. Raises PassingError (DependencyAway, RateLimited) or LastingError, as embedder and
-    index do.
+    index do; OtherEmbedder if the points are made by another embedder.
     """
+    require_comparable(index, collection, embedder)
     embedding = embedder.embed([query], timeout_s=timeout_s)
     return index.search(collection, embedding.vectors[0], limit, where)

@@ -8,6 +8,7 @@ Qdrant refuses what it writes, and it settles nothing.
 from __future__ import annotations
 
 import math
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +21,7 @@ from reindexer.core.breaker import BreakerPolicy
 from reindexer.core.errors import (
     DependencyAway,
     LastingError,
+    OtherEmbedder,
     PassingError,
     SourceError,
 )
@@ -45,6 +47,7 @@ from reindexer.flow.instance import identity
 from reindexer.flow.pace import Pace, Unlimited
 from reindexer.flow.read import find_rows, key_types_among
 from reindexer.flow.settle import Answer, Postponed
+from reindexer.flow.vectors import record, require_same
 from reindexer.flow.walk import rebuild_if_lost
 from reindexer.flow.way import Way
 from reindexer.ports import Broker, BudgetOf, Chance, Collection, Embedder, EmbedderOf, Index
@@ -101,6 +104,8 @@ class Worker:
     _prepared: dict[Collection, float] = field(default_factory=dict)
     """Collections that were seen to exist, and when to look again (monotonic)."""
     _floors: Mapping[str, Floor[float]] = field(default_factory=lambda: {lane: lane_floor() for lane in LANES})
+    _left_to_others: dict[str, float] = field(default_factory=dict)
+    """Sources whose points are made by another embedder than ours, and when to look again (monotonic)."""
     _bulk_waits_until: float = 0.0
     """Monotonic. Before that the rate limit has no turn for a backfill: a claim would only be given back."""
 
@@ -149,7 +154,13 @@ class Worker:
         """The next batch of a lane; None if nothing is ready."""
         most = self.crew.most(lane, self.limits.batch_size)
         with self.crew.way(lane).taken(), self.postgres.connection() as connection:
-            return claim_batch(connection, lane, most, self.limits.lease_s, floor=self._floors.get(lane))
+            return claim_batch(
+                connection, lane, most, self.limits.lease_s, self._others_sources(), floor=self._floors.get(lane)
+            )
+
+    def _others_sources(self) -> list[str]:
+        now = time.monotonic()
+        return [source for source, until in list(self._left_to_others.items()) if until > now]
 
     def run_item(self, source: str, item_id: str, *, early: bool = False, alone: bool = False) -> bool:
         """Work on one item, and on due neighbours in the same claim; False if it could not be claimed."""
@@ -208,9 +219,13 @@ class Worker:
                 attempt.fail(item, "its worker died each time it was tried", certain=False, heal_after_s=wait_s)
         source, rows = self._read(claim, attempt)
         embedder = self.embedder_of(source)
-        collection = Collection(source.name, source.collection(claim.generation), source.alias, source.profile)
+        require_same(source.name, claim.embedder, embedder.fingerprint)
+        collection = Collection(
+            source.name, source.collection(claim.generation), source.alias, source.profile, claim.embedder
+        )
+        anew = "qdrant" in claim.failing or claim.embedder is None
         try:
-            self._prepare(source, collection, embedder, witness, anew="qdrant" in claim.failing)
+            self._prepare(source, collection, embedder, witness, anew=anew)
         except DependencyAway as exc:
             for item in list(attempt.open):
                 attempt.fails(item, exc, certain=True)
@@ -234,7 +249,8 @@ class Worker:
     def _prepare(
         self, source: Source, collection: Collection, embedder: Embedder, witness: Witness, *, anew: bool
     ) -> None:
-        """`anew`: Qdrant did not answer when it was last asked, and is asked before the provider is asked in vain."""
+        """`anew`: Qdrant did not answer when it was last asked, and is asked before the provider is asked in vain; or
+        nobody has made a vector of the source yet, and it is seen who does."""
         now = time.monotonic()
         if not anew and self._prepared.get(collection, 0.0) > now:
             return
@@ -249,6 +265,8 @@ class Worker:
         except (PassingError, LastingError) as exc:
             raise SourceError(str(exc)) from exc  # no item is to blame, and nothing was written
         with self.postgres.connection() as connection:
+            if collection.embedder is None:
+                record(connection, source.name, embedder.fingerprint)
             if rebuild_if_lost(connection, collection.source, collection_id):
                 log.error("collection_lost", source=collection.source, collection=collection.name)
         self._prepared[collection] = now + 30.0
@@ -271,10 +289,14 @@ class Worker:
 
     def _source_fails(self, claim: Claim, attempt: Attempt, error: SourceError) -> None:
         log.error("source_fails", source=claim.source, error=str(error))
+        words, wait_s = str(error), SOURCE_WAIT_S
+        if isinstance(error, OtherEmbedder):  # the wrong settings may be ours: no item waits for us
+            words, wait_s = f"a worker on {socket.gethostname()}: {words}", 0.0
+            self._left_to_others[claim.source] = time.monotonic() + SOURCE_WAIT_S
         with suppress(PassingError), self.postgres.connection() as connection:
-            set_problem(connection, claim.source, str(error))
+            set_problem(connection, claim.source, words)
         for item in list(attempt.open):
-            attempt.postpone(Postponed(item, SOURCE_WAIT_S, str(error), counts=False, cause="source"))
+            attempt.postpone(Postponed(item, wait_s, words, counts=False, cause="source"))
 
     def _tell(self, answers: Sequence[Answer]) -> None:
         if self.broker is None or not answers:

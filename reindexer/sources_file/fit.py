@@ -9,6 +9,7 @@ from reindexer.core.errors import DefinitionError, UsageError
 from reindexer.core.source import Source
 from reindexer.flow.attach import require_alias, require_same_table
 from reindexer.flow.definition import check, define
+from reindexer.flow.vectors import require_same_vectors
 from reindexer.postgres.connect import Connection, one_line
 from reindexer.postgres.queries import load
 from reindexer.sources_file.read import SourcesFile
@@ -27,6 +28,7 @@ def definitions(connection: Connection, file: SourcesFile) -> list[Source]:
             if attached_before:
                 require_alias(connection, source)
                 require_same_table(connection, name, source.table_schema, source.table_name)
+                require_same_vectors(connection, source)
         except UsageError as exc:
             key = exc.key if isinstance(exc, DefinitionError) else None
             raise UsageError(f"{file.at(name, key)}: {exc}") from exc

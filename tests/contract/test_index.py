@@ -14,7 +14,7 @@ from qdrant_client import QdrantClient, models
 
 from reindexer.adapters.qdrant_index import QdrantIndex
 from reindexer.core.chunks import Span
-from reindexer.core.errors import DependencyAway, PassingError, SourceError
+from reindexer.core.errors import DependencyAway, OtherEmbedder, PassingError, SourceError
 from reindexer.core.items import StoredPoint, point_id
 from reindexer.core.owner import Owner
 from reindexer.ports import Collection, Point
@@ -204,7 +204,7 @@ def test_a_collection_keeps_its_id_until_it_is_lost(
 ) -> None:
     first = index.prepare(collection, SIZE, OWNER)
     assert first
-    assert index.prepare(collection, SIZE, Owner("1/2", "other model")) == first
+    assert index.prepare(collection, SIZE, OWNER) == first
     client.delete_collection(collection.name)
     second = index.prepare(collection, SIZE, OWNER)
     assert second
@@ -216,8 +216,14 @@ def test_a_collection_belongs_to_the_database_that_made_it(index: QdrantIndex, c
     with pytest.raises(SourceError, match=r"belongs to another database \(1/2; this is 1/3\).*`reindexer adopt`"):
         index.prepare(collection, SIZE, Owner("1/3", "e"))
     assert index.owner(collection) == OWNER
-    index.prepare(collection, SIZE, Owner(None, "other model"))  # a role that may not ask the server is let in
-    assert index.owner(collection) == Owner("1/2", "other model")
+    index.prepare(collection, SIZE, Owner(None, "e"))  # a role that may not ask the server is let in
+    assert index.owner(collection) == OWNER
+
+
+def test_a_collection_belongs_to_the_model_that_made_it(index: QdrantIndex, collection: Collection) -> None:
+    with pytest.raises(OtherEmbedder, match="are made by e, the settings here say other model"):
+        index.prepare(collection, SIZE, Owner("1/2", "other model"))
+    assert index.owner(collection) == OWNER
 
 
 def test_an_adopted_collection_belongs_to_another_database(index: QdrantIndex, collection: Collection) -> None:

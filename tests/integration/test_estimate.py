@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 
 from reindexer.core.price import dollars
+from reindexer.core.profile import Profile
 from reindexer.core.recipe import Recipe
-from reindexer.core.source import CONTEXT_ITEMS
+from reindexer.core.source import CONTEXT_ITEMS, Source
 from reindexer.core.tokens import estimate_tokens
+from reindexer.flow.attach import attach
 from reindexer.flow.embed import recipe_of
 from reindexer.flow.estimate import Estimate, estimate
 from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection
+from reindexer.postgres.locks import changing_triggers
 from reindexer.settings import Settings
+from reindexer.wiring import token_price
 from tests.integration.test_drain_to_settle import insert
 from tests.integration.test_reconcile import ready
 from tests.support.commands import Done
@@ -61,8 +66,8 @@ def test_an_empty_table_costs_nothing(db: Connection) -> None:
 
 
 def test_the_price_is_openais_at_openai_or_what_is_set_and_else_not_known(settings: Settings) -> None:
-    def price(**changed: object) -> float | None:
-        return settings.model_copy(update=changed).token_price
+    def price(profile: Profile = Profile(), **changed: object) -> float | None:  # noqa: B008
+        return token_price(settings.model_copy(update=changed), replace(CONTEXT_ITEMS, profile=profile))
 
     assert price(openai_base_url=None) == 0.02
     assert price(openai_base_url="https://api.openai.com/v1") == 0.02
@@ -71,6 +76,13 @@ def test_the_price_is_openais_at_openai_or_what_is_set_and_else_not_known(settin
     assert price(openai_base_url="http://localhost:11434/v1") is None
     assert price(price_per_million_tokens=5.0) == 5.0
     assert price(embedder="hashing") == 0.0
+    of_profile = Profile(provider="openai", model="text-embedding-3-large")
+    assert price(of_profile, openai_base_url=None) == 0.13
+    assert price(of_profile, openai_base_url=None, embedder="hashing") == 0.13
+    assert price(of_profile, openai_base_url=None, price_per_million_tokens=5.0) == 0.13
+    assert price(Profile(base_url="http://localhost:11434/v1"), price_per_million_tokens=5.0) is None
+    assert price(Profile(dimensions=256), price_per_million_tokens=5.0) == 5.0
+    assert price(Profile(provider="hashing"), price_per_million_tokens=5.0) == 0.0
     assert dollars(2_500_000, 0.02) == 0.05
     assert dollars(1, None) is None
 
@@ -82,3 +94,22 @@ def test_the_command_tells_tokens_and_price(db: Connection, env: Mapping[str, st
     assert (facts["rows"], facts["tokens"], facts["dollars"], facts["changed_dollars"]) == (1, 1000, 1.0, 1.0)
     unknown = here("estimate", "context_items", env={**env, "REINDEXER_PRICE_PER_MILLION_TOKENS": ""}).stdout
     assert "set REINDEXER_PRICE_PER_MILLION_TOKENS" in unknown
+
+
+def test_the_command_prices_the_model_of_the_sources_profile(
+    db: Connection, env: Mapping[str, str], here: Callable[..., Done]
+) -> None:
+    """Not that of the settings: a sixth of what it costs, or $0.00 where they say `hashing`."""
+    db.execute("CREATE TABLE notes (id int PRIMARY KEY, body text)")
+    db.execute("INSERT INTO notes SELECT n, repeat('x', 3330) FROM generate_series(1, 100) AS n")
+    profile = Profile(provider="openai", model="text-embedding-3-large", base_url="https://api.openai.com/v1")
+    with changing_triggers(db):
+        attach(db, Source("notes", "public", "notes", ("id",), ("body",), profile=profile))
+    env = {**env, "REINDEXER_EMBEDDER": "hashing", "REINDEXER_PRICE_PER_MILLION_TOKENS": "0.02"}
+    facts = json.loads(here("estimate", "notes", "--json", env=env).stdout)
+    assert (facts["dollars_per_million_tokens"], facts["tokens"], facts["dollars"]) == (0.13, 100_000, 0.013)
+    local = replace(profile, base_url="http://localhost:11434/v1")
+    with changing_triggers(db):
+        attach(db, Source("notes", "public", "notes", ("id",), ("body",), profile=local))
+    unknown = here("estimate", "notes", env=env).stdout
+    assert "not known: no price of text-embedding-3-large at http://localhost:11434/v1 is listed" in unknown

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import pytest
 from qdrant_client import models
 
+from reindexer.core.errors import DefinitionError
 from reindexer.core.profile import Profile
 from reindexer.core.source import Source
 from reindexer.flow.attach import attach, find_source
+from reindexer.flow.detach import detach
 from reindexer.flow.drain import drain
 from reindexer.flow.search import collection_of, search
 from reindexer.flow.walk import walk_page
@@ -125,23 +127,69 @@ def test_parameters_that_qdrant_does_not_know_are_the_sources_problem(db: Connec
     assert "its profile's collection.hnsw_config" in (problem(db) or "")
 
 
-def test_another_model_makes_all_items_due(db: Connection, worker: Worker, provider: Provider) -> None:
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (Profile(), Profile(model="newer"), "the profile says model newer"),
+        (Profile(), Profile(dimensions=8), "the profile says dimensions 8"),
+        (Profile(), Profile(provider="hashing"), "the profile says provider hashing"),
+        (Profile(), Profile(distance="dot"), "compared by cosine, the profile says distance dot"),
+        (Profile(dimensions=16), Profile(), "the profile says no dimensions any more"),
+    ],
+)
+def test_a_profile_of_other_vectors_than_those_that_are_there_is_refused_with_the_steps_to_take(
+    db: Connection, worker: Worker, provider: Provider, index: IndexReader, before: Profile, after: Profile, told: str
+) -> None:
+    attached(db, worker, before)
+    with pytest.raises(DefinitionError) as refused:
+        attached(db, worker, after)
+    assert "source 'notes': its points are made by openai:text-embedding-3-small:" in str(refused.value)
+    assert told in str(refused.value)
+    assert str(refused.value).endswith("to embed all rows anew, `reindexer detach notes --drop-collection` first")
+    assert (len(provider.calls), find_source(db, "notes").profile) == (1, before)
+    steps = find_source(db, "notes")
+    detach(db, steps, who="test", lease_s=5)
+    worker.index.drop(collection_of(db, steps))
+    attached(db, worker, after)
+    assert (problem(db), IndexReader(index.client, "notes").count()) == (None, 1)
+
+
+def test_a_profile_that_says_what_is_so_already_is_taken(db: Connection, worker: Worker, provider: Provider) -> None:
     attached(db, worker, Profile())
-    attached(db, worker, Profile(model="newer"))
-    assert [call.body["model"] for call in provider.calls] == ["text-embedding-3-small", "newer"]
+    same = Profile(provider="openai", model="text-embedding-3-small", dimensions=32, base_url=provider.url)
+    assert attached(db, worker, same).profile == same
+    assert (problem(db), len(provider.calls)) == (None, 1)
+
+
+def test_before_anything_is_embedded_a_profile_may_say_what_it_likes(
+    db: Connection, worker: Worker, index: IndexReader
+) -> None:
+    db.execute("CREATE TABLE notes (id int PRIMARY KEY, body text)")
+    for each in (Profile(), Profile(dimensions=8)):
+        with changing_triggers(db):
+            attach(db, Source("notes", "public", "notes", ("id",), ("body",), profile=each))
+    db.execute("INSERT INTO notes VALUES (1, 'text')")
+    settle(db, worker)
+    assert (problem(db), IndexReader(index.client, "notes").count()) == (None, 1)
 
 
 @pytest.mark.parametrize(
-    ("other", "told"),
+    ("made", "told"),
     [
-        (Profile(distance="dot"), "compares by Cosine, the source's profile says Dot"),
-        (Profile(dimensions=8), "holds vectors of 32 dimensions, the embedder makes 8"),
+        (
+            models.VectorParams(size=32, distance=models.Distance.DOT),
+            "compares by Dot, the source's profile says Cosine",
+        ),
+        (
+            models.VectorParams(size=8, distance=models.Distance.COSINE),
+            "holds vectors of 8 dimensions, the embedder makes",
+        ),
     ],
 )
 def test_a_collection_of_other_dimensions_or_distance_is_told_before_any_work(
-    db: Connection, worker: Worker, provider: Provider, index: IndexReader, other: Profile, told: str
+    db: Connection, worker: Worker, provider: Provider, index: IndexReader, made: models.VectorParams, told: str
 ) -> None:
+    index.client.create_collection("notes__g1", vectors_config=made)
     attached(db, worker, Profile())
-    attached(db, worker, other)
     assert told in (problem(db) or "")
-    assert len(provider.calls) == 1
+    assert not provider.calls

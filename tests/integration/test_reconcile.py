@@ -286,7 +286,7 @@ def test_the_command_refuses_to_compare_by_another_embedder_than_the_workers(
     ready(db, worker, 1)
     refused = here("reconcile", "context_items", "--repair", env={**env, "REINDEXER_EMBEDDER": "hashing"})
     assert refused.returncode == 2
-    assert "the workers embed with openai:" in refused.stderr
+    assert "are made by openai:text-embedding-3-small:32, the settings here say hashing-1:32" in refused.stderr
     assert refused.stderr.count("\n") == 1
     assert not db.execute("SELECT FROM reindexer.due").fetchall()
 

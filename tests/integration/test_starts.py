@@ -47,6 +47,13 @@ def test_with_a_wrong_value_of_a_setting(role: str, env: Mapping[str, str]) -> N
     assert (code, "REINDEXER_LEASE_S: Input should be greater than or equal to 2" in line) == (2, True)
 
 
+@pytest.mark.parametrize("role", ["worker", "api"])
+def test_without_an_embedder(role: str, env: Mapping[str, str], db: Connection) -> None:
+    """One that is guessed would make vectors that mean something else."""
+    code, line = start(role, {**env, "OPENAI_API_KEY": ""})
+    assert (code, "no embedder is set: give this process what the workers have, OPENAI_API_KEY" in line) == (2, True)
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_on_a_database_without_migrations(role: str, env: Mapping[str, str]) -> None:
     code, line = start(

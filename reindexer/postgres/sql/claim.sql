@@ -107,6 +107,7 @@ WITH gate AS MATERIALIZED (
 SELECT source, generation, token, item_id, version, attempts, forced_version IS NOT NULL AS forced, doubtful, losses,
        text_fingerprint, payload_fingerprint, chunks, chunk_tokens, known, healed, doubted_ago_s, lost, alone, lane,
        (SELECT problem FROM reindexer.source JOIN head ON source.name = head.source) AS problem,
+       (SELECT embedder FROM reindexer.source JOIN head ON source.name = head.source) AS embedder,
        (SELECT first_ago_s FROM head) AS first_ago_s, (SELECT failing FROM gate) AS failing, ARRAY(SELECT dependency FROM probe) AS probes,
        clock_timestamp() AS claimed_at,
        set_config('synchronous_commit', 'on', true) AS durable

@@ -73,6 +73,18 @@ WHERE name = %(name)s AND problem IS NOT NULL
     AND NOT EXISTS (SELECT FROM reindexer.due WHERE due.source = source.name)
     AND NOT EXISTS (SELECT FROM reindexer.run WHERE run.source = source.name AND finished_at IS NULL);
 
+-- name: active
+-- The generation that searches use, and who made its points.
+SELECT generation, embedder FROM reindexer.source WHERE name = %(name)s;
+
+-- name: vectors
+-- Who made its points, and by which profile. Also asked of a schema that is older than the columns.
+SELECT to_jsonb(source) ->> 'embedder', to_jsonb(source) -> 'profile' FROM reindexer.source WHERE name = %(name)s;
+
+-- name: record_embedder
+-- The first one stays.
+UPDATE reindexer.source SET embedder = coalesce(embedder, %(embedder)s) WHERE name = %(name)s RETURNING embedder;
+
 -- name: set_paused
 UPDATE reindexer.source SET paused = %(paused)s WHERE %(name)s::text IS NULL OR name = %(name)s RETURNING name;
 

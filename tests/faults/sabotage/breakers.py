@@ -109,8 +109,8 @@ BREAKERS = (
     Sabotage(
         "breakers: after Qdrant failed it is asked before the provider",
         "reindexer/flow/work.py",
-        """anew="qdrant" in claim.failing""",
-        "anew=False",
+        """anew = "qdrant" in claim.failing""",
+        "anew = False",
         QDRANT + "test_qdrant_that_goes_away_while_it_is_written_to_opens_the_breaker_and_no_vector_is_made_in_vain",
     ),
     Sabotage(

@@ -10,6 +10,7 @@ from tests.faults.sabotage.crew import CREW
 from tests.faults.sabotage.drain import DRAIN
 from tests.faults.sabotage.floors import FLOORS
 from tests.faults.sabotage.lag import LAG
+from tests.faults.sabotage.mixing import MIXING
 from tests.faults.sabotage.outages import OUTAGES
 from tests.faults.sabotage.postgres import LOCKS, TRIGGER, WATCHES
 from tests.faults.sabotage.rest import BROKER, SWEEP
@@ -32,6 +33,7 @@ TABLE = (
     *LOCKS,
     *OUTAGES,
     *RESTORES,
+    *MIXING,
     *LAG,
     *SECRETS,
     *SOURCES,
