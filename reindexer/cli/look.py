@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -81,7 +82,7 @@ def look(app: typer.Typer) -> None:
         with database(Settings.load()) as connection:
             sources = all_sources(connection)
         if as_json:
-            report({source.name: asdict(source) for source in sources}, as_json=True)
+            report({source.name: _definition(source) for source in sources}, as_json=True)
             return
         Console().print(_sources_table(sources))
 
@@ -120,6 +121,11 @@ def look(app: typer.Typer) -> None:
                 ", ".join(f"{k}={v}" for k, v in hit.payload.items() if v),
             )
         Console().print(table)
+
+
+def _definition(source: Source) -> dict[str, Any]:
+    """What was said of it, and not what was seen."""
+    return {name: value for name, value in asdict(source).items() if name != "read_by"}
 
 
 def _sources_table(sources: Sequence[Source]) -> Table:

@@ -47,6 +47,8 @@ class Source:
     chunk_overlap: int = 0
     tenant_column: str | None = None
     profile: Profile = field(default_factory=Profile)
+    read_by: str = field(default="", compare=False)
+    """A hash of what its rows were last seen to be read by (types, functions); no part of the definition."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

@@ -143,8 +143,9 @@ def _record(connection: Connection, source: Source, finding: Finding, empty: Fac
     with connection.transaction():
         was = recorded(connection, source)
         before = was.facts if was else {}
-        known = {"functions", *before, *(str(table.oid) for table in finding.tables)}
-        now = {key: fact for key, fact in catalog.facts(connection, source).items() if key in known}
+        known = {*before, *(str(table.oid) for table in finding.tables)}
+        facts = catalog.facts(connection, source)
+        now = {key: fact for key, fact in facts.items() if key in known or not key.isdigit()}
         look = look_needed({**{oid: fact for oid, fact in empty.items() if oid not in before}, **before}, now)
         table_oid = catalog.relations(connection, source)[0].oid
         connection.execute(
@@ -208,9 +209,10 @@ def _source(
     chunk_overlap: int,
     tenant_column: str | None,
     profile: dict[str, Any],
+    reads: str | None,
 ) -> Source:
     return Source(
         name, table_schema, table_name, tuple(key_columns), tuple(text_columns), tuple(payload_columns), alias,
         template, condition, tuple(condition_columns), chunk_tokens, chunk_overlap, tenant_column,
-        Profile.from_json(profile),
+        Profile.from_json(profile), reads or "",
     )  # fmt: skip

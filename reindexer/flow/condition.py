@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -33,10 +34,14 @@ def composed(condition: str) -> sql.Composed:
 
 
 def is_item(source: Source) -> sql.Composed:
-    """Whether a row `t` meets the source's condition, which sees just the columns whose changes the triggers record."""
+    """Whether a row `t` meets the source's condition, which sees just the columns whose changes the triggers record.
+
+    A plan that was kept from before a label was renamed would go on with the old meaning: so the text is another one.
+    """
     if source.condition is None:
         return sql.Composed([sql.SQL("true")])
-    return sql.SQL("EXISTS (SELECT FROM (SELECT {columns}) AS t WHERE {condition})").format(
+    return sql.SQL("EXISTS (SELECT FROM (SELECT {columns}) AS t WHERE {condition} AND {read_by} IS NOT NULL)").format(
+        read_by=sql.Literal(source.read_by),
         columns=sql.SQL(", ").join(sql.SQL("t.{}").format(Name(c)) for c in source.condition_columns),
         condition=composed(source.condition),
     )
@@ -66,6 +71,29 @@ def check(connection: Connection, source: Source, condition: str) -> None:
     except psycopg.Error as exc:
         # Nothing has been read yet: what the server quotes is the condition.
         raise ConditionRejected(f"the condition does not work on {source.name!r}: {first_line(exc)}") from exc
+
+
+def require(connection: Connection, source: Source) -> None:
+    """See that a source's own condition still fits its columns as they are: a label or a function that it names may be
+    gone. Touches no row of the table, and so waits for no lock of it. Raises SourceError."""
+    if source.condition is None:
+        return
+    named = {"table": _table(source).as_string(connection), "columns": list(source.condition_columns)}
+    types: list[tuple[str, LiteralString]] = connection.execute(load("catalog.sql")["column_types"], named).fetchall()
+    query = sql.SQL("SELECT FROM pg_catalog.jsonb_to_recordset('[]') AS t ({columns}) WHERE {condition}").format(
+        columns=sql.SQL(", ").join(sql.SQL("{} {}").format(Name(c), sql.SQL(of.replace("%", "%%"))) for c, of in types),
+        condition=composed(source.condition),
+    )
+    try:
+        # A kept plan would know a renamed label by its number.
+        connection.execute(query, (), binary=True, prepare=False)
+    except psycopg.errors.InsufficientPrivilege:
+        return  # who looks is not who reads
+    except (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError) as exc:
+        raise SourceError(
+            f"source {source.name!r}: its condition does not work any more: {first_line(exc)}; "
+            "attach it again with one that does"
+        ) from exc
 
 
 def columns_of(connection: Connection, source: Source, condition: str) -> tuple[str, ...]:

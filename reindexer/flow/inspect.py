@@ -1,7 +1,8 @@
 """Inspect: are a source's table and triggers as they should be, so that no change goes unrecorded? Reads only.
 
-What changes are recorded by (tables, how they hang together, declared columns, triggers, functions) was hashed when it
-was last put in order; a source whose hashes differ now may have rows that came, changed or went without a trigger.
+What changes are recorded by (tables, how they hang together, declared columns, triggers, functions) and what rows are
+read by (types, what the condition calls) was hashed when it was last put in order; a source whose hashes differ now may
+have rows that came, changed, went or read otherwise without a trigger.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Literal
 
 from reindexer.core.errors import SourceError
 from reindexer.core.source import Source
+from reindexer.flow import condition
 from reindexer.flow.read import key_types
 from reindexer.postgres import catalog, triggers
 from reindexer.postgres.catalog import Facts, Relation
@@ -69,6 +71,7 @@ def inspect(connection: Connection, source: Source) -> Finding:
     finding = _inspect_triggers(connection, source, found, was, ours)
     try:
         key_types(connection, source)
+        condition.require(connection, source)
     except SourceError as exc:
         return replace(finding, problem=str(exc))
     return finding
@@ -102,7 +105,10 @@ def _inspect_triggers(
         state, wrong = "outdated", f"trigger functions are not what they should be{mend}"
     elif was is None or was.facts != catalog.facts(connection, source):
         state = "outdated"
-        wrong = "tables, columns or triggers were changed: rows may have passed unseen; the listener looks at all"
+        wrong = (
+            "tables, columns, types, functions or triggers were changed: rows may have passed unseen; "
+            "the listener looks at all"
+        )
     else:
         return Finding("ok", mendable=ours)
     return Finding(state, wrong, None, ours, tuple(found), lacking, differ)

@@ -18,7 +18,7 @@ from reindexer.core.errors import InputRejected, SourceError
 from reindexer.core.items import Row
 from reindexer.core.source import Source
 from reindexer.core.template import render_text
-from reindexer.flow.condition import ConditionRejected, composed, is_item, reading
+from reindexer.flow.condition import ConditionRejected, composed, is_item, reading, require
 from reindexer.postgres.connect import Connection, keep_plan, one_line
 from reindexer.postgres.names import Name
 from reindexer.postgres.triggers import key_expression
@@ -97,17 +97,22 @@ class Found:
 
 
 def find_rows(connection: Connection, source: Source, item_ids: Sequence[str], types: KeyTypes | None = None) -> Found:
-    """As `read_rows`, but odd ids are found by halving and told. Raises SourceError if the source can't be read."""
+    """As `read_rows`, but odd ids are found by halving and told. Raises SourceError if the source can't be read, also
+    where its condition fails whatever the row: no item is to blame for that."""
     rows: dict[str, Row] = {}
     impossible: set[str] = set()
     unreadable: dict[str, str] = {}
     batches = [list(item_ids)]
+    asked = False
     while batches:
         batch = batches.pop()
         half = len(batch) // 2
         try:
             rows |= read_rows(connection, source, batch, types)
         except InputRejected as exc:
+            if not asked:
+                require(connection, source)
+                asked = True
             if half:
                 batches += [batch[:half], batch[half:]]
             elif canonical_id(connection, source, batch[0]) is None:
@@ -224,7 +229,7 @@ def key_page(
     that `where` picks.
 
     The conditions are tried on these rows only, so that a page takes no longer where they pick few. Where the source's
-    own fails on one of them, all count as items: whoever reads them finds out which. Raises SourceError as read_rows,
+    own fails on one of them, all count as items: whoever reads them finds out which. Raises SourceError as find_rows,
     ConditionRejected if `where` fails or the page takes longer than `timeout_s` because of it.
     """
     try:
@@ -232,6 +237,7 @@ def key_page(
     except (SourceError, ConditionRejected) as exc:
         if source.condition is None or not isinstance(exc.__cause__, psycopg.DataError):
             raise
+        require(connection, source)
         return _key_page(connection, source, after, page, where, timeout_s, narrowed=False)
 
 

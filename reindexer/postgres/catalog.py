@@ -18,7 +18,8 @@ FUNCTIONS = ("rows", "update", "whole", "replica")
 """Kinds of trigger functions."""
 
 Facts = Mapping[str, str]
-"""Hashes of the catalog rows that changes are recorded by: of each table, by its OID, and of `functions`."""
+"""Hashes of the catalog rows that changes are recorded by: of each table, by its OID, and of `functions`; and of those
+that rows are `reads` by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,13 @@ def relations(connection: Connection, source: Source) -> list[Relation]:
 
 
 def facts(connection: Connection, source: Source) -> Facts:
-    """What changes are recorded by, now. Where it differs from an earlier answer, rows may have come, gone or changed
-    without a trigger in between, even if all is well again."""
+    """What changes are recorded and rows are read by, now. Where it differs from an earlier answer, rows may have come,
+    gone, changed or begun to read otherwise without a trigger in between, even if all is well again."""
     parameters = {
         "table": _table(connection, source),
         "columns": [*source.key_columns, *source.declared_columns],
         "functions": function_names(source),
+        "condition": source.condition,
     }
     return dict(connection.execute(load("catalog.sql")["facts"], parameters).fetchall())
 

@@ -125,6 +125,8 @@ def _options(url: str, answer_s: float | None) -> str:
         "row_security": "off",
         # Our statements are long, and small: planning one anew takes as long as all the rest, for the same plan.
         "plan_cache_mode": "force_generic_plan",
+        # To compile one takes longer than it takes to run.
+        "jit": "off",
     }
     if answer_s is not None:
         # A process that was killed while its statement waits for a lock must not keep its own locks.

@@ -25,10 +25,12 @@ SELECT proname::text, prosrc, prosecdef, coalesce(proconfig, '{}') FROM pg_proc
 WHERE pronamespace = 'reindexer'::regnamespace AND proname = ANY (%(functions)s);
 
 -- name: facts
--- All catalog rows that must stay as they are for changes to be recorded, hashed for each table, and for our functions.
--- Each is named with the transaction that wrote it (xmin), so a hash also differs when something was changed and put
--- back: triggers that were disabled for a bulk load, a column that was rewritten by ALTER … USING, a partition that was
--- detached for a while. VACUUM, ANALYZE, CLUSTER and TRUNCATE write none of these rows.
+-- All catalog rows that must stay as they are for changes to be recorded, and for rows to read as they did, hashed for
+-- each table, for our functions, and for all that rows are read by (`reads`): types of the columns, and what the condition
+-- names. Each is named with the transaction that wrote it (xmin), so a hash also differs when something was changed and
+-- put back: triggers that were disabled for a bulk load, a column that was rewritten by ALTER … USING, a partition that
+-- was detached for a while, an enum label that had another name. VACUUM, ANALYZE, CLUSTER and TRUNCATE write none of these
+-- rows, nor are any of them the server's own (OIDs below 16384).
 WITH RECURSIVE tree AS (
     SELECT to_regclass(%(table)s)::oid AS oid
     UNION
@@ -36,18 +38,80 @@ WITH RECURSIVE tree AS (
 ), functions AS MATERIALIZED (
     SELECT oid, proname, xmin::text AS xmin FROM pg_proc
     WHERE pronamespace = 'reindexer'::regnamespace AND proname = ANY (%(functions)s)
+), declared AS MATERIALIZED (
+    SELECT attrelid, attname, attnum, atttypid, attcollation, attgenerated, pg_attribute.xmin
+    FROM pg_attribute JOIN tree ON attrelid = tree.oid
+    WHERE attname = ANY (%(columns)s) AND NOT attisdropped
+), reads (kind, oid, body) AS (
+    -- What reading leads to: a type to the types that it is made of and to its casts, which also make JSON of it; a text
+    -- (the condition, a function's body) to all that is called as a word or an operator in it. So a name counts wherever it
+    -- is looked up and whatever it means there: too much is watched rather than too little.
+    (
+        SELECT 'type', atttypid, NULL::text FROM declared WHERE atttypid >= 16384
+        UNION SELECT 'text', 0::oid, %(condition)s::text WHERE %(condition)s::text IS NOT NULL
+    )
+    UNION
+    SELECT further.* FROM reads
+    LEFT JOIN pg_type ON reads.kind = 'type' AND pg_type.oid = reads.oid
+    CROSS JOIN LATERAL (
+        SELECT array_agg(DISTINCT word::name) AS words
+        FROM regexp_matches(body, '"((?:[^"]|"")+)"|([^\x01-\x23\x25-\x2f\x3a-\x40\x5b-\x5e\x60\x7b-\x7f]+)', 'g') AS found
+        CROSS JOIN unnest(ARRAY[replace(found[1], '""', '"'), found[2], lower(found[2])]) AS word
+    ) AS said
+    CROSS JOIN LATERAL (
+        SELECT 'type', made_of, NULL FROM unnest(ARRAY[typbasetype, typelem]) AS made_of
+        UNION ALL SELECT 'type', atttypid, NULL FROM pg_attribute WHERE attrelid = nullif(typrelid, 0) AND NOT attisdropped
+        UNION ALL SELECT 'type', rngsubtype, NULL FROM pg_range WHERE pg_type.oid IN (rngtypid, rngmultitypid)
+        UNION ALL SELECT 'function', typoutput, NULL
+        UNION ALL SELECT 'cast', pg_cast.oid, NULL FROM pg_cast WHERE castsource = pg_type.oid
+        UNION ALL SELECT 'function', castfunc, NULL FROM pg_cast WHERE reads.kind = 'cast' AND pg_cast.oid = reads.oid
+        UNION ALL SELECT 'function', oprcode, NULL FROM pg_operator WHERE reads.kind = 'operator' AND pg_operator.oid = reads.oid
+        UNION ALL SELECT 'text', pg_proc.oid, coalesce(pg_get_function_sqlbody(pg_proc.oid), prosrc) COLLATE "default"
+        FROM pg_proc WHERE reads.kind = 'function' AND pg_proc.oid = reads.oid
+        UNION ALL SELECT 'function', pg_proc.oid, NULL FROM pg_proc WHERE proname = ANY (words)
+        UNION ALL SELECT 'operator', pg_operator.oid, NULL FROM pg_operator
+        WHERE pg_operator.oid >= 16384 AND strpos(body, oprname) > 0
+        UNION ALL SELECT 'type', named.oid, NULL FROM pg_type AS named LEFT JOIN pg_class ON pg_class.oid = named.typrelid
+        WHERE named.typname = ANY (words) AND coalesce(relkind, 'c') = 'c'
+    ) AS further (kind, oid, body)
+    WHERE further.oid >= 16384
 ), facts AS (
     SELECT inhrelid::text AS subject, format('under %%s, %%s', inhparent, pg_inherits.xmin) AS fact
     FROM pg_inherits JOIN tree ON inhparent = tree.oid
     UNION ALL
-    SELECT attrelid::text, format('column %%s, %%s', attname, pg_attribute.xmin)
-    FROM pg_attribute JOIN tree ON attrelid = tree.oid
-    WHERE attname = ANY (%(columns)s) AND NOT attisdropped
+    SELECT attrelid::text, format('column %%s, %%s', attname, xmin) FROM declared
+    UNION ALL
+    SELECT attrelid::text, format('column %%s made by %%s', attname, pg_attrdef.xmin)
+    FROM declared JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum AND attgenerated <> ''
     UNION ALL
     SELECT tgrelid::text, format('trigger %%s, %%s', tgname, pg_trigger.xmin)
     FROM pg_trigger JOIN tree ON tgrelid = tree.oid JOIN functions ON functions.oid = tgfoid
     UNION ALL
     SELECT 'functions', format('%%s, %%s', proname, xmin) FROM functions
+    UNION ALL
+    SELECT 'reads', ''
+    UNION ALL
+    SELECT 'reads', format('type %%s, %%s', pg_type.oid, pg_type.xmin) FROM pg_type JOIN reads USING (oid) WHERE kind = 'type'
+    UNION ALL
+    SELECT 'reads', format('label %%s, %%s', pg_enum.oid, pg_enum.xmin)
+    FROM pg_enum JOIN reads ON kind = 'type' AND enumtypid = reads.oid
+    UNION ALL
+    SELECT 'reads', format('attribute %%s of %%s, %%s', attnum, attrelid, pg_attribute.xmin)
+    FROM reads JOIN pg_type ON kind = 'type' AND pg_type.oid = reads.oid
+    JOIN pg_attribute ON attrelid = nullif(typrelid, 0) AND attnum > 0
+    UNION ALL
+    SELECT 'reads', format('cast %%s, %%s', pg_cast.oid, pg_cast.xmin) FROM pg_cast JOIN reads USING (oid) WHERE kind = 'cast'
+    UNION ALL
+    SELECT 'reads', format('function %%s, %%s', pg_proc.oid, pg_proc.xmin)
+    FROM pg_proc JOIN reads USING (oid) WHERE kind = 'function'
+    UNION ALL
+    SELECT 'reads', format('operator %%s, %%s', pg_operator.oid, pg_operator.xmin)
+    FROM pg_operator JOIN reads USING (oid) WHERE kind = 'operator'
+    UNION ALL
+    -- A library that came with a newer operating system may order, and so compare, in another way.
+    SELECT 'reads', format('collation %%s, %%s, %%s', oid, xmin, pg_collation_actual_version(oid))
+    FROM pg_collation WHERE %(condition)s::text IS NOT NULL AND (
+        oid IN (SELECT attcollation FROM declared) OR strpos(%(condition)s::text, collname) > 0 AND oid >= 16384)
 )
 SELECT subject, md5(string_agg(fact, E'\n' ORDER BY fact COLLATE "C")) FROM facts GROUP BY subject;
 
@@ -78,6 +142,10 @@ ORDER BY 1 LIMIT 3;
 -- name: column_names
 SELECT attname::text FROM pg_attribute
 WHERE attrelid = to_regclass(%(table)s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum;
+
+-- name: column_types
+SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
+WHERE attrelid = to_regclass(%(table)s) AND attname = ANY (%(columns)s) AND NOT attisdropped ORDER BY attnum;
 
 -- name: virtual_columns
 SELECT attname::text FROM pg_attribute

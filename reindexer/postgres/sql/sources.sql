@@ -1,17 +1,17 @@
 -- name: all
 SELECT name, table_schema, table_name, key_columns, text_columns, payload_columns, alias, template, condition,
-       condition_columns, chunk_tokens, chunk_overlap, tenant_column, profile
+       condition_columns, chunk_tokens, chunk_overlap, tenant_column, profile, facts ->> 'reads'
 FROM reindexer.source ORDER BY name;
 
 -- name: one
 SELECT name, table_schema, table_name, key_columns, text_columns, payload_columns, alias, template, condition,
-       condition_columns, chunk_tokens, chunk_overlap, tenant_column, profile
+       condition_columns, chunk_tokens, chunk_overlap, tenant_column, profile, facts ->> 'reads'
 FROM reindexer.source WHERE name = %(name)s;
 
 -- name: one_with_columns
 -- And the columns that its table has now, with their types.
 SELECT name, table_schema, table_name, key_columns, text_columns, payload_columns, alias, template, condition,
-       condition_columns, chunk_tokens, chunk_overlap, tenant_column, profile,
+       condition_columns, chunk_tokens, chunk_overlap, tenant_column, profile, facts ->> 'reads',
        (SELECT jsonb_object_agg(attname, format_type(atttypid, NULL)) FROM pg_attribute
         WHERE attrelid = to_regclass(format('%%I.%%I', table_schema, table_name)) AND attnum > 0 AND NOT attisdropped)
 FROM reindexer.source WHERE name = %(name)s;

@@ -129,6 +129,7 @@ TRIGGER = (
 )
 
 WATCH = "tests/faults/test_trigger_watch.py::test_the_watch_mends_it_by_itself_and_finds_what_was_missed"
+OTHERWISE = "tests/faults/test_read_otherwise.py::"
 
 WATCHES = (
     Sabotage(
@@ -145,6 +146,65 @@ WATCHES = (
         "format('trigger %%s, %%s', tgname, pg_trigger.xmin)",
         "format('trigger %%s', tgname)",
         WATCH + "[triggers disabled and enabled again around a load]",
+    ),
+    Sabotage(
+        "the watch: a type's labels count",
+        "reindexer/postgres/sql/catalog.sql",
+        "JOIN reads ON kind = 'type' AND enumtypid = reads.oid",
+        "JOIN reads ON false",
+        OTHERWISE + "test_what_makes_rows_read_otherwise_is_noticed_and_nothing_stays_as_it_was"
+        "[an enum's label renamed]",
+    ),
+    Sabotage(
+        "the watch: a label that had another name for a while counts",
+        "reindexer/postgres/sql/catalog.sql",
+        "format('label %%s, %%s', pg_enum.oid, pg_enum.xmin)",
+        "format('label %%s, %%s', pg_enum.oid, pg_enum.enumlabel)",
+        OTHERWISE + "test_a_label_that_had_another_name_for_a_while_leaves_no_trace",
+    ),
+    Sabotage(
+        "the watch: a composite's attributes count",
+        "reindexer/postgres/sql/catalog.sql",
+        "    JOIN pg_attribute ON attrelid = nullif(typrelid, 0) AND attnum > 0\n",
+        "    JOIN pg_attribute ON false\n",
+        OTHERWISE + "test_what_makes_rows_read_otherwise_is_noticed_and_nothing_stays_as_it_was[an attribute renamed]",
+    ),
+    Sabotage(
+        "the watch: casts of a type count",
+        "reindexer/postgres/sql/catalog.sql",
+        "FROM pg_cast WHERE castsource = pg_type.oid",
+        "FROM pg_cast WHERE false",
+        OTHERWISE + "test_what_makes_rows_read_otherwise_is_noticed_and_nothing_stays_as_it_was[a cast to text]",
+    ),
+    Sabotage(
+        "the watch: functions count that a function of the condition calls",
+        "reindexer/postgres/sql/catalog.sql",
+        "FROM pg_proc WHERE reads.kind = 'function' AND pg_proc.oid = reads.oid",
+        "FROM pg_proc WHERE false",
+        OTHERWISE + "test_what_makes_rows_read_otherwise_is_noticed_and_nothing_stays_as_it_was"
+        "[a function replaced that this one calls]",
+    ),
+    Sabotage(
+        "the watch: operators of the condition count",
+        "reindexer/postgres/sql/catalog.sql",
+        "strpos(body, oprname) > 0",
+        "false",
+        OTHERWISE + "test_what_makes_rows_read_otherwise_is_noticed_and_nothing_stays_as_it_was"
+        "[an operator's function replaced]",
+    ),
+    Sabotage(
+        "conditions: no plan is kept over a label that was renamed",
+        "reindexer/flow/condition.py",
+        "sql.Literal(source.read_by)",
+        'sql.Literal("")',
+        OTHERWISE + "test_a_condition_means_labels_as_they_are_called_now_also_to_who_has_planned_it_before",
+    ),
+    Sabotage(
+        "conditions: one that does not work any more fails no item",
+        "reindexer/flow/read.py",
+        "                require(connection, source)\n                asked",
+        "                asked",
+        OTHERWISE + "test_a_condition_that_does_not_work_any_more_is_the_sources_problem_and_fails_no_item[a label]",
     ),
     Sabotage(
         "the watch: what passed without triggers is looked for",
