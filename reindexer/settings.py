@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,8 @@ from reindexer.core.errors import UsageError
 from reindexer.core.retry import RetryPolicy
 from reindexer.core.urls import HOW_TO_WRITE, is_readable
 from reindexer.embedded.data_directory import DataDirectory, default_directory
+from reindexer.embedded.environment import reach_own_servers
+from reindexer.postgres.connect import describe
 
 EmbedderName = Literal["openai", "hashing"]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -87,15 +90,19 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls) -> Settings:
-        """Read the environment; where it names no server at all, those of a running `up`.
+        """Read the environment; where it names no server, or the database of a running `up`, what it leaves open is
+        that `up`'s.
 
         Raises UsageError that names the setting.
         """
         settings = cls.from_environment()
-        if settings.database_url or settings.celery_broker_url or settings.qdrant_url:
+        if not settings.database_url and (settings.celery_broker_url or settings.qdrant_url):
             return settings
         running = DataDirectory(settings.data_dir or default_directory()).running()
-        return settings.model_copy(update=_found(settings, running)) if running else settings
+        if not running or not _is_of(settings.database_url, running):
+            return settings
+        reach_own_servers(postgres=running.get("postgres") == "embedded")
+        return settings.model_copy(update=_found(settings, running))
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -187,7 +194,9 @@ class Settings(BaseSettings):
 
 def _found(settings: Settings, running: dict[str, str]) -> dict[str, Any]:
     """What a running `up` adds to settings that do not say otherwise."""
-    found: dict[str, Any] = {"qdrant_url": running.get("qdrant_url")}
+    found: dict[str, Any] = {}
+    if running.get("qdrant_url") and not settings.qdrant_url:
+        found["qdrant_url"] = running["qdrant_url"]
     for name in ("database_url", "celery_broker_url", "admin_api_key"):
         if running.get(name) and not getattr(settings, name):
             found[name] = SecretStr(running[name])
@@ -195,6 +204,20 @@ def _found(settings: Settings, running: dict[str, str]) -> dict[str, Any]:
         if running.get(name) and getattr(settings, name) == Settings.model_fields[name].default:
             found[name] = running[name]
     return found
+
+
+def _is_of(url: SecretStr | None, running: Mapping[str, str]) -> bool:
+    """Whether the URL names the database that a running `up` works on. None names no other."""
+    if url is None:
+        return True
+    try:
+        return "database_url" in running and _place(url.get_secret_value()) == _place(running["database_url"])
+    except UsageError:
+        return False
+
+
+def _place(url: str) -> str:
+    return describe(url).replace("localhost:", "127.0.0.1:")
 
 
 def _redis_url(url: SecretStr | None) -> str | None:

@@ -6,10 +6,11 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -19,8 +20,9 @@ from rich.markup import escape
 
 from reindexer.cli.run import Failed
 from reindexer.core.errors import UsageError
-from reindexer.embedded.children import Children, accepts
+from reindexer.embedded.children import Children, accepts, free_port
 from reindexer.embedded.data_directory import DataDirectory, default_directory
+from reindexer.embedded.environment import libpq_variables
 from reindexer.embedded.stack import Stack
 from reindexer.embedded.supervisor import Supervisor
 from reindexer.flow import heartbeat
@@ -46,6 +48,14 @@ class Running:
     key: str
     stack: Stack
     directory: DataDirectory
+    foreign: Sequence[str] = ()
+    """Variables by which this shell's psql would go elsewhere."""
+
+
+def server_port(server: str) -> Any:
+    """The option."""
+    shown = f"Where the embedded {server} listens; default: where it did the last time."
+    return typer.Option(None, min=1, max=65535, help=shown)
 
 
 def up(app: typer.Typer) -> None:
@@ -57,12 +67,18 @@ def up(app: typer.Typer) -> None:
         data_dir: Path | None = data_dir_option,
         host: str = typer.Option("127.0.0.1", help="Where the API listens."),
         port: int = typer.Option(8000, min=1, max=65535, help="Where the API listens."),
+        postgres_port: int | None = server_port("Postgres"),
+        redis_port: int | None = server_port("Redis"),
+        qdrant_port: int | None = server_port("Qdrant"),
     ) -> None:
         """Run everything on this machine until Ctrl-C; the data is kept. A named real server replaces its part."""
         console = Console(highlight=False, soft_wrap=True)
         try:
             file = read_sources(Settings.from_environment().sources)
-            with running_stack(data_dir or default_directory(), host, port, console.print, file=file) as running:
+            ports = {"postgres": postgres_port, "redis": redis_port, "qdrant": qdrant_port}
+            with running_stack(
+                data_dir or default_directory(), host, port, console.print, file=file, ports=ports
+            ) as running:
                 _introduce(console, running)
                 while True:
                     running.stack.supervisor.look()
@@ -96,10 +112,12 @@ def running_stack(
     *,
     file: SourcesFile | None = None,
     without: str | None = None,
+    ports: Mapping[str, int | None] | None = None,
 ) -> Iterator[Running]:
     """Everything up and ready inside the `with`; nothing left behind after it, not even by SIGKILL.
 
-    Sources of the file are attached, or why they can't be is told: their tables may be made while all is up.
+    Sources of the file are attached, or why they can't be is told: their tables may be made while all is up. `ports`
+    are those of the servers that are started; by default those of the last time, where they are free.
     Raises ReindexerError with one line that says what can't be started, StopWanted on SIGTERM or Ctrl-C.
     """
     settings = Settings.from_environment()
@@ -112,17 +130,23 @@ def running_stack(
         _require_room(directory.path)
         directory.write_state({"pid": os.getpid()})
         with _stop_signals(), Children(directory.path / "logs") as children:
-            stack = Stack(directory.path, children, Supervisor(children, tell), _given(settings))
+            given, foreign = _given(settings), libpq_variables(os.environ)
+            chosen = _choose_ports(directory, ports or {}, given)
+            stack = Stack(directory.path, children, Supervisor(children, tell), given, chosen)
             stack.start_servers()
+            directory.keep_ports(chosen)
             key = settings.admin_api_key.get_secret_value() if settings.admin_api_key else directory.admin_key()
             stack.env["REINDEXER_ADMIN_API_KEY"] = key
             stack.env["REINDEXER_EMBEDDER"] = settings.embedder_name or DEFAULT_EMBEDDER
             _migrate(stack.env["DATABASE_URL"], file, tell)
             stack.start_roles(host, port, without=without)
-            running = Running(f"http://{host}:{port}", key, stack, directory)
+            running = Running(
+                f"http://{host}:{port}", key, stack, directory, () if "DATABASE_URL" in given else foreign
+            )
             _wait_until_ready(running, without)
             directory.write_state({
                 "pid": os.getpid(), "api": running.api, "admin_api_key": key,
+                "postgres": "given" if "DATABASE_URL" in given else "embedded",
                 **{name.lower(): stack.env[name] for name in ("DATABASE_URL", "CELERY_BROKER_URL", "QDRANT_URL")},
                 **_embedding(settings),
             })  # fmt: skip
@@ -149,10 +173,32 @@ def _migrate(url: str, file: SourcesFile | None, tell: Callable[[str], None]) ->
                 tell(f"[yellow]{escape(each.problem)}[/]")
 
 
+def _choose_ports(
+    directory: DataDirectory, wanted: Mapping[str, int | None], given: Mapping[str, str]
+) -> dict[str, int]:
+    """Of the servers that are started here. Raises Failed if one that is asked for is taken."""
+    last, chosen = directory.last_ports(), dict[str, int]()
+    for server, setting in _SERVERS.items():
+        if setting in given:
+            continue
+        if port := wanted.get(server):
+            if accepts(port):
+                raise Failed(f"port {port} of 127.0.0.1 is taken; choose another with --{server}-port")
+            chosen[server] = port
+        else:
+            port = last.get(server, 0)
+            chosen[server] = port if port and not accepts(port) else free_port()
+    return chosen
+
+
 def _require_room(path: Path) -> None:
     free_mb = shutil.disk_usage(path).free >> 20
     if free_mb < MIN_FREE_MB:
         raise Failed(f"the disk of {path} is full: {free_mb} MB are free, {MIN_FREE_MB} are needed; see --data-dir")
+
+
+_SERVERS = {"postgres": "DATABASE_URL", "redis": "CELERY_BROKER_URL", "qdrant": "QDRANT_URL"}
+"""What is started, and the setting that names a real one instead."""
 
 
 def _given(settings: Settings) -> dict[str, str]:
@@ -218,7 +264,8 @@ def _introduce(console: Console, running: Running) -> None:
     for name, value in {
         "API": f"{running.api}/docs",
         "admin key": str(running.directory.key_file),
-        "psql": f'psql "{env["DATABASE_URL"]}"',
+        "psql": "".join(["env ", *(f"-u {name} " for name in running.foreign)] if running.foreign else [])
+        + f'psql "{env["DATABASE_URL"]}"',
         "Qdrant": env["QDRANT_URL"],
         "data, logs": f"{path}, {path / 'logs'}",
     }.items():

@@ -38,6 +38,7 @@ class DataDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._state = path / "up.json"
+        self._ports = path / "ports.json"
         self._lock: IO[str] | None = None
 
     @property
@@ -89,6 +90,18 @@ class DataDirectory:
         except (OSError, ValueError):
             return {}
         return state
+
+    def last_ports(self) -> dict[str, int]:
+        """Where the servers listened the last time, by their names."""
+        try:
+            ports: dict[str, int] = json.loads(self._ports.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return ports
+
+    def keep_ports(self, ports: Mapping[str, int]) -> None:
+        """For the next time: URLs that are written down elsewhere stay right."""
+        self._ports.write_text(json.dumps({**self.last_ports(), **ports}), encoding="utf-8")
 
     def admin_key(self) -> str:
         """The admin key of this directory, made when it is first asked for."""

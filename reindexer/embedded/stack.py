@@ -10,7 +10,8 @@ from pathlib import Path
 
 import psycopg
 
-from reindexer.embedded.children import Child, Children, accepts, free_port, wait_until_ready
+from reindexer.embedded.children import Child, Children, accepts, wait_until_ready
+from reindexer.embedded.environment import reach_own_servers
 from reindexer.embedded.postgres import start_postgres
 from reindexer.embedded.redis import start_redis
 from reindexer.embedded.supervisor import Supervisor
@@ -22,23 +23,26 @@ Commands = Mapping[str, tuple[str, ...]]
 
 @dataclass(slots=True)
 class Stack:
-    """Starts servers and roles under one supervisor. `given` names real servers, by their settings."""
+    """Starts servers and roles under one supervisor. `given` names real servers, by their settings; `ports` tells where
+    each of the others listens."""
 
     directory: Path
     children: Children
     supervisor: Supervisor
     given: Mapping[str, str]
+    ports: Mapping[str, int]
     env: dict[str, str] = field(default_factory=dict)
 
     def start_servers(self) -> None:
         """Start what is not given; afterwards `env` names all three. Raises ChildFailed or UsageError."""
+        reach_own_servers(postgres="DATABASE_URL" not in self.given)
         self.env = {**os.environ, **self.given}
         if "DATABASE_URL" not in self.given:
-            self._start_postgres()
+            self._start_postgres(self.ports["postgres"])
         if "CELERY_BROKER_URL" not in self.given:
-            self._start_redis(free_port())
+            self._start_redis(self.ports["redis"])
         if "QDRANT_URL" not in self.given:
-            self._start_qdrant(free_port())
+            self._start_qdrant(self.ports["qdrant"])
 
     def start_roles(self, host: str, port: int, *, without: str | None = None) -> None:
         """Start listener, worker and API as production does. `without` leaves one out (to show that it is needed)."""
@@ -55,9 +59,7 @@ class Stack:
     def _starter(self, name: str, command: tuple[str, ...]) -> Callable[[], Child]:
         return lambda: self.children.start(name, [sys.executable, *command], env=self.env)
 
-    def _start_postgres(self) -> None:
-        port = free_port()
-
+    def _start_postgres(self, port: int) -> None:
         def start() -> Child:
             return start_postgres(self.children, self.directory / "postgres", port=port).child
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,12 +89,12 @@ class Up:
         return answer.is_success and any(hit["score"] > 0.99 for hit in answer.json()["hits"])
 
 
-def start(directory: Path, port: int | None = None, **env: str) -> Up:
+def start(directory: Path, port: int | None = None, options: Sequence[str] = (), **env: str) -> Up:
     port = port or free_port()
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "up.out").open("w", encoding="utf-8") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "reindexer", "up", "--data-dir", str(directory), "--port", str(port)],
+            [sys.executable, "-m", "reindexer", "up", "--data-dir", str(directory), "--port", str(port), *options],
             env={**CLEAN, **env}, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
     return Up(process, directory, port)
@@ -167,6 +167,56 @@ def test_up_serves_finds_edits_is_found_by_other_commands_and_ends_by_ctrl_c(run
     assert running.process.wait(40) == 0
     assert "ended; the data is kept" in running.log
     assert gone(family)
+
+
+def test_commands_find_what_runs_where_the_environment_names_its_database_or_other_servers(running: Up) -> None:
+    data = {"REINDEXER_DATA_DIR": str(running.directory)}
+    named = {"DATABASE_URL": running.database_url.replace("127.0.0.1", "localhost")}
+    for env in ({**data, **named}, {**data, **OTHERS}):
+        done = reindexer("search", "context_items", "anything", "--json", env=env)
+        assert (done.returncode, done.stderr) == (0, "")
+    elsewhere = {**data, "DATABASE_URL": "postgresql://127.0.0.1:1/elsewhere"}
+    assert "127.0.0.1:1/elsewhere does not answer" in reindexer("status", env=elsewhere).stderr
+
+
+OTHERS = {
+    "PGSSLMODE": "require", "PGSERVICE": "prod", "PGHOSTADDR": "192.0.2.1", "PGREQUIREAUTH": "scram-sha-256",
+    "PGOPTIONS": "-c default_transaction_read_only=on", "PGDATESTYLE": "German", "PGTZ": "Asia/Kathmandu",
+    "PGCLIENTENCODING": "LATIN1", "HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "http://127.0.0.1:9",
+    "http_proxy": "http://127.0.0.1:9",
+}  # fmt: skip
+"""What a shell may hold for other servers."""
+
+
+@pytest.mark.timeout(240)
+def test_up_starts_whatever_the_shell_holds_for_other_servers_on_the_ports_that_are_asked_for_and_then_on_those_again(
+    directory: Path,
+) -> None:
+    wanted = {server: free_port() for server in ("postgres", "redis", "qdrant")}
+    options = [word for server, port in wanted.items() for word in (f"--{server}-port", str(port))]
+    running = start(directory, None, options, **OTHERS)
+    running.wait_until_up()
+    try:
+        assert "env -u PGCLIENTENCODING -u PGDATESTYLE" in running.log
+        assert f"@127.0.0.1:{wanted['postgres']}/" in running.database_url
+        assert f"http://127.0.0.1:{wanted['qdrant']}" in running.log
+        assert running.insert("wombats")
+        eventually(lambda: running.finds("wombats"), within=20)
+        taken = ["--data-dir", str(directory / "other"), "--qdrant-port", str(wanted["qdrant"])]
+        assert reindexer("up", *taken, "--port", str(free_port())).stderr == (
+            f"reindexer: port {wanted['qdrant']} of 127.0.0.1 is taken; choose another with --qdrant-port\n"
+        )
+    finally:
+        running.process.send_signal(signal.SIGTERM)
+        running.process.wait(40)
+    again = start(directory)
+    again.wait_until_up()
+    try:
+        assert again.database_url == running.database_url
+        assert f"http://127.0.0.1:{wanted['qdrant']}" in again.log
+    finally:
+        again.process.send_signal(signal.SIGTERM)
+        again.process.wait(40)
 
 
 def test_data_is_kept_over_down_and_up(running: Up, kept: Kept) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reindexer.embedded.children import Child, Children, accepts, free_port, wait_until_ready
+from reindexer.embedded.environment import reach_own_servers
 from reindexer.embedded.postgres import start_postgres, wheel_binaries
 from reindexer.embedded.redis import start_redis
 
@@ -32,6 +33,7 @@ class Servers:
 @contextmanager
 def servers() -> Iterator[Servers]:
     """Start what is not given by REINDEXER_TEST_DATABASE_URL, …_REDIS_URL, …_QDRANT_URL; end it afterwards."""
+    reach_own_servers(postgres="REINDEXER_TEST_DATABASE_URL" not in os.environ)
     directory = Path(tempfile.mkdtemp(prefix="rxt-"))
     directory.chmod(0o755)
     with ExitStack() as stack:
