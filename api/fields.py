@@ -6,6 +6,7 @@ from math import isfinite
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, StringConstraints
+from starlette.convertors import Convertor, register_url_convertor
 
 MAX_DEPTH = 64
 """Of nested JSON: far below what any reader of it can take."""
@@ -46,3 +47,18 @@ SourceName = Annotated[str, StringConstraints(max_length=100), _STORABLE]
 ItemId = Annotated[str, StringConstraints(max_length=3000), _STORABLE]
 TaskId = Annotated[str, StringConstraints(max_length=300), _STORABLE]
 Query = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=8000), _STORABLE]
+
+
+class _Key(Convertor[str]):
+    """In a route's path: any text, slashes and line breaks too (`path` ends before a line break)."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("key", _Key())

@@ -129,7 +129,7 @@ class Listener:
         elif not self._stand_by(connection):
             return
         bell = self._use_bell(connection)
-        log.info("leading", bell=bell)
+        log.info("leading" if self._direct else "draining", bell=bell)
         with Watch(lambda: self.connect("reindexer watch"), self.settings.watch_s):
             self._leader.lead(connection, bell=bell)
 

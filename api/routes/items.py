@@ -21,7 +21,7 @@ router = keyed_router(prefix="/admin/items", tags=["status"])
 
 
 @router.get(
-    "/{source}/{item_id:path}",
+    "/{source}/{item_id:key}",
     summary="Why an item is, or is not, as it should be",
     responses=documented(
         {

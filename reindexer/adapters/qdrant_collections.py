@@ -76,7 +76,12 @@ def prepare(
 def require_dimensions(client: QdrantClient, name: str, dimensions: int) -> models.CollectionInfo:
     """What is known of a collection. Raises SourceError if its vectors are of another length."""
     info = client.get_collection(name)
-    if (found := _dimensions(info)) != dimensions:
+    if (found := _dimensions(info)) is None:
+        raise SourceError(
+            f"Qdrant collection {name!r} holds named vectors, and ours have none; it is not ours: name another alias, "
+            "or delete the collection"
+        )
+    if found != dimensions:
         raise SourceError(
             f"Qdrant collection {name!r} holds vectors of {found} dimensions, the embedder makes {dimensions}; "
             f"set REINDEXER_EMBEDDING_DIMENSIONS={found}, or delete the collection"

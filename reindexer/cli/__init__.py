@@ -7,7 +7,7 @@ import sys
 import psycopg
 import typer
 
-from reindexer import logs
+from reindexer import __version__, logs
 from reindexer.cli.adopt import adopt
 from reindexer.cli.attach import attachments
 from reindexer.cli.backfill import backfill
@@ -19,6 +19,7 @@ from reindexer.cli.letters import letters
 from reindexer.cli.look import look
 from reindexer.cli.reconcile import reconcile
 from reindexer.cli.run import Failed, debug_wanted
+from reindexer.cli.search import search
 from reindexer.cli.setup import setup
 from reindexer.cli.up import StopWanted, up
 from reindexer.core.errors import ReindexerError, UsageError
@@ -37,12 +38,22 @@ demo(app)
 letters(app)
 look(app)
 reconcile(app)
+search(app)
 setup(app)
 up(app)
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"reindexer {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _options(debug: bool = typer.Option(False, "--debug", help="Show tracebacks and debug logs.")) -> None:
+def _options(
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks and debug logs."),
+    _: bool = typer.Option(False, "--version", help="Tell the version.", is_eager=True, callback=_tell_version),
+) -> None:
     debug_wanted.append(debug)
     logs.configure("DEBUG" if debug else "WARNING", "console")
 

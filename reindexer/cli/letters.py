@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from enum import StrEnum
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from reindexer.cli.look import database
-from reindexer.cli.run import JSON, progress_line, report
+from reindexer.cli.run import JSON, progress_line, report, rows
 from reindexer.flow import audit, dead_letters
 from reindexer.flow.attach import find_source
 from reindexer.flow.dead_letters import Which
 from reindexer.flow.requests import as_recorded
 from reindexer.settings import Settings
+
+LASTS = "when replayed: its cause lasts"
+"""When an item is tried again whose cause does not pass by itself."""
 
 
 class Act(StrEnum):
@@ -55,12 +57,15 @@ def letters(app: typer.Typer) -> None:
         if as_json:
             report({"dead_letters": [asdict(each) for each in found], "total": total}, as_json=True)
             return
-        table = Table("source", "item", "attempts", "failed", "tried again", "why", caption=f"{len(found)} of {total}")
-        for each in found:
-            again = f"{each.heals_at:%Y-%m-%d %H:%M:%S}" if each.heals_at else "never"
-            failed = f"{each.failed_at:%Y-%m-%d %H:%M:%S}"
-            table.add_row(each.source, each.item_id, str(each.attempts), failed, again, each.error)
-        Console().print(table)
+        lines = [
+            (
+                each.source, each.item_id, str(each.attempts), f"{each.failed_at:%Y-%m-%d %H:%M:%S}",
+                f"{each.heals_at:%Y-%m-%d %H:%M:%S}" if each.heals_at else LASTS, each.error or "",
+            )
+            for each in found
+        ]  # fmt: skip
+        rows(("source", "item", "attempts", "failed", "tried again", "why"), lines, whole=["source", "item"])
+        sys.stderr.write(f"{len(found)} of {total}\n")
 
     @app.command("audit")
     def _audit(
@@ -74,8 +79,11 @@ def letters(app: typer.Typer) -> None:
         if as_json:
             report({"audit": [asdict(each) for each in entries]}, as_json=True)
             return
-        table = Table("when", "who", "action", "source", "details")
-        for each in entries:
-            details = ", ".join(f"{name}={value}" for name, value in each.details.items() if value is not None)
-            table.add_row(f"{each.at:%Y-%m-%d %H:%M:%S}", each.who, each.action, each.source, details)
-        Console().print(table)
+        lines = [
+            (
+                f"{each.at:%Y-%m-%d %H:%M:%S}", each.who, each.action, each.source or "",
+                ", ".join(f"{name}={value}" for name, value in each.details.items() if value is not None),
+            )
+            for each in entries
+        ]  # fmt: skip
+        rows(("when", "who", "action", "source", "details"), lines, whole=["when", "source"])

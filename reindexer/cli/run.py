@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 debug_wanted: list[bool] = []
 
 JSON = typer.Option(False, "--json", help="Print one JSON object.")
 
+
+TAKES_DASHES = {"ignore_unknown_options": True}
+"""Of a command whose argument may begin with a dash: a negative key, "-40 degrees"."""
 
 LINE_S = 5.0
 """Between two lines of progress where there is no terminal."""
@@ -33,6 +38,31 @@ def report(facts: Mapping[str, Any], *, as_json: bool) -> None:
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
         sys.stdout.write(f"{name:<{width}}  {value}\n")
+
+
+def rows(titles: Sequence[str], lines: Iterable[Sequence[str]], *, whole: Collection[str] = ()) -> None:
+    """Print a table on a terminal, in which no line of the columns `whole` is cut or folded while there is room.
+
+    To a file or a pipe: a line a row, its values parted by tabs, with no title.
+    """
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        for line in lines:
+            sys.stdout.write("\t".join(map(on_one_line, line)) + "\n")
+        return
+    lines = list(lines)
+    table = Table()
+    for place, title in enumerate(titles):
+        width = max((len(line[place]) for line in lines), default=0) if title in whole else None
+        table.add_column(title, overflow="fold", min_width=width)
+    for line in lines:
+        table.add_row(*map(Text, line))
+    console.print(table)
+
+
+def on_one_line(text: str) -> str:
+    """With line breaks and tabs as `\\n` and `\\t`, as in JSON."""
+    return text if text.isprintable() else json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from reindexer.postgres.catalog import (
     key_is_spelt_freely,
     relations,
 )
-from reindexer.postgres.connect import Connection, one_line
+from reindexer.postgres.connect import Connection, first_line, one_line
 from reindexer.postgres.locks import BELL_LOCK, LOCK_CLASS, MIGRATE_LOCK
 from reindexer.postgres.queries import load
 
@@ -106,6 +106,8 @@ def install(
         raise SourceError(
             f"source {source.name!r}: {one_line(exc)}; run `reindexer migrate` as the owner of the table"
         ) from exc
+    except psycopg.errors.RaiseException as exc:  # of an event trigger: what it says is about us, and holds no row
+        raise SourceError(f"source {source.name!r}: the database refuses it: {first_line(exc)}") from exc
 
 
 def attempts(give_up_after_s: float) -> Iterator[None]:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import quantiles
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import httpx2
@@ -19,6 +20,8 @@ from api.dependencies import get_broker
 from api.main import create_app
 from reindexer.adapters.celery_broker import CeleryBroker
 from reindexer.core.errors import DependencyAway
+from reindexer.core.source import Source
+from reindexer.flow.attach import attach
 from reindexer.flow.drain import drain
 from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection
@@ -241,6 +244,15 @@ def test_status_has_the_documented_keys(client: TestClient, db: Connection) -> N
     assert client.get("/admin/status").json()["triggers"] == "disabled"
     db.execute("DROP TRIGGER reindexer_context_items_insert ON context_items")
     assert client.get("/admin/status").json()["triggers"] == "missing"
+
+
+@pytest.mark.parametrize("key", ["a\nb", "\n", "", "a/b", "a\n"], ids=repr)
+def test_an_item_is_told_by_its_key_with_line_breaks_too(client: TestClient, db: Connection, key: str) -> None:
+    db.execute("CREATE TABLE k (id text PRIMARY KEY, body text)")
+    attach(db, Source("k", "public", "k", ("id",), ("body",)))
+    db.execute("INSERT INTO k VALUES (%s, 'x')", [key])
+    answer = client.get(f"/admin/items/k/{quote(key, safe='')}")
+    assert (answer.status_code, answer.json()["item_id"]) == (200, key)
 
 
 def test_context_items_can_be_made_read_changed_paged_and_deleted(client: TestClient, db: Connection) -> None:

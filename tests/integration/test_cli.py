@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import uuid
@@ -13,6 +14,9 @@ import psycopg
 import pytest
 from qdrant_client import models
 
+from reindexer import __version__
+from reindexer.cli.run import rows
+from reindexer.flow import requests
 from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection
 from tests.integration.test_drain_to_settle import insert, work
@@ -20,6 +24,7 @@ from tests.integration.test_up import CLEAN, reindexer
 from tests.support.commands import Done
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
+from tests.support.provider import Provider, error
 from tests.support.waiting import eventually
 
 NOWHERE = "postgresql://postgres@127.0.0.1:9/x"
@@ -119,11 +124,8 @@ def test_unknown_sources_and_items_are_one_line(db: Connection, env: Mapping[str
 
 
 def test_a_wrong_provider_key_and_a_dead_qdrant_are_one_line(
-    db: Connection, env: Mapping[str, str], index: IndexReader, provider: object
+    db: Connection, env: Mapping[str, str], index: IndexReader, provider: Provider
 ) -> None:
-    from tests.support.provider import Provider, error
-
-    assert isinstance(provider, Provider)
     provider.behave = lambda call: error(401, "invalid_api_key")
     refused = reindexer("search", "context_items", "x", env=env)
     assert refused.returncode == 1
@@ -167,6 +169,88 @@ def test_paused_work_waits_and_is_done_after_resume(
 
 def test_output_has_no_colours_where_there_is_no_terminal(db: Connection, env: Mapping[str, str]) -> None:
     assert "\x1b" not in reindexer("status", env=env).stdout
+
+
+def test_the_version_is_told(here: Callable[..., Done]) -> None:
+    assert here("--version").stdout == f"reindexer {__version__}\n"
+
+
+def test_to_a_pipe_each_row_is_one_line_whose_values_are_whole_and_parted_by_tabs(
+    db: Connection, env: Mapping[str, str], worker: Worker, provider: Provider, here: Callable[..., Done]
+) -> None:
+    db.execute("CREATE TABLE words (id text PRIMARY KEY, body text)")
+    key = "a long key, " * 30 + "\n\tand its end"
+    assert here("attach", "words", "--table", "words", "--text", "body", env=env).returncode == 0
+    db.execute("INSERT INTO words VALUES (%s, 'text')", [key])
+    provider.behave = lambda call: error(400, "invalid_input")
+    work(db, worker)
+    (letter,) = here("dead-letters", env=env).stdout.splitlines()
+    source, shown, _, _, again, why = letter.split("\t")
+    assert (source, shown) == ("words", key.replace("\n", "\\n").replace("\t", "\\t"))
+    assert again == "when replayed: its cause lasts"
+    assert "400 (invalid_input)" in why
+    provider.behave = lambda call: None
+    assert here("dead-letters", "replay", env=env).returncode == 0
+    work(db, worker)
+    (hit,) = here("search", "words", "-text", "--limit", "1", env=env).stdout.splitlines()
+    assert hit.split("\t")[1] == shown
+    assert ["words", "table", "public.words"] in [
+        line.split("\t") for line in here("sources", env=env).stdout.splitlines()
+    ]
+    assert "outbox\t0" in here("status", env=env).stdout.splitlines()
+    assert all(len(line.split("\t")) == 5 for line in here("audit", env=env).stdout.splitlines())
+
+
+def test_on_a_narrow_terminal_no_id_is_cut(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    item_id = str(uuid.uuid4())
+    rows(("source", "item", "why"), [("context_items", item_id, "a reason of many words " * 9)], whole=["item"])
+    shown = capsys.readouterr().out
+    assert item_id in shown
+    assert "…" not in shown
+
+
+def test_a_negative_id_is_no_option_and_why_tells_each_wish_on_a_line(
+    db: Connection, env: Mapping[str, str], worker: Worker, here: Callable[..., Done]
+) -> None:
+    db.execute("CREATE TABLE numbers (id int PRIMARY KEY, body text)")
+    assert here("attach", "numbers", "--table", "numbers", "--text", "body", env=env).returncode == 0
+    db.execute("INSERT INTO numbers VALUES (-1, 'text')")
+    for wish in ("first", "second"):
+        requests.record(db, "numbers", [requests.Wish(wish, "-1")], lane="bulk", sent=True)
+    work(db, worker)
+    shown = here("why", "numbers", "-1", env=env).stdout
+    assert re.findall(r"^  \d{4}-\d\d-\d\d \d\d:\d\d:\d\d  (\w+)  (\w+)$", shown, re.MULTILINE) == [
+        ("second", "SUCCESS"), ("first", "SUCCESS"),
+    ]  # fmt: skip
+
+
+def test_what_an_event_trigger_says_is_told(db: Connection, env: Mapping[str, str], here: Callable[..., Done]) -> None:
+    db.execute("CREATE TABLE words (id text PRIMARY KEY, body text)")
+    db.execute(
+        "CREATE FUNCTION frozen() RETURNS event_trigger LANGUAGE plpgsql AS"
+        " $$BEGIN RAISE EXCEPTION 'frozen until Monday, ask the DBA'; END$$"
+    )
+    db.execute(
+        "CREATE EVENT TRIGGER frozen ON ddl_command_start WHEN TAG IN ('CREATE FUNCTION') EXECUTE FUNCTION frozen()"
+    )
+    done = here("attach", "words", "--table", "words", "--text", "body", env=env)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "reindexer: source 'words': the database refuses it: frozen until Monday, ask the DBA\n",
+    )
+
+
+def test_named_vectors_under_our_collections_name_are_told(
+    db: Connection, env: Mapping[str, str], index: IndexReader, worker: Worker
+) -> None:
+    named = {"a": models.VectorParams(size=32, distance=models.Distance.COSINE)}
+    index.client.create_collection("context_items__g1", vectors_config=named)
+    insert(db, "text")
+    work(db, worker)
+    (problem,) = db.execute("SELECT problem FROM reindexer.source").fetchone() or ("",)
+    assert problem.startswith("Qdrant collection 'context_items__g1' holds named vectors, and ours have none")
 
 
 def test_shell_completion_knows_the_commands(env: Mapping[str, str]) -> None:

@@ -47,7 +47,9 @@ class Processes:
     def listener(self, **env: str) -> Child:
         """`python -m reindexer.listen`, ready when it leads or stands by."""
         child = self._start("listener", LISTENER, env)
-        wait_until_ready(child, lambda: any(w in log_of(child) for w in ("leading", "standing_by")), within_s=20)
+        wait_until_ready(
+            child, lambda: any(w in log_of(child) for w in ("leading", "standing_by", "draining")), within_s=20
+        )
         return child
 
     def worker(self, *options: str, pool: str = "prefork", concurrency: int = 2, **env: str) -> Child:

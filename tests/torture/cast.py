@@ -90,5 +90,5 @@ class Cast:
 
 
 def _works(name: str, child: Child) -> bool:
-    told = {"listener": ("leading", "standing_by"), "worker": (" ready.",), "api": ("running on",)}
+    told = {"listener": ("leading", "standing_by", "draining"), "worker": (" ready.",), "api": ("running on",)}
     return any(words in log_of(child) for words in told[name.partition("-")[0]])
