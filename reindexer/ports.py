@@ -56,7 +56,8 @@ class Embedder(Protocol):
         """Embed non-empty texts in one request, without retries of its own; an answer that drips is cut at the timeout.
 
         Returns exactly one finite vector of `dimensions` floats a text, in order. Raises RateLimited, DependencyAway
-        or another PassingError; InputRejected if the request is refused for what an input holds; else LastingError.
+        or another PassingError; InputRejected if the request is refused for what an input holds, and TooManyInputs for
+        how many there are; RefusesAll if a harmless text is refused as well, or has other dimensions.
         """
 
 
@@ -190,6 +191,10 @@ class Index(Protocol):
 
     def delete_surplus(self, collection: Collection, chunks: Mapping[str, int], token: int, timeout_s: float) -> None:
         """Delete the chunks ≥ n of each item (item_id → n) whose stored token is lower."""
+
+    def touch(self, collection: Collection, dimensions: int, timeout_s: float) -> None:
+        """Ask for a write that changes nothing: who refuses it refuses all. Raises as all calls, and SourceError if the
+        collection has other dimensions."""
 
     def tokens(
         self, collection: Collection, points: Sequence[tuple[str, int]], timeout_s: float

@@ -41,6 +41,7 @@ from tests.support.docs import (
 from tests.support.forks import forked_python
 from tests.support.index_reader import IndexReader
 from tests.support.processes import ROOT, Processes
+from tests.support.provider_kinds import KINDS
 from tests.support.waiting import eventually
 
 README, DOCS = ROOT / "README.md", ROOT / "docs"
@@ -72,6 +73,11 @@ def test_no_document_names_a_setting_that_does_not_exist(document: Path) -> None
     text = document.read_text(encoding="utf-8")
     named = set(re.findall(r"\b(?:REINDEXER|QDRANT|CELERY|OPENAI|DATABASE)_[A-Z_]*[A-Z]\b", text))
     assert named <= settings_and_defaults().keys() | OWN_NAMES
+
+
+def test_the_providers_that_were_tried_are_those_of_which_there_is_a_fake() -> None:
+    lines = [line for line in sections(DOCS / "providers.md", 2)["Tried"].splitlines() if line.startswith("| ")]
+    assert [line.split("|")[1].strip() for line in lines] == ["server", "---", *KINDS]
 
 
 def test_every_command_and_option_is_documented_and_none_that_does_not_exist() -> None:

@@ -12,7 +12,7 @@ from api.dependencies import BrokerPart, IndexPart, PostgresPart, ProbesPart
 from api.probes import OK
 from api.problems import documented, problem
 from reindexer.flow import heartbeat
-from reindexer.flow.attach import all_sources
+from reindexer.flow.attach import all_sources, problems
 from reindexer.flow.breaker import open_breakers
 from reindexer.flow.inspect import Finding, inspect
 from reindexer.flow.lag import neglected_s
@@ -55,7 +55,8 @@ def healthz() -> Alive:
     responses=documented({503: "Something does not answer; `checks` says what."}, has_input=False),
 )
 async def readyz(postgres: PostgresPart, broker: BrokerPart, index: IndexPart, probes: ProbesPart) -> Ready | Response:
-    """Asks Postgres (schema, triggers, who leads, who works, whether any work is done, open breakers), the broker and
+    """Asks Postgres (schema, triggers, who leads, who works, whether any work is done, sources that can't be
+    worked on, open breakers), the broker and
     Qdrant, all at once."""
     checks = await probes.run(
         {
@@ -65,7 +66,7 @@ async def readyz(postgres: PostgresPart, broker: BrokerPart, index: IndexPart, p
         }
     )
     unknown = "not known while Postgres is not ready"
-    of_postgres = dict.fromkeys(("listener", "workers", "work", "triggers", "breakers"), unknown)
+    of_postgres = dict.fromkeys(("listener", "workers", "work", "triggers", "sources", "breakers"), unknown)
     checks = {**of_postgres, **checks}
     wrong = "; ".join(f"{name}: {state}" for name, state in checks.items() if state != OK)
     return problem(503, f"not ready: {wrong}", checks=checks) if wrong else Ready(checks=dict(checks))
@@ -80,12 +81,14 @@ def _ask_postgres(postgres: Postgres) -> Mapping[str, str]:
         away = " and ".join(each.dependency for each in open_breakers(connection))
         findings = {source.name: inspect(connection, source) for source in all_sources(connection)}
         neglected = neglected_s(connection)
+        waiting = problems(connection)
     return {
         "postgres": OK,
         "listener": "absent: start `python -m reindexer.listen`" if absent else OK,
         "workers": "none takes work: start `celery -A reindexer.celery_app worker -Q live,bulk`" if idle else OK,
         "work": OK if neglected is None else _NEGLECTED.format(neglected),
         "triggers": "; ".join(_in_short(name, found) for name, found in findings.items() if not found.well) or OK,
+        "sources": "; ".join(f"{name}: its items wait; see `reindexer status`" for name in waiting) or OK,
         "breakers": f"workers get no answer from {away}; items wait, one at a time tries it" if away else OK,
     }
 

@@ -70,9 +70,9 @@ class SearchAnswer(BaseModel):
         {
             401: "The admin key is wrong or missing (REINDEXER_SEARCH_OPEN=1 lets everybody search).",
             404: "There is no such source.",
-            502: "The embedding provider or Qdrant refuses the request.",
-            503: "The embedding provider, Qdrant or Postgres does not answer in time; the source's points are made by "
-            "another embedder than this process has; or no admin key is set.",
+            502: "Qdrant refuses the request.",
+            503: "The embedding provider, Qdrant or Postgres does not answer in time; the provider refuses whatever it "
+            "is asked; the source's points are made by another embedder than this process has; or no admin key is set.",
         }
     ),
 )

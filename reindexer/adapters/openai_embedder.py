@@ -1,43 +1,43 @@
 """Embeddings over HTTP from OpenAI, or from any server that speaks its API.
 
-Vectors are asked for as base64 and read straight into a matrix, by pydantic's parser: the client's own way, through
-lists of Python floats, costs many times more CPU. Servers that ignore `encoding_format` or refuse `dimensions` are
-accepted. Error texts hold the provider's status and code only: its message may quote the input.
+Vectors are asked for as base64: the client's own way, through lists of Python floats, costs many times more CPU. A
+server that refuses a request is asked with a harmless text, so that neither the form of a request (`openai_form`) nor a
+refusal of everything is ever taken for an input's fault. What is found out so is remembered.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import threading
+import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from email.utils import parsedate_to_datetime
-from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx2
-import numpy as np
 import openai
-from pydantic import BaseModel, ConfigDict
 
 from reindexer.adapters.http_deadline import HttpDeadline
-from reindexer.adapters.openai_length import is_for_length
-from reindexer.core.batching import RequestLimits
-from reindexer.core.errors import (
-    DependencyAway,
-    InputRejected,
-    InputTooLong,
-    LastingError,
-    OutOfQuota,
-    PassingError,
-    RateLimited,
-)
-from reindexer.core.rate_limit import Told, told_by
-from reindexer.ports import Embedding, Vectors
+from reindexer.adapters.openai_answer import OtherDimensions, Refused, parse, status_error
+from reindexer.adapters.openai_form import Form
+from reindexer.core.batching import HARMLESS, RequestLimits
+from reindexer.core.errors import DependencyAway, InputRejected, PassingError, RefusesAll, TooManyInputs
+from reindexer.core.rate_limit import told_by
+from reindexer.ports import Embedding
 
 CONNECT_S = 5.0
+
+TRUST_S = 2.0
+"""For so long after it took as many harmless texts a refusal of several is theirs, without another question. Before one
+alone is blamed it is always asked."""
+
+GIVEN_UP_S = 60.0
+"""For so long after no form was taken none is looked for."""
+
+LATE_S = 0.1
+_NO_TIME = "the embedding provider refuses a request, and there was no time to find out why"
 
 
 class OpenAIEmbedder:
@@ -51,7 +51,17 @@ class OpenAIEmbedder:
         self._model = model
         self._dimensions = dimensions
         self._limits = limits
-        self._send_dimensions = True
+        is_azure = "api-version=" in urlsplit(base_url or "").query
+        # By deployment it takes the key in a header of its own, and takes that of others for a token.
+        self._headers: dict[str, str | openai.Omit] = (
+            {"api-key": api_key or "none", "Authorization": openai.Omit()} if is_azure else {}
+        )
+        self._form = Form()
+        self._taken = (-TRUST_S, 0)
+        """When harmless texts were last taken (monotonic), and how many."""
+        self._refused_forms: dict[Form, OtherDimensions | None] = {}
+        """Those that were tried in vain when the time was up: it is gone on from there."""
+        self._look_again_at = 0.0
         self._deadline = HttpDeadline()
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -69,39 +79,105 @@ class OpenAIEmbedder:
 
     @property
     def limits(self) -> RequestLimits:
-        """What one request may hold."""
+        """What one request may hold: as set, or less where the server was found to take less."""
         return self._limits
 
     def embed(self, texts: Sequence[str], *, timeout_s: float) -> Embedding:
-        """One request. See `reindexer.ports.Embedder.embed`."""
+        """One request, and a few more where it is refused. See `reindexer.ports.Embedder.embed`."""
+        until = time.monotonic() + timeout_s
         try:
-            with _mapped_errors():
-                body, told = self._request(texts, timeout_s)
-        except _DimensionsRefused:
-            self._send_dimensions = False
-            with _mapped_errors():
-                body, told = self._request(texts, timeout_s)
-        return replace(_parse(body, len(texts), self._dimensions), told=told)
+            while True:
+                if len(texts) > self._limits.max_inputs:
+                    raise TooManyInputs(f"the embedding provider takes {self._limits.max_inputs} inputs a request")
+                form = self._form
+                try:
+                    return self._ask(texts, form, until)
+                except Refused as exc:
+                    if self._form == form:  # else another thread has found one that is taken
+                        self._find_cause(exc, len(texts), form, until)
+        except OtherDimensions as exc:
+            if len(texts) == 1 and self._has_right_dimensions(until):
+                raise PassingError(str(exc)) from exc
+            raise RefusesAll(str(exc)) from exc
 
-    def _request(self, texts: Sequence[str], timeout_s: float) -> tuple[bytes, Told | None]:
-        asked: dict[str, Any] = {"input": list(texts), "model": self._model, "encoding_format": "base64"}
-        if self._send_dimensions:
-            asked["dimensions"] = self._dimensions
-        timeout = openai.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
+    def _find_cause(self, refused: Refused, inputs: int, form: Form, until: float) -> None:
+        """Why a request is refused. Raises InputRejected, TooManyInputs or RefusesAll; returns if it was the form, and
+        another one is taken from now on."""
+        number = inputs if refused.may_be_number else 1
+        taken_at, taken = self._taken
+        trusted = inputs > 1 and number <= taken and time.monotonic() - taken_at < TRUST_S
+        if trusted or self._takes(number, form, until):
+            raise refused.of_input() from refused
+        if number > 1 and self._takes(1, form, until):
+            most = number // 2
+            while most > 1 and not self._takes(most, form, until):
+                most //= 2
+            self._limits = replace(self._limits, max_inputs=min(self._limits.max_inputs, most))
+            raise TooManyInputs(f"the embedding provider takes {most} inputs a request") from refused
+        if not refused.may_be_form or time.monotonic() < self._look_again_at:
+            raise refused.of_all() from refused
+        self._adopt(self._another_form(refused, form, until))
+
+    def _another_form(self, refused: Refused, form: Form, until: float) -> Form:
+        """The first form that the server takes. Raises RefusesAll if there is none."""
+        for each in form.others(refused.complaint):
+            if each in self._refused_forms:
+                continue
+            told: OtherDimensions | None = None
+            try:
+                if self._takes(1, each, until):
+                    return each
+            except OtherDimensions as exc:
+                told = exc
+            self._refused_forms[each] = told
+        others = [told for told in self._refused_forms.values() if told is not None]
+        self._refused_forms, self._look_again_at = {}, time.monotonic() + GIVEN_UP_S
+        raise (RefusesAll(str(others[0])) if others else refused.of_all()) from refused
+
+    def _adopt(self, form: Form) -> None:
+        self._form, self._refused_forms = form, {}
+        if not form.listed:
+            self._limits = replace(self._limits, max_inputs=1)
+
+    def _has_right_dimensions(self, until: float) -> bool:
+        """Whether the vector of a harmless text has them."""
         try:
-            with self._deadline.within(timeout_s):
-                # Not `embeddings.create`, which takes half as long again to make the same request.
-                response = self._current_client().post(
-                    "/embeddings",
-                    cast_to=httpx2.Response,
-                    body=asked,
-                    options={"timeout": timeout, "security": {"bearer_auth": True}},
-                )
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as exc:
-            if "dimensions" in asked and "dimensions" in str(exc).lower():
-                raise _DimensionsRefused from exc
-            raise
-        return response.content, told_by(response.headers)
+            return self._takes(1, self._form, until)
+        except OtherDimensions:
+            return False
+
+    def _takes(self, inputs: int, form: Form, until: float) -> bool:
+        """Whether the server takes harmless texts in this form. Raises OtherDimensions."""
+        try:
+            self._ask([HARMLESS] * inputs, form, until)
+        except Refused:
+            return False
+        except DependencyAway as exc:
+            if time.monotonic() < until - LATE_S:
+                raise
+            raise PassingError(_NO_TIME) from exc  # it was given less than a request's time
+        self._taken = (time.monotonic(), inputs)
+        return True
+
+    def _ask(self, texts: Sequence[str], form: Form, until: float) -> Embedding:
+        """One request. Raises Refused, OtherDimensions, or an error of ours."""
+        if (left_s := until - time.monotonic()) <= 0:
+            raise PassingError(_NO_TIME)
+        with _mapped_errors():
+            body, headers = self._request(texts, form, left_s)
+        return replace(parse(body, headers, len(texts), self._dimensions), told=told_by(headers))
+
+    def _request(self, texts: Sequence[str], form: Form, timeout_s: float) -> tuple[bytes, Mapping[str, str]]:
+        timeout = openai.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
+        with self._deadline.within(timeout_s):
+            # Not `embeddings.create`, which takes half as long again to make the same request.
+            response = self._current_client().post(
+                "/embeddings",
+                cast_to=httpx2.Response,
+                body=form.body(texts, self._model, self._dimensions),
+                options={"timeout": timeout, "security": {"bearer_auth": True}, "headers": self._headers},
+            )
+        return response.content, response.headers
 
     def _current_client(self) -> openai.OpenAI:
         with self._lock:
@@ -111,15 +187,16 @@ class OpenAIEmbedder:
 
     def _new_client(self) -> openai.OpenAI:
         http = openai.DefaultHttpxClient(event_hooks={"response": [self._deadline.on_response]})
+        url = urlsplit(self._base_url or "")
         client = openai.OpenAI(
-            api_key=self._api_key or "none", base_url=self._base_url, max_retries=0, http_client=http
+            api_key=self._api_key or "none",
+            base_url=url._replace(query="").geturl() or None,
+            default_query=dict(parse_qsl(url.query)),  # behind the path of each request
+            max_retries=0,
+            http_client=http,
         )
         weakref.finalize(client, http.close)  # a client that is handed in is not closed by its new owner
         return client
-
-
-class _DimensionsRefused(Exception):
-    """The server does not know the parameter `dimensions`, or not for this model."""
 
 
 @contextmanager
@@ -131,85 +208,8 @@ def _mapped_errors() -> Iterator[None]:
     except openai.APIConnectionError as exc:
         raise DependencyAway(f"the embedding provider can't be reached: {type(exc.__cause__ or exc).__name__}") from exc
     except openai.APIStatusError as exc:
-        raise _status_error(exc) from exc
+        raise status_error(exc) from exc
     except openai.OpenAIError as exc:
         raise PassingError(f"the embedding provider's answer can't be read: {type(exc).__name__}") from exc
     except UnicodeEncodeError as exc:
         raise InputRejected("the text is not valid Unicode: it holds half of a surrogate pair") from exc
-
-
-_CODE = re.compile(r"[a-z_]{1,50}")
-"""What a provider's code looks like. Anything else may be the input."""
-
-
-def _status_error(exc: openai.APIStatusError) -> Exception:
-    status, code = exc.status_code, f" ({exc.code})" if _CODE.fullmatch(str(exc.code)) and exc.code else ""
-    text = f"the embedding provider answered {status}{code}"
-    if status == 402 or (status == 429 and exc.code == "insufficient_quota"):
-        return OutOfQuota(f"{text}: check the account's credit and limits")
-    if status == 429:
-        return RateLimited(text, retry_after_s=_retry_after_s(exc), told=told_by(exc.response.headers))
-    if status in (502, 504):  # by a gateway: nobody behind it answers
-        return DependencyAway(text)
-    is_too_long = is_for_length(status, f"{exc.code} {exc.message}")
-    if is_too_long or status in (400, 422):
-        return (
-            InputTooLong(f"{text}: too long for it") if is_too_long else InputRejected(f"{text}: it refuses this input")
-        )
-    if status in (408, 409, 425) or status >= 500:
-        return PassingError(text, retry_after_s=_retry_after_s(exc))
-    return LastingError(f"{text}: check OPENAI_API_KEY, OPENAI_BASE_URL and REINDEXER_EMBEDDING_MODEL")
-
-
-def _retry_after_s(exc: openai.APIStatusError) -> float | None:
-    headers = exc.response.headers
-    for header, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            return max(0.0, float(headers[header])) * unit_s
-        except (KeyError, ValueError):
-            continue
-    try:  # a date: seconds by the clock that wrote it
-        until, sent = (parsedate_to_datetime(headers[header]) for header in ("retry-after", "date"))
-        return max(0.0, (until - sent).total_seconds())
-    except (KeyError, ValueError, TypeError):
-        return None
-
-
-class _Read(BaseModel):
-    model_config = ConfigDict(strict=True, val_json_bytes="base64")
-
-
-class _One(_Read):
-    index: int
-    embedding: bytes | list[float]
-
-
-class _Answer(_Read):
-    data: list[_One]
-    usage: dict[str, Any] | None = None
-
-
-def _parse(body: bytes, inputs: int, dimensions: int) -> Embedding:
-    """The answer's vectors in the order of the inputs. Raises PassingError for an answer that is not what was asked."""
-    try:
-        answer = _Answer.model_validate_json(body)
-        data = sorted(answer.data, key=lambda each: each.index)
-        if [each.index for each in data] != list(range(inputs)):
-            raise PassingError(f"the embedding provider answered {len(data)} vectors to {inputs} inputs")
-        rows = [_vector(each.embedding) for each in data]
-        tokens = int((answer.usage or {}).get("total_tokens") or 0)
-    except (ValueError, TypeError) as exc:
-        raise PassingError(f"the embedding provider's answer can't be read: {type(exc).__name__}") from exc
-    for row in rows:
-        if row.shape != (dimensions,):
-            raise LastingError(
-                f"the provider answers {row.size} dimensions, REINDEXER_EMBEDDING_DIMENSIONS says {dimensions}"
-            )
-    vectors = np.stack(rows)
-    if not np.isfinite(vectors).all() or not vectors.any(axis=1).all():
-        raise PassingError("the embedding provider answered a vector of zeros or with a value that is not finite")
-    return Embedding(vectors, tokens)
-
-
-def _vector(value: bytes | list[float]) -> Vectors:
-    return np.frombuffer(value, dtype="<f4") if isinstance(value, bytes) else np.asarray(value, dtype=np.float32)

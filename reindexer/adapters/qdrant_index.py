@@ -37,8 +37,10 @@ _VERSION = f"{FACTS}.version"
 _FINGERPRINT = f"{FACTS}.fingerprint"
 PREPARE_TIMES = 3
 """Preparing a collection is several calls: it may take so many times as long as one."""
+_NOBODY = "00000000-0000-0000-0000-000000000000"
+"""No point of ours has this id."""
 _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
-_REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
+_FORBIDDEN = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
 
 
 class QdrantIndex:
@@ -125,6 +127,12 @@ class QdrantIndex:
         for count, item_ids in by_count.items():
             beyond = models.FieldCondition(key=f"{FACTS}.chunk", range=models.Range(gte=count))
             self._delete(collection, [_of_items(item_ids), beyond], token, timeout_s)
+
+    def touch(self, collection: Collection, dimensions: int, timeout_s: float) -> None:
+        """See `reindexer.ports.Index.touch`."""
+        with self._asking(timeout_s):
+            qdrant_collections.require_dimensions(self._client, collection.name, dimensions)
+        self._delete(collection, [models.HasIdCondition(has_id=[_NOBODY])], 0, timeout_s)
 
     def tokens(
         self, collection: Collection, points: Sequence[tuple[str, int]], timeout_s: float
@@ -236,6 +244,8 @@ class QdrantIndex:
             text = f"Qdrant answered {exc.status_code}"
             if exc.status_code in (502, 504):  # a gateway: nobody behind it answers
                 raise DependencyAway(text) from exc
+            if exc.status_code in (401, 403):
+                text = f"{text}: check QDRANT_API_KEY and what it may do"
             raise (LastingError(text) if 400 <= (exc.status_code or 500) < 500 else PassingError(text)) from exc
         except (PydanticSerializationError, ValueError, TypeError, RecursionError) as exc:
             raise LastingError(f"Qdrant's client can't send this payload: {type(exc).__name__}") from exc
@@ -259,7 +269,9 @@ def _rpc_error(exc: Any, url: str) -> Exception:
     if code == grpc.StatusCode.NOT_FOUND:
         return _CollectionMissing("Qdrant has no such collection; it is made again")
     text = f"Qdrant answered {code.name}"
-    return LastingError(text) if code in _REFUSED else PassingError(text)
+    if code in _FORBIDDEN:
+        return LastingError(f"{text}: check QDRANT_API_KEY and what it may do")
+    return LastingError(text) if code == grpc.StatusCode.INVALID_ARGUMENT else PassingError(text)
 
 
 def _older(point: str, fingerprint: str, token: int) -> models.Filter:

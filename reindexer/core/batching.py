@@ -6,6 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+HARMLESS = "a"
+"""A text that no provider has a reason to refuse: who does not take it refuses the request, or everything."""
+
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:

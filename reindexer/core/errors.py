@@ -4,7 +4,8 @@
     ├── UsageError              wrong settings or arguments: exit code 2
     │   └── DefinitionError     of a source: `key` is what has to be changed
     ├── SourceError             a source can't be read or written at all: its items wait, none is blamed
-    │   └── OtherEmbedder       its points are made by another model than this process has (a UsageError, too)
+    │   ├── OtherEmbedder       its points are made by another model than this process has (a UsageError, too)
+    │   └── RefusesAll          the provider, or Qdrant, refuses whatever it is asked for the source
     ├── PassingError            try again later: it counts as an attempt
     │   ├── RateLimited         a wait, not an attempt
     │   └── DependencyAway      Qdrant or the provider did not answer
@@ -12,7 +13,8 @@
     ├── ItemFailed              what became of one item, told to those who asked for it by a task id
     └── LastingError            trying again changes nothing: FAILED at once
         └── InputRejected       the provider refuses this input (or one of these): found by bisecting
-            └── InputTooLong    for its length: its item is cut smaller, and tried again
+            ├── InputTooLong    for its length: its item is cut smaller, and tried again
+            └── TooManyInputs   it takes so many in several requests
 
 Foreign errors are mapped to these once, in the adapter that meets them. Messages never hold the user's text.
 """
@@ -45,6 +47,10 @@ class SourceError(ReindexerError):
 
 class OtherEmbedder(SourceError, UsageError):
     """A source's points are made by another embedder than this process has: it neither writes nor searches them."""
+
+
+class RefusesAll(SourceError):
+    """It refuses even what is harmless: a key, a model, a right, a setting. No item is to blame."""
 
 
 class PassingError(ReindexerError):
@@ -87,6 +93,10 @@ class InputTooLong(InputRejected):
         """`chunk_tokens`: how many the chunks of its item are to hold at most."""
         super().__init__(message)
         self.chunk_tokens = chunk_tokens
+
+
+class TooManyInputs(InputRejected):
+    """No input is refused, but so many in one request: the embedder's limits say from now on how many may be."""
 
 
 class ItemFailed(ReindexerError):

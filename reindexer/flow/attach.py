@@ -194,6 +194,16 @@ def set_problem(connection: Connection, name: str, problem: str | None) -> None:
     connection.execute(load("sources.sql")["set_problem"], {"name": name, "problem": problem})
 
 
+def problems(connection: Connection) -> Mapping[str, str]:
+    """Why sources can't be worked on, by name."""
+    return dict(connection.execute(load("sources.sql")["problems"]).fetchall())
+
+
+def clear_problem(connection: Connection, name: str, *, embedded: bool) -> None:
+    """Record that the source can be worked on again: something of it was embedded, or nothing waits for its problem."""
+    connection.execute(load("sources.sql")["clear_problem"], {"name": name, "embedded": embedded})
+
+
 def _source(
     name: str,
     table_schema: str,

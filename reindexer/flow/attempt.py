@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from reindexer.core.errors import InputTooLong, PassingError, RateLimited, ReindexerError
+from reindexer.core.errors import (
+    InputTooLong,
+    OtherEmbedder,
+    PassingError,
+    RateLimited,
+    ReindexerError,
+    SourceError,
+)
 from reindexer.core.items import ClaimedItem
 from reindexer.core.plan import Delete, Embed, Skip, Step, UpdatePayload
 from reindexer.core.retry import RetryPolicy
 from reindexer.flow.claim import Claim
 from reindexer.flow.settle import Cause, Finished, How, Outcome, Postponed
 from reindexer.ports import Chance
+
+SOURCE_WAIT_S = 10.0
+"""How long the items of a source wait that can't be worked on, before somebody looks again."""
 
 _HOW: Mapping[type[Step], How] = {Skip: "skipped", UpdatePayload: "payload", Embed: "embedded"}
 
@@ -27,6 +37,8 @@ class Attempt:
         self.open: dict[ClaimedItem, None] = dict.fromkeys(claim.items)
         self.finished: list[Finished] = []
         self.postponed: list[Postponed] = []
+        self.problem: str | None = None
+        """Why the source can't be worked on; None: as far as it was tried, it can."""
 
     def complete(self, step: Step) -> None:
         """Qdrant equals the row. A wish for a row that does not exist fails, though."""
@@ -48,7 +60,15 @@ class Attempt:
         self.finished.append(replace(facts, recheck_after_s=recheck_after_s))
 
     def fails(self, item: ClaimedItem, error: ReindexerError, *, certain: bool) -> None:
-        """Tried again later; FAILED where the cause stays or the tries are used up. `certain`: nothing was written."""
+        """Tried again later; FAILED where the cause is its own and stays, or the tries are used up.
+
+        `certain`: nothing was written. An error of the source as a whole costs no try.
+        """
+        if isinstance(error, SourceError):
+            self.problem = str(error)
+            wait_s = 0.0 if isinstance(error, OtherEmbedder) else SOURCE_WAIT_S  # another worker may have the right one
+            self.postpone(Postponed(item, wait_s, str(error), counts=False, doubtful=not certain, cause="source"))
+            return
         if isinstance(error, InputTooLong) and error.chunk_tokens is not None:
             reason = f"{error}, so it is cut smaller"
             self.postpone(Postponed(item, 0.0, reason, counts=False, chunk_tokens=error.chunk_tokens, cause="too_long"))

@@ -8,12 +8,12 @@ import structlog
 
 from reindexer.core.breaker import BreakerPolicy
 from reindexer.core.errors import PassingError
-from reindexer.flow.attach import set_problem
+from reindexer.flow.attach import clear_problem, set_problem
 from reindexer.flow.attempt import Attempt
 from reindexer.flow.breaker import Witness, record
 from reindexer.flow.claim import Claim
 from reindexer.flow.embed import Deadline, LeaseOver
-from reindexer.flow.settle import Settled, finish, postpone
+from reindexer.flow.settle import Finished, Settled, finish, postpone
 from reindexer.postgres.connect import Postgres
 
 log = structlog.get_logger("reindexer.flow.work")
@@ -38,8 +38,10 @@ def conclude(
                 if settled.crashed:
                     attempt.doubt("Postgres may have been restarted while it was worked on")
                 postpone(connection, claim, attempt.postponed)
-                if claim.problem and attempt.finished:
-                    set_problem(connection, claim.source, None)
+                if attempt.problem:
+                    set_problem(connection, claim.source, attempt.problem)
+                elif claim.problem and attempt.finished:
+                    clear_problem(connection, claim.source, embedded=any(map(_is_embedded, attempt.finished)))
                 record(connection, claim, witness, breaker)
                 return settled
         except PassingError as exc:
@@ -48,3 +50,7 @@ def conclude(
                 time.sleep(deadline.cap(PAUSE_S))
             except LeaseOver:
                 raise exc from None
+
+
+def _is_embedded(finished: Finished) -> bool:
+    return finished.outcome == "COMPLETED" and finished.how == "embedded" and finished.chunks > 0

@@ -15,6 +15,7 @@ from reindexer.core.errors import (
     PassingError,
     RateLimited,
     ReindexerError,
+    SourceError,
 )
 from reindexer.core.metrics import (
     CLAIMS,
@@ -41,6 +42,7 @@ _ANSWERS: tuple[tuple[type[ReindexerError], str], ...] = (
     (PassingError, "error"),
     (InputRejected, "rejected"),
     (LastingError, "refused"),
+    (SourceError, "refused"),
 )
 """The first that fits."""
 

@@ -9,12 +9,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from reindexer.core.errors import InputRejected, LastingError, PassingError, ReindexerError
+from reindexer.core.errors import (
+    InputRejected,
+    LastingError,
+    PassingError,
+    RefusesAll,
+    ReindexerError,
+    SourceError,
+)
 from reindexer.core.plan import Delete, Embed, Step
 from reindexer.flow.attempt import Attempt
 from reindexer.flow.breaker import Witness
 from reindexer.flow.embed import Deadline, Input, embed_inputs
 from reindexer.flow.pace import Pace
+from reindexer.flow.refusals import Refusals
 from reindexer.flow.reuse import Place, Reused, find_reusable
 from reindexer.flow.settle import Postponed
 from reindexer.flow.too_long import cut_smaller
@@ -49,8 +57,13 @@ class Delivery:
     deadline: Deadline
     timeouts: Timeouts
     pace: Pace
+    refusals: Refusals
     failed: bool = False
     """A request to the index failed: the collection may not be there any more."""
+    refused: RefusesAll | None = None
+    """Why the index takes nothing of this source any more."""
+    takes_writes: bool = False
+    """It took a write that changes nothing, after it had refused one."""
 
     def bring(self, steps: Sequence[Step]) -> None:
         """Do the steps; each item is then finished or postponed in the attempt. Raises LeaseOver."""
@@ -59,6 +72,8 @@ class Delivery:
             reused = self._find_reusable([step for step in embeds if step.may_reuse])
             vectors = self._embed([step for step in embeds if step.item in self.attempt.open], reused)
             self._write([step for step in group if step.item in self.attempt.open], vectors, reused.kept)
+            if self.refused is not None:
+                raise self.refused
 
     def _find_reusable(self, steps: Sequence[Embed]) -> Reused:
         if not steps:
@@ -68,6 +83,8 @@ class Delivery:
                 return find_reusable(self.index, self.collection, steps, self._index_s)
         except (PassingError, LastingError) as exc:
             self.failed = True
+            if isinstance(exc, LastingError):  # of a question that holds nothing of theirs
+                raise RefusesAll(str(exc)) from exc
             for step in steps:
                 self.attempt.fails(step.item, exc, certain=True)
             return Reused()
@@ -79,16 +96,23 @@ class Delivery:
         for place, step in enumerate(steps):
             for number, chunk in enumerate(step.chunks):
                 if (step.item.item_id, number) not in reused.kept and chunk.fingerprint not in reused.vectors:
-                    inputs.setdefault(chunk.fingerprint, Input(step.text(chunk), chunk.fingerprint, place))
+                    tried = step.item.attempts > 1 or step.item.healed > 0
+                    inputs.setdefault(chunk.fingerprint, Input(step.text(chunk), chunk.fingerprint, place, tried))
                     wanting.setdefault(chunk.fingerprint, []).append(step)
 
         def fails(refused: Input, error: ReindexerError) -> None:
+            if isinstance(error, RefusesAll):
+                self.refusals.note(self.collection.source, error)
             if isinstance(error, InputRejected):
                 error = cut_smaller(self.collection.source, refused.text, error, self.embedder.limits)
             for step in wanting[refused.fingerprint]:
                 if step.item in self.attempt.open:
                     self.attempt.fails(step.item, error, certain=True)
 
+        if inputs and (told := self.refusals.last(self.collection.source)) is not None:
+            for step in {step.item: step for each in wanting.values() for step in each}.values():
+                self.attempt.fails(step.item, told, certain=True)
+            return reused.vectors
         self.way.give(self.deadline.left_s())
         vectors = embed_inputs(
             self.embedder, list(inputs.values()), self.deadline, self.timeouts.provider_s,
@@ -102,16 +126,22 @@ class Delivery:
         return {**reused.vectors, **vectors}
 
     def _write(self, steps: Sequence[Step], vectors: Mapping[str, Vector], kept: AbstractSet[Place]) -> None:
+        if self.refused is not None:
+            for step in steps:
+                self.attempt.fails(step.item, self.refused, certain=False)  # a part of a larger write
+            return
         try:
             with self.witness.asks("qdrant"), self.way.taken():
                 refused = write(self.index, self.collection, self.token, steps, vectors, kept, self._index_s)
         except LastingError as exc:
-            # One payload that Qdrant refuses must not fail its neighbours.
-            if len(steps) > 1:
+            error = self._cause(exc, steps)
+            if isinstance(error, LastingError) and len(steps) > 1:
                 for half in (steps[: len(steps) // 2], steps[len(steps) // 2 :]):
                     self._write(half, vectors, kept)
-            else:
-                self.attempt.fails(steps[0].item, exc, certain=False)
+                return
+            self.failed = self.failed or not isinstance(error, LastingError)
+            for step in steps:
+                self.attempt.fails(step.item, error, certain=False)
             return
         except PassingError as exc:
             # Part of it may have reached Qdrant, also where no reply came.
@@ -129,6 +159,21 @@ class Delivery:
                 )  # fmt: skip
             else:
                 self.attempt.complete(step)
+
+    def _cause(self, error: LastingError, steps: Sequence[Step]) -> ReindexerError:
+        """Why a write is refused: for what is in it, or as all are. One alone is not blamed before that is asked."""
+        if self.takes_writes and len(steps) > 1:
+            return error
+        try:
+            with self.witness.asks("qdrant"):
+                self.index.touch(self.collection, self.embedder.dimensions, self._index_s())
+        except (LastingError, SourceError) as exc:
+            self.refused = RefusesAll(str(exc))
+            return self.refused
+        except PassingError as exc:
+            return exc
+        self.takes_writes = True
+        return error
 
     def _index_s(self) -> float:
         """Asked before each request to the index."""

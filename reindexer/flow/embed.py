@@ -6,14 +6,26 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from reindexer.core.batching import pack
-from reindexer.core.errors import DependencyAway, InputRejected, ReindexerError
+from reindexer.core.batching import HARMLESS, pack
+from reindexer.core.errors import (
+    DependencyAway,
+    InputRejected,
+    OutOfQuota,
+    PassingError,
+    RateLimited,
+    ReindexerError,
+    SourceError,
+    TooManyInputs,
+)
 from reindexer.core.recipe import Recipe
 from reindexer.core.source import Source
 from reindexer.core.tokens import estimate_tokens
 from reindexer.flow.breaker import Witness
 from reindexer.flow.pace import PATIENCE_S, Pace
-from reindexer.ports import Embedder, Vector
+from reindexer.ports import Embedder, Embedding, Vector
+
+MOST_SEARCHES = 4
+"""In one claim, for inputs on which the provider fails: where there are more, it is rather the provider."""
 
 
 class LeaseOver(Exception):
@@ -62,6 +74,8 @@ class Input:
     """Of all that its vector depends on: who has the same gets the same vector."""
     group: int = 0
     """Inputs of one group are of use together only: of an item whose first vectors are there the rest has more time."""
+    tried: bool = False
+    """An earlier request with it failed: it may be the cause."""
 
 
 def embed_inputs(
@@ -79,7 +93,8 @@ def embed_inputs(
     Stops in time before the deadline less `keep_s`, and when the provider does not answer: then the rest has neither
     vector nor failure. Raises LeaseOver if that is all.
     A request that fails for a reason of its own fails its inputs. One that is refused for what is in it is searched for
-    the input by halving; those that the search passed over then go together in one request: about log2(n) + 2 more.
+    the input by halving; those that the search passed over then go together in one request: about log2(n) + 2 more. So
+    is one that fails again, where the provider takes something else.
     """
     if not inputs:
         return {}
@@ -93,17 +108,24 @@ def embed_inputs(
         return deadline.left_s(keep_s=keep_s) - first_s / 2
 
     requests = _Requests(embedder, next_s, spare_s, witness, pace, fails)
-    counts = [estimate_tokens(each.text) for each in inputs]
-    batches = [inputs[r.start : r.stop] for r in pack(counts, pace.shape(embedder.limits))]
+    batches = _packed(inputs, embedder, pace)
     try:
         while batches:
             batch = batches.pop(0)
-            if (error := requests.send(batch)) is not None and (rest := requests.isolate(batch, error)):
+            error = requests.send(batch)
+            if isinstance(error, TooManyInputs) and len(smaller := _packed(batch, embedder, pace)) > 1:
+                batches[:0] = smaller
+            elif error is not None and (rest := requests.isolate(batch, error)):
                 batches.append(rest)
     except LeaseOver:
         if not requests.vectors:
             raise
     return requests.vectors
+
+
+def _packed(inputs: Sequence[Input], embedder: Embedder, pace: Pace) -> list[Sequence[Input]]:
+    counts = [estimate_tokens(each.text) for each in inputs]
+    return [inputs[r.start : r.stop] for r in pack(counts, pace.shape(embedder.limits))]
 
 
 class _Requests:
@@ -124,45 +146,77 @@ class _Requests:
         self._witness = witness
         self._pace = pace
         self._fails = fails
-        self._away = False
+        self._ended_by: DependencyAway | SourceError | None = None
+        """Why no further request is sent."""
+        self._searches = 0
         self._begun: set[int] = set()
         self.vectors: dict[str, Vector] = {}
 
-    def send(self, batch: Sequence[Input]) -> InputRejected | None:
-        """One request. Returns the error if it is refused for an input of it; any other error fails the batch.
+    def send(self, batch: Sequence[Input]) -> ReindexerError | None:
+        """One request. Returns the error if an input of it may be to blame; any other error fails the batch.
 
-        None is sent once the provider did not answer.
+        None is sent once the provider did not answer, or refused everything: that fails all that follows.
         """
-        if self._away:
+        if self._ended_by is not None:
+            if isinstance(self._ended_by, SourceError):
+                self._fail(batch, self._ended_by)
             return None
+        began = time.monotonic()
         try:
-            texts = [each.text for each in batch]
-            # Before the witness: who waits for his turn has not seen the provider answer.
-            turn = self._pace.wait(texts, self._patience_s(batch))
-            with self._witness.asks("provider"), self._pace.taken(turn) as answered:
-                embedding = self._embedder.embed(texts, timeout_s=self._timeout_s())
-                answered(embedding)
+            embedding = self._ask([each.text for each in batch], self._patience_s(batch))
         except InputRejected as exc:
             return exc
         except ReindexerError as exc:
-            self._away = isinstance(exc, DependencyAway)
-            for each in batch:
-                self._fails(each, exc)
+            if self._may_be_one_of(batch, exc, time.monotonic() - began):
+                return exc
+            if isinstance(exc, DependencyAway | SourceError):
+                self._ended_by = exc
+            self._fail(batch, exc)
         else:
             self.vectors |= {each.fingerprint: v for each, v in zip(batch, embedding.vectors, strict=True)}
             self._begun |= {each.group for each in batch}
         return None
+
+    def _ask(self, texts: Sequence[str], patience_s: float) -> Embedding:
+        # Before the witness: who waits for his turn has not seen the provider answer.
+        turn = self._pace.wait(texts, patience_s)
+        with self._witness.asks("provider"), self._pace.taken(turn) as answered:
+            embedding = self._embedder.embed(texts, timeout_s=self._timeout_s())
+            answered(embedding)
+        return embedding
+
+    def _fail(self, batch: Sequence[Input], error: ReindexerError) -> None:
+        for each in batch:
+            self._fails(each, error)
+
+    def _may_be_one_of(self, batch: Sequence[Input], error: ReindexerError, took_s: float) -> bool:
+        """Whether the provider fails on something in this batch: it did so before, and takes a harmless text.
+
+        Not where it was slow: it may have too much to do.
+        """
+        if not isinstance(error, PassingError) or isinstance(error, RateLimited | OutOfQuota):
+            return False
+        if len(batch) == 1 or not any(each.tried for each in batch) or self._searches >= MOST_SEARCHES:
+            return False
+        if isinstance(error, DependencyAway) and took_s > self._timeout_s() / 4:
+            return False
+        try:
+            self._ask([HARMLESS], PATIENCE_S)
+        except ReindexerError:
+            return False
+        return True
 
     def _patience_s(self, batch: Sequence[Input]) -> float:
         """Half an item's vectors would be for nothing: the rest of one that is begun waits as long as the claim can."""
         spare_s = self._spare_s()
         return spare_s if any(each.group in self._begun for each in batch) else min(PATIENCE_S, spare_s)
 
-    def isolate(self, batch: Sequence[Input], error: InputRejected) -> Sequence[Input]:
+    def isolate(self, batch: Sequence[Input], error: ReindexerError) -> Sequence[Input]:
         """Find one refused input of a refused batch and fail it; returns those about which nothing is known yet.
 
         No input is failed that was not refused alone: a request can be refused for its size, too.
         """
+        self._searches += 1
         suspects, unknown, refused_alone = list(batch), list[Input](), len(batch) == 1
         while len(suspects) > 1:
             half = len(suspects) // 2

@@ -11,7 +11,6 @@ import math
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -33,8 +32,8 @@ from reindexer.core.plan import Skip, plan
 from reindexer.core.retry import RetryPolicy
 from reindexer.core.source import Source
 from reindexer.flow import requests
-from reindexer.flow.attach import find_source_and_columns, set_problem
-from reindexer.flow.attempt import Attempt
+from reindexer.flow.attach import find_source_and_columns
+from reindexer.flow.attempt import SOURCE_WAIT_S, Attempt
 from reindexer.flow.breaker import Witness
 from reindexer.flow.claim import Claim, claim_batch, claim_item, lane_floor
 from reindexer.flow.conclude import conclude
@@ -46,6 +45,7 @@ from reindexer.flow.embed import Deadline, LeaseOver, recipe_of
 from reindexer.flow.instance import identity
 from reindexer.flow.pace import Pace, Unlimited
 from reindexer.flow.read import find_rows, key_types_among
+from reindexer.flow.refusals import Refusals
 from reindexer.flow.settle import Answer, Postponed
 from reindexer.flow.vectors import record, require_same
 from reindexer.flow.walk import rebuild_if_lost
@@ -55,9 +55,6 @@ from reindexer.postgres.catalog import payload_columns
 from reindexer.postgres.connect import Postgres
 
 log = structlog.get_logger(__name__)
-
-SOURCE_WAIT_S = 10.0
-"""How long the items of a source wait that can't be worked on, before somebody looks again."""
 
 BULK_WAIT_S = 5.0
 """How long a process claims no bulk item, at most, after the rate limit had no turn for one."""
@@ -106,6 +103,7 @@ class Worker:
     _floors: Mapping[str, Floor[float]] = field(default_factory=lambda: {lane: lane_floor() for lane in LANES})
     _left_to_others: dict[str, float] = field(default_factory=dict)
     """Sources whose points are made by another embedder than ours, and when to look again (monotonic)."""
+    _refusals: Refusals = field(default_factory=Refusals)
     _bulk_waits_until: float = 0.0
     """Monotonic. Before that the rate limit has no turn for a backfill: a claim would only be given back."""
 
@@ -192,6 +190,8 @@ class Worker:
             for item in list(attempt.open):
                 wait_s = self.policy.wait_s(1, self.chance())
                 attempt.postpone(Postponed(item, wait_s, str(exc), counts=False, cause="postgres"))
+        if attempt.problem:
+            log.error("source_fails", source=claim.source, error=attempt.problem)
         settled = conclude(self.postgres, claim, attempt, witness, self.breaker, deadline)
         count_outcomes(self.counters, claim, attempt.finished, attempt.postponed, settled)
         self._tell(settled.answers)
@@ -223,7 +223,7 @@ class Worker:
         collection = Collection(
             source.name, source.collection(claim.generation), source.alias, source.profile, claim.embedder
         )
-        anew = "qdrant" in claim.failing or claim.embedder is None
+        anew = "qdrant" in claim.failing or bool(claim.problem) or claim.embedder is None
         try:
             self._prepare(source, collection, embedder, witness, anew=anew)
         except DependencyAway as exc:
@@ -238,7 +238,7 @@ class Worker:
         delivery = Delivery(
             self.index, embedder, collection, claim.token, attempt, witness, way, deadline,
             Timeouts(self.limits.provider_timeout_s, self.limits.index_timeout_s, self.limits.keep_for_writing_s),
-            Pace(self.budget_of(source), self.counters, "items", live=claim.lane == "live"),
+            Pace(self.budget_of(source), self.counters, "items", live=claim.lane == "live"), self._refusals,
         )  # fmt: skip
         try:
             delivery.bring([step for step in steps if not isinstance(step, Skip)])
@@ -249,7 +249,7 @@ class Worker:
     def _prepare(
         self, source: Source, collection: Collection, embedder: Embedder, witness: Witness, *, anew: bool
     ) -> None:
-        """`anew`: Qdrant did not answer when it was last asked, and is asked before the provider is asked in vain; or
+        """`anew`: Qdrant did not answer or refused when it was last asked, and is asked before vectors are paid for; or
         nobody has made a vector of the source yet, and it is seen who does."""
         now = time.monotonic()
         if not anew and self._prepared.get(collection, 0.0) > now:
@@ -260,6 +260,8 @@ class Worker:
         try:
             with witness.asks("qdrant"):
                 collection_id = self.index.prepare(collection, embedder.dimensions, owner, columns)
+                if anew:
+                    self.index.touch(collection, embedder.dimensions, self.limits.index_timeout_s)
         except DependencyAway:
             raise
         except (PassingError, LastingError) as exc:
@@ -288,15 +290,11 @@ class Worker:
         return source, found.rows
 
     def _source_fails(self, claim: Claim, attempt: Attempt, error: SourceError) -> None:
-        log.error("source_fails", source=claim.source, error=str(error))
-        words, wait_s = str(error), SOURCE_WAIT_S
         if isinstance(error, OtherEmbedder):  # the wrong settings may be ours: no item waits for us
-            words, wait_s = f"a worker on {socket.gethostname()}: {words}", 0.0
+            error = OtherEmbedder(f"a worker on {socket.gethostname()}: {error}")
             self._left_to_others[claim.source] = time.monotonic() + SOURCE_WAIT_S
-        with suppress(PassingError), self.postgres.connection() as connection:
-            set_problem(connection, claim.source, words)
         for item in list(attempt.open):
-            attempt.postpone(Postponed(item, wait_s, words, counts=False, cause="source"))
+            attempt.fails(item, error, certain=True)
 
     def _tell(self, answers: Sequence[Answer]) -> None:
         if self.broker is None or not answers:

@@ -18,14 +18,15 @@ from reindexer.core.batching import RequestLimits
 from reindexer.core.errors import (
     DependencyAway,
     InputRejected,
-    LastingError,
     OutOfQuota,
     PassingError,
     RateLimited,
+    RefusesAll,
     ReindexerError,
+    TooManyInputs,
 )
 from reindexer.ports import Embedder
-from tests.support.provider import DIMENSIONS, Provider, Reply, error, vector_of
+from tests.support.provider import DIMENSIONS, Call, Provider, Reply, error, vector_of
 from tests.support.waiting import eventually
 
 
@@ -74,7 +75,56 @@ def test_servers_that_refuse_dimensions_are_asked_without(provider: Provider) ->
     embedder = openai_embedder(provider)
     embedder.embed(["x"], timeout_s=5)
     embedder.embed(["y"], timeout_s=5)
-    assert ["dimensions" in call.body for call in provider.calls] == [True, False, False]
+    asked = [(call.inputs[0], "dimensions" in call.body) for call in provider.calls]
+    assert asked == [("x", True), ("a", True), ("a", False), ("x", False), ("y", False)]
+
+
+def test_a_refused_text_that_names_a_parameter_changes_no_form(provider: Provider) -> None:
+    """An error that quotes what it refuses: who dropped `dimensions` for it would get vectors of another length."""
+    refuse = Reply(400, {"error": {"message": "can't embed 'encoding_format, dimensions, input'"}})
+    provider.behave = lambda call: refuse if "dimensions" in call.inputs[0] else None
+    embedder = openai_embedder(provider)
+    with pytest.raises(InputRejected):
+        embedder.embed(["encoding_format, dimensions, input"], timeout_s=5)
+    embedder.embed(["y"], timeout_s=5)
+    assert all("dimensions" in call.body and call.body["encoding_format"] == "base64" for call in provider.calls)
+
+
+def test_a_server_that_takes_fewer_inputs_is_never_sent_more_again(provider: Provider) -> None:
+    provider.behave = lambda call: error(413) if len(call.inputs) > 10 else None
+    embedder = openai_embedder(provider)
+    assert embedder.limits.max_inputs == 2048
+    with pytest.raises(TooManyInputs, match="takes 6 inputs a request"):
+        embedder.embed([f"text {n}" for n in range(100)], timeout_s=5)
+    assert embedder.limits.max_inputs == 6
+    asked = len(provider.calls)
+    with pytest.raises(TooManyInputs):
+        embedder.embed([f"text {n}" for n in range(7)], timeout_s=5)
+    assert len(provider.calls) == asked
+    assert len(embedder.embed([f"text {n}" for n in range(6)], timeout_s=5).vectors) == 6
+
+
+def test_who_refuses_every_form_is_asked_for_another_one_only_now_and_then(provider: Provider) -> None:
+    provider.behave = lambda call: error(400)
+    embedder = openai_embedder(provider)
+    for most in (20, 2):
+        asked = len(provider.calls)
+        with pytest.raises(RefusesAll):
+            embedder.embed(["x"], timeout_s=5)
+        assert len(provider.calls) - asked <= most
+
+
+def test_a_request_that_is_refused_late_leaves_no_time_to_find_out_why_and_is_tried_again(provider: Provider) -> None:
+    """The provider answers, so it is not away; which form it takes is found out at the next try."""
+    provider.behave = lambda call: refuse_slowly(0.15)
+    with pytest.raises(PassingError, match="no time to find out why") as raised:
+        openai_embedder(provider).embed(["x"], timeout_s=0.5)
+    assert not isinstance(raised.value, DependencyAway)
+
+
+def refuse_slowly(after_s: float) -> Reply:
+    time.sleep(after_s)
+    return error(400)
 
 
 def test_vectors_in_another_order_are_put_in_order(provider: Provider) -> None:
@@ -93,17 +143,20 @@ def test_vectors_in_another_order_are_put_in_order(provider: Provider) -> None:
         (error(502), DependencyAway),
         (error(503), PassingError),
         (error(504), DependencyAway),
-        (error(400), InputRejected),
-        (error(413), InputRejected),
-        (error(401), LastingError),
-        (error(404), LastingError),
+        (error(522), DependencyAway),
+        (error(424), PassingError),
         (Reply(200, b"{"), PassingError),
         (Reply(200, {}), PassingError),
         (Reply(200, {"data": None}), PassingError),
         (Reply(200, {"data": [{"index": 1, "embedding": [1.0] * DIMENSIONS}]}), PassingError),
-        (Reply(200, {"data": [{"index": 0, "embedding": [1.0] * (DIMENSIONS + 1)}]}), LastingError),
         (Reply(200, {"data": [{"index": 0, "embedding": [float("inf")] * DIMENSIONS}]}), PassingError),
         (Reply(200, {"data": [{"index": 0, "embedding": "!!!"}]}), PassingError),
+        (Reply(200, {"data": [{"index": 0, "embedding": []}]}), PassingError),
+        (Reply(200, b"<html>secret</html>"), PassingError),
+        (Reply(200, {"error": "secret"}), PassingError),
+        (Reply(200, {"error": {"message": "secret", "code": 429}}), RateLimited),
+        (Reply(200, {"error": {"message": "secret", "code": "502"}}), DependencyAway),
+        (Reply(200, {"error": {"message": "secret", "status": 503, "code": None}}), PassingError),
     ],
 )
 def test_each_fault_becomes_one_error_of_ours(provider: Provider, reply: Reply, kind: type[ReindexerError]) -> None:
@@ -113,6 +166,74 @@ def test_each_fault_becomes_one_error_of_ours(provider: Provider, reply: Reply, 
     assert type(raised.value) is kind
     assert "secret" not in str(raised.value)
     assert len(provider.calls) == 1, "retries are ours, not the client's"
+
+
+REFUSALS = {
+    "400": error(400), "401": error(401), "403": error(403), "404": error(404), "413": error(413), "422": error(422),
+    "431": error(431), "a page": Reply(403, b"<html>secret</html>"),
+    "200 with 400": Reply(200, {"error": {"message": "secret", "code": 400}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reply", REFUSALS.values(), ids=REFUSALS.keys())
+def test_a_refusal_is_an_inputs_fault_only_where_a_harmless_one_is_taken(provider: Provider, reply: Reply) -> None:
+    provider.behave = lambda call: reply if any("secret" in text for text in call.inputs) else None
+    for texts in (["secret text"], ["secret text", "other"]):
+        with pytest.raises(InputRejected, match=r"it refuses this input|too long for it") as raised:
+            openai_embedder(provider).embed(texts, timeout_s=5)
+        assert not isinstance(raised.value, TooManyInputs)
+        assert "secret" not in str(raised.value)
+    provider.behave = lambda call: reply
+    for texts in (["secret text"], ["secret text", "other"]):
+        with pytest.raises(RefusesAll, match="check OPENAI_API_KEY") as refused:
+            openai_embedder(provider).embed(texts, timeout_s=5)
+        assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_refusal_of_everything_costs_two_requests(provider: Provider, status: int) -> None:
+    provider.behave = lambda call: error(status)
+    with pytest.raises(RefusesAll):
+        openai_embedder(provider).embed([f"text {n}" for n in range(256)], timeout_s=5)
+    assert [len(call.inputs) for call in provider.calls] == [256, 1]
+
+
+def test_no_input_alone_is_blamed_because_something_was_taken_just_before(provider: Provider) -> None:
+    embedder = openai_embedder(provider)
+    provider.behave = lambda call: error(403) if "bad" in call.inputs else None
+    with pytest.raises(InputRejected):
+        embedder.embed(["fine", "bad"], timeout_s=5)
+    provider.behave = lambda call: error(403)
+    with pytest.raises(ReindexerError) as raised:
+        embedder.embed(["alone"], timeout_s=5)
+    assert type(raised.value) is RefusesAll
+
+
+@pytest.mark.parametrize("texts", [["one"], ["one", "two"]])
+def test_other_dimensions_for_all_are_no_inputs_fault_and_for_one_alone_not_the_settings(
+    provider: Provider, texts: list[str]
+) -> None:
+    def longer(call: Call) -> Reply | None:
+        wrong = "one" in call.inputs or everything
+        vector = [1.0] * (DIMENSIONS + wrong)
+        return Reply(200, {"data": [{"index": i, "embedding": vector} for i in range(len(call.inputs))]})
+
+    provider.behave, everything = longer, True
+    with pytest.raises(RefusesAll, match=r"answers 33 dimensions, REINDEXER_EMBEDDING_DIMENSIONS says 32"):
+        openai_embedder(provider).embed(texts, timeout_s=5)
+    everything = False
+    with pytest.raises(PassingError if len(texts) == 1 else RefusesAll):
+        openai_embedder(provider).embed(texts, timeout_s=5)
+
+
+def test_azure_is_asked_with_its_version_behind_the_path_and_its_own_header_for_the_key(provider: Provider) -> None:
+    url = f"{provider.url}/openai/deployments/small?api-version=2024-10-21"
+    embedder = OpenAIEmbedder(api_key="sk", base_url=url, model="m", dimensions=DIMENSIONS, limits=RequestLimits())
+    embedder.embed(["x"], timeout_s=5)
+    (call,) = provider.calls
+    assert call.path == "/v1/openai/deployments/small/embeddings?api-version=2024-10-21"
+    headers = {name.lower(): value for name, value in call.headers.items()}
+    assert (headers["api-key"], headers.get("authorization")) == ("sk", None)
 
 
 @pytest.mark.parametrize(

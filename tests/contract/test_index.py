@@ -112,6 +112,20 @@ def test_preparing_twice_is_harmless_and_other_dimensions_are_an_error(
         index.prepare(collection, SIZE + 1, OWNER)
 
 
+def test_a_touch_changes_nothing_and_tells_other_dimensions_and_a_collection_that_is_gone(
+    index: QdrantIndex, client: QdrantClient, collection: Collection
+) -> None:
+    index.upsert(collection, [point("text")], NOW, 5)
+    index.touch(collection, SIZE, 5)
+    assert stored(client, collection) == "text"
+    assert index.tokens(collection, [("1", 0)], 5) == {("1", 0): NOW}
+    with pytest.raises(SourceError, match=f"holds vectors of {SIZE} dimensions"):
+        index.touch(collection, SIZE + 1, 5)
+    client.delete_collection(collection.name)
+    with pytest.raises(PassingError, match="no such collection"):
+        index.touch(collection, SIZE, 5)
+
+
 def test_a_foreign_collection_of_the_aliases_name_is_an_error(index: QdrantIndex, client: QdrantClient) -> None:
     name = f"contract_{uuid.uuid4().hex[:12]}"
     client.create_collection(name, vectors_config=models.VectorParams(size=4, distance=models.Distance.DOT))

@@ -30,6 +30,13 @@ def readyz(settings: Settings) -> Iterator[Callable[[], str]]:
 
 
 @pytest.fixture
+def readyz_source(settings: Settings) -> Iterator[Callable[[], str]]:
+    """What /readyz says of the sources."""
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        yield lambda: str(client.get("/readyz").json()["checks"]["sources"])
+
+
+@pytest.fixture
 def proxy(servers: Servers) -> Iterator[Proxy]:
     """Stands before Qdrant; the tests' own reader does not go through it."""
     with Proxy.before(servers.qdrant_url) as running:

@@ -149,20 +149,6 @@ def test_vectors_in_another_order_find_their_items(
     assert all(index.holds(item_id, vector_of(text)) for item_id, text in ids.items())
 
 
-def test_vectors_of_other_dimensions_fail_at_once_with_the_setting_to_change(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
-) -> None:
-    item_id = insert(db, "text")
-    provider.behave = lambda call: Reply(200, {"data": [{"index": 0, "embedding": [0.5] * 8}]})
-    work(db, worker)
-    failed = status(db, item_id)
-    assert failed is not None
-    assert failed[0] == "FAILED"
-    assert "REINDEXER_EMBEDDING_DIMENSIONS" in str(failed[1])
-    assert len(provider.calls) == 1
-    assert index.count() == 0
-
-
 def hang(provider: Provider) -> None:
     provider.latency_s = 5.0
 
@@ -212,19 +198,3 @@ def test_insufficient_quota_stops_all_requests_at_once_and_all_goes_on_when_it_i
     work_until_done(db, worker)
     assert index.count() == len(ids)
     assert open_breakers(db) == []
-
-
-def test_401_fails_each_item_at_once_with_a_reason_and_costs_one_request_a_batch(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
-) -> None:
-    provider.behave = lambda call: error(401, "invalid_api_key")
-    ids = [insert(db, f"text {n}") for n in range(300)]
-    work(db, worker)
-    assert len(provider.calls) == 2, "batches of 256"
-    reason = (
-        "the embedding provider answered 401 (invalid_api_key): "
-        "check OPENAI_API_KEY, OPENAI_BASE_URL and REINDEXER_EMBEDDING_MODEL"
-    )
-    assert {status(db, each) for each in ids} == {("FAILED", reason)}
-    assert db.execute("SELECT count(*) FROM reindexer.ledger WHERE heal_at IS NOT NULL").fetchone() == (0,)
-    assert open_breakers(db) == [], "it answers"

@@ -37,6 +37,8 @@ class Call:
     inputs: tuple[str, ...]
     body: Mapping[str, Any]
     at: float
+    path: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +97,10 @@ class Provider:
         self._server.server_close()
         self._thread.join()
 
-    def answer(self, body: Mapping[str, Any]) -> Reply:
+    def answer(self, body: Mapping[str, Any], path: str, headers: Mapping[str, str]) -> Reply:
         """What to say to one request."""
         inputs = body["input"] if isinstance(body["input"], list) else [body["input"]]
-        call = Call(tuple(inputs), body, time.monotonic())
+        call = Call(tuple(inputs), body, time.monotonic(), path, headers)
         with self._lock:
             self.calls.append(call)
         if self.latency_s:
@@ -125,7 +127,7 @@ class Provider:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                reply = provider.answer(body)
+                reply = provider.answer(body, self.path, dict(self.headers))
                 with suppress(OSError):  # the client has had enough
                     self._send(reply)
 

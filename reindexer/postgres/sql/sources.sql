@@ -66,6 +66,17 @@ UPDATE reindexer.source SET table_oid = %(table_oid)s, facts = %(facts)s WHERE n
 -- name: set_problem
 UPDATE reindexer.source SET problem = %(problem)s WHERE name = %(name)s AND problem IS DISTINCT FROM %(problem)s;
 
+-- name: problems
+SELECT name, problem FROM reindexer.source WHERE problem IS NOT NULL ORDER BY name;
+
+-- name: clear_problem
+-- A deletion that needs no provider does not tell that the provider takes the source's texts again.
+UPDATE reindexer.source SET problem = NULL
+WHERE name = %(name)s AND problem IS NOT NULL
+    AND (%(embedded)s OR NOT EXISTS (
+        SELECT FROM reindexer.due WHERE due.source = source.name AND due.waits_for = source.problem
+    ));
+
 -- name: clear_idle_problem
 -- Of a source for which nothing waits: nobody would find out that it is well again.
 UPDATE reindexer.source SET problem = NULL

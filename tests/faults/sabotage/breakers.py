@@ -94,7 +94,7 @@ BREAKERS = (
     ),
     Sabotage(
         "breakers: quota that is used up stops all requests",
-        "reindexer/adapters/openai_embedder.py",
+        "reindexer/adapters/openai_answer.py",
         "return OutOfQuota(",
         "return PassingError(",
         FAULTS + "test_insufficient_quota_stops_all_requests_at_once_and_all_goes_on_when_it_is_paid",
@@ -102,14 +102,14 @@ BREAKERS = (
     Sabotage(
         "breakers: a claim asks no more of a provider that did not answer",
         "reindexer/flow/embed.py",
-        "self._away = isinstance(exc, DependencyAway)",
-        "self._away = False",
+        "                self._ended_by = exc\n",
+        "                pass\n",
         AWAY + "test_each_claim_asks_again_only_what_did_not_answer",
     ),
     Sabotage(
         "breakers: after Qdrant failed it is asked before the provider",
         "reindexer/flow/work.py",
-        """anew = "qdrant" in claim.failing""",
+        """anew = "qdrant" in claim.failing or bool(claim.problem)""",
         "anew = False",
         QDRANT + "test_qdrant_that_goes_away_while_it_is_written_to_opens_the_breaker_and_no_vector_is_made_in_vain",
     ),

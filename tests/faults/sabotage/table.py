@@ -13,6 +13,7 @@ from tests.faults.sabotage.lag import LAG
 from tests.faults.sabotage.mixing import MIXING
 from tests.faults.sabotage.outages import OUTAGES
 from tests.faults.sabotage.postgres import LOCKS, TRIGGER, WATCHES
+from tests.faults.sabotage.refusals import REFUSALS
 from tests.faults.sabotage.rest import BROKER, SWEEP
 from tests.faults.sabotage.restores import RESTORES
 from tests.faults.sabotage.security import SECRETS
@@ -27,6 +28,7 @@ TABLE = (
     *FLOORS,
     *SWEEP,
     *BREAKERS,
+    *REFUSALS,
     *BROKER,
     *TRIGGER,
     *WATCHES,
