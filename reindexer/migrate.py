@@ -12,9 +12,7 @@ from pathlib import Path
 from alembic import command, op
 from alembic.config import Config
 from alembic.util.exc import CommandError
-from psycopg import conninfo
 from psycopg.errors import LockNotAvailable
-from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 
 from reindexer.core.errors import ReindexerError, UsageError
@@ -23,7 +21,7 @@ from reindexer.core.source import CONTEXT_ITEMS, Source
 from reindexer.flow import audit
 from reindexer.flow.attach import Attached, all_sources, attach
 from reindexer.flow.inspect import inspect
-from reindexer.postgres.connect import Connection, connect, libpq_url, one_line
+from reindexer.postgres.connect import Connection, connect, one_line
 from reindexer.postgres.locks import changing_triggers
 from reindexer.postgres.schema import REVISION, require_revision, revision
 from reindexer.sources_file.fit import definitions
@@ -141,9 +139,3 @@ def _migrations() -> Path:
     """Their folder, in a checkout or in an installed wheel."""
     packaged = Path(str(files("reindexer"))) / "_migrations"
     return packaged if packaged.is_dir() else packaged.parent.parent / "migrations"
-
-
-def sqlalchemy_url(url: str) -> URL:
-    """A database URL of either form for SQLAlchemy, which only Alembic uses here."""
-    parts = conninfo.conninfo_to_dict(libpq_url(url))
-    return make_url("postgresql+psycopg://").set(query={k: str(v) for k, v in parts.items() if v is not None})

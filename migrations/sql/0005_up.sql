@@ -9,3 +9,33 @@ COMMENT ON COLUMN reindexer.ledger.chunk_tokens IS 'A chunk of the item was too 
 -- Vectors of two models never meet: who makes a source's is written down once, and outlives a lost collection.
 ALTER TABLE reindexer.source ADD COLUMN embedder text;
 COMMENT ON COLUMN reindexer.source.embedder IS 'The embedder that its points are made by (provider, model, dimensions); no other writes or searches them. NULL: none is made yet.';
+
+-- Until now rows were read as the session was set by database, role or environment; from now on they are as in UTC, in
+-- ISO and so on. Where that was another way, and a source's columns or its condition may read otherwise by it, all its
+-- rows are looked at once: a payload that differs is written again without an embedding, a text is embedded anew.
+WITH was AS MATERIALIZED (
+    SELECT name, reset_val FROM pg_settings
+    WHERE (name = 'TimeZone' AND reset_val NOT IN ('UTC', 'Etc/UTC', 'UCT', 'Etc/UCT', 'GMT', 'Etc/GMT', 'Zulu', 'Universal'))
+       OR (name = 'DateStyle' AND reset_val NOT LIKE 'ISO%')
+       OR (name = 'IntervalStyle' AND reset_val <> 'postgres')
+       OR (name = 'extra_float_digits' AND reset_val::integer < 1)
+       OR (name = 'bytea_output' AND reset_val <> 'hex')
+       OR (name = 'lc_monetary' AND reset_val NOT IN ('C', 'POSIX'))
+), differs AS (
+    SELECT source.name FROM reindexer.source
+    WHERE EXISTS (SELECT FROM was WHERE name <> 'lc_monetary') AND (source.condition IS NOT NULL OR EXISTS (
+        SELECT FROM pg_attribute
+        WHERE attrelid = to_regclass(format('%I.%I', table_schema, table_name)) AND NOT attisdropped
+            AND attname = ANY (key_columns || text_columns || payload_columns)
+            AND atttypid::regtype::oid <> ALL ('{text, varchar, bpchar, name, "char", uuid, bool, int2, int4, int8, numeric, oid,
+                json, jsonb, inet, cidr, macaddr, bit, varbit, tsvector, xml}'::regtype[]::oid[])))
+    UNION
+    SELECT source.name FROM reindexer.source
+    JOIN pg_attribute ON attrelid = to_regclass(format('%I.%I', table_schema, table_name)) AND NOT attisdropped
+        AND attname = ANY (key_columns || text_columns || payload_columns)
+    WHERE EXISTS (SELECT FROM was WHERE name = 'lc_monetary') AND atttypid IN ('money'::regtype, 'money[]'::regtype)
+)
+INSERT INTO reindexer.run AS run (source, kind) SELECT name, 'whole_source' FROM differs
+ON CONFLICT (source, kind) WHERE finished_at IS NULL DO UPDATE SET
+    state = 'rows', cursor = NULL, queued = 0, total = NULL, started_at = clock_timestamp(), paused_s = 0,
+    changed_at = least(run.changed_at, run.started_at);

@@ -61,16 +61,18 @@ def reconcile(app: typer.Typer) -> None:
         if findings.differences and queued is None:
             raise Failed(f"{source} differs from Qdrant; `reindexer reconcile {source} --repair` mends it")
         if findings.unreadable:
-            raise Failed(f"{findings.unreadable} rows of {source} can't be read: `reindexer dead-letters` says why")
+            one = f"reindexer why {source} {findings.unreadable_ids[0]!r}"
+            raise Failed(f"{findings.unreadable} rows of {source} can't be read; `{one}` says why")
 
 
 def _facts(source: str, findings: Findings, queued: int | None, seconds: float) -> dict[str, Any]:
+    examples = {**{str(kind): ids for kind, ids in findings.examples.items()}, "unreadable": findings.unreadable_ids}
     names = ("rows", "points", "missing", "stale", "orphaned", "foreign", "unsettled", "unreadable", "failed")
     return {
         "source": source,
         "equal": not (findings.differences or findings.unsettled or findings.unreadable),
         **{name: getattr(findings, name) for name in names},
         "queued": queued,
-        "examples": {kind: ids for kind, ids in findings.examples.items() if ids},
+        "examples": {kind: ids for kind, ids in examples.items() if ids},
         "seconds": round(seconds, 1),
     }

@@ -15,9 +15,10 @@ from psycopg import sql
 
 from reindexer.core.errors import SourceError, UsageError
 from reindexer.core.source import Source
-from reindexer.postgres.connect import Connection, first_line, one_line
+from reindexer.postgres.connect import Connection, first_line, is_of_the_statement, may_be_of_a_row, one_line
 from reindexer.postgres.names import Name
 from reindexer.postgres.queries import load
+from reindexer.postgres.session import IN_TRANSACTION
 
 CHECK_S = 5.0
 COUNT_S = 1.0
@@ -133,7 +134,9 @@ def count(connection: Connection, source: Source, condition: str | None) -> tupl
         with reading(connection, source, condition, COUNT_S):
             row = connection.execute(query, (), binary=True).fetchone()
     except (ConditionRejected, SourceError) as exc:
-        on_a_row = source.condition is not None and condition is None and isinstance(exc.__cause__, psycopg.DataError)
+        cause = exc.__cause__
+        of_a_row = may_be_of_a_row(cause) and not is_of_the_statement(cause)
+        on_a_row = source.condition is not None and condition is None and of_a_row
         if not on_a_row and not isinstance(exc.__cause__, psycopg.errors.QueryCanceled):
             raise
         return estimate(connection, source, condition), True
@@ -168,7 +171,7 @@ def read_only(connection: Connection, timeout_s: float) -> Iterator[None]:
     with connection.transaction(force_rollback=True):
         connection.execute("SET TRANSACTION READ ONLY")
         connection.execute("SELECT set_config('statement_timeout', %s, true)", [f"{int(timeout_s * 1000)}ms"])
-        connection.execute("SET LOCAL row_security = off")
+        connection.execute(IN_TRANSACTION)
         yield
 
 

@@ -42,6 +42,8 @@ class Estimate:
     changed: int
     """Rows with text that are not indexed as they are now."""
     changed_tokens: int
+    unreadable: int = 0
+    """Rows that can't be read, and will end FAILED. Not among the others."""
 
 
 @dataclass(slots=True)
@@ -51,6 +53,7 @@ class _Sums:
     tokens: int = 0
     changed: int = 0
     changed_tokens: int = 0
+    unreadable: int = 0
 
 
 def estimate(
@@ -77,6 +80,7 @@ def estimate(
         tokens=round(sums.tokens * scale),
         changed=round(sums.changed * scale),
         changed_tokens=round(sums.changed_tokens * scale),
+        unreadable=round(sums.unreadable * scale),
     )
 
 
@@ -91,7 +95,9 @@ def _add(
     parameters = {"source": source.name, "item_ids": list(item_ids)}
     most = chunk_tokens(connection, source, item_ids)
     indexed: dict[str, str] = dict(connection.execute(load("estimate.sql")["indexed"], parameters).fetchall())
-    for item_id, row in find_rows(connection, source, item_ids).rows.items():
+    found = find_rows(connection, source, item_ids)
+    sums.unreadable += len(found.unreadable)
+    for item_id, row in found.rows.items():
         sums.rows += 1
         if not (text := row.text):
             continue

@@ -14,75 +14,75 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from reindexer.core.errors import InputRejected, SourceError
+from reindexer.core.errors import SourceError
 from reindexer.core.items import Row
+from reindexer.core.payload import UnfitPayload, read_payload
 from reindexer.core.source import Source
 from reindexer.core.template import render_text
 from reindexer.flow.condition import ConditionRejected, composed, is_item, reading, require
-from reindexer.postgres.connect import Connection, keep_plan, one_line
+from reindexer.postgres.connect import Connection, is_of_the_statement, keep_plan, may_be_of_a_row, one_line
 from reindexer.postgres.names import Name
+from reindexer.postgres.session import IN_TRANSACTION, READS_AS_OURS
 from reindexer.postgres.triggers import key_expression
 
 KeyTypes = tuple[LiteralString, ...]
 """SQL types of a source's key columns."""
 
 
-def read_rows(
-    connection: Connection, source: Source, item_ids: Sequence[str], types: KeyTypes | None = None
-) -> Mapping[str, Row]:
-    """The rows with these ids, by id; an id without a row is missing from the answer.
-
-    An id counts only as Postgres prints the key: two spellings of one uuid must not be two items, and of a key whose
-    collation takes two for one it is the one that the row has. `types` are looked up
-    where they are not given. Raises SourceError if the source can't be read, InputRejected if an id can't be one of
-    this source's keys.
-    """
-    query = _select(source, types or key_types(connection, source))
-    return {
-        item_id: Row(item_id, render_text(source.text_columns, texts, source.template), payload)
-        for item_id, texts, payload in _ask(connection, source, query, item_ids)  # of a page's texts there is one copy
-    }
-
-
-def without_row(connection: Connection, source: Source, item_ids: Sequence[str]) -> list[str]:
-    """Those ids that have no row; all of them where one can't be a key at all. Raises SourceError as `read_rows`."""
-    try:
-        query = sql.SQL("SELECT wanted.item_id {}").format(_wanted_rows(source, key_types(connection, source)))
-        there = {item_id for (item_id,) in _ask(connection, source, query, item_ids)}
-    except InputRejected:
-        return list(item_ids)
-    return [item_id for item_id in item_ids if item_id not in there]
+class _RowFails(Exception):
+    """One of the rows that were asked for may be what fails; the cause says how."""
 
 
 def _ask(
     connection: Connection, source: Source, query: sql.Composed, item_ids: Sequence[str]
 ) -> Iterable[Sequence[Any]]:
     """The answers to a query whose first column is an id: one that is not among them is not there; any doubt is an
-    error.
+    error. Raises _RowFails where it may be a row's, SourceError where no row could be read.
 
     A policy must raise, not hide: "no row" would be taken for "deleted". On a standby (after a failover the same name
-    may lead to one) a row may be missing because it has not arrived yet. The statement that reads tells both.
+    may lead to one) a row may be missing because it has not arrived yet. What a value reads as is up to the session.
+    The statement that reads tells all of these.
     """
     asked = sql.SQL(
-        "SELECT current_setting('row_security') = 'off', pg_is_in_recovery(), found.*"
-        " FROM (SELECT) AS always LEFT JOIN ({}) AS found ON true"
-    ).format(query)
+        "SELECT {reads_as_ours}, pg_is_in_recovery(), found.*"
+        " FROM (SELECT) AS always LEFT JOIN ({query}) AS found ON true"
+    ).format(reads_as_ours=sql.SQL(READS_AS_OURS), query=query)
     wanted, prepare = {"item_ids": list(item_ids)}, keep_plan(len(item_ids))
     try:
         cursor = connection.execute(asked, wanted, prepare=prepare)
-        sees_all, in_recovery, *first = cursor.fetchone() or (False, True)
-        if not sees_all:  # behind a pooler, where connections have no settings of ours
+        reads_as_ours, in_recovery, *first = cursor.fetchone() or (False, True)
+        if not reads_as_ours:  # behind a pooler, where connections have no settings of ours
             with connection.pipeline(), connection.transaction():
-                connection.execute("SET LOCAL row_security = off")
+                connection.execute(IN_TRANSACTION)
                 cursor = connection.execute(asked, wanted, prepare=prepare)
             _, in_recovery, *first = cursor.fetchone() or (False, True)
-    except psycopg.DataError as exc:
-        raise InputRejected(f"{source.name}: the id is not of its key's type ({type(exc).__name__})") from exc
-    except (psycopg.ProgrammingError, psycopg.NotSupportedError) as exc:
-        raise SourceError(f"source {source.name!r} can't be read: {one_line(exc)}") from exc
+    except psycopg.Error as exc:
+        if connection.closed or not may_be_of_a_row(exc):
+            raise
+        if is_of_the_statement(exc) and (not item_ids or not _can_be_asked(connection, source, query)):
+            raise SourceError(f"source {source.name!r} can't be read: {one_line(exc)}") from exc
+        raise _RowFails from exc
     if in_recovery:
         raise SourceError(f"source {source.name!r} can't be read: the server is a standby")
     return () if first[0] is None else chain([first], (found for _, _, *found in cursor))
+
+
+def _can_be_asked(connection: Connection, source: Source, query: sql.Composed) -> bool:
+    """Whether the query is well where it meets no row: then it fails within what a row calls."""
+    try:
+        _ask(connection, source, query, [])
+    except SourceError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Why a row can't be read."""
+
+    reason: str
+    may_pass: bool = False
+    """It is not in the row's values: a damaged page, a function that lacks its table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,34 +92,76 @@ class Found:
     rows: Mapping[str, Row]
     impossible: frozenset[str]
     """Those that can't be keys of the source, and so have no row."""
-    unreadable: Mapping[str, str]
+    unreadable: Mapping[str, Unreadable]
     """Those whose row fails when it is read (a generated column, say), and why."""
 
 
 def find_rows(connection: Connection, source: Source, item_ids: Sequence[str], types: KeyTypes | None = None) -> Found:
-    """As `read_rows`, but odd ids are found by halving and told. Raises SourceError if the source can't be read, also
-    where its condition fails whatever the row: no item is to blame for that."""
+    """The rows with these ids, by id; an id without a row is missing from the answer. Odd ids and rows are found by
+    halving, and told: no row keeps others from being read.
+
+    An id counts only as Postgres prints the key: two spellings of one uuid must not be two items, and of a key whose
+    collation takes two for one it is the one that the row has. `types` are looked up where they are not given. Raises
+    SourceError if the source can't be read, also where its condition fails whatever the row: that is no item's fault.
+    """
+    query = _select(source, types or key_types(connection, source))
     rows: dict[str, Row] = {}
     impossible: set[str] = set()
-    unreadable: dict[str, str] = {}
+    unreadable: dict[str, Unreadable] = {}
+    failures: list[BaseException | None] = []
     batches = [list(item_ids)]
     asked = False
     while batches:
         batch = batches.pop()
         half = len(batch) // 2
         try:
-            rows |= read_rows(connection, source, batch, types)
-        except InputRejected as exc:
+            for item_id, texts, payload in _ask(connection, source, query, batch):
+                # Of a page's texts there is one copy.
+                row = _row(source, item_id, texts, payload)
+                if isinstance(row, Row):
+                    rows[item_id] = row
+                else:
+                    unreadable[item_id] = row
+        except _RowFails as exc:
             if not asked:
                 require(connection, source)
                 asked = True
             if half:
                 batches += [batch[:half], batch[half:]]
-            elif canonical_id(connection, source, batch[0]) is None:
+            elif isinstance(exc.__cause__, psycopg.DataError) and canonical_id(connection, source, batch[0]) is None:
                 impossible.add(batch[0])
             else:
                 unreadable[batch[0]] = _reason(exc.__cause__)
+                failures.append(exc.__cause__)
+    if not rows and failures and all(is_of_the_statement(each) for each in failures):
+        # A function lacks what it reads, and no row is known to do without: no item is to blame.
+        first = failures[0]
+        raise SourceError(f"source {source.name!r} can't be read: {one_line(first) if first else ''}") from first
     return Found(rows, frozenset(impossible), unreadable)
+
+
+def _row(source: Source, item_id: str, texts: Sequence[str | None], payload: str) -> Row | Unreadable:
+    try:
+        return Row(item_id, render_text(source.text_columns, texts, source.template), read_payload(payload))
+    except UnfitPayload as exc:
+        return Unreadable(str(exc))
+    except (ValueError, ArithmeticError, RecursionError) as exc:  # its message may quote the row
+        return Unreadable(f"its row can't be read ({type(exc).__name__})")
+
+
+def read_rows(connection: Connection, source: Source, item_ids: Sequence[str]) -> Mapping[str, Row]:
+    """As `find_rows`, of what can be read."""
+    return find_rows(connection, source, item_ids).rows
+
+
+def without_row(connection: Connection, source: Source, item_ids: Sequence[str]) -> list[str]:
+    """Those ids that have no row; all of them where that can't be told of one. Raises SourceError as `find_rows`."""
+    try:
+        query = sql.SQL("SELECT wanted.item_id {}").format(_wanted_rows(source, key_types(connection, source)))
+        there = {item_id for (item_id,) in _ask(connection, source, query, item_ids)}
+    except _RowFails:
+        return list(item_ids)
+    return [item_id for item_id in item_ids if item_id not in there]
 
 
 def canonical_id(connection: Connection, source: Source, item_id: str) -> str | None:
@@ -139,17 +181,20 @@ def canonical_id(connection: Connection, source: Source, item_id: str) -> str | 
     )
     query = sql.SQL("SELECT {}") if len(types) == 1 else sql.SQL("SELECT jsonb_build_array({})::text")
     try:
-        row = connection.execute(query.format(parts), {"item_id": item_id}).fetchone()
+        with connection.pipeline(), connection.transaction():
+            connection.execute(IN_TRANSACTION)
+            row = connection.execute(query.format(parts), {"item_id": item_id}).fetchone()
     except (psycopg.DataError, UnicodeEncodeError):
         return None
     return None if row is None or row[0] is None else str(row[0])
 
 
-def _reason(exc: BaseException | None) -> str:
+def _reason(exc: BaseException | None) -> Unreadable:
     """Of the server's message only its kind: it may quote the row."""
-    if isinstance(exc, psycopg.errors.UntranslatableCharacter) or str(exc).partition("\n")[0].endswith("type json"):
-        return "a payload column holds JSON that is not valid Unicode"
-    return f"its row can't be read ({type(exc).__name__})"
+    if isinstance(exc, psycopg.DataError) and (exc.diag.source_file or "").startswith("json"):
+        return Unreadable("a payload column holds JSON that is not valid Unicode")
+    lasting = isinstance(exc, psycopg.DataError | psycopg.IntegrityError | psycopg.errors.RaiseException)
+    return Unreadable(f"its row can't be read ({type(exc).__name__})", may_pass=not lasting)
 
 
 def key_types(connection: Connection, source: Source) -> KeyTypes:
@@ -202,7 +247,7 @@ def _select(source: Source, types: Sequence[LiteralString]) -> sql.Composed:
     return sql.SQL(
         """
         SELECT wanted.item_id, ARRAY[{texts}]::text[],
-               coalesce((SELECT to_jsonb(p.*) FROM (SELECT {payload}) AS p), '{{}}')
+               coalesce((SELECT to_jsonb(p.*) FROM (SELECT {payload}) AS p), '{{}}')::text
         {wanted_rows}
         """
     ).format(
@@ -235,9 +280,11 @@ def key_page(
     try:
         return _key_page(connection, source, after, page, where, timeout_s, narrowed=source.condition is not None)
     except (SourceError, ConditionRejected) as exc:
-        if source.condition is None or not isinstance(exc.__cause__, psycopg.DataError):
+        if source.condition is None or not may_be_of_a_row(exc.__cause__):
             raise
         require(connection, source)
+        if is_of_the_statement(exc.__cause__):  # raised again where it needs no row to fail
+            _key_page(connection, source, after, 0, where, timeout_s, narrowed=True)
         return _key_page(connection, source, after, page, where, timeout_s, narrowed=False)
 
 
@@ -280,4 +327,4 @@ def _key_page(
     )
     with reading(connection, source, where, timeout_s):
         rows = connection.execute(query, {"after": after, "page": page}).fetchall()
-    return Page(tuple(str(i) for i, wanted in rows if wanted), str(rows[-1][0]) if len(rows) == page else None)
+    return Page(tuple(str(i) for i, wanted in rows if wanted), str(rows[-1][0]) if rows and len(rows) == page else None)

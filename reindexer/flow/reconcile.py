@@ -81,7 +81,9 @@ class Findings:
     unsettled: int = 0
     """Differed, but something was in flight for them until the end: not judged."""
     unreadable: int = 0
-    """Rows that Postgres fails to read: not judged."""
+    """Rows that can't be read: not judged."""
+    unreadable_ids: list[str] = field(default_factory=list)
+    """Some of them."""
     failed: int = 0
     """Of all that differs, what is FAILED in the ledger, with its reason."""
     examples: dict[Kind, list[str]] = field(default_factory=lambda: {"missing": [], "stale": [], "orphaned": []})
@@ -169,6 +171,7 @@ def _look_at_rows(sides: Sides, findings: Findings, suspects: Spool, progress: P
         stored = _stored(sides, _wanted(chunks))
         findings.rows += len(found.rows)
         findings.unreadable += len(found.unreadable)
+        findings.unreadable_ids += list(found.unreadable)[: EXAMPLES - len(findings.unreadable_ids)]
         for item_id, row in found.rows.items():
             if row_difference(row, chunks[item_id], stored):
                 suspects.add(Suspect(item_id, None))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from psycopg.rows import class_row, dict_row
 
-from reindexer.core.errors import InputRejected, SourceError
+from reindexer.core.errors import SourceError
 from reindexer.core.items import Row
 from reindexer.core.recipe import Recipe
 from reindexer.core.source import Source
@@ -19,7 +19,7 @@ from reindexer.flow.attach import all_sources
 from reindexer.flow.breaker import OpenBreaker, open_breakers
 from reindexer.flow.inspect import WORST_LAST, TriggersState, inspect
 from reindexer.flow.lag import completed, lag
-from reindexer.flow.read import canonical_id, read_rows
+from reindexer.flow.read import canonical_id, find_rows
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.locks import BELL_LOCK, LEADER_LOCK, LOCK_CLASS
 from reindexer.postgres.queries import load
@@ -181,7 +181,7 @@ def item(connection: Connection, source: Source, item_id: str, recipe: Recipe) -
     with connection.cursor(row_factory=dict_row) as cursor:
         known = cursor.execute(load("status.sql")["item"], {"source": source.name, "item_id": item_id}).fetchone()
     row, unreadable = _row(connection, source, item_id)
-    if known is None or not (known["is_due"] or known["is_known"] or known["in_outbox"] or row):
+    if known is None or not (known["is_due"] or known["is_known"] or known["in_outbox"] or row or unreadable):
         return None
     text = row.text if row else ""
     return ItemState(
@@ -213,13 +213,13 @@ def _breaker_status(breaker: OpenBreaker) -> BreakerStatus:
 
 
 def _row(connection: Connection, source: Source, item_id: str) -> tuple[Row | None, str | None]:
-    """The row as it is now, and why it can't be read."""
+    """The row as it is now, and why it can't be read. None and None: there is none."""
     try:
-        return read_rows(connection, source, [item_id]).get(item_id), None
-    except InputRejected:
-        return None, None  # no row can have that key, yet a wish for it may have failed
+        found = find_rows(connection, source, [item_id])
     except SourceError as exc:
         return None, str(exc)
+    why = found.unreadable.get(item_id)
+    return found.rows.get(item_id), why.reason if why else None
 
 
 def _waits_for(known: Mapping[str, Any], unreadable: str | None, breakers: Sequence[OpenBreaker]) -> str | None:  # noqa: PLR0911  one line a cause
@@ -237,5 +237,5 @@ def _waits_for(known: Mapping[str, Any], unreadable: str | None, breakers: Seque
     if known["outcome"] == "FAILED":
         return "another try: the cause may pass" if known["next_try_at"] else "an edit or a replay: the cause stays"
     if known["status"] is None:
-        return "a walk over its source, or an edit"
+        return unreadable or "a walk over its source, or an edit"
     return None

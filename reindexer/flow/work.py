@@ -282,8 +282,9 @@ class Worker:
         with self.postgres.connection() as connection:
             source, columns = find_source_and_columns(connection, claim.source)
             found = find_rows(connection, source, list(items), key_types_among(source, columns))
-        for item_id, error in found.unreadable.items():
-            attempt.fail(items[item_id], error, certain=False)
+        for item_id, why in found.unreadable.items():
+            wait_s = self.policy.healing_wait_s(items[item_id].healed) if why.may_pass else None
+            attempt.fail(items[item_id], why.reason, certain=False, heal_after_s=wait_s)
         for item_id in found.impossible:
             if items[item_id].forced:  # whoever wished for it is told more than that there is no row
                 attempt.fail(items[item_id], f"{source.name}: the id is not of its key's type", certain=False)

@@ -17,6 +17,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from reindexer.core.errors import DependencyAway, PassingError, UsageError
 from reindexer.core.urls import HOW_TO_WRITE, is_readable
+from reindexer.postgres.session import opening
 
 RV = TypeVar("RV")
 
@@ -40,9 +41,17 @@ IDLE_S = 15.0
 """A pool that had a connection too many for so long closes one. They take turns: each that is seldom used is slow."""
 
 
+class _BinaryCursor(psycopg.Cursor[Any]):
+    """Asks for values as the server holds them: how it prints a time is up to its session, which may be another's."""
+
+    def __init__(self, connection: psycopg.Connection[Any], **kwargs: Any) -> None:
+        super().__init__(connection, **kwargs)
+        self.format = psycopg.pq.Format.BINARY
+
+
 class Connection(psycopg.Connection[TupleRow]):
-    """An autocommit connection on which our statements mean the same whatever the database's and the role's defaults
-    are, and which ends, rather than waits, where no answer comes.
+    """An autocommit connection on which our statements mean the same, and rows read the same, whatever the defaults of
+    database, role and environment are, and which ends, rather than waits, where no answer comes.
 
     TCP's own timeouts see a host that is gone, not a proxy or a firewall that takes bytes and passes none on.
     Behind a pooler, which is noticed, there are no settings of ours, and nothing is prepared on the server.
@@ -61,7 +70,8 @@ class Connection(psycopg.Connection[TupleRow]):
         """As psycopg's, with one argument more, `answer_s`."""
         answer_s: float | None = kwargs.pop("answer_s", None)
         settings = {"options": _options(conninfo, answer_s)}
-        kwargs |= {"autocommit": True, "prepare_threshold": PREPARE_AFTER}
+        # The encoding poolers pass on, too; and text is never anything but what UTF-8 can hold.
+        kwargs |= {"autocommit": True, "prepare_threshold": PREPARE_AFTER, "client_encoding": "UTF8"}
         if conninfo in cls._pooled_urls:
             return cls._open(conninfo, answer_s, kwargs)
         try:
@@ -87,8 +97,11 @@ class Connection(psycopg.Connection[TupleRow]):
     def _open(cls, conninfo: str, answer_s: float | None, kwargs: dict[str, Any]) -> Self:
         connection = super().connect(conninfo, **kwargs)
         connection.answer_s = answer_s
-        if connection.execute("SELECT pg_backend_pid()").fetchone() != (connection.info.backend_pid,):
+        pid = connection.info.backend_pid
+        found = connection.execute(opening(pid, connection.info.server_version), prepare=False).fetchone()
+        if found is None or found[0] != pid:
             connection.prepare_threshold = None
+            connection.cursor_factory = _BinaryCursor
             cls._pooled_urls.add(conninfo)
         return connection
 
@@ -114,15 +127,17 @@ class Connection(psycopg.Connection[TupleRow]):
 
 
 def _options(url: str, answer_s: float | None) -> str:
-    """Settings that stand above those of ALTER DATABASE and ALTER ROLE; what the URL itself says stays."""
+    """What has to hold from the first statement on, which sets the rest: it must not be cut short, nor end the session.
+
+    They stand above those of ALTER DATABASE and ALTER ROLE; what else the URL itself says stays.
+    """
     ours = {
         "default_transaction_isolation": "read\\ committed",
+        "exit_on_error": "off",
         "statement_timeout": 0 if answer_s is None else int(answer_s * 750),
         "lock_timeout": 0,
         "idle_in_transaction_session_timeout": 0 if answer_s is None else int(answer_s * 3000),
         "idle_session_timeout": 0,
-        # A policy must raise, not hide: a row that is not found is taken for deleted.
-        "row_security": "off",
         # Our statements are long, and small: planning one anew takes as long as all the rest, for the same plan.
         "plan_cache_mode": "force_generic_plan",
         # To compile one takes longer than it takes to run.
@@ -161,20 +176,45 @@ def describe(url: str) -> str:
 
 
 def connect(url: str, *, application_name: str, timeout_s: int = 5, answer_s: float | None = None) -> Connection:
-    """One autocommit connection of its own. Raises DependencyAway if the server does not answer.
+    """One autocommit connection of its own. Raises DependencyAway if the server does not answer, UsageError if what the
+    database holds need not be text.
 
     `answer_s`: how long a statement may take; None: as long as it takes.
     """
     options: dict[str, Any] = {**KEEPALIVE, "connect_timeout": timeout_s, "application_name": application_name}
     try:
-        return Connection.connect(libpq_url(url), answer_s=answer_s, **options)
+        connection = Connection.connect(libpq_url(url), answer_s=answer_s, **options)
     except psycopg.OperationalError as exc:
         raise DependencyAway(f"Postgres at {describe(url)} does not answer: {one_line(exc)}") from exc
+    if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+        connection.close()
+        raise UsageError(
+            f"the database at {describe(url)} has the encoding SQL_ASCII, so nobody knows which text its bytes are; "
+            "dump it and restore it into one of the encoding UTF8"
+        )
+    return connection
 
 
 _TOLD = frozenset({"08", "0A", "23", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"})
 """Classes of errors whose first line names objects of the database and holds no values. Others (a cast that fails, an
 error that a user's function raises) may quote a row."""
+
+
+_NOT_OF_A_ROW = frozenset({"08", "25", "28", "3D", "40", "53", "55", "57", "58"})
+"""Classes of errors that say nothing about a row that was read: the connection's, the transaction's, the server's."""
+
+_OF_THE_STATEMENT = frozenset({"0A", "3F", "42"})
+"""Classes of what Postgres finds wrong with a statement, be it ours or one within a function that a row calls."""
+
+
+def may_be_of_a_row(exc: BaseException | None) -> bool:
+    """Whether one of the rows that a query read may be the cause: then the others can be read without it."""
+    return isinstance(exc, psycopg.Error) and bool(exc.sqlstate) and exc.sqlstate[:2] not in _NOT_OF_A_ROW  # type: ignore[index]
+
+
+def is_of_the_statement(exc: BaseException | None) -> bool:
+    """Whether the query as such may be the cause: a table, column or function that is missing, a right."""
+    return isinstance(exc, psycopg.Error) and (exc.sqlstate or "")[:2] in _OF_THE_STATEMENT
 
 
 def one_line(exc: BaseException) -> str:

@@ -6,6 +6,7 @@ import psycopg
 
 from reindexer.core.errors import UsageError
 from reindexer.postgres.connect import Connection
+from reindexer.postgres.session import DIFFERING
 
 REVISION = "0005"
 """What this version of the program works with: the newest migration."""
@@ -17,17 +18,21 @@ class OtherRevision(UsageError):
 
 def require_schema(connection: Connection) -> None:
     """Raises UsageError, fit to be shown, if the database can't be worked on: another revision than this program's, a
-    standby, an isolation that makes our statements fail or look at the past."""
-    row = connection.execute("SELECT pg_is_in_recovery(), current_setting('default_transaction_isolation')").fetchone()
-    in_recovery, isolation = row or (False, "")
+    standby, settings by which our statements fail, look at the past or mean something else."""
+    (in_recovery,) = connection.execute("SELECT pg_is_in_recovery()").fetchone() or (False,)
     if in_recovery:
         raise UsageError("DATABASE_URL is a standby; reindexer needs the primary")
-    if isolation != "read committed":
-        raise UsageError(
-            f"transactions are {isolation} by default, and a pooler keeps us from changing that: "
-            "ALTER ROLE ... SET default_transaction_isolation = 'read committed'"
-        )
+    require_settings(connection)
     require_revision(connection)
+
+
+def require_settings(connection: Connection) -> None:
+    """Raises UsageError, fit to be shown, if our statements mean something else in a pooler's session."""
+    for name, wanted, found in connection.execute(DIFFERING).fetchall():
+        raise UsageError(
+            f"{name} is '{found}' by default, and a pooler keeps us from changing that: "
+            f"ALTER ROLE ... SET {name} = '{wanted}'"
+        )
 
 
 def require_revision(connection: Connection) -> None:

@@ -28,7 +28,7 @@ WHERE pronamespace = 'reindexer'::regnamespace AND proname = ANY (%(functions)s)
 -- All catalog rows that must stay as they are for changes to be recorded, and for rows to read as they did, hashed for
 -- each table, for our functions, and for all that rows are read by (`reads`): types of the columns, and what the condition
 -- names. Each is named with the transaction that wrote it (xmin), so a hash also differs when something was changed and
--- put back: triggers that were disabled for a bulk load, a column that was rewritten by ALTER … USING, a partition that
+-- put back: triggers that were disabled for a bulk load, a column that was rewritten by ALTER ... USING, a partition that
 -- was detached for a while, an enum label that had another name. VACUUM, ANALYZE, CLUSTER and TRUNCATE write none of these
 -- rows, nor are any of them the server's own (OIDs below 16384).
 WITH RECURSIVE tree AS (

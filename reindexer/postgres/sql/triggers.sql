@@ -11,7 +11,7 @@
 --     kind that is never planned as a nested loop (seconds for 10,000 rows), and enable_mergejoin = off keeps it from
 --     sorting both sides.
 --   * Record images are compared (*<>): IS DISTINCT FROM has no operator for json, and = is blind to a citext change.
---     The casts matter: without them ROW(…) *<> ROW(…) means an operator for each pair of columns.
+--     The casts matter: without them ROW(...) *<> ROW(...) means an operator for each pair of columns.
 --   * So are keys: under a non-deterministic collation two spellings are one key to the join, and two items to us.
 --     Only there the new spelling is looked for (`respelt`): it costs a twentieth of a large UPDATE.
 --   * use_column: a column may have the name of a variable of ours, or of plpgsql's (`new`, `tg_op`).

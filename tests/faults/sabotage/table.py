@@ -16,6 +16,7 @@ from tests.faults.sabotage.postgres import LOCKS, TRIGGER, WATCHES
 from tests.faults.sabotage.refusals import REFUSALS
 from tests.faults.sabotage.rest import BROKER, SWEEP
 from tests.faults.sabotage.restores import RESTORES
+from tests.faults.sabotage.rows import ODD_ROWS, SESSIONS
 from tests.faults.sabotage.security import SECRETS
 from tests.faults.sabotage.sources import SOURCES
 
@@ -33,6 +34,8 @@ TABLE = (
     *TRIGGER,
     *WATCHES,
     *LOCKS,
+    *SESSIONS,
+    *ODD_ROWS,
     *OUTAGES,
     *RESTORES,
     *MIXING,

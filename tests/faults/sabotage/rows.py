@@ -1,0 +1,93 @@
+"""Rows about what is read of a row: the same whatever a session is set to, and no row that keeps others from being read."""
+
+from __future__ import annotations
+
+from tests.faults.sabotage.row import Sabotage
+
+SETTINGS = "tests/faults/test_server_settings.py::"
+
+SESSIONS = (
+    Sabotage(
+        "settings: a session of ours reads as every other of ours",
+        "reindexer/postgres/connect.py",
+        "connection.execute(opening(pid, connection.info.server_version), prepare=False)",
+        'connection.execute("SELECT pg_backend_pid()")',
+        SETTINGS + "test_a_row_reads_the_same_whatever_a_session_is_set_to[of the role]",
+    ),
+    Sabotage(
+        "settings: behind a pooler rows are read in a transaction with ours",
+        "reindexer/flow/read.py",
+        "if not reads_as_ours:",
+        "if False:",
+        SETTINGS + "test_behind_a_pooler_a_row_reads_the_same_and_what_can_not_be_helped_is_told_in_one_line",
+    ),
+    Sabotage(
+        "settings: what a pooler keeps us from setting is told",
+        "reindexer/postgres/schema.py",
+        "    require_settings(connection)\n",
+        "",
+        SETTINGS + "test_behind_a_pooler_a_row_reads_the_same_and_what_can_not_be_helped_is_told_in_one_line",
+    ),
+    Sabotage(
+        "settings: no time is read as another session prints it",
+        "reindexer/postgres/connect.py",
+        "            connection.cursor_factory = _BinaryCursor\n",
+        "",
+        SETTINGS + "test_behind_a_pooler_a_row_reads_the_same_and_what_can_not_be_helped_is_told_in_one_line",
+    ),
+    Sabotage(
+        "settings: text comes as UTF-8",
+        "reindexer/postgres/connect.py",
+        ', "client_encoding": "UTF8"}',
+        "}",
+        SETTINGS + "test_a_row_reads_the_same_whatever_the_environment_says[PGCLIENTENCODING]",
+        fails_with="ascii",
+    ),
+    Sabotage(
+        "settings: an upgrade looks at what read otherwise",
+        "migrations/sql/0005_up.sql",
+        "SELECT name, 'whole_source' FROM differs\n",
+        "SELECT name, 'whole_source' FROM differs WHERE false\n",
+        SETTINGS + "test_an_upgrade_looks_once_at_what_read_otherwise_before",
+    ),
+)
+
+ODD = "tests/faults/test_odd_rows.py::"
+
+ODD_ROWS = (
+    Sabotage(
+        "rows: whatever error one of them raises, the others are read without it",
+        "reindexer/flow/read.py",
+        "if connection.closed or not may_be_of_a_row(exc):",
+        "if connection.closed or not isinstance(exc, psycopg.DataError | psycopg.ProgrammingError):",
+        ODD + "test_a_row_that_fails_when_it_is_read_fails_alone_whatever_the_error[DataCorrupted]",
+    ),
+    Sabotage(
+        "rows: what fails within a function is one row's, where others can be read",
+        "reindexer/flow/read.py",
+        "(not item_ids or not _can_be_asked(connection, source, query)):",
+        "True:",
+        ODD + "test_a_row_that_fails_when_it_is_read_fails_alone_whatever_the_error[UndefinedTable]",
+    ),
+    Sabotage(
+        "rows: what fails for all of them is the source's",
+        "reindexer/flow/read.py",
+        "    if not rows and failures and all(",
+        "    if False and all(",
+        ODD + "test_a_function_that_fails_for_every_row_is_the_sources_problem_and_blames_no_item",
+    ),
+    Sabotage(
+        "rows: a payload is parsed for each by itself",
+        "reindexer/flow/read.py",
+        "    except UnfitPayload as exc:\n        return Unreadable(str(exc))\n",
+        "    except ZeroDivisionError:\n        raise\n",
+        ODD + "test_a_value_that_no_payload_can_hold_fails_alone_with_the_reason[a number of 5,000 digits]",
+    ),
+    Sabotage(
+        "rows: a number that Qdrant can't keep is found before it is asked",
+        "reindexer/core/payload.py",
+        "    if _LONG_NUMBER.search(text) and",
+        "    if False and",
+        ODD + "test_a_value_that_no_payload_can_hold_fails_alone_with_the_reason[a number of 400 digits]",
+    ),
+)
