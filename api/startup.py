@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from contextlib import suppress
 
 import psycopg
 import structlog
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.dependencies import Parts
 from reindexer import logs
 from reindexer.core.errors import DependencyAway, UsageError
+from reindexer.flow.instance import require_prefix
 from reindexer.postgres.connect import connect, one_line
 from reindexer.postgres.schema import require_schema
 from reindexer.settings import Settings
@@ -37,6 +39,8 @@ def check(parts: Parts) -> None:
     try:
         with connect(parts.postgres.url, application_name="reindexer api start", timeout_s=3) as connection:
             require_schema(connection)
+            with suppress(DependencyAway):  # /readyz tells it
+                require_prefix(connection, parts.broker, settings.instance)
     except (DependencyAway, psycopg.OperationalError) as exc:
         log.warning("postgres_away", error=one_line(exc))
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from bench.figures import Figures
 from bench.stage import Stage
 from reindexer.adapters.celery_broker import CeleryBroker, make_celery
+from reindexer.core.broker_url import BrokerUrl
 from reindexer.postgres.connect import connect
 from reindexer.settings import Settings
 from reindexer.wiring import worker as make_worker
@@ -20,7 +21,7 @@ def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
     with stage.fresh() as bench, connect(bench.url, application_name="bench") as db:
         os.environ.update(bench.env)
         bench.db.execute("UPDATE reindexer.run SET state = 'finished', finished_at = now()")
-        broker = CeleryBroker(make_celery(stage.redis_url, None, result_expires_s=60))
+        broker = CeleryBroker(make_celery(BrokerUrl(stage.redis_url), None, result_expires_s=60))
         with closing(make_worker(Settings.load(), None)) as worker:
             queue = queue_of(db, worker, broker)
             before = queue.measure()

@@ -8,6 +8,7 @@ import time
 from bench.figures import Figures
 from bench.stage import Bench, Stage, Unsound
 from reindexer.adapters.celery_broker import CeleryBroker, make_celery
+from reindexer.core.broker_url import BrokerUrl
 from reindexer.flow.claim import claim_batch, lane_floor
 from reindexer.flow.drain import drain
 from reindexer.postgres.connect import connect
@@ -57,7 +58,7 @@ def _claim(bench: Bench, items: int) -> float:
 
 
 def _one_message_each(stage: Stage, messages: int) -> float:
-    broker = CeleryBroker(make_celery(stage.redis_url, None, result_expires_s=60))
+    broker = CeleryBroker(make_celery(BrokerUrl(stage.redis_url), None, result_expires_s=60))
     began = time.monotonic()
     broker.send_requests([(f"bench-{n}", "context_items", str(n)) for n in range(messages)])
     return messages / (time.monotonic() - began)

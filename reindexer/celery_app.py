@@ -1,25 +1,33 @@
-"""The Celery app, for `celery -A reindexer.celery_app worker -Q live,bulk` and for whoever sends tasks."""
+"""The Celery app, for `celery -A reindexer.celery_app worker -Q reindexer.live,reindexer.bulk` and for senders."""
 
 from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import psycopg
+import structlog
 from celery.signals import celeryd_init, setup_logging, worker_ready, worker_shutdown, worker_shutting_down
-from kombu.exceptions import KombuError
-from redis.exceptions import RedisError
+from celery.utils.text import str_to_list
 
 from reindexer import logs
+from reindexer.adapters.broker_errors import BROKER_ERRORS
 from reindexer.adapters.celery_beats import Beats, beat_queue
-from reindexer.adapters.celery_broker import CeleryBroker, make_celery
-from reindexer.core.errors import ReindexerError, UsageError
+from reindexer.adapters.celery_broker import REQUEST_TASK, CeleryBroker, make_celery
+from reindexer.adapters.old_queues import take_over
+from reindexer.core.errors import DependencyAway, ReindexerError, UsageError
+from reindexer.core.items import LANES, REQUEST_LANE
+from reindexer.core.queues import DEFAULT_PREFIX
 from reindexer.flow import heartbeat
+from reindexer.flow.instance import require_prefix
 from reindexer.postgres.connect import connect
 from reindexer.postgres.schema import OtherRevision, require_revision, require_schema
 from reindexer.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 
 def _settings_or_defaults() -> Settings:
@@ -32,24 +40,27 @@ def _settings_or_defaults() -> Settings:
 
 _settings = _settings_or_defaults()
 
+OLD_QUEUES_S = 5.0
+"""Between two looks for our messages in queues that are not ours."""
+
 REVISION_S = 5.0
 """How often a worker looks whether the schema is still its own version's."""
 
 app = make_celery(
-    _settings.celery_broker_url.get_secret_value() if _settings.celery_broker_url else None,
-    _settings.result_backend_url,
-    result_expires_s=_settings.result_expires_s,
+    _settings.broker, _settings.result_backend, result_expires_s=_settings.result_expires_s, names=_settings.names
 )
 
 
 def broker() -> CeleryBroker:
     """The queues and the results, for workers."""
-    return CeleryBroker(app)
+    return CeleryBroker(app, _settings.names)
 
 
 def sending_broker(settings: Settings) -> CeleryBroker:
     """The queues alone, for whoever sends: the listener and the API."""
-    return CeleryBroker(make_celery(settings.require_broker_url(), None, result_expires_s=settings.result_expires_s))
+    settings.require_broker_url()
+    sender = make_celery(settings.broker, None, result_expires_s=settings.result_expires_s, names=settings.names)
+    return CeleryBroker(sender, settings.names)
 
 
 @setup_logging.connect
@@ -58,29 +69,40 @@ def _logs(**_: Any) -> None:
 
 
 @celeryd_init.connect
-def _refuse_a_hopeless_start(**_: Any) -> None:
+def _refuse_a_hopeless_start(options: Mapping[str, Any], **_: Any) -> None:
     """One clear line and exit code 2, before the pool starts, where settings or schema can't work."""
     try:
         settings = Settings.load()
         url = settings.require_database_url()
         settings.require_broker_url()
+        _require_queues(options.get("queues"))
         settings.require_qdrant_url()
         settings.require_embedder()
         with connect(url, application_name="reindexer worker start") as connection:
             require_schema(connection)
+            with suppress(DependencyAway):
+                require_prefix(connection, broker(), settings.instance)
     except ReindexerError as exc:
         sys.exit(_complain(exc))
+
+
+def _require_queues(asked: str | Sequence[str] | None) -> None:
+    names = _settings.names
+    for each in str_to_list(asked) or ():
+        if each not in (*LANES, *names.queues()):
+            raise UsageError(f"-Q: there is no queue {each!r}; there are {', '.join(names.queues())}")
 
 
 @worker_ready.connect
 def _beat(sender: Any, **_: Any) -> None:
     """Let the worker send itself a beat now and then, which proves that it takes messages and runs them."""
-    queue = beat_queue(sender.hostname)
+    queue = beat_queue(_settings.names, sender.hostname)
     sender.add_task_queue(queue)
-    beats = Beats(app, sender.hostname, heartbeat.BEAT_S)
+    beats = Beats(app, queue, heartbeat.BEAT_S)
     beats.start()
     ended = threading.Event()
     threading.Thread(target=_end_when_outdated, args=[ended], name="revision", daemon=True).start()
+    threading.Thread(target=_take_over, args=[ended], name="old queues", daemon=True).start()
 
     def stop(**_: Any) -> None:
         beats.stop()
@@ -108,11 +130,29 @@ def _end_when_outdated(ended: threading.Event) -> None:
             pass  # Postgres is away, or being set up anew
 
 
+def _take_over(ended: threading.Event) -> None:
+    """Look for our messages in queues that are not ours: an upgrade leaves some there, and applications send some."""
+    if _settings.prefix != DEFAULT_PREFIX:
+        return  # of several databases one must take them
+    while True:
+        with suppress(*BROKER_ERRORS), app.connection_for_write() as connection:
+            for each in take_over(connection, _settings.names):
+                if each.task == REQUEST_TASK:
+                    log.warning(
+                        "task_in_another_queue", task_id=each.task_id, queue=each.queue,
+                        advice=f"send it with queue={_settings.names.queue(REQUEST_LANE)}",
+                    )  # fmt: skip
+            if connection.transport.driver_type != "redis":
+                return  # there a look disturbs the others' messages
+        if ended.wait(OLD_QUEUES_S):
+            return
+
+
 @worker_shutdown.connect
 def _rest(sender: Any, **_: Any) -> None:
     """A worker that ended as it was told is not missed, and leaves no queue of its own behind."""
-    with suppress(KombuError, RedisError, OSError), app.connection_for_write() as connection:
-        queue = beat_queue(sender.hostname)(connection.default_channel)
+    with suppress(*BROKER_ERRORS), app.connection_for_write() as connection:
+        queue = beat_queue(_settings.names, sender.hostname)(connection.default_channel)
         queue.declare()  # else kombu does not know, on this connection, which binding in Redis belongs to it
         queue.delete()
     with suppress(ReindexerError, psycopg.Error):

@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import psycopg
@@ -30,6 +31,7 @@ from reindexer.core.timer import Timer
 from reindexer.flow import heartbeat, lead
 from reindexer.flow.counters import write_tally
 from reindexer.flow.dispatch import Dispatch
+from reindexer.flow.instance import require_prefix
 from reindexer.flow.watch import Watch
 from reindexer.leader import Leader
 from reindexer.postgres.connect import Connection, connect, one_line
@@ -203,9 +205,12 @@ def _run(stop: threading.Event) -> int:
     try:
         settings = Settings.load()
         logs.configure(settings.log_level, settings.log_format)
-        dispatch = Dispatch(sending_broker(settings), settings.batch_size, settings.max_messages)
-        listener = Listener(settings, dispatch, stop)
-        listener.run(listener.connect())
+        broker = sending_broker(settings)
+        listener = Listener(settings, Dispatch(broker, settings.batch_size, settings.max_messages), stop)
+        connection = listener.connect()
+        with suppress(DependencyAway):  # the broker; it is asked again whenever something is sent
+            require_prefix(connection, broker, settings.instance)
+        listener.run(connection)
     except ReindexerError as exc:
         sys.stderr.write(f"reindexer listen: {exc}\n")
         return 2 if isinstance(exc, UsageError) else 1

@@ -16,6 +16,7 @@ from reindexer.core.items import StoredPoint
 from reindexer.core.owner import Owner
 from reindexer.core.payload import PayloadColumn
 from reindexer.core.profile import Profile
+from reindexer.core.queues import Names
 from reindexer.core.rate_limit import RateLimitState, Told, Turn
 from reindexer.core.source import Source
 
@@ -225,7 +226,18 @@ class Index(Protocol):
 
 
 class Broker(Protocol):
-    """The queues between dispatch and workers. Calls raise DependencyAway when the broker does not answer."""
+    """The queues between dispatch and workers. Calls raise DependencyAway when the broker does not answer, PrefixTaken
+    where `hold` named an owner, and the queues are another's."""
+
+    @property
+    def names(self) -> Names:
+        """What is called how in it."""
+
+    def hold(self, owner: str, *, instead_of: str | None = None) -> str:
+        """Note in the broker that this database uses the prefix, unless another one does; returns which one does.
+
+        `instead_of`: the one whose place it takes. Whatever is sent from then on says whose it is.
+        """
 
     def depth(self, lane: str) -> int:
         """Messages that wait in the lane's queue, those that a worker holds not counted."""
@@ -240,7 +252,7 @@ class Broker(Protocol):
         """Make `AsyncResult(task_id)` SUCCESS, or FAILURE where an error is given: (task_id, item_id, error)."""
 
     def ping(self) -> None:
-        """Return if the broker answers; raise DependencyAway if not."""
+        """Return if the broker answers, and takes what is sent; raise DependencyAway if not."""
 
 
 Chance = Callable[[], float]

@@ -11,7 +11,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from reindexer.core.batching import RequestLimits
 from reindexer.core.breaker import BreakerPolicy
+from reindexer.core.broker_url import REDIS_SCHEMES, BrokerUrl, read_broker_url
 from reindexer.core.errors import UsageError
+from reindexer.core.queues import DEFAULT_PREFIX, PREFIX_PATTERN, Names
 from reindexer.core.retry import RetryPolicy
 from reindexer.core.urls import HOW_TO_WRITE, is_readable
 from reindexer.embedded.data_directory import DataDirectory, default_directory
@@ -35,6 +37,8 @@ class Settings(BaseSettings):
     celery_result_backend: SecretStr | None = Field(default=None, validation_alias="CELERY_RESULT_BACKEND")
     result_expires_s: PositiveInt = 86_400
     redis_url: SecretStr | None = Field(default=None, validation_alias="REDIS_URL")
+    broker_ca_file: Path | None = None
+    prefix: str = DEFAULT_PREFIX
 
     qdrant_url: str | None = Field(default=None, validation_alias="QDRANT_URL")
     qdrant_api_key: SecretStr | None = Field(default=None, validation_alias="QDRANT_API_KEY")
@@ -88,6 +92,13 @@ class Settings(BaseSettings):
         """`NAME=` in an environment file means "not set"."""
         return cls.model_fields[info.field_name].default if value == "" else value
 
+    @field_validator("prefix")
+    @classmethod
+    def _prefix_is_fit(cls, value: str) -> str:
+        if not PREFIX_PATTERN.fullmatch(value):
+            raise ValueError("letters, digits, dots, hyphens and underscores, 100 at most")
+        return value
+
     @classmethod
     def load(cls) -> Settings:
         """Read the environment; where it names no server, or the database of a running `up`, what it leaves open is
@@ -130,6 +141,10 @@ class Settings(BaseSettings):
             for url in (value.get_secret_value() if isinstance(value, SecretStr) else value or "").split(";"):
                 if "@" in url if "://" not in url else not is_readable(url):
                     raise UsageError(f"{name} is not a URL that can be read; {HOW_TO_WRITE}")
+        for read in (self.broker, self.result_backend, self.budget_server):
+            for key, path in (read.tls if read else {}).items():
+                if key in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") and not Path(path).is_file():
+                    raise UsageError(f"there is no file {path}, which {key} or REINDEXER_BROKER_CA_FILE names")
 
     @property
     def embedder_name(self) -> EmbedderName | None:
@@ -175,17 +190,37 @@ class Settings(BaseSettings):
         return _required(self.celery_broker_url, "CELERY_BROKER_URL", "redis://host:6379/0")
 
     @property
-    def result_backend_url(self) -> str | None:
-        """Where Celery keeps results: as set, else the broker where that is Redis."""
-        if self.celery_result_backend:
-            return self.celery_result_backend.get_secret_value()
-        return _redis_url(self.celery_broker_url)
+    def names(self) -> Names:
+        """What everything in the broker is called."""
+        return Names(self.prefix)
 
     @property
-    def budget_url(self) -> str | None:
-        """Where the provider's rate limit is shared: as set, else broker or result backend where that is Redis."""
-        urls = map(_redis_url, (self.redis_url, self.celery_broker_url, self.celery_result_backend))
-        return next((url for url in urls if url), None)
+    def broker(self) -> BrokerUrl | None:
+        """The broker. Raises UsageError."""
+        return self._server("CELERY_BROKER_URL", self.celery_broker_url)
+
+    @property
+    def result_backend(self) -> BrokerUrl | None:
+        """Where Celery keeps results: as set, else the broker where that is Redis. Raises UsageError."""
+        if self.celery_result_backend:
+            return self._server("CELERY_RESULT_BACKEND", self.celery_result_backend)
+        return _if_redis(self.broker)
+
+    @property
+    def budget_server(self) -> BrokerUrl | None:
+        """Where the provider's rate limit is shared: as set, else broker or result backend where that is Redis.
+
+        Raises UsageError.
+        """
+        return (
+            _if_redis(self._server("REDIS_URL", self.redis_url))
+            or _if_redis(self.broker)
+            or _if_redis(self.result_backend)
+        )
+
+    def _server(self, name: str, url: SecretStr | None) -> BrokerUrl | None:
+        ca_file = str(self.broker_ca_file) if self.broker_ca_file else None
+        return read_broker_url(name, url.get_secret_value(), ca_file=ca_file) if url else None
 
     def require_qdrant_url(self) -> str:
         """The Qdrant server, or UsageError."""
@@ -220,9 +255,8 @@ def _place(url: str) -> str:
     return describe(url).replace("localhost:", "127.0.0.1:")
 
 
-def _redis_url(url: SecretStr | None) -> str | None:
-    text = url.get_secret_value() if url else ""
-    return text if text.startswith(("redis://", "rediss://")) else None
+def _if_redis(server: BrokerUrl | None) -> BrokerUrl | None:
+    return server if server and server.scheme in REDIS_SCHEMES else None
 
 
 def _required(value: SecretStr | str | None, name: str, example: str) -> str:

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import cache, partial
 from typing import Any
 
+import psycopg
 import structlog
 from billiard.exceptions import WorkerLostError
 from celery import Task
@@ -25,13 +26,14 @@ from celery.worker.state import task_ready
 from reindexer import interpreter, logs, wiring
 from reindexer.adapters import openai_embedder, qdrant_index  # noqa: F401  before the pool forks: slow to import
 from reindexer.adapters.celery_beats import BEAT_TASK
-from reindexer.adapters.celery_broker import REQUEST_TASK, WORK_TASK, CeleryBroker
+from reindexer.adapters.celery_broker import OWNER_HEADER, REQUEST_TASK, WORK_TASK, CeleryBroker
 from reindexer.celery_app import app, broker
 from reindexer.core.errors import DependencyAway, ItemFailed, PassingError, ReindexerError
 from reindexer.core.items import LANES, REQUEST_LANE
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.core.timer import Timer
 from reindexer.flow import heartbeat, requests
+from reindexer.flow.instance import identity
 from reindexer.flow.warm import warm
 from reindexer.flow.work import Worker
 from reindexer.postgres.connect import connect
@@ -102,6 +104,30 @@ def _unexpected(**about: str) -> Iterator[None]:
         raise ItemFailed(f"an unexpected error ({type(exc).__name__}); the worker's log says where") from None
 
 
+@cache
+def _instance() -> str | None:
+    """Which database this is."""
+    with _worker().postgres.connection() as connection:
+        return identity(connection, Settings.load().instance)
+
+
+_foreign_timer = Timer(10.0)
+
+
+def _drop_foreign(task: Task[Any, Any]) -> None:
+    """A message about another database's work is worth nothing here; that one's listener sends again what is due."""
+    owner = task.request.get(OWNER_HEADER)
+    try:
+        ours = _instance() if owner else None
+    except (ReindexerError, psycopg.Error):
+        return  # what it asks for will fail by itself
+    if ours is None or owner == ours:
+        return
+    if _foreign_timer.due(time.monotonic()):
+        log.warning("foreign_message", task=task.name, of=owner, ours=ours, advice="give each a REINDEXER_PREFIX")
+    raise Ignore
+
+
 @app.task(name=BEAT_TASK, bind=True, ignore_result=True, throws=(ReindexerError,))
 def beat_task(self: Task[Any, Any]) -> None:
     """Record that this worker takes messages and runs them; and tell what nobody has told."""
@@ -118,6 +144,7 @@ def work_lane_task(self: Task[Any, Any], lane: str) -> None:
     is all else where other threads take the messages. While edits are quick there is no need of helpers for them.
     """
     with _unexpected(lane=lane):
+        _drop_foreign(self)
         crew, edits = _worker().crew, lane == LANES[0]
         quick = edits and crew.is_quick(lane)
         if quick:
@@ -171,6 +198,7 @@ def regenerate_embedding_task(self: Task[Any, Any], item_id: str, source: str = 
     """
     task_id = self.request.id or str(uuid.uuid4())
     with _unexpected(task_id=task_id):
+        _drop_foreign(self)
         try:
             _beat(self)
             return _regenerate(task_id, item_id, source)

@@ -117,12 +117,12 @@ def query_embedder_of(settings: Settings, counters: Counters | None = None) -> E
 
 def budget_of(settings: Settings) -> BudgetOf:
     """The budget of each source's account. Raises SourceError as `embedder_of` does."""
-    url = settings.budget_url
-    if url is None:
+    where = settings.budget_server
+    if where is None:
         return lambda _: Unlimited()
     from reindexer.adapters.redis_budget import BudgetServer, RedisBudget
 
-    server = BudgetServer(url)
+    server = BudgetServer(where, settings.names.budget)
     caps = Caps(settings.requests_per_minute, settings.tokens_per_minute)
     budgets: dict[str, Budget] = {}
     lock = threading.Lock()

@@ -15,6 +15,7 @@ from qdrant_client import QdrantClient
 
 from reindexer.adapters.celery_broker import CeleryBroker, make_celery
 from reindexer.cli import main
+from reindexer.core.broker_url import BrokerUrl
 from reindexer.embedded.children import Children
 from reindexer.flow.work import Worker
 from reindexer.migrate import migrate
@@ -158,7 +159,8 @@ def worker(settings: Settings, index: IndexReader) -> Iterator[Worker]:
 @pytest.fixture
 def broker(redis_url: str) -> Iterator[CeleryBroker]:
     """The queues, in this process."""
-    app = make_celery(redis_url, redis_url, result_expires_s=600)
+    server = BrokerUrl(redis_url)
+    app = make_celery(server, server, result_expires_s=600)
     broker = CeleryBroker(app)
     yield broker
     broker.close()

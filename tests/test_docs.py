@@ -50,7 +50,8 @@ ALL_BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
 SKIPPED = [block for block in ALL_BLOCKS if block.mark == "skip"]
 
 OWN_NAMES = {"REINDEXER_TEST_DATABASE_URL", "REINDEXER_TEST_REDIS_URL", "REINDEXER_TEST_QDRANT_URL",
-             "REINDEXER_TEST_QDRANT_GRPC_PORT", "REINDEXER_TEST_STACK"}  # fmt: skip
+             "REINDEXER_TEST_QDRANT_GRPC_PORT", "REINDEXER_TEST_STACK", "REINDEXER_TEST_RABBITMQ_URL",
+             "REINDEXER_TEST_RABBITMQ_QUORUM_URL"}  # fmt: skip
 """Of the tests, not of the program."""
 
 

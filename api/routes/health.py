@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from api.dependencies import BrokerPart, IndexPart, PostgresPart, ProbesPart
 from api.probes import OK
 from api.problems import documented, problem
+from reindexer.core.errors import PrefixTaken
 from reindexer.flow import heartbeat
 from reindexer.flow.attach import all_sources, problems
 from reindexer.flow.breaker import open_breakers
@@ -24,8 +25,8 @@ from reindexer.postgres.schema import require_schema
 router = APIRouter(tags=["health"])
 
 _NEGLECTED = (
-    "for {:.0f} s there has been work that nobody takes: do workers consume both queues, live and bulk, and does the "
-    "listener reach the broker?"
+    "for {:.0f} s there has been work that nobody takes: do workers consume the queues of both lanes, live and bulk, "
+    "and does the listener reach the broker?"
 )
 
 
@@ -84,8 +85,8 @@ def _ask_postgres(postgres: Postgres) -> Mapping[str, str]:
         waiting = problems(connection)
     return {
         "postgres": OK,
-        "listener": "absent: start `python -m reindexer.listen`" if absent else OK,
-        "workers": "none takes work: start `celery -A reindexer.celery_app worker -Q live,bulk`" if idle else OK,
+        "listener": "absent: start `reindexer listen`" if absent else OK,
+        "workers": "none takes work: start `reindexer worker`" if idle else OK,
         "work": OK if neglected is None else _NEGLECTED.format(neglected),
         "triggers": "; ".join(_in_short(name, found) for name, found in findings.items() if not found.well) or OK,
         "sources": "; ".join(f"{name}: its items wait; see `reindexer status`" for name in waiting) or OK,
@@ -101,8 +102,10 @@ def _in_short(name: str, finding: Finding) -> str:
 
 
 def _ask_broker(broker: Broker) -> Mapping[str, str]:
-    """By a question that makes a round trip: a connection that was made once counts as good for `ping`."""
-    broker.depth("live")
+    try:
+        broker.ping()
+    except PrefixTaken:
+        return {"broker": "its queues are used by another database: give this one a REINDEXER_PREFIX of its own"}
     return {"broker": OK}
 
 

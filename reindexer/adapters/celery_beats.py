@@ -7,21 +7,24 @@ have reconnected to the broker and consume nothing.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 
 import structlog
 from celery import Celery
+from kombu import Connection as BrokerConnection
 from kombu import Exchange, Queue
-from kombu.exceptions import KombuError, OperationalError
-from redis.exceptions import RedisError
+
+from reindexer.adapters.broker_errors import BROKER_ERRORS, reason
+from reindexer.core.queues import Names
 
 log = structlog.get_logger(__name__)
 
 BEAT_TASK = "reindexer.tasks.beat_task"
 
 
-def beat_queue(node: str) -> Queue:
+def beat_queue(names: Names, node: str) -> Queue:
     """The queue of one worker's own beats; RabbitMQ deletes it some time after the worker has gone."""
-    name = f"beat.{node}"
+    name = names.beat_queue(node)
     return Queue(name, Exchange(name), routing_key=name, expires=300)
 
 
@@ -32,11 +35,12 @@ MAX_WAITING = 2
 class Beats:
     """Sends a beat every `every_s` from a thread of the worker's main process."""
 
-    def __init__(self, app: Celery, node: str, every_s: float) -> None:
+    def __init__(self, app: Celery, queue: Queue, every_s: float) -> None:
         self._app = app
-        self._queue = beat_queue(node)
+        self._queue = queue
         self._every_s = every_s
         self._stop = threading.Event()
+        self._connection: BrokerConnection | None = None
         self._thread = threading.Thread(target=self._run, name="beats", daemon=True)
 
     def start(self) -> None:
@@ -48,13 +52,22 @@ class Beats:
         self._stop.set()
 
     def _send(self) -> None:
-        with self._app.producer_or_acquire() as producer:
-            # Declared again as the worker itself declares it: that changes nothing, and tells how many wait.
-            if self._queue(producer.channel).queue_declare().message_count < MAX_WAITING:
-                self._app.send_task(
-                    BEAT_TASK, queue=self._queue, expires=self._every_s, retry=False, ignore_result=True,
-                    producer=producer,
-                )  # fmt: skip
+        self._connection = self._connection or self._app.connection_for_write()
+        self._connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
+        # Declared again as the worker itself declares it: that changes nothing, and tells how many wait.
+        if self._queue(self._connection.default_channel).queue_declare().message_count < MAX_WAITING:
+            producer = self._app.amqp.Producer(self._connection, auto_declare=False)
+            self._app.send_task(
+                BEAT_TASK, queue=self._queue, expires=self._every_s, retry=False, ignore_result=True,
+                producer=producer,
+            )  # fmt: skip
+
+    def _leave(self) -> None:
+        """A connection that failed is left, not used again: it may lead to a server that is the broker no more."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(*BROKER_ERRORS):
+                connection.release()
 
     def _run(self) -> None:
         away = False
@@ -62,9 +75,11 @@ class Beats:
             try:
                 self._send()
                 away = False
-            except (OperationalError, KombuError, RedisError, OSError) as exc:
+            except BROKER_ERRORS as exc:
+                self._leave()
                 if not away:
-                    log.warning("beat_not_sent", error=type(exc).__name__)
+                    log.warning("beat_not_sent", error=reason(exc))
                 away = True
             if self._stop.wait(self._every_s):
+                self._leave()
                 return

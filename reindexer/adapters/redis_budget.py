@@ -19,6 +19,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from reindexer.adapters.redis_client import connect_redis
+from reindexer.core.broker_url import BrokerUrl
 from reindexer.core.errors import RateLimited
 from reindexer.core.rate_limit import Caps, RateLimitState, Told, Turn
 from reindexer.ports import Chance
@@ -32,20 +34,23 @@ AWAY_S = 5.0
 AGAIN_S = 0.05
 """No sooner does who was refused ask again."""
 
-_KEY = "reindexer:budget:"
-
 
 class BudgetServer:
     """The Redis of all budgets of this process. Made without connecting; its connections are made per process."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, server: BrokerUrl, keys: str) -> None:
+        """`keys`: what those in Redis begin with."""
         # A connection that the server closed meanwhile is made anew, once.
         retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
-        self._client = redis.Redis.from_url(
-            url, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S, retry=retry, decode_responses=True
-        )
+        options = {"socket_timeout": ANSWER_S, "socket_connect_timeout": ANSWER_S}
+        self._client = connect_redis(server, retry=retry, decode_responses=True, **options)
+        self._keys = keys
         self._script = self._client.register_script(Path(__file__).with_name("budget.lua").read_text("utf-8"))
         self._away_until = 0.0
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
 
     def run(self, account: str, step: str, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
         """One step; None: there is no budget now."""
@@ -53,7 +58,9 @@ class BudgetServer:
             return None
         given = {name: value for name, value in arguments.items() if value is not None}
         try:
-            answer: dict[str, Any] = json.loads(self._script(keys=[_KEY + account], args=[step, json.dumps(given)]))
+            answer: dict[str, Any] = json.loads(
+                self._script(keys=[self._keys + account], args=[step, json.dumps(given)])
+            )
         except (RedisError, OSError, ValueError) as exc:
             self._away_until = time.monotonic() + AWAY_S
             log.warning("budget_away", error=type(exc).__name__)

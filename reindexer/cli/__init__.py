@@ -17,6 +17,7 @@ from reindexer.cli.estimate import estimate
 from reindexer.cli.health import health
 from reindexer.cli.letters import letters
 from reindexer.cli.look import look
+from reindexer.cli.processes import processes
 from reindexer.cli.reconcile import reconcile
 from reindexer.cli.run import Failed, debug_wanted
 from reindexer.cli.search import search
@@ -37,6 +38,7 @@ control(app)
 demo(app)
 letters(app)
 look(app)
+processes(app)
 reconcile(app)
 search(app)
 setup(app)

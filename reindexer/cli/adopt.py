@@ -1,4 +1,4 @@
-"""`adopt`: this database has taken the place of the one that Qdrant's collections followed."""
+"""`adopt`: this database has taken the place of the one whose are Qdrant's collections and the queues."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import typer
 from reindexer import wiring
 from reindexer.cli.look import database
 from reindexer.cli.run import JSON, Failed, report
+from reindexer.core.errors import DependencyAway
 from reindexer.core.owner import Owner
 from reindexer.flow import audit
 from reindexer.flow.attach import all_sources, find_source
 from reindexer.flow.instance import identity
 from reindexer.flow.search import collection_of
+from reindexer.postgres.connect import Connection
 from reindexer.settings import Settings
 
 
@@ -22,7 +24,8 @@ def adopt(app: typer.Typer) -> None:
     def _adopt(
         source: str | None = typer.Argument(None, help="Name of a source; none: all of them."), as_json: bool = JSON
     ) -> None:
-        """Make this database the one that Qdrant's collections follow, after a restore from a dump or pg_upgrade.
+        """Make Qdrant's collections, and the broker's queues, those of this database: after a restore from a dump, or
+        pg_upgrade.
 
         The database that was refused before is then let in, and the other one refused.
         """
@@ -45,4 +48,24 @@ def adopt(app: typer.Typer) -> None:
                 told[each.name] = (
                     f"now follows {here.instance}, no more {before or 'anybody'}: reindexer reconcile {each.name}"
                 )
+            if source is None and settings.broker:
+                told["broker"] = _adopt_prefix(connection, settings, here.instance)
         report(told, as_json=as_json)
+
+
+def _adopt_prefix(connection: Connection, settings: Settings, ours: str) -> str:
+    from reindexer.celery_app import sending_broker  # slow to import
+
+    broker = sending_broker(settings)
+    try:
+        holder = broker.hold(ours)
+        if holder == ours:
+            return f"{settings.prefix} is used by {ours} already"
+        details = {"from": holder, "to": ours, "prefix": settings.prefix}
+        audit.note(connection, audit.of_command(), "adopt", None, details)
+        broker.hold(ours, instead_of=holder)
+    except DependencyAway as exc:
+        return f"{exc}: run this again when it does"
+    finally:
+        broker.close()
+    return f"{settings.prefix} is now used by {ours}, no more by {holder}"

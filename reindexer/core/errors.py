@@ -8,8 +8,9 @@
     │   └── RefusesAll          the provider, or Qdrant, refuses whatever it is asked for the source
     ├── PassingError            try again later: it counts as an attempt
     │   ├── RateLimited         a wait, not an attempt
-    │   └── DependencyAway      Qdrant or the provider did not answer
-    │       └── OutOfQuota      the provider serves nobody until somebody pays
+    │   └── DependencyAway      Qdrant, the provider or the broker did not answer
+    │       ├── OutOfQuota      the provider serves nobody until somebody pays
+    │       └── PrefixTaken     the broker's queues of this name are another database's
     ├── ItemFailed              what became of one item, told to those who asked for it by a task id
     └── LastingError            trying again changes nothing: FAILED at once
         └── InputRejected       the provider refuses this input (or one of these): found by bisecting
@@ -76,6 +77,16 @@ class DependencyAway(PassingError):
 
 class OutOfQuota(DependencyAway):
     """It answers that it serves nobody until somebody pays: no item is to blame, and none is worth another request."""
+
+
+class PrefixTaken(DependencyAway):
+    """The queues are another database's: nothing is sent to them, and what is due waits."""
+
+    def __init__(self, prefix: str, *, holder: str, ours: str) -> None:
+        super().__init__(
+            f"in this broker REINDEXER_PREFIX={prefix} is used by another database ({holder}; this is {ours}): give "
+            "this one another prefix; or, if it has taken the other's place, run `reindexer adopt`"
+        )
 
 
 class LastingError(ReindexerError):

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import psycopg
 
+from reindexer.core.errors import PrefixTaken, UsageError
 from reindexer.core.owner import Owner
 from reindexer.flow.vectors import require_same
-from reindexer.ports import Collection, Index
+from reindexer.ports import Broker, Collection, Index
 from reindexer.postgres.connect import Connection
 
 
@@ -30,6 +31,36 @@ def identity(connection: Connection, named: str | None) -> str | None:
     except psycopg.errors.InsufficientPrivilege:
         return None
     return f"{row[0]}/{row[1]}" if row else None
+
+
+def require_prefix(connection: Connection, broker: Broker, named: str | None) -> None:
+    """This database uses the broker's prefix from now on. Raises UsageError if another one does, DependencyAway.
+
+    A database that was dropped from this cluster uses nothing any more.
+    """
+    ours = identity(connection, named)
+    if ours is None:
+        return
+    holder = broker.hold(ours)
+    if holder != ours and _is_dropped(connection, holder):
+        holder = broker.hold(ours, instead_of=holder)
+    if holder != ours:
+        raise UsageError(str(PrefixTaken(broker.names.prefix, holder=holder, ours=ours)))
+
+
+def _is_dropped(connection: Connection, other: str) -> bool:
+    """Whether that was a database of this cluster, and is no more."""
+    system, _, oid = other.partition("/")
+    if not (system.isdecimal() and oid.isdecimal()):
+        return False
+    row = connection.execute(
+        """
+        SELECT system_identifier::text = %s AND NOT EXISTS (SELECT FROM pg_database WHERE pg_database.oid = %s::oid)
+        FROM pg_control_system()
+        """,
+        [system, oid],
+    ).fetchone()
+    return bool(row and row[0])
 
 
 def require_ours(index: Index, collection: Collection, ours: Owner) -> None:

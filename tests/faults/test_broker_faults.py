@@ -10,7 +10,6 @@ from pathlib import Path
 import httpx
 import pytest
 import redis
-from celery import Celery
 from celery.result import AsyncResult
 
 from reindexer.embedded.children import free_port
@@ -22,6 +21,7 @@ from reindexer.flow.settle import Finished, finish
 from reindexer.postgres.connect import Connection
 from tests.integration.test_drain_to_settle import insert
 from tests.integration.test_four_processes import idle
+from tests.support.applications import application
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes, log_of
 from tests.support.provider import Provider, vector_of
@@ -93,7 +93,7 @@ def test_bulk_is_accepted_within_two_seconds_while_the_broker_is_away_and_runs_w
     eventually(lambda: open_wishes(db) == 0, within=40)
     assert states(url, task_ids + more) == {"SUCCESS"}
     eventually(lambda: idle(db))
-    results = Celery("reader", backend=redis_url)
+    results = application(redis_url)
     eventually(lambda: {AsyncResult(each, app=results).state for each in task_ids} == {"SUCCESS"})
 
 
@@ -154,7 +154,7 @@ def test_a_broker_flushed_again_and_again_in_the_middle_of_bulk_and_drain_loses_
         task_ids, _ = bulk(url, ids)
         while not idle(db):
             client.flushall()
-            eventually(lambda: client.exists("live", "bulk") or idle(db), within=30)
+            eventually(lambda: client.exists("reindexer.live", "reindexer.bulk") or idle(db), within=30)
     assert index.count() == 2000
     assert open_wishes(db) == 0
     assert states(url, task_ids[:20]) == {"SUCCESS"}
@@ -222,7 +222,7 @@ def test_wishes_that_the_broker_did_not_take_are_sent_when_it_is_back(
     eventually(lambda: db.execute(UNSENT).rowcount == 10, within=20)
     cable.mode = Mode.PASS
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        messages = eventually(lambda: len(found := client.lrange("bulk", 0, -1)) == 10 and found, within=20)
+        messages = eventually(lambda: len(found := client.lrange("reindexer.bulk", 0, -1)) == 10 and found, within=20)
         assert messages
         assert all(any(task_id in message for message in messages) for task_id in task_ids)
 
@@ -237,6 +237,6 @@ def test_a_wish_whose_sender_died_gets_its_own_message_from_the_listener(
     set_paused(db, None, paused=True, who="test")
     processes.listener()
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        messages = eventually(lambda: client.lrange("bulk", 0, -1))
+        messages = eventually(lambda: client.lrange("reindexer.bulk", 0, -1))
         assert [task_id in message for message in messages] == [True]
     eventually(lambda: db.execute("SELECT sent_at IS NOT NULL FROM reindexer.request").fetchone() == (True,))

@@ -199,7 +199,7 @@ def test_a_listener_killed_between_drain_and_dispatch_is_followed_by_one_that_di
         eventually(lambda: db.execute(drained).fetchone() == (0, 1))
         processes.children.kill(killed)
     with redis.Redis.from_url(redis_url) as client:
-        assert client.llen("live") == 0
+        assert client.llen("reindexer.live") == 0
     processes.worker(pool="solo")
     processes.listener()
     eventually(lambda: index.holds(item_id, vector_of("text")), within=20)
@@ -251,7 +251,7 @@ def test_a_worker_killed_between_settling_and_telling_is_followed_by_one_that_te
     with Proxy.before(redis_url) as results:
         killed = processes.worker(pool="solo", CELERY_RESULT_BACKEND=results.instead(redis_url))
         results.mode = Mode.STALL
-        sent = broker.app.send_task(TASK, (item_id,), queue="bulk")
+        sent = broker.app.send_task(TASK, (item_id,), queue="reindexer.bulk")
         settled = "SELECT FROM reindexer.request WHERE succeeded AND told_at IS NULL"
         eventually(lambda: db.execute(settled).fetchone() is not None, within=20)
         processes.children.kill(killed)

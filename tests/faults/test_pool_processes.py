@@ -83,7 +83,7 @@ def test_a_wish_whose_process_died_before_it_was_written_down_fails(
     worker, task_id = processes.worker(concurrency=1), str(uuid.uuid4())
     with connect(database, application_name="locks") as other, other.transaction():
         other.execute("LOCK TABLE reindexer.request IN ACCESS EXCLUSIVE MODE")
-        broker.app.send_task(TASK, (str(uuid.uuid4()),), task_id=task_id, queue="bulk")
+        broker.app.send_task(TASK, (str(uuid.uuid4()),), task_id=task_id, queue="reindexer.bulk")
         waits = "SELECT count(*) FROM pg_locks WHERE relation = 'reindexer.request'::regclass AND NOT granted"
         eventually(lambda: db.execute(waits).fetchone() == (1,), within=20)
         kill_pool(worker)
@@ -115,4 +115,4 @@ def test_an_input_that_kills_its_worker_is_alone_after_the_first_time_and_fails_
             assert status(db, item_id) == ("COMPLETED", None)
             assert provider.inputs.count(text) == 2
     with pytest.raises(ItemFailed, match="its worker died each time"):
-        broker.app.send_task(TASK, (ids["killer"],), queue="bulk").get(timeout=40)
+        broker.app.send_task(TASK, (ids["killer"],), queue="reindexer.bulk").get(timeout=40)

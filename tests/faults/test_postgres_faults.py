@@ -17,7 +17,6 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
-from celery import Celery
 from celery.result import AsyncResult
 
 from reindexer.embedded.children import Children, free_port
@@ -28,6 +27,7 @@ from reindexer.postgres.connect import Connection, connect
 from tests.faults.test_listener_faults import cable, waits_for_a_lock
 from tests.integration.test_drain_to_settle import insert, status
 from tests.integration.test_four_processes import idle
+from tests.support.applications import application
 from tests.support.crashes import Server, Writer
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes, log_of
@@ -279,8 +279,8 @@ def test_a_wish_whose_message_runs_while_postgres_is_away_is_not_failed_but_fulf
         worker = processes.worker(DATABASE_URL=url, concurrency=1)
         eventually(lambda: idle(db))
         proxy.mode = Mode.CUT
-        sender = Celery("sender", broker=redis_url, backend=redis_url)
-        sent = sender.send_task("reindexer.tasks.regenerate_embedding_task", (item_id,), queue="bulk")
+        sender = application(redis_url)
+        sent = sender.send_task("reindexer.tasks.regenerate_embedding_task", (item_id,), queue="reindexer.bulk")
         eventually(lambda: log_of(worker).count("wish_waits") >= 2, within=40)
         assert AsyncResult(sent.id, app=sender).state == "PENDING"
         proxy.mode = Mode.PASS

@@ -50,7 +50,7 @@ def test_qdrant_away_past_all_retries_is_failed_with_the_reason_and_heals_by_its
     processes.listener()
     processes.worker()
     item_id = insert(db, "text")
-    sent = broker.app.send_task(TASK, (item_id,), queue="bulk")
+    sent = broker.app.send_task(TASK, (item_id,), queue="reindexer.bulk")
     with pytest.raises(ItemFailed, match=r"Qdrant at .* does not answer"):
         sent.get(timeout=20)
     assert db.execute("SELECT outcome, attempts FROM reindexer.ledger").fetchone() == ("FAILED", 4)

@@ -12,6 +12,7 @@ import redis
 from pydantic import SecretStr
 
 from reindexer.adapters.redis_budget import BudgetServer, RedisBudget
+from reindexer.core.broker_url import BrokerUrl
 from reindexer.core.errors import RateLimited
 from reindexer.core.rate_limit import Bucket, Caps, Told, Turn
 from reindexer.core.source import CONTEXT_ITEMS
@@ -38,7 +39,9 @@ def budget(redis_url: str) -> Make:
     """Makes the budget of one account as another process has it: with connections of its own."""
 
     def make(account: str = "one", *, requests: float | None = None, tokens: float | None = None) -> RedisBudget:
-        return RedisBudget(BudgetServer(redis_url), account, Caps(requests, tokens), lambda: 0.0, 0.05)
+        return RedisBudget(
+            BudgetServer(BrokerUrl(redis_url), "reindexer:budget:"), account, Caps(requests, tokens), lambda: 0.0, 0.05
+        )
 
     return make
 
@@ -401,7 +404,8 @@ def test_the_budget_is_kept_in_the_first_redis_that_the_settings_name(
     redis_url: str | None, broker: str, results: str | None, used: str | None
 ) -> None:
     given = {"redis_url": redis_url, "celery_broker_url": broker, "celery_result_backend": results}
-    assert Settings.model_validate(given).budget_url == used
+    server = Settings.model_validate(given).budget_server
+    assert (server.url if server else None) == used
 
 
 def test_large_requests_that_are_refused_again_and_again_bring_the_rate_down_below_their_own_size(budget: Make) -> None:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from celery.result import AsyncResult
 
-from reindexer.adapters.celery_broker import CeleryBroker, make_celery
+from reindexer.adapters.celery_broker import CeleryBroker
 from reindexer.adapters.qdrant_index import QdrantIndex
 from reindexer.core.errors import ItemFailed
 from reindexer.core.source import Source
@@ -101,11 +101,11 @@ def test_regenerate_embedding_task_success(
 ) -> None:
     item_id = insert(db, "text")
     worker = processes.worker()
-    sent = broker.app.send_task(TASK, (item_id,), queue="bulk")
+    sent = broker.app.send_task(TASK, (item_id,), queue="reindexer.bulk")
     assert sent.get(timeout=20) == item_id
     assert index.holds(item_id, vector_of("text"))
     assert sent.id in log_of(worker)
-    again = broker.app.send_task(TASK, (item_id,), queue="bulk")
+    again = broker.app.send_task(TASK, (item_id,), queue="reindexer.bulk")
     again.get(timeout=20)
     assert provider.inputs == ["text", "text"], "a wish embeds anew although nothing changed"
 
@@ -121,7 +121,7 @@ def test_regenerate_embedding_task_retry(
     eventually(lambda: (status(db, item_id) or ("",))[0] == "FAILED", within=20)
     assert len(provider.calls) == 4
     provider.calls.clear()
-    sent = broker.app.send_task(TASK, (item_id,), queue="bulk")
+    sent = broker.app.send_task(TASK, (item_id,), queue="reindexer.bulk")
     with pytest.raises(ItemFailed, match="500"):
         sent.get(timeout=20)
     assert len(provider.calls) == 4
@@ -132,7 +132,7 @@ def test_regenerate_embedding_task_context_not_found(processes: Processes, broke
     processes.worker()
     missing = str(uuid.uuid4())
     with pytest.raises(ItemFailed, match="no row with this key"):
-        broker.app.send_task(TASK, (missing,), queue="bulk").get(timeout=20)
+        broker.app.send_task(TASK, (missing,), queue="reindexer.bulk").get(timeout=20)
 
 
 def test_regenerate_embedding_task_malformed_id(
@@ -141,8 +141,8 @@ def test_regenerate_embedding_task_malformed_id(
     """It fails alone. Another spelling of a key is no other item."""
     processes.worker()
     item_id = insert(db, "text")
-    bad = broker.app.send_task(TASK, ("not-a-uuid",), queue="bulk")
-    good = broker.app.send_task(TASK, (item_id.upper(),), queue="bulk")
+    bad = broker.app.send_task(TASK, ("not-a-uuid",), queue="reindexer.bulk")
+    good = broker.app.send_task(TASK, (item_id.upper(),), queue="reindexer.bulk")
     with pytest.raises(ItemFailed, match="not of its key's type"):
         bad.get(timeout=20)
     assert good.get(timeout=20) == item_id
@@ -156,7 +156,7 @@ def test_regenerate_embedding_task_qdrant_unavailable(
     processes.listener()
     dead = processes.worker(QDRANT_URL="http://127.0.0.1:9", REINDEXER_RETRY_BASE_S="3")
     item_id = insert(db, "text")
-    sent = broker.app.send_task(TASK, (item_id,), queue="bulk")
+    sent = broker.app.send_task(TASK, (item_id,), queue="reindexer.bulk")
     eventually(lambda: "Qdrant at" in str(status(db, item_id)), within=20)
     assert status(db, item_id)[0] == "PENDING"  # type: ignore[index]
     processes.children.stop(dead)
@@ -215,7 +215,7 @@ def test_the_broker_holds_a_bounded_number_of_messages_without_ids(db: Connectio
     import redis
 
     with redis.Redis.from_url(broker.app.conf.broker_url) as client:
-        bodies = [json.loads(b64decode(json.loads(m)["body"])) for m in client.lrange("bulk", 0, -1)]
+        bodies = [json.loads(b64decode(json.loads(m)["body"])) for m in client.lrange("reindexer.bulk", 0, -1)]
     assert all(body[:2] == [["bulk"], {}] for body in bodies)
 
 
@@ -252,25 +252,18 @@ def test_a_worker_without_migrations_ends_with_one_line_and_code_two(servers: ob
     import psycopg
 
     admin = psycopg.conninfo.make_conninfo(env["DATABASE_URL"], dbname="postgres")
-    command = [*forked_python(), "celery", "-A", "reindexer.celery_app", "worker", "-Q", "live,bulk"]
+    command = [
+        *forked_python(),
+        "celery",
+        "-A",
+        "reindexer.celery_app",
+        "worker",
+        "-Q",
+        "reindexer.live,reindexer.bulk",
+    ]
     done = subprocess.run(
         command, env={**env, "DATABASE_URL": admin}, cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert "reindexer worker: the database has no reindexer schema; run `reindexer migrate`" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_rabbitmq_carries_the_same_messages(db: Connection) -> None:
-    import os
-
-    url = os.environ.get("REINDEXER_TEST_RABBITMQ_URL")
-    if not url:
-        pytest.skip("no RabbitMQ given in REINDEXER_TEST_RABBITMQ_URL")
-    broker = CeleryBroker(make_celery(url, None, result_expires_s=60))
-    for lane in ("live", "bulk"):
-        with broker.app.connection_for_write() as connection:
-            connection.default_channel.queue_purge(lane) if broker.depth(lane) else None
-    broker.send_work("live", 3)
-    eventually(lambda: broker.depth("live") == 3)
-    broker.close()

@@ -152,7 +152,7 @@ def test_each_worker_checks_its_own_node() -> None:
         command, test = services()[name]["command"], services()[name]["healthcheck"]["test"]
         assert command[command.index("-n") + 1] == test[test.index("--node") + 1]
     queues = {name: services()[name]["command"][services()[name]["command"].index("-Q") + 1] for name in LASTING[1:3]}
-    assert queues == {"celery-worker": "live,bulk", "celery-worker-bulk": "bulk"}
+    assert queues == {"celery-worker": "reindexer.live,reindexer.bulk", "celery-worker-bulk": "reindexer.bulk"}
 
 
 def test_every_image_has_a_pinned_tag_and_the_tests_find_those_of_the_servers() -> None:

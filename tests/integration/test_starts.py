@@ -16,7 +16,7 @@ from tests.support.processes import ROOT
 
 ROLES = {
     "listen": ["reindexer.listen"],
-    "worker": ["celery", "-A", "reindexer.celery_app", "worker", "-Q", "live,bulk"],
+    "worker": ["celery", "-A", "reindexer.celery_app", "worker", "-Q", "reindexer.live,reindexer.bulk"],
     "api": ["uvicorn", "api.main:app", "--port", str(free_port())],
 }
 

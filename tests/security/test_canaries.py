@@ -364,7 +364,16 @@ def test_a_wrong_password_or_one_that_makes_a_url_unreadable_is_not_told(
     places = Places()
     commands = {
         "listener": ["reindexer.listen"],
-        "worker": ["celery", "-A", "reindexer.celery_app", "worker", "-Q", "live,bulk", "-P", "solo"],
+        "worker": [
+            "celery",
+            "-A",
+            "reindexer.celery_app",
+            "worker",
+            "-Q",
+            "reindexer.live,reindexer.bulk",
+            "-P",
+            "solo",
+        ],
         "api": ["uvicorn", "api.main:app", "--port", str(free_port())],
     }
     with Children(tmp_path / "logs") as children:

@@ -62,11 +62,11 @@ def test_a_pickled_message_is_refused_unread_and_the_worker_goes_on(
     pickled = pickle.dumps(((Touch(touched),), {"lane": Touch(touched)}, {}))
     with redis.Redis.from_url(redis_url) as client:
         for content_type in ("application/x-python-serialize", "application/x-yaml", "application/data", "text/plain"):
-            client.lpush("live", message(pickled, content_type))
-        client.lpush("live", message(b"[[", "application/json"))
-        client.lpush("live", message(b'[["live"], {}, {}]', "application/json", task="os.system"))
-        client.lpush("live", message(b'[[{"x": 1}, 2, 3], {"y": 1}, {}]', "application/json"))
-        eventually(lambda: client.llen("live") == 0, within=20)
+            client.lpush("reindexer.live", message(pickled, content_type))
+        client.lpush("reindexer.live", message(b"[[", "application/json"))
+        client.lpush("reindexer.live", message(b'[["live"], {}, {}]', "application/json", task="os.system"))
+        client.lpush("reindexer.live", message(b'[[{"x": 1}, 2, 3], {"y": 1}, {}]', "application/json"))
+        eventually(lambda: client.llen("reindexer.live") == 0, within=20)
     processes.listener()
     item_id = insert(db, "text")
     eventually(lambda: index.holds(item_id, vector_of("text")), within=20)

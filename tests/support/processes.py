@@ -17,10 +17,10 @@ ROOT = Path(__file__).parents[2]
 LISTENER = [sys.executable, "-m", "reindexer.listen"]
 
 
-def worker_command(*options: str, pool: str, concurrency: int) -> list[str]:
+def worker_command(*options: str, pool: str, concurrency: int, prefix: str = "reindexer") -> list[str]:
     """A worker on both lanes."""
     return [
-        sys.executable, "-m", "celery", "-A", "reindexer.celery_app", "worker", "-Q", "live,bulk",
+        sys.executable, "-m", "celery", "-A", "reindexer.celery_app", "worker", "-Q", f"{prefix}.live,{prefix}.bulk",
         "--without-mingle", "--without-gossip", "-P", pool, "-c", str(concurrency), *options,
     ]  # fmt: skip
 
@@ -60,7 +60,9 @@ class Processes:
 
     def start_worker(self, *options: str, pool: str, concurrency: int, **env: str) -> Child:
         """The same, not waited for: several start faster together."""
-        return self._start("worker", worker_command(*options, pool=pool, concurrency=concurrency), env)
+        prefix = {**self.env, **env}.get("REINDEXER_PREFIX", "reindexer")
+        command = worker_command(*options, pool=pool, concurrency=concurrency, prefix=prefix)
+        return self._start("worker", command, env)
 
     def api(self, **env: str) -> tuple[Child, str]:
         """`uvicorn api.main:app`, and its URL."""

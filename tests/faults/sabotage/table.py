@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.faults.sabotage.breakers import BREAKERS
+from tests.faults.sabotage.broker import SHARED_BROKER
 from tests.faults.sabotage.budget import BUDGET
 from tests.faults.sabotage.chunks import CHUNKS
 from tests.faults.sabotage.claims import CLAIM, DOUBT, FENCE
@@ -31,6 +32,7 @@ TABLE = (
     *BREAKERS,
     *REFUSALS,
     *BROKER,
+    *SHARED_BROKER,
     *TRIGGER,
     *WATCHES,
     *LOCKS,

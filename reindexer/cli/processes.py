@@ -1,0 +1,46 @@
+"""The three processes, from a wheel or a checkout, from any directory: `listen`, `worker`, `api`."""
+
+from __future__ import annotations
+
+import typer
+
+from reindexer.core.errors import UsageError
+from reindexer.core.items import LANES
+from reindexer.settings import Settings
+
+
+def processes(app: typer.Typer) -> None:
+    """Add the commands. What each needs is imported when it is asked for: the libraries are slow to import."""
+
+    @app.command("listen")
+    def _listen() -> None:
+        """The listener: moves changes to where workers take them. Two on different hosts are better than one."""
+        from reindexer.listen import main
+
+        raise typer.Exit(main())
+
+    @app.command("worker", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+    def _worker(
+        context: typer.Context,
+        concurrency: int | None = typer.Option(None, "-c", "--concurrency", min=1, help="Processes; none: one a core."),
+        lanes: str = typer.Option(",".join(LANES), help="Which to work on; all workers together must cover both."),
+    ) -> None:
+        """A worker; it names the queues itself. Other options are those of `celery worker`: -n NAME@%h, …"""
+        names = Settings.load().names
+        wanted = [lane.strip() for lane in lanes.split(",")]
+        if unknown := [lane for lane in wanted if lane not in LANES]:
+            raise UsageError(f"--lanes: {unknown[0]!r} is none of {', '.join(LANES)}")
+        from reindexer.celery_app import app as celery
+
+        given = [] if concurrency is None else ["-c", str(concurrency)]
+        celery.worker_main(["worker", "-Q", ",".join(map(names.queue, wanted)), *given, *context.args])
+
+    @app.command("api")
+    def _api(
+        host: str = typer.Option("127.0.0.1", help="Where it listens."),
+        port: int = typer.Option(8000, min=1, max=65535, help="Where it listens."),
+    ) -> None:
+        """The HTTP API. For several processes and other options: `uvicorn api.main:app …` is the same."""
+        import uvicorn
+
+        uvicorn.run("api.main:app", host=host, port=port)

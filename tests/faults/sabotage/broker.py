@@ -1,0 +1,77 @@
+"""Rows about what the broker is shared with, and what it answers."""
+
+from __future__ import annotations
+
+from tests.faults.sabotage.row import Sabotage
+
+PREFIX = "tests/integration/test_prefix.py::"
+FAILOVER = "tests/faults/test_broker_failover.py::"
+ALL = "test_workers_listener_and_api_come_back_by_themselves_from_a_redis_that_answers_with_errors"
+
+SHARED_BROKER = (
+    Sabotage(
+        "a second database under one prefix is refused at the start",
+        "reindexer/flow/instance.py",
+        "    if holder != ours:\n        raise UsageError(",
+        "    if False:\n        raise UsageError(",
+        PREFIX
+        + "test_a_second_database_is_refused_at_the_start_with_one_line_and_let_in_under_a_prefix_of_its_own[listen]",
+    ),
+    Sabotage(
+        "nothing is sent into queues that are another database's",
+        "reindexer/adapters/celery_broker.py",
+        "        if holder != self._owner:\n",
+        "        if False:\n",
+        PREFIX + "test_who_sends_notes_the_database_anew_after_a_flush_and_sends_nothing_once_another_was_faster",
+    ),
+    Sabotage(
+        "a message about another database's work is dropped",
+        "reindexer/tasks.py",
+        "    if ours is None or owner == ours:\n",
+        "    if True:\n",
+        PREFIX + "test_a_message_about_another_databases_work_is_dropped_and_told_and_its_own_is_sent_again",
+    ),
+    Sabotage(
+        "of older queues only what is ours is taken",
+        "reindexer/adapters/old_queues.py",
+        "                if task not in (REQUEST_TASK, WORK_TASK):\n",
+        "                if not task:\n",
+        PREFIX
+        + "test_another_applications_tasks_in_queues_of_any_name_stay_as_they_are_and_ours_among_them_are_taken_over",
+    ),
+    Sabotage(
+        "what a worker holds is not another application's to give back",
+        "reindexer/adapters/celery_broker.py",
+        'f"{names.prefix}.{key}" for key in',
+        "key for key in",
+        PREFIX + "test_what_a_worker_holds_is_noted_under_the_prefix",
+    ),
+    Sabotage(
+        "no answer of the broker ends a worker",
+        "reindexer/adapters/celery_consumer.py",
+        "            *self.channel_errors,\n            RedisError,\n",
+        "",
+        FAILOVER + ALL + "[a read-only replica]",
+    ),
+    Sabotage(
+        "a broker that answers with errors is asked less and less often",
+        "reindexer/adapters/celery_consumer.py",
+        "        while time.monotonic() < until:\n",
+        "        while False:\n",
+        FAILOVER + "test_a_redis_that_answers_with_errors_is_not_asked_in_a_loop",
+    ),
+    Sabotage(
+        "whether the broker is well is asked by a write",
+        "reindexer/adapters/celery_broker.py",
+        "with self._connection(look=True):",
+        "with self._connection():",
+        FAILOVER + "test_a_redis_that_has_just_become_a_replica_is_not_well",
+    ),
+    Sabotage(
+        "a broker by TLS is verified unless the URL says otherwise",
+        "reindexer/core/broker_url.py",
+        'given.get("ssl_cert_reqs", "required")',
+        'given.get("ssl_cert_reqs", "none")',
+        "tests/unit/test_broker_url.py::test_a_server_by_tls_is_verified_by_default_whoever_connects",
+    ),
+)
