@@ -158,4 +158,5 @@ def source_or_404(connection: Connection, name: str) -> Source:
     try:
         return find_source(connection, name)
     except UsageError as exc:
-        raise HTTPException(404, str(exc)) from exc
+        hint = "; name one as `source`" if name == CONTEXT_ITEMS.name else ""
+        raise HTTPException(404, f"{exc}{hint}") from exc

@@ -63,7 +63,7 @@ class Stage:
         with psycopg.connect(self.admin_url, autocommit=True) as admin:
             admin.execute(f"CREATE DATABASE {name}".encode())
             url = make_conninfo(self.admin_url, dbname=name)
-            migrate(url)
+            migrate(url, with_context_items=True)
             with redis.Redis.from_url(self.redis_url) as broker:
                 broker.flushall()
             self._drop_collections()

@@ -4,11 +4,12 @@ first fill. Safe to repeat."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
+import psycopg
 from alembic import command, op
 from alembic.config import Config
 from alembic.util.exc import CommandError
@@ -17,68 +18,89 @@ from sqlalchemy.exc import DBAPIError
 
 from reindexer.core.errors import ReindexerError, UsageError
 from reindexer.core.redefinition import changes
-from reindexer.core.source import CONTEXT_ITEMS, Source
+from reindexer.core.source import Source
 from reindexer.flow import audit
-from reindexer.flow.attach import Attached, all_sources, attach
+from reindexer.flow.attach import Attached, all_sources, attach, attached_before
+from reindexer.flow.built_in import built_in, is_built_in, make_table, require_place
 from reindexer.flow.inspect import inspect
 from reindexer.postgres.connect import Connection, connect, one_line
 from reindexer.postgres.locks import changing_triggers
 from reindexer.postgres.schema import REVISION, require_revision, revision
-from reindexer.sources_file.fit import definitions
+from reindexer.sources_file.fit import Definitions, definitions
 from reindexer.sources_file.read import SourcesFile
 
 SCHEMA = "(schema)"
 """In a preview, beside names of sources."""
 
 
-def migrate(url: str, file: SourcesFile | None = None) -> list[Attached]:
+def migrate(
+    url: str, file: SourcesFile | None = None, *, with_context_items: bool = False, strict: bool = True
+) -> list[Attached]:
     """Bring the database to this version of the program, and sources to what the file says.
 
-    Returns what was done to each source. Raises DependencyAway if the server does not answer, UsageError if the schema
-    is a newer version's or, before anything is changed, if a source of the file does not fit its table; UsageError or
-    SourceError if the built-in source can't be attached.
+    Returns what was done to each source; one that can't be attached keeps no other from it. Raises DependencyAway if
+    the server does not answer, UsageError if the schema is a newer version's or, where it is `strict`, before anything
+    is changed, if the file is wrong about a source, or if something else has the name of the built-in table, which is
+    wanted.
     """
     with connect(url, application_name="reindexer migrate") as connection, changing_triggers(connection):
-        wanted = definitions(connection, file) if file else []
+        wanted = definitions(connection, file, strict=strict)
+        if with_context_items and strict:
+            require_place(connection)
         _alembic(command.upgrade, url, "head")
         before = {each.name: each for each in all_sources(connection)}
-        done = [attach(connection, CONTEXT_ITEMS)]
-        for source in _all_but_built_in(wanted, before):
-            did = _again(connection, source)
+        done = [Attached(name, changed=False, problem=problem) for name, problem in wanted.unfit.items()]
+        for source in _all(connection, wanted, before, with_context_items=with_context_items):
+            did = _again(connection, source, make=with_context_items and is_built_in(source))
             done.append(replace(did, redefined=before.get(source.name, source) != source))
         changed = [each.source for each in done if each.changed]
         audit.note(connection, audit.of_command(), "migrate", None, {"revision": REVISION, "filled": changed})
         return done
 
 
-def preview(url: str, file: SourcesFile | None) -> dict[str, str]:
+def preview(url: str, file: SourcesFile | None, *, with_context_items: bool = False) -> dict[str, str]:
     """What `migrate` would do, by source, and to the schema. Changes nothing. Raises UsageError as `migrate`."""
     with connect(url, application_name="reindexer migrate") as connection:
-        wanted = definitions(connection, file) if file else []
+        wanted = definitions(connection, file)
+        if with_context_items:
+            require_place(connection)
+        before = attached_before(connection)
+        sources = _all(connection, wanted, before, with_context_items=with_context_items)
         found = revision(connection)
         if found is None or found < REVISION:
             told = {SCHEMA: f"would be brought to revision {REVISION}"}
-            return told | {each.name: "fits its table; would be attached" for each in wanted}
+            return {**told, **wanted.unfit, **{each.name: _newly(each, before) for each in sources}}
         require_revision(connection)
-        before = {each.name: each for each in all_sources(connection)}
-        told = {SCHEMA: "up to date"}
-        for source in [CONTEXT_ITEMS, *_all_but_built_in(wanted, before)]:
-            told[source.name] = _verdict(connection, source, before.get(source.name))
-        return told
+        told = {SCHEMA: "up to date", **wanted.unfit}
+        return told | {each.name: _verdict(connection, each, before.get(each.name)) for each in sources}
 
 
-def _all_but_built_in(wanted: Sequence[Source], before: Mapping[str, Source]) -> list[Source]:
-    """Those of the file, then the others that are attached, by name."""
-    named = {each.name for each in wanted} | {CONTEXT_ITEMS.name}
-    return [*wanted, *(source for name, source in before.items() if name not in named)]
+def _all(
+    connection: Connection, wanted: Definitions, before: Mapping[str, Source], *, with_context_items: bool
+) -> list[Source]:
+    """The built-in one if it is to be attached, those of the file, then the others that are attached, by name."""
+    named = {each.name for each in wanted.sources} | wanted.unfit.keys()
+    all_of_them = [*wanted.sources, *(source for name, source in before.items() if name not in named)]
+    first = built_in(connection, [*all_of_them, *before.values()], wanted=with_context_items)
+    return [first, *all_of_them] if first else sorted(all_of_them, key=lambda each: not is_built_in(each))
 
 
-def _again(connection: Connection, source: Source) -> Attached:
+def _newly(source: Source, before: Mapping[str, Source]) -> str:
+    if source.name in before:
+        return "would be brought to this version"
+    return "would be attached" if is_built_in(source) else "fits its table; would be attached"
+
+
+def _again(connection: Connection, source: Source, *, make: bool) -> Attached:
     """A source that can't be attached any more, its table being gone, say, keeps nobody from migrating."""
     try:
+        if make:
+            make_table(connection)
         return attach(connection, source)
-    except ReindexerError as exc:
-        return Attached(source.name, changed=False, problem=str(exc))
+    except (ReindexerError, psycopg.Error) as exc:
+        if connection.closed:
+            raise
+        return Attached(source.name, changed=False, problem=one_line(exc))
 
 
 def _verdict(connection: Connection, source: Source, before: Source | None) -> str:
@@ -87,7 +109,7 @@ def _verdict(connection: Connection, source: Source, before: Source | None) -> s
     if differing := changes(before, source):
         return f"would be changed: {', '.join(differing)}"
     finding = inspect(connection, source)
-    return "up to date" if finding.well else f"would be mended: {finding.problem or finding.wrong}"
+    return "up to date" if finding.well else finding.problem or f"would be mended: {finding.wrong}"
 
 
 def uninstall(url: str) -> None:

@@ -70,7 +70,7 @@ def template(servers: Servers) -> str:
         admin.execute(f"DROP DATABASE IF EXISTS {TEMPLATE}")
         admin.execute(f"CREATE DATABASE {TEMPLATE}")
     url = database_url(servers, TEMPLATE)
-    migrate(url)
+    migrate(url, with_context_items=True)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("UPDATE reindexer.run SET state = 'finished', finished_at = now()")
     return TEMPLATE

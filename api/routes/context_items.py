@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
+import psycopg
 from fastapi import HTTPException, Query, Response
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -14,13 +15,21 @@ from api.auth import keyed_router
 from api.dependencies import PostgresPart
 from api.fields import JsonObject, Text
 from api.problems import KEYED, documented
+from reindexer.flow.built_in import is_attached
 from reindexer.postgres.connect import Postgres
 from reindexer.postgres.queries import load
 
 router = keyed_router(prefix="/context-items", tags=["context items"])
 
+_OF_ANOTHER_TABLE = (
+    psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedFunction, psycopg.errors.DatatypeMismatch,
+)  # fmt: skip
+
 _EXAMPLE: dict[str, Any] = {"title": "Cancelling", "content": "You can cancel at any time.", "metadata": {"lang": "en"}}
-_NONE = "There is no such item."
+_NONE = "There is no such item, or no built-in table."
+_NO_TABLE = "There is no built-in table."
+_OTHER = "public.context_items is another table than the built-in one."
+_KEYED = {404: _NO_TABLE, 409: _OTHER, **KEYED}
 
 
 class ContextItem(BaseModel):
@@ -69,7 +78,7 @@ class ContextItemPage(BaseModel):
     next_cursor: Annotated[UUID | None, Field(description="Where the next page begins; null: this is the last one.")]
 
 
-@router.get("", summary="List context items", response_model=ContextItemPage, responses=documented(KEYED))
+@router.get("", summary="List context items", response_model=ContextItemPage, responses=documented(_KEYED))
 def list_items(
     postgres: PostgresPart,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
@@ -86,7 +95,7 @@ def list_items(
     status_code=201,
     summary="Create a context item",
     response_model=ContextItem,
-    responses=documented(KEYED),
+    responses=documented(_KEYED),
 )
 def create_item(body: NewContextItem, postgres: PostgresPart) -> Response:
     """It can be found by search a moment later."""
@@ -98,7 +107,7 @@ def create_item(body: NewContextItem, postgres: PostgresPart) -> Response:
     "/{item_id}",
     summary="One context item",
     response_model=ContextItem,
-    responses=documented({404: _NONE, **KEYED}),
+    responses=documented({404: _NONE, 409: _OTHER, **KEYED}),
 )
 def one_item(item_id: UUID, postgres: PostgresPart) -> Response:
     """As it is in Postgres."""
@@ -109,7 +118,7 @@ def one_item(item_id: UUID, postgres: PostgresPart) -> Response:
     "/{item_id}",
     summary="Change a context item",
     response_model=ContextItem,
-    responses=documented({404: _NONE, **KEYED}),
+    responses=documented({404: _NONE, 409: _OTHER, **KEYED}),
 )
 def change_item(item_id: UUID, body: ContextItemChanges, postgres: PostgresPart) -> Response:
     """Only the given fields change, and `updated_at`."""
@@ -123,7 +132,7 @@ def change_item(item_id: UUID, body: ContextItemChanges, postgres: PostgresPart)
     status_code=204,
     summary="Delete a context item",
     response_class=Response,
-    responses=documented({404: _NONE, **KEYED}),
+    responses=documented({404: _NONE, 409: _OTHER, **KEYED}),
 )
 def delete_item(item_id: UUID, postgres: PostgresPart) -> None:
     """It leaves the index a moment later."""
@@ -133,7 +142,14 @@ def delete_item(item_id: UUID, postgres: PostgresPart) -> None:
 def _rows(postgres: Postgres, query: str, params: dict[str, Any]) -> list[tuple[UUID, str]]:
     """Ids, and items as the JSON that Postgres makes of them: whatever SQL clients wrote there, it can be shown."""
     with postgres.connection() as connection:
-        return [(item_id, item) for item_id, item in connection.execute(load("context_items.sql")[query], params)]
+        if not is_attached(connection):
+            raise HTTPException(
+                404, "the built-in table is not attached here; `reindexer migrate --with-context-items` makes it"
+            )
+        try:
+            return [(item_id, item) for item_id, item in connection.execute(load("context_items.sql")[query], params)]
+        except _OF_ANOTHER_TABLE as exc:
+            raise HTTPException(409, "public.context_items is not the built-in table that this route is for") from exc
 
 
 def _only(rows: list[tuple[UUID, str]]) -> str:

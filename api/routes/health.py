@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 from fastapi import APIRouter, Response
@@ -37,7 +37,7 @@ class Alive(BaseModel):
 
 
 class Ready(BaseModel):
-    """Everything answers."""
+    """Everything answers, and all sources but those that `checks` names are worked on."""
 
     status: Literal["ok"] = "ok"
     checks: dict[str, str]
@@ -69,7 +69,7 @@ async def readyz(postgres: PostgresPart, broker: BrokerPart, index: IndexPart, p
     unknown = "not known while Postgres is not ready"
     of_postgres = dict.fromkeys(("listener", "workers", "work", "triggers", "sources", "breakers"), unknown)
     checks = {**of_postgres, **checks}
-    wrong = "; ".join(f"{name}: {state}" for name, state in checks.items() if state != OK)
+    wrong = "; ".join(f"{name}: {state}" for name, state in checks.items() if not state.startswith(OK))
     return problem(503, f"not ready: {wrong}", checks=checks) if wrong else Ready(checks=dict(checks))
 
 
@@ -88,16 +88,31 @@ def _ask_postgres(postgres: Postgres) -> Mapping[str, str]:
         "listener": "absent: start `reindexer listen`" if absent else OK,
         "workers": "none takes work: start `reindexer worker`" if idle else OK,
         "work": OK if neglected is None else _NEGLECTED.format(neglected),
-        "triggers": "; ".join(_in_short(name, found) for name, found in findings.items() if not found.well) or OK,
-        "sources": "; ".join(f"{name}: its items wait; see `reindexer status`" for name in waiting) or OK,
+        "triggers": "; ".join(_in_short(name, found) for name, found in findings.items() if _unseen(found)) or OK,
+        "sources": _sources(findings, waiting),
         "breakers": f"workers get no answer from {away}; items wait, one at a time tries it" if away else OK,
     }
 
 
+def _sources(findings: Mapping[str, Finding], waiting: Collection[str]) -> str:
+    """A source that can't be worked on keeps no other from being ready: not well is only what leaves none of those
+    whose tables can be read. A table that its owner has dropped is no reason to take this process out of service.
+    """
+    unreadable = {name for name, found in findings.items() if found.problem}
+    refused = [name for name in waiting if name not in unreadable]
+    if refused and findings.keys() == unreadable.union(refused):
+        return "; ".join(f"{name}: its items wait; see `reindexer status`" for name in refused)
+    away = ", ".join(sorted(unreadable.union(refused)))
+    return f"{OK}, but {away} can't be worked on: see `reindexer status`" if away else OK
+
+
+def _unseen(finding: Finding) -> bool:
+    """Whether changes of a source that can be read may pass unseen."""
+    return not finding.well and finding.problem is None
+
+
 def _in_short(name: str, finding: Finding) -> str:
     """Without names of tables and columns: everybody may read it."""
-    if finding.problem:
-        return f"{name}: its table or a declared column does not exist; see `reindexer status`"
     return f"{name}: {finding.triggers}; see `reindexer status`, and run `reindexer migrate` if it stays so"
 
 

@@ -162,18 +162,3 @@ JOIN reindexer.source ON source.name = coalesce(due.source, ledger.source)
     AND source.generation = coalesce(due.generation, ledger.generation)
 WHERE due.item_id IS NOT NULL OR ledger.outcome <> 'DELETED';
 COMMENT ON VIEW reindexer.item_status IS 'For applications: what became of each item. Grant SELECT on it, and USAGE on the schema.';
-
-DO $$
-BEGIN
-    IF to_regclass('public.context_items') IS NULL THEN
-        CREATE TABLE public.context_items (
-            id         uuid PRIMARY KEY DEFAULT gen_random_uuid(),
-            title      text,
-            content    text NOT NULL,
-            metadata   jsonb NOT NULL DEFAULT '{}',
-            created_at timestamptz NOT NULL DEFAULT now(),
-            updated_at timestamptz NOT NULL DEFAULT now()
-        );
-        COMMENT ON TABLE public.context_items IS 'Made by reindexer.';
-    END IF;
-END $$;

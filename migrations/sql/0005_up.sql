@@ -39,3 +39,7 @@ INSERT INTO reindexer.run AS run (source, kind) SELECT name, 'whole_source' FROM
 ON CONFLICT (source, kind) WHERE finished_at IS NULL DO UPDATE SET
     state = 'rows', cursor = NULL, queued = 0, total = NULL, started_at = clock_timestamp(), paused_s = 0,
     changed_at = least(run.changed_at, run.started_at);
+
+-- A table that is attached because it is there would be attached again by the next `migrate`.
+CREATE TABLE reindexer.detached (source text PRIMARY KEY);
+COMMENT ON TABLE reindexer.detached IS 'Sources that were detached by hand: only somebody who names them attaches them again.';

@@ -1,4 +1,4 @@
-"""The change path: sources, outbox, due, ledger, requests, runs, item_status, and the built-in table context_items."""
+"""The change path: sources, outbox, due, ledger, requests, runs, item_status."""
 
 from reindexer.migrate import run_sql
 

@@ -14,6 +14,11 @@ from reindexer.postgres.connect import describe
 from reindexer.settings import Settings
 from reindexer.sources_file.read import SourcesFile, read_sources
 
+_NOT_AGAIN = (
+    "was detached, or another source follows its table; to have it back: reindexer attach context_items "
+    "--table public.context_items --text title,content --payload title,metadata"
+)
+
 
 def setup(app: typer.Typer) -> None:
     """Add the commands."""
@@ -22,6 +27,9 @@ def setup(app: typer.Typer) -> None:
     def _migrate(
         dry_run: bool = typer.Option(False, "--dry-run", help="Tell what would be done, and do nothing."),
         remove: bool = typer.Option(False, "--uninstall", help="Take everything of ours out of the database instead."),
+        with_context_items: bool = typer.Option(
+            False, "--with-context-items", help="Make the built-in table as well, and attach it."
+        ),
         yes: bool = typer.Option(False, "--yes", help="Do not ask before --uninstall."),
         as_json: bool = JSON,
     ) -> None:
@@ -41,14 +49,19 @@ def setup(app: typer.Typer) -> None:
             return
         file = read_sources(settings.sources)
         if dry_run:
-            told = preview(url, file)
+            told = preview(url, file, with_context_items=with_context_items)
             report(told | _unnamed(told, file), as_json=as_json)
             return
-        done = migrate(url, file)
+        done = migrate(url, file, with_context_items=with_context_items)
         states = {each.source: _state(each) for each in done}
+        if with_context_items and CONTEXT_ITEMS.name not in states:
+            states[CONTEXT_ITEMS.name] = _NOT_AGAIN
         report(states | _unnamed(states, file), as_json=as_json)
         if problems := [each.source for each in done if each.problem]:
-            raise Failed(f"not all sources are attached: {', '.join(problems)}")
+            raise Failed(
+                f"not all sources are attached: {', '.join(problems)}; mend them, or, if one is not wanted any more, "
+                "`reindexer detach` it"
+            )
 
 
 def _state(done: Attached) -> str:

@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from reindexer.cli.run import Failed
-from reindexer.core.errors import UsageError
 from reindexer.embedded.children import Children, accepts, free_port
 from reindexer.embedded.data_directory import DataDirectory, default_directory
 from reindexer.embedded.environment import libpq_variables
@@ -158,19 +157,9 @@ def running_stack(
 def _migrate(url: str, file: SourcesFile | None, tell: Callable[[str], None]) -> None:
     from reindexer.migrate import migrate  # Alembic takes a third of a second to import
 
-    try:
-        done = migrate(url, file)
-    except UsageError as exc:
-        if file is None:
-            raise
-        migrate(url)
-        tell(
-            f"[yellow]{escape(str(exc))}[/]\n  no source of the file is attached; when this is well: reindexer migrate"
-        )
-    else:
-        for each in done:
-            if each.problem:
-                tell(f"[yellow]{escape(each.problem)}[/]")
+    for each in migrate(url, file, with_context_items=True, strict=False):
+        if each.problem:
+            tell(f"[yellow]{escape(each.problem)}[/]\n  the other sources go on; when this is well: reindexer migrate")
 
 
 def _choose_ports(

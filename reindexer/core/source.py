@@ -120,4 +120,4 @@ CONTEXT_ITEMS = Source(
     text_columns=("title", "content"),
     payload_columns=("title", "metadata"),
 )
-"""The built-in source: a table that `migrate` makes, for whoever has none yet."""
+"""The built-in source, for whoever has no table yet: `migrate --with-context-items`, `up` and `demo` make it."""

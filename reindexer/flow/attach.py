@@ -7,9 +7,10 @@ triggers record every later one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, LiteralString
 
+import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
@@ -21,7 +22,7 @@ from reindexer.flow.inspect import Finding, inspect, recorded, trigger_hash
 from reindexer.flow.vectors import require_same_vectors
 from reindexer.postgres import catalog, triggers
 from reindexer.postgres.catalog import Facts
-from reindexer.postgres.connect import Connection
+from reindexer.postgres.connect import Connection, one_line
 from reindexer.postgres.queries import load
 from reindexer.postgres.trigger_removal import remove
 
@@ -103,16 +104,15 @@ def require_same_table(connection: Connection, name: str, schema: str, table: st
 
     The same table under another name is the same.
     """
-    before = next((each for each in all_sources(connection) if each.name == name), None)
-    if before is None or (before.table_schema, before.table_name) == (schema, table):
-        return
     named = {"name": name, "table": sql.Identifier(schema, table).as_string(connection)}
-    if connection.execute(load("sources.sql")["same_table"], named).fetchone() != (True,):
-        raise DefinitionError(
-            f"source {name!r} follows {before.table_schema}.{before.table_name}, and another table is another source: "
-            f"choose another name, or `reindexer detach {name}` first",
-            key="table",
-        )
+    row = connection.execute(load("sources.sql")["same_table"], named).fetchone()
+    if row is None or row[:2] == (schema, table) or row[2]:
+        return
+    raise DefinitionError(
+        f"source {name!r} follows {row[0]}.{row[1]}, and another table is another source: choose another name, or "
+        f"`reindexer detach {name}` first",
+        key="table",
+    )
 
 
 def mend(connection: Connection, source: Source, finding: Finding, *, give_up_after_s: float = 60.0) -> Look | None:
@@ -170,6 +170,23 @@ def all_sources(connection: Connection) -> list[Source]:
     return [_source(*row) for row in connection.execute(load("sources.sql")["all"])]
 
 
+def attached_before(connection: Connection) -> dict[str, Source]:
+    """Every attached source by name, whatever the schema's revision is; none where there is no schema."""
+    try:
+        rows = connection.execute(load("sources.sql")["any_revision"]).fetchall()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        return {}
+    known = {each.name for each in fields(Source)}
+    sources = (Source(**{key: _part(key, value) for key, value in row.items() if key in known}) for (row,) in rows)
+    return {source.name: source for source in sources}
+
+
+def _part(key: str, stored: Any) -> Any:
+    if key == "profile":
+        return Profile.from_json(stored)
+    return tuple(stored) if isinstance(stored, list) else stored
+
+
 def find_source(connection: Connection, name: str) -> Source:
     """One attached source. Raises UsageError if there is none of that name."""
     return _source(*_find(connection, "one", name))
@@ -177,7 +194,10 @@ def find_source(connection: Connection, name: str) -> Source:
 
 def find_source_and_columns(connection: Connection, name: str) -> tuple[Source, Mapping[str, LiteralString]]:
     """As `find_source`, and its table's columns with their types, as `format_type` names them; none without table."""
-    *definition, columns = _find(connection, "one_with_columns", name)
+    try:
+        *definition, columns = _find(connection, "one_with_columns", name)
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise SourceError(f"source {name!r}: {one_line(exc)}") from exc
     return _source(*definition), columns or {}
 
 

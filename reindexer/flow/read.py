@@ -199,13 +199,16 @@ def _reason(exc: BaseException | None) -> Unreadable:
 
 def key_types(connection: Connection, source: Source) -> KeyTypes:
     """As `format_type` names them. Raises SourceError if one, or another declared column, is missing."""
-    rows = connection.execute(
-        """
-        SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
-        WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped
-        """,
-        [sql.Identifier(source.table_schema, source.table_name).as_string(connection)],
-    ).fetchall()
+    try:
+        rows = connection.execute(
+            """
+            SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
+            WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped
+            """,
+            [sql.Identifier(source.table_schema, source.table_name).as_string(connection)],
+        ).fetchall()
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise SourceError(f"source {source.name!r}: {one_line(exc)}") from exc
     return key_types_among(source, dict(rows))
 
 

@@ -67,7 +67,12 @@ class Watch:
     def look(self, connection: Connection) -> None:
         """Inspect every source, and mend what can be mended."""
         for source in all_sources(connection):
-            self._look_after(connection, source)
+            try:
+                self._look_after(connection, source)
+            except psycopg.Error as exc:
+                if connection.closed:
+                    raise
+                self._tell(source, "unknown", one_line(exc))  # and the others are looked after
             connection.execute(load("sources.sql")["clear_idle_problem"], {"name": source.name})
 
     def _look_after(self, connection: Connection, source: Source) -> None:

@@ -11,7 +11,7 @@ from psycopg import sql
 from reindexer.core.errors import SourceError
 from reindexer.core.payload import PayloadColumn, kind_of
 from reindexer.core.source import Source
-from reindexer.postgres.connect import Connection
+from reindexer.postgres.connect import Connection, one_line
 from reindexer.postgres.queries import load
 
 FUNCTIONS = ("rows", "update", "whole", "replica")
@@ -49,6 +49,8 @@ def relations(connection: Connection, source: Source) -> list[Relation]:
         rows = connection.execute(load("catalog.sql")["tree"], {"table": table}).fetchall()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         raise SourceError(f"source {source.name!r}: table {name} does not exist") from None
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise SourceError(f"source {source.name!r}: {one_line(exc)}") from None
     if not rows:
         raise SourceError(f"source {source.name!r}: {name} is not a table (views and foreign tables have no changes)")
     return [Relation(oid, schema, name, kind == "r", frozenset(found)) for oid, schema, name, kind, found in rows]

@@ -2,40 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
 import psycopg
 from psycopg import sql
 
-from reindexer.core.errors import DefinitionError, UsageError
+from reindexer.core.errors import DefinitionError, ReindexerError, UsageError
 from reindexer.core.source import Source
-from reindexer.flow.attach import require_alias, require_same_table
-from reindexer.flow.definition import check, define
+from reindexer.flow.attach import attached_before, require_alias, require_same_table
+from reindexer.flow.definition import Wanted, check, define
 from reindexer.flow.vectors import require_same_vectors
 from reindexer.postgres.connect import Connection, one_line
 from reindexer.postgres.queries import load
+from reindexer.postgres.schema import revision
 from reindexer.sources_file.read import SourcesFile
 
 
-def definitions(connection: Connection, file: SourcesFile) -> list[Source]:
-    """Every source of the file. Raises UsageError, with file and line, at the first that does not fit its table."""
-    row = connection.execute("SELECT to_regclass('reindexer.source')").fetchone()
-    attached_before = row is not None and row[0] is not None
-    found = []
-    for name, wanted in file.sources.items():
+@dataclass(frozen=True, slots=True)
+class Definitions:
+    """What the file wants: sources that fit, and why others don't, by name."""
+
+    sources: Sequence[Source] = ()
+    unfit: Mapping[str, str] = field(default_factory=dict)
+
+
+def definitions(connection: Connection, file: SourcesFile | None, *, strict: bool = True) -> Definitions:
+    """Every source of the file. One that is broken is unfit: it was attached, and does not fit its table any more.
+
+    Of any other that does not fit, which is a mistake in the file, raises UsageError with file and line, where it is
+    `strict`; else it is unfit too.
+    """
+    found, unfit, before = list[Source](), dict[str, str](), attached_before(connection) if file else {}
+    for name, wanted in file.sources.items() if file else ():
         try:
-            source = define(connection, wanted)
-            check(connection, source)
-            _require_owner(connection, source)
-            if attached_before:
-                require_alias(connection, source)
-                require_same_table(connection, name, source.table_schema, source.table_name)
-                require_same_vectors(connection, source)
-        except UsageError as exc:
+            found.append(_fitting(connection, wanted))
+        except (UsageError, psycopg.errors.InsufficientPrivilege) as exc:
+            if broken := name in before and _breakage(connection, before[name]):
+                unfit[name] = broken
+                continue
             key = exc.key if isinstance(exc, DefinitionError) else None
-            raise UsageError(f"{file.at(name, key)}: {exc}") from exc
-        except psycopg.errors.InsufficientPrivilege as exc:
-            raise UsageError(f"{file.at(name)}: source {name!r}: {one_line(exc)}") from exc
-        found.append(source)
-    return found
+            about = "" if isinstance(exc, UsageError) else f"source {name!r}: "
+            told = f"{file.at(name, key)}: {about}{one_line(exc)}" if file else ""
+            if strict:
+                raise UsageError(told) from exc
+            unfit[name] = told
+    return Definitions(found, unfit)
+
+
+def _fitting(connection: Connection, wanted: Wanted) -> Source:
+    source = define(connection, wanted)
+    check(connection, source)
+    _require_owner(connection, source)
+    if revision(connection) is not None:
+        require_alias(connection, source)
+        require_same_table(connection, source.name, source.table_schema, source.table_name)
+        require_same_vectors(connection, source)
+    return source
+
+
+def _breakage(connection: Connection, before: Source) -> str | None:
+    """Why a source does not work as it is attached, if it does not."""
+    try:
+        check(connection, before)
+    except (ReindexerError, psycopg.errors.InsufficientPrivilege) as exc:
+        return one_line(exc)
+    return None
 
 
 def _require_owner(connection: Connection, source: Source) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 from reindexer.core.errors import DefinitionError
 from reindexer.core.profile import Profile
-from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.core.toml_lines import KeyPath
 from reindexer.flow.definition import Wanted, draft
 from reindexer.sources_file import kinds
@@ -107,8 +106,6 @@ def _source(file: SourcesFile, name: str, raw: Mapping[str, Any]) -> Wanted:
     for key, example in (("table", 'table = "schema.table"'), ("text", 'text = ["column"]')):
         if not read.get(key):
             raise document.wrong((*path, key) if key in read else path, f"has no {key}; write {example}")
-    if name == CONTEXT_ITEMS.name:
-        raise document.wrong(path, "is the built-in source, which the file can't change; choose another name")
     if (profile := read.pop("profile", None)) is not None:
         try:
             read["profile"] = file.profile(profile)
@@ -154,7 +151,7 @@ def _check_collection(document: Document, path: KeyPath, parameters: object) -> 
 
 
 def _require_different_aliases(document: Document, sources: Mapping[str, Wanted]) -> None:
-    owners = {CONTEXT_ITEMS.alias: CONTEXT_ITEMS.name}
+    owners: dict[str, str] = {}
     for name, wanted in sources.items():
         alias = wanted.alias or name
         if alias in owners:

@@ -23,10 +23,10 @@ def flow(db: Connection, worker: Worker, index: IndexReader) -> Flow:
 
 
 @pytest.fixture
-def readyz(settings: Settings) -> Iterator[Callable[[], str]]:
-    """What /readyz says of the triggers."""
+def readyz(settings: Settings) -> Iterator[Callable[..., str]]:
+    """What /readyz says of the triggers, or of something else."""
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
-        yield lambda: str(client.get("/readyz").json()["checks"]["triggers"])
+        yield lambda check="triggers": str(client.get("/readyz").json()["checks"][check])
 
 
 @pytest.fixture

@@ -118,11 +118,11 @@ def test_migrate_and_a_trigger_update_beside_writers_and_an_open_transaction_mis
     with connect(unmigrated, application_name="test") as db, Writers(unmigrated, 3) as writers:
         flow = Flow(db, worker)
         with open_transaction(unmigrated, open_s):
-            migrate(unmigrated)
+            migrate(unmigrated, with_context_items=True)
         first_fill_is_through(db, flow)
         as_if_of_another_version(db)
         with open_transaction(unmigrated, open_s):
-            migrate(unmigrated)
+            migrate(unmigrated, with_context_items=True)
         first_fill_is_through(db, flow)
         assert [inspect(db, source).triggers for source in all_sources(db)] == ["ok"]
         writers.__exit__()

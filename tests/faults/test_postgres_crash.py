@@ -32,7 +32,7 @@ class Server:
         self._data = data
         self._running: EmbeddedPostgres | None = None
         self.start()
-        migrate(self.url)
+        migrate(self.url, with_context_items=True)
         with connect(self.url, application_name="test") as db:
             db.execute("CHECKPOINT")
 

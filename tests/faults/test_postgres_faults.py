@@ -42,7 +42,7 @@ def server() -> Iterator[Server]:
     directory.chmod(0o755)
     with Children(directory / "logs") as children:
         own = Server.make(children, directory / "data", free_port())
-        migrate(own.url)
+        migrate(own.url, with_context_items=True)
         with psycopg.connect(own.url, autocommit=True) as admin:
             admin.execute("UPDATE reindexer.run SET state = 'finished', finished_at = now()")
         yield own

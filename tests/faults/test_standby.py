@@ -33,7 +33,7 @@ class Pair:
     def __init__(self, children: Children, directory: Path) -> None:
         data, copy = directory / "primary", directory / "standby"
         first = start_postgres(children, data, settings=FAST)
-        migrate(first.url())
+        migrate(first.url(), with_context_items=True)
         with connect(first.url(), application_name="test") as db:
             db.execute("UPDATE reindexer.run SET state = 'finished', finished_at = now()")
         children.stop(first.child)

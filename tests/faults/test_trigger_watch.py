@@ -99,7 +99,7 @@ cases = pytest.mark.parametrize(("case", "state"), CASES.values(), ids=CASES)
 
 @cases
 def test_status_and_readyz_tell_it_and_migrate_mends_it_and_finds_what_was_missed(
-    db: Connection, flow: Flow, index: IndexReader, database: str, readyz: Callable[[], str],
+    db: Connection, flow: Flow, index: IndexReader, database: str, readyz: Callable[..., str],
     case: Callable[[Connection], None], state: TriggersState,
 ) -> None:  # fmt: skip
     fill(db)

@@ -50,7 +50,7 @@ def empty_url(versioned_server: EmbeddedPostgres) -> Iterator[str]:
 @pytest.fixture
 def migrated(empty_url: str) -> Iterator[Connection]:
     """A connection to a migrated database, of each version."""
-    migrate(empty_url)
+    migrate(empty_url, with_context_items=True)
     with connect(empty_url, application_name="test") as connection:
         yield connection
 

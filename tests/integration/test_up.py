@@ -335,7 +335,11 @@ def test_up_starts_no_server_that_is_named_begins_with_the_sources_file_and_goes
 ) -> None:
     named = {name: env[name] for name in ("DATABASE_URL", "CELERY_BROKER_URL", "QDRANT_URL")}
     file = directory / "my [sources].toml"
-    file.write_text("[sources.notes]\ntable = 'notes'\ntext = 'txet'", encoding="utf-8")
+    file.write_text(
+        "[sources.notes]\ntable = 'notes'\ntext = 'txet'\n[sources.things]\ntable = 'things'\ntext = 'name'"
+    )
+    with psycopg.connect(env["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute("CREATE TABLE things (id int PRIMARY KEY, name text)")
     running = start(directory / "data", None, REINDEXER_SOURCES=str(file), **named)
     try:
         running.wait_until_up()
@@ -343,6 +347,7 @@ def test_up_starts_no_server_that_is_named_begins_with_the_sources_file_and_goes
         started = [" ".join(each.cmdline()) for each in psutil.Process(running.process.pid).children()]
         assert [part for part in ("redis-server", "qdrant_server", "bin/postgres") if part in str(started)] == []
         assert f"{file}:2: source 'notes': there is no table notes; see" in running.log
+        assert '"things"' in reindexer("sources", "--json", env={"REINDEXER_DATA_DIR": str(running.directory)}).stdout
         with psycopg.connect(running.database_url, autocommit=True) as connection:
             connection.execute("CREATE TABLE notes (id int PRIMARY KEY, text text)")
         beside = {"REINDEXER_DATA_DIR": str(running.directory), "REINDEXER_SOURCES": str(file)}

@@ -173,7 +173,7 @@ def test_no_text_and_no_secret_is_found_where_it_does_not_belong(
 ) -> None:
     places = Places()
     url = secret_env["DATABASE_URL"]
-    migrate(url)
+    migrate(url, with_context_items=True)
     provider.behave = quoting
     qdrant.refuse = lambda body: next(
         (code for mark, code in (("unwritable", 400), ("unlucky", 500)) if mark in body), None
@@ -355,7 +355,7 @@ def says_that_it_is_away(child: Child) -> bool:
 def test_a_wrong_password_or_one_that_makes_a_url_unreadable_is_not_told(
     closed_postgres: EmbeddedPostgres, secret_env: Mapping[str, str], tmp_path: Path
 ) -> None:
-    migrate(secret_env["DATABASE_URL"])
+    migrate(secret_env["DATABASE_URL"], with_context_items=True)
     right = SECRETS["redis"]
     wrong = {
         "DATABASE_URL": make_conninfo(secret_env["DATABASE_URL"], password=f"{SECRETS['database']}-wrong"),

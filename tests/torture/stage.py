@@ -143,7 +143,7 @@ def stage() -> Iterator[Stage]:
             provider, Lies(provider), proxies, postgres, own_redis, qdrant,
         )  # fmt: skip
         _clean(built)
-        migrate(database_url)
+        migrate(database_url, with_context_items=True)
         tables.make(database_url)
         built.env = _environment(built)
         yield built

@@ -31,3 +31,34 @@ SELECT id, row_to_json(item)::text FROM item;
 
 -- name: delete
 DELETE FROM public.context_items WHERE id = %(id)s RETURNING id, NULL::text;
+
+-- name: make
+CREATE TABLE public.context_items (
+    id         uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    title      text,
+    content    text NOT NULL,
+    metadata   jsonb NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE public.context_items IS 'Made by reindexer.';
+
+-- name: there
+-- Whatever has the name: whether it is a table with columns as ours has them, and whether we may put triggers on it.
+SELECT relkind IN ('r', 'p') AND (
+           SELECT count(*) FROM pg_attribute
+           WHERE attrelid = pg_class.oid AND NOT attisdropped AND (attname, format_type(atttypid, NULL)) IN (
+               ('title', 'text'), ('title', 'character varying'), ('content', 'text'), ('content', 'character varying'),
+               ('metadata', 'jsonb'), ('metadata', 'json'))
+       ) = 3 AS fits,
+       pg_has_role(relowner, 'USAGE') AS may
+FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE nspname = 'public' AND relname = 'context_items';
+
+-- name: was_detached
+SELECT EXISTS (SELECT FROM reindexer.detached WHERE source = %(name)s);
+
+-- name: is_attached
+SELECT EXISTS (SELECT FROM reindexer.source WHERE name = 'context_items'
+               AND table_schema = 'public' AND table_name = 'context_items')
+   AND to_regclass('public.context_items') IS NOT NULL;

@@ -48,7 +48,8 @@ EXPLAIN (FORMAT JSON) SELECT FROM reindexer.ledger
 WHERE source = %(source)s AND generation = %(generation)s AND outcome = 'COMPLETED';
 
 -- name: neglected
--- Since when an item could be claimed, if that is long, while no claim holds anything and none has been settled.
+-- Since when an item could be claimed, if that is long, while no claim holds anything and none has been settled. Items of
+-- a source that has a problem wait for that to end.
 SELECT extract(epoch FROM clock_timestamp() - min(ready.not_before))::double precision AS ready_s
 FROM reindexer.source
 CROSS JOIN unnest(%(lanes)s::text[]) AS lanes (lane)
@@ -58,7 +59,7 @@ CROSS JOIN LATERAL (
         AND not_before <= clock_timestamp() - make_interval(secs => %(long_s)s)
     ORDER BY not_before LIMIT 1
 ) AS ready
-WHERE NOT source.paused
+WHERE NOT source.paused AND source.problem IS NULL
     AND NOT EXISTS (SELECT FROM reindexer.due WHERE lease_until > clock_timestamp())
     AND NOT EXISTS (
         SELECT FROM reindexer.counter

@@ -20,6 +20,7 @@ FROM reindexer.source WHERE name = %(name)s;
 SELECT definition_hash, table_oid::bigint, facts FROM reindexer.source WHERE name = %(name)s;
 
 -- name: save
+WITH again AS (DELETE FROM reindexer.detached WHERE source = %(name)s)
 INSERT INTO reindexer.source (name, table_schema, table_name, table_oid, key_columns, text_columns, payload_columns,
     alias, template, condition, condition_columns, chunk_tokens, chunk_overlap, tenant_column, profile,
     definition_hash, facts)
@@ -42,8 +43,12 @@ SELECT name, alias FROM reindexer.source WHERE name = %(name)s OR alias = %(alia
 ORDER BY name = %(name)s LIMIT 1;
 
 -- name: same_table
--- Whether a name leads to the table that the source's triggers were put on, which may have been renamed since.
-SELECT table_oid = to_regclass(%(table)s)::oid FROM reindexer.source WHERE name = %(name)s;
+-- The table as it was called, and whether the other name leads to it now: it may have been renamed.
+SELECT table_schema, table_name, table_oid = to_regclass(%(table)s)::oid FROM reindexer.source WHERE name = %(name)s;
+
+-- name: any_revision
+-- Every attached source, as far as the schema's revision tells of it.
+SELECT to_jsonb(source) FROM reindexer.source ORDER BY name;
 
 -- name: start_detaching
 -- No claim begins any more, and nobody mends triggers that no version made.
@@ -57,7 +62,8 @@ WITH outbox AS (DELETE FROM reindexer.outbox WHERE source = %(name)s),
     due AS (DELETE FROM reindexer.due WHERE source = %(name)s),
     request AS (DELETE FROM reindexer.request WHERE source = %(name)s),
     ledger AS (DELETE FROM reindexer.ledger WHERE source = %(name)s RETURNING 1),
-    source AS (DELETE FROM reindexer.source WHERE name = %(name)s)
+    source AS (DELETE FROM reindexer.source WHERE name = %(name)s),
+    detached AS (INSERT INTO reindexer.detached (source) VALUES (%(name)s) ON CONFLICT DO NOTHING)
 SELECT count(*) FROM ledger;
 
 -- name: record

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.faults.sabotage.row import Sabotage
 
 AGAIN = "tests/integration/test_attach_again.py::"
+BROKEN = "tests/faults/test_broken_sources.py::"
+BUILT_IN = "tests/integration/test_built_in.py::"
 ATTACH = "tests/integration/test_attach.py::"
 FILE = "tests/integration/test_sources_file.py::"
 
@@ -47,9 +49,47 @@ SOURCES = (
     Sabotage(
         "definitions: a source keeps its table",
         "reindexer/flow/attach.py",
-        'if connection.execute(load("sources.sql")["same_table"], named).fetchone() != (True,):',
-        "if False:",
+        "if row is None or row[:2] == (schema, table) or row[2]:",
+        "if True:",
         AGAIN + "test_what_can_not_be_changed_is_one_line_and_nothing_is_changed",
+    ),
+    Sabotage(
+        "context_items: nobody gets it unasked",
+        "reindexer/flow/built_in.py",
+        "if there == (True, True) or (wanted and (there is None or there[0])) else None",
+        "",
+        BUILT_IN + "test_migrate_leaves_the_users_schema_alone",
+    ),
+    Sabotage(
+        "context_items: what was detached stays detached",
+        "reindexer/postgres/sql/sources.sql",
+        "INSERT INTO reindexer.detached (source) VALUES (%(name)s) ON CONFLICT DO NOTHING",
+        "SELECT 1",
+        BUILT_IN + "test_it_is_detached_as_any_source_and_stays_detached",
+    ),
+    Sabotage(
+        "broken sources: they keep none of the file from being attached",
+        "reindexer/sources_file/fit.py",
+        "if broken := name in before and _breakage(connection, before[name]):",
+        "if broken := None:",
+        BROKEN + "test_migrate_attaches_the_others_of_the_file_and_tells_which_one_is_broken",
+    ),
+    Sabotage(
+        "broken sources: the others are ready",
+        "api/routes/health.py",
+        "if not state.startswith(OK))",
+        "if state != OK)",
+        BROKEN + "test_processes_are_ready_for_the_others_and_work_on_them",
+    ),
+    Sabotage(
+        "broken sources: a schema that may not be used is the source's problem",
+        "reindexer/postgres/catalog.py",
+        """    except psycopg.errors.InsufficientPrivilege as exc:
+        raise SourceError(f"source {source.name!r}: {one_line(exc)}") from None
+    if not rows""",
+        "    if not rows",
+        BROKEN + "test_a_source_whose_schema_may_not_be_used_is_told_and_the_others_are_worked_on_and_watched",
+        fails_with="permission denied for schema shop",
     ),
     Sabotage(
         "detach: what workers have in hand is waited for",
@@ -68,18 +108,16 @@ SOURCES = (
     Sabotage(
         "sources file: all of it fits before the schema is touched",
         "reindexer/migrate.py",
-        """        wanted = definitions(connection, file) if file else []
-        _alembic(command.upgrade, url, "head")
-""",
+        "        wanted = definitions(connection, file, strict=strict)\n",
         """        _alembic(command.upgrade, url, "head")
-        wanted = definitions(connection, file) if file else []
+        wanted = definitions(connection, file, strict=strict)
 """,
         FILE + "test_a_file_that_does_not_fit_keeps_a_fresh_database_as_it_is",
     ),
     Sabotage(
         "sources file: who may not put triggers on a table is told first",
         "reindexer/sources_file/fit.py",
-        "            _require_owner(connection, source)\n",
+        "    _require_owner(connection, source)\n",
         "",
         FILE + "test_who_does_not_own_a_table_is_told_before_anything_is_changed",
     ),
