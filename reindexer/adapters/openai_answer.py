@@ -135,7 +135,8 @@ def parse(body: bytes, headers: Mapping[str, str], inputs: int, dimensions: int)
             raise OtherDimensions(
                 f"the provider answers {sizes.pop()} dimensions, REINDEXER_EMBEDDING_DIMENSIONS says {dimensions}"
             )
-        raise PassingError("the embedding provider answered a vector of another length than the others")
+        which = "without numbers" if 0 in sizes else "of another length than the others"
+        raise PassingError(f"the embedding provider answered a vector {which}")
     vectors = np.stack(rows)
     if not np.isfinite(vectors).all() or not vectors.any(axis=1).all():
         raise PassingError("the embedding provider answered a vector of zeros or with a value that is not finite")

@@ -22,7 +22,7 @@ from reindexer.postgres.connect import Connection
 from tests.faults.test_claims import claim, lose_leases
 from tests.integration.test_drain_to_settle import insert, status, work
 from tests.support.index_reader import IndexReader
-from tests.support.provider import Provider, error, vector_of
+from tests.support.provider import Provider, refuse_texts, vector_of
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
 COLLECTION = Collection("context_items", "context_items__g1", "context_items")
@@ -208,7 +208,7 @@ def test_the_point_of_an_item_that_failed_under_doubt_goes_with_its_row(
     died = lost_claim(db)
     worker.index.prepare(COLLECTION, worker.embedder_of(CONTEXT_ITEMS).dimensions, Owner(None))
     write_late(worker, died, item_id)
-    provider.behave = lambda call: error(400, "invalid_input")
+    provider.behave = refuse_texts
     work(db, worker)
     assert (status(db, item_id) or ("",))[0] == "FAILED"
     pass_time(db, 2 * DAY_S)

@@ -24,7 +24,7 @@ from tests.integration.test_up import CLEAN, reindexer
 from tests.support.commands import Done
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
-from tests.support.provider import Provider, error
+from tests.support.provider import Provider, error, refuse_texts
 from tests.support.waiting import eventually
 
 NOWHERE = "postgresql://postgres@127.0.0.1:9/x"
@@ -184,7 +184,7 @@ def test_to_a_pipe_each_row_is_one_line_whose_values_are_whole_and_parted_by_tab
     key = "a long key, " * 30 + "\n\tand its end"
     assert here("attach", "words", "--table", "words", "--text", "body", env=env).returncode == 0
     db.execute("INSERT INTO words VALUES (%s, 'text')", [key])
-    provider.behave = lambda call: error(400, "invalid_input")
+    provider.behave = refuse_texts
     work(db, worker)
     (letter,) = here("dead-letters", env=env).stdout.splitlines()
     source, shown, _, _, again, why = letter.split("\t")

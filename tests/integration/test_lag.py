@@ -19,7 +19,7 @@ from reindexer.flow.walk import walk_page
 from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection, connect
 from tests.integration.test_drain_to_settle import insert, work
-from tests.support.provider import Provider, error
+from tests.support.provider import Provider, error, refuse_texts
 
 HOUR_S = 3600.0
 
@@ -158,7 +158,7 @@ def test_a_failed_change_that_heals_keeps_its_age_until_it_is_in_qdrant(
 def test_what_failed_for_good_has_no_age_but_the_edit_after_it_has(
     db: Connection, worker: Worker, provider: Provider
 ) -> None:
-    provider.behave = lambda call: error(400)
+    provider.behave = refuse_texts
     insert(db, "refused")
     work(db, worker)
     an_hour_passes(db)

@@ -59,6 +59,11 @@ def error(status: int, code: str = "some_error", headers: Mapping[str, str] | No
     return Reply(status, {"error": {"message": f"made up: {code}", "type": code, "code": code}}, headers or {})
 
 
+def refuse_texts(call: Call) -> Reply | None:
+    """What the users' texts are answered with: one letter is taken, so it is not that everything is refused."""
+    return error(400, "invalid_input") if any(len(text) > 1 for text in call.inputs) else None
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
