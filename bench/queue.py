@@ -9,7 +9,7 @@ from bench.figures import Figures
 from bench.stage import Bench, Stage, Unsound
 from reindexer.adapters.celery_broker import CeleryBroker, make_celery
 from reindexer.core.broker_url import BrokerUrl
-from reindexer.flow.claim import claim_batch, lane_floor
+from reindexer.flow.claim import LaneFloor, claim_batch
 from reindexer.flow.drain import drain
 from reindexer.postgres.connect import connect
 
@@ -47,7 +47,7 @@ def _drain(bench: Bench, items: int) -> float:
 
 def _claim(bench: Bench, items: int) -> float:
     """One claim after the other, each beginning where a worker's would."""
-    claimed, floor, began = 0, lane_floor(), time.monotonic()
+    claimed, floor, began = 0, LaneFloor(), time.monotonic()
     with connect(bench.url, application_name="bench") as connection:
         while claimed < items:
             claim = claim_batch(connection, "bulk", BATCH, 300, floor=floor)

@@ -97,6 +97,9 @@ class Budget(Protocol):
 BudgetOf = Callable[[Source], Budget]
 """The budget that the requests for a source come out of."""
 
+AccountOf = Callable[[Source], str]
+"""Whose server, and whose money, embeds a source: what does not answer one does not answer the others. A hash."""
+
 EmbedderOf = Callable[[Source], Embedder]
 """The embedder of a source; always the same one for the same profile."""
 
@@ -113,7 +116,7 @@ class Point:
     """The source's payload columns; the index adds `_reindexer`."""
     fingerprint: str
     """Of the chunk."""
-    span: Span
+    span: Span | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +214,10 @@ class Index(Protocol):
     ) -> Mapping[tuple[str, int], StoredPoint]:
         """Each of these (item_id, chunk) that exists, with its payload or without. A collection that is not there has
         none."""
+
+    def points_of(self, collection: Collection, item_ids: Sequence[str], timeout_s: float) -> list[StoredPoint]:
+        """All points of these items, without their payload, however many there are and whoever made them. A collection
+        that is not there has none."""
 
     def vectors(
         self, collection: Collection, points: Sequence[tuple[str, int]], timeout_s: float

@@ -141,25 +141,26 @@ def work_lane_task(self: Task[Any, Any], lane: str) -> None:
     """Work on what is ready in a lane: by a helper, so that this process hears of the next message.
 
     Where all helpers of the lane are at work they look again themselves; but an edit is worth being held up for, and so
-    is all else where other threads take the messages. While edits are quick there is no need of helpers for them.
+    is all else where other threads take the messages. While edits are quick there is no need of helpers for them. What
+    may wait for the provider is the helpers' though: who takes the messages waits for nobody.
     """
     with _unexpected(lane=lane):
         _drop_foreign(self)
         crew, edits = _worker().crew, lane == LANES[0]
         quick = edits and crew.is_quick(lane)
         if quick:
-            _work_on(lane, LANE_BUDGET_S)
+            _work_on(lane, LANE_BUDGET_S, waits=False)
         with suppress(ReindexerError):
             _beat(self)
-        if quick or crew.help(lane, partial(_work_on, lane, math.inf)):
+        if (quick and not _worker().leaves(lane)) or crew.help(lane, partial(_work_on, lane, math.inf)):
             return
         if edits or threading.current_thread() is not threading.main_thread():
-            _work_on(lane, LANE_BUDGET_S)
+            _work_on(lane, LANE_BUDGET_S, waits=not crew.has_helpers)
 
 
-def _work_on(lane: str, budget_s: float) -> None:
+def _work_on(lane: str, budget_s: float, *, waits: bool = True) -> None:
     try:
-        _worker().run_lane(lane, budget_s=budget_s)
+        _worker().run_lane(lane, budget_s=budget_s, waits=waits)
     except ReindexerError as exc:
         log.error("work_fails", lane=lane, error=str(exc))
     except Exception as exc:  # noqa: BLE001

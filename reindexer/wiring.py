@@ -22,7 +22,7 @@ from reindexer.flow.counters import Counters
 from reindexer.flow.crew import Crew
 from reindexer.flow.pace import PacedEmbedder, Unlimited
 from reindexer.flow.work import Worker, WorkLimits
-from reindexer.ports import Broker, Budget, BudgetOf, Embedder, EmbedderOf, Index
+from reindexer.ports import AccountOf, Broker, Budget, BudgetOf, Embedder, EmbedderOf, Index
 from reindexer.postgres.connect import Postgres
 from reindexer.settings import Settings
 
@@ -140,6 +140,17 @@ def budget_of(settings: Settings) -> BudgetOf:
     return of
 
 
+def account_of(settings: Settings) -> AccountOf:
+    """The account of each source's provider. Raises SourceError as `embedder_of` does."""
+
+    def of(source: Source) -> str:
+        if _is_hashing(settings, source.profile):
+            return ""
+        return account(_base_url(settings, source.profile), _api_key(settings, source), "")
+
+    return of
+
+
 def rate_limits(settings: Settings, sources: Iterable[Source]) -> Mapping[str, RateLimitState]:
     """The budget of each source that has one, as far as can be told; none where Redis does not answer."""
     budgets, found = budget_of(settings), dict[str, RateLimitState]()
@@ -181,5 +192,6 @@ def worker(settings: Settings, broker: Broker | None, *, helpers: int = 0) -> Wo
         counters=counters,
         crew=Crew(helpers),
         budget_of=budget_of(settings),
+        account_of=account_of(settings),
         instance=settings.instance,
     )

@@ -6,3 +6,13 @@ ALTER TABLE reindexer.due DROP COLUMN chunk_tokens;
 ALTER TABLE reindexer.source DROP COLUMN embedder;
 
 DROP TABLE reindexer.detached;
+
+DROP INDEX reindexer.due_ready, reindexer.due_marked;
+CREATE INDEX due_ready ON reindexer.due (source, lane, not_before);
+ALTER TABLE reindexer.due DROP COLUMN embed_version;
+
+DELETE FROM reindexer.breaker;
+ALTER TABLE reindexer.breaker DROP CONSTRAINT breaker_pkey;
+ALTER TABLE reindexer.breaker DROP COLUMN account;
+ALTER TABLE reindexer.breaker ADD PRIMARY KEY (dependency);
+ALTER TABLE reindexer.source DROP COLUMN account;

@@ -43,3 +43,18 @@ ON CONFLICT (source, kind) WHERE finished_at IS NULL DO UPDATE SET
 -- A table that is attached because it is there would be attached again by the next `migrate`.
 CREATE TABLE reindexer.detached (source text PRIMARY KEY);
 COMMENT ON TABLE reindexer.detached IS 'Sources that were detached by hand: only somebody who names them attaches them again.';
+
+-- What needs no provider waits for none: an item to which nothing but its embedding is left to do is marked.
+ALTER TABLE reindexer.due ADD COLUMN embed_version bigint;
+COMMENT ON COLUMN reindexer.due.embed_version IS 'The version at which nothing but its embedding was left to do: as long as it is that version, the item is marked, and claims pass it over while its provider is left alone.';
+DROP INDEX reindexer.due_ready;
+CREATE INDEX due_ready ON reindexer.due (source, lane, not_before) WHERE embed_version IS DISTINCT FROM version;
+CREATE INDEX due_marked ON reindexer.due (source, lane, not_before) WHERE embed_version = version;
+
+-- One account's outage does not stop the sources of another.
+ALTER TABLE reindexer.breaker ADD COLUMN account text NOT NULL DEFAULT '';
+ALTER TABLE reindexer.breaker DROP CONSTRAINT breaker_pkey;
+ALTER TABLE reindexer.breaker ADD PRIMARY KEY (dependency, account);
+COMMENT ON COLUMN reindexer.breaker.account IS 'A hash of the provider''s address and key: whom it is that does not answer. Empty for Qdrant.';
+ALTER TABLE reindexer.source ADD COLUMN account text NOT NULL DEFAULT '';
+COMMENT ON COLUMN reindexer.source.account IS 'The account of its provider, as it was when that last did not answer.';

@@ -36,6 +36,8 @@ from reindexer.ports import Collection, Hit, Point, ScrolledPage, Vector
 _VERSION = f"{FACTS}.version"
 _FINGERPRINT = f"{FACTS}.fingerprint"
 PREPARE_TIMES = 3
+PAGE = 1024
+"""Points that are asked for at once."""
 """Preparing a collection is several calls: it may take so many times as long as one."""
 _NOBODY = "00000000-0000-0000-0000-000000000000"
 """No point of ours has this id."""
@@ -172,6 +174,22 @@ class QdrantIndex:
         except _CollectionMissing:
             return {}
         return {ids[str(record.id)]: stored_point(*ids[str(record.id)], record) for record in records}
+
+    def points_of(self, collection: Collection, item_ids: Sequence[str], timeout_s: float) -> list[StoredPoint]:
+        """See `reindexer.ports.Index.points_of`."""
+        found, start, begun = list[StoredPoint](), None, False
+        try:
+            with self._asking(timeout_s):
+                while start is not None or not begun:
+                    records, start = self._client.scroll(
+                        collection.name, models.Filter(must=[_of_items(item_ids)]), limit=PAGE, offset=start,
+                        with_payload=[FACTS], with_vectors=False, timeout=_seconds(timeout_s),
+                    )  # fmt: skip
+                    found += [point for record in records if (point := own_point(collection.source, record))]
+                    begun = True
+        except _CollectionMissing:
+            return []
+        return found
 
     def vectors(
         self, collection: Collection, points: Sequence[tuple[str, int]], timeout_s: float

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 from qdrant_client import models
 
+from reindexer.core.chunks import Span
 from reindexer.core.items import StoredPoint, point_id
 from reindexer.ports import Hit, Point
 
@@ -23,7 +25,7 @@ def payload_of(source: str, point: Point, token: int) -> dict[str, Any]:
         "chunk": point.chunk,
         "version": token,
         "fingerprint": point.fingerprint,
-        "span": [point.span.start, point.span.end],
+        "span": [point.span.start, point.span.end] if point.span else None,
     }
     return {**point.payload, FACTS: facts}
 
@@ -38,7 +40,7 @@ def own_point(source: str, record: models.Record) -> StoredPoint | None:
         return None
     if str(record.id) != point_id(source, item_id, chunk):
         return None
-    return StoredPoint(item_id, chunk, token, str(facts.get("fingerprint") or ""))
+    return StoredPoint(item_id, chunk, token, str(facts.get("fingerprint") or ""), span=_span(facts))
 
 
 def stored_point(item_id: str, chunk: int, record: models.Record) -> StoredPoint:
@@ -47,7 +49,8 @@ def stored_point(item_id: str, chunk: int, record: models.Record) -> StoredPoint
     facts = payload.pop(FACTS, None)
     facts = facts if isinstance(facts, dict) else {}
     token = facts.get("version")
-    return StoredPoint(item_id, chunk, token if _is_token(token) else 0, str(facts.get("fingerprint") or ""), payload)
+    fingerprint = str(facts.get("fingerprint") or "")
+    return StoredPoint(item_id, chunk, token if _is_token(token) else 0, fingerprint, payload, _span(facts))
 
 
 def hit_of(point: models.ScoredPoint) -> Hit:
@@ -56,6 +59,11 @@ def hit_of(point: models.ScoredPoint) -> Hit:
     facts = payload.pop(FACTS)
     span = facts.get("span")
     return Hit(facts["item_id"], point.score, facts["chunk"], (span[0], span[1]) if span else None, payload)
+
+
+def _span(facts: Mapping[str, Any]) -> Span | None:
+    span = facts.get("span")
+    return Span(*span) if isinstance(span, list) and [type(each) for each in span] == [int, int] else None
 
 
 def _could_be_key(item_id: Any) -> TypeGuard[str]:

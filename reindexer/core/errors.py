@@ -8,6 +8,7 @@
     │   └── RefusesAll          the provider, or Qdrant, refuses whatever it is asked for the source
     ├── PassingError            try again later: it counts as an attempt
     │   ├── RateLimited         a wait, not an attempt
+    │   │   └── NoTurn          who asked was not to wait for its turn
     │   └── DependencyAway      Qdrant, the provider or the broker did not answer
     │       ├── OutOfQuota      the provider serves nobody until somebody pays
     │       └── PrefixTaken     the broker's queues of this name are another database's
@@ -69,6 +70,10 @@ class RateLimited(PassingError):
         """`told`: what the answer's headers tell of the limit."""
         super().__init__(message, retry_after_s=retry_after_s)
         self.told = told
+
+
+class NoTurn(RateLimited):
+    """Its turn has not come, and who asked could not wait: others do, with what they have waited for."""
 
 
 class DependencyAway(PassingError):

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from hashlib import sha1
 from typing import Any
 
+from reindexer.core.chunks import Span
+
 LANES = ("live", "bulk")
 """What is due is worked on in one of them: edits, and what they overtake."""
 
@@ -81,3 +83,5 @@ class StoredPoint:
     """Empty where the point does not say."""
     payload: Mapping[str, Any] | None = None
     """The source's payload columns; None where they were not asked for."""
+    span: Span | None = None
+    """Its place in the item's text; None where the point does not say."""

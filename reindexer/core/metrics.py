@@ -15,7 +15,7 @@ AT_RUN_TIME: tuple[str, ...] = ()
 """Label values that are not known beforehand: the sources."""
 
 OUTCOMES = ("embedded", "payload", "skipped", "blank", "deleted", "failed")
-CAUSES = ("error", "rate_limited", "fenced", "source", "late", "postgres", "too_long")
+CAUSES = ("error", "rate_limited", "provider", "fenced", "source", "late", "postgres", "too_long")
 ANSWERS = ("ok", "rate_limited", "rejected", "refused", "error", "away")
 PURPOSES = ("items", "queries")
 
@@ -93,6 +93,11 @@ _READ = (
     ),
     Metric(
         "reindexer_oldest_change_age_seconds", "gauge", "Since the commit of the oldest change that is not in Qdrant.",
+        {"place": ("outbox", "live", "bulk", "runs", "healing")},
+    ),
+    Metric(
+        "reindexer_revoked_age_seconds", "gauge",
+        "Since the commit of the oldest change that may be a deletion or a new payload and is not in Qdrant.",
         {"place": ("outbox", "live", "bulk", "runs", "healing")},
     ),
     Metric("reindexer_completed_items", "gauge", "Items whose point equals their row.", {"source": AT_RUN_TIME}),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from reindexer.core.errors import (
     InputTooLong,
+    NoTurn,
     OtherEmbedder,
     PassingError,
     RateLimited,
@@ -24,6 +25,22 @@ SOURCE_WAIT_S = 10.0
 """How long the items of a source wait that can't be worked on, before somebody looks again."""
 
 _HOW: Mapping[type[Step], How] = {Skip: "skipped", UpdatePayload: "payload", Embed: "embedded"}
+
+LEFT_ALONE = "the embedding provider does not answer, and is left alone but for a probe now and then"
+TOO_LATE = "its claim ended before its turn came"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Why an item's embedding can't be had now, and what was done without it."""
+
+    payload_fingerprint: str
+    """The row's: no other payload is in Qdrant any more."""
+    error: ReindexerError | None = None
+    """Of the request; None: none was made for it."""
+    reason: str = TOO_LATE
+    exchanged: str | None = None
+    """The payload's fingerprint, where it was written beside the vector of an older text."""
 
 
 class Attempt:
@@ -59,38 +76,75 @@ class Attempt:
             facts = Finished(step.item, outcome, error=error, request_error=missing)
         self.finished.append(replace(facts, recheck_after_s=recheck_after_s))
 
-    def fails(self, item: ClaimedItem, error: ReindexerError, *, certain: bool) -> None:
+    def fails(self, item: ClaimedItem, error: ReindexerError, *, certain: bool, held: Held | None = None) -> None:
         """Tried again later; FAILED where the cause is its own and stays, or the tries are used up.
 
-        `certain`: nothing was written. An error of the source as a whole costs no try.
+        `certain`: nothing was written. An error of the source as a whole costs no try. `held`: it was its embedding
+        that failed, and all else is done.
         """
+        exchanged = held.exchanged if held else None
         if isinstance(error, SourceError):
             self.problem = str(error)
             wait_s = 0.0 if isinstance(error, OtherEmbedder) else SOURCE_WAIT_S  # another worker may have the right one
-            self.postpone(Postponed(item, wait_s, str(error), counts=False, doubtful=not certain, cause="source"))
+            self.postpone(
+                Postponed(
+                    item, wait_s, str(error), counts=False, doubtful=not certain, cause="source",
+                    marks=held is not None, payload_fingerprint=exchanged,
+                )
+            )  # fmt: skip
             return
         if isinstance(error, InputTooLong) and error.chunk_tokens is not None:
-            reason = f"{error}, so it is cut smaller"
-            self.postpone(Postponed(item, 0.0, reason, counts=False, chunk_tokens=error.chunk_tokens, cause="too_long"))
+            self.postpone(
+                Postponed(
+                    item, 0.0, f"{error}, so it is cut smaller", counts=False, chunk_tokens=error.chunk_tokens,
+                    cause="too_long", payload_fingerprint=exchanged,
+                )
+            )  # fmt: skip
             return
+        payload_print = held.payload_fingerprint if held else None
         if not isinstance(error, PassingError):
-            self.fail(item, str(error), certain=certain)
+            self.fail(item, str(error), certain=certain, payload_fingerprint=payload_print)
             return
         limited = isinstance(error, RateLimited)
         if self._policy.exhausted(item.attempts) and not limited:
-            self.fail(item, str(error), certain=certain, heal_after_s=self._policy.healing_wait_s(item.healed))
+            heal_after_s = self._policy.healing_wait_s(item.healed)
+            self.fail(item, str(error), certain=certain, heal_after_s=heal_after_s, payload_fingerprint=payload_print)
             return
         wait_s = self._policy.wait_s(item.attempts, self._chance(), error.retry_after_s)
         cause: Cause = "rate_limited" if limited else "error"
+        if isinstance(error, NoTurn):
+            wait_s = 0.0
         self.postpone(
-            Postponed(item, wait_s, str(error), counts=not limited, doubtful=not certain, cause=cause)
+            Postponed(
+                item, wait_s, str(error), counts=not limited, doubtful=not certain,
+                cause=cause, marks=held is not None, payload_fingerprint=exchanged,
+            )
         )  # fmt: skip
 
-    def fail(self, item: ClaimedItem, error: str, *, certain: bool, heal_after_s: float | None = None) -> None:
-        """FAILED. What lies in Qdrant is then not known, or belongs to an older text: no fingerprint is kept."""
+    def hold(self, item: ClaimedItem, held: Held) -> None:
+        """All is done but its embedding, which could not be asked for."""
+        if held.error is not None:
+            self.fails(item, held.error, certain=True, held=held)
+            return
+        cause: Cause = "provider" if held.reason == LEFT_ALONE else "late"
+        self.postpone(
+            Postponed(item, 0.0, held.reason, counts=False, cause=cause, marks=True, payload_fingerprint=held.exchanged)
+        )
+
+    def fail(
+        self,
+        item: ClaimedItem,
+        error: str,
+        *,
+        certain: bool,
+        heal_after_s: float | None = None,
+        payload_fingerprint: str | None = None,
+    ) -> None:
+        """FAILED. What lies in Qdrant is not known, or belongs to an older text: of that no fingerprint is kept."""
         self.open.pop(item)
         self.finished.append(
-            Finished(item, "FAILED", chunks=item.chunks if certain else max(item.chunks, 1), error=error,
+            Finished(item, "FAILED", payload_fingerprint=payload_fingerprint,
+                     chunks=item.chunks if certain else max(item.chunks, 1), error=error,
                      heal_after_s=heal_after_s, request_error=error, doubtful=not certain)
         )  # fmt: skip
 

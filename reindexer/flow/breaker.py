@@ -4,6 +4,9 @@ The state is a row of `reindexer.breaker`, from the first failure until the next
 anything. Claims and dispatch look at it in their own statements: while a breaker is open they take nothing until its
 `probe_at`, and then one item, for which the claim moves `probe_at` on to the end of its lease. What the work then
 sees of the dependencies is recorded when it is settled.
+
+So it is for Qdrant, without which nothing can be done. A provider's breaker, one for each account, holds up only what
+needs it: other items are claimed and read, what can be done without vectors is done, and what can't is marked.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ class OpenBreaker:
     """A dependency that is left alone."""
 
     dependency: Dependency
+    account: str
+    """The provider's; empty for Qdrant."""
     reason: str
     failures: int
     """Since its last answer."""
@@ -48,6 +53,8 @@ class Witness:
     """What the work of one claim sees of the dependencies; of several answers the last counts."""
 
     def __init__(self) -> None:
+        self.account = ""
+        """Whose the provider is that it asks."""
         self.seen: dict[Dependency, tuple[float, DependencyAway | None]] = {}
         """When it was seen last (monotonic), and the error if it did not answer."""
         self.asked_s: dict[Dependency, float] = {}
@@ -71,15 +78,28 @@ class Witness:
 
 
 def record(connection: Connection, claim: Claim, witness: Witness, policy: BreakerPolicy) -> None:
-    """Count failures, close the breakers of what answers, and hand a probe back that asked nothing."""
+    """Count failures, close the breakers of what answers, and hand a probe back that asked nothing.
+
+    A source is held up by the account that last failed it: an answer closes that one's breaker, though the key may be
+    another now.
+    """
     for dependency, (at, error) in witness.seen.items():
         if error is not None:
-            _fail(connection, dependency, error, policy, probed=dependency in claim.probes)
+            if dependency == "provider":
+                params = {"source": claim.source, "account": witness.account}
+                connection.execute(load("breaker.sql")["note_account"], params)
+            whose = witness.account if dependency == "provider" else ""
+            _fail(connection, dependency, whose, error, policy, probed=dependency in claim.probes)
         elif dependency in claim.failing:
-            _answered(connection, dependency, time.monotonic() - at)
+            _answered(connection, dependency, _whose(claim, dependency), time.monotonic() - at)
     for dependency in claim.probes:
         if dependency not in witness.seen:
-            connection.execute(load("breaker.sql")["release"], {"dependency": dependency})
+            params = {"dependency": dependency, "account": _whose(claim, dependency)}
+            connection.execute(load("breaker.sql")["release"], params)
+
+
+def _whose(claim: Claim, dependency: Dependency) -> str:
+    return claim.account if dependency == "provider" else ""
 
 
 def open_breakers(connection: Connection) -> list[OpenBreaker]:
@@ -94,12 +114,19 @@ def forget_breakers(connection: Connection) -> None:
 
 
 def _fail(
-    connection: Connection, dependency: Dependency, error: DependencyAway, policy: BreakerPolicy, *, probed: bool
+    connection: Connection,
+    dependency: Dependency,
+    account: str,
+    error: DependencyAway,
+    policy: BreakerPolicy,
+    *,
+    probed: bool,
 ) -> None:
     row = connection.execute(
         load("breaker.sql")["fail"],
         {
             "dependency": dependency,
+            "account": account,
             "reason": str(error),
             "failures": policy.opens_at if isinstance(error, OutOfQuota) else 1,
             "opens_at": policy.opens_at,
@@ -114,7 +141,8 @@ def _fail(
         log.warning("breaker_open", dependency=dependency, failures=failures, next_probe_s=wait_s, error=str(error))
 
 
-def _answered(connection: Connection, dependency: Dependency, ago_s: float) -> None:
-    row = connection.execute(load("breaker.sql")["answered"], {"dependency": dependency, "ago_s": ago_s}).fetchone()
+def _answered(connection: Connection, dependency: Dependency, account: str, ago_s: float) -> None:
+    params = {"dependency": dependency, "account": account, "ago_s": ago_s}
+    row = connection.execute(load("breaker.sql")["answered"], params).fetchone()
     if row is not None:
         log.info("breaker_closed", dependency=dependency, open_s=round(row[0], 1), healing=row[1])

@@ -23,6 +23,9 @@ MAX_PAUSE_S = 5.0
 ITEM_S = 0.00002
 """What claiming an item takes where nothing is in the way."""
 
+Begins = tuple[float | None, float | None]
+"""Where looks begin, or what they found first: among items that are not marked, and among those that are."""
+
 MARGIN_S = 1.0
 """Below the first row that was found: rows are committed somewhat later than `not_before`."""
 
@@ -41,10 +44,18 @@ class Claim:
     """By the database's clock, before any row was read."""
     problem: str | None = None
     """Why the source could not be worked on when it was last tried."""
+    marked: bool = False
+    """Of its items it is known that nothing but an embedding is left to do: they may wait for it."""
+    account: str = ""
+    """Whose breaker the provider's was, of those that are told here."""
     failing: frozenset[Dependency] = frozenset()
     """Dependencies that did not answer when they were last asked."""
     probes: frozenset[Dependency] = frozenset()
     """Those of them whose breakers are open: this claim, of one item, is the only one that may ask them now."""
+    left_alone: frozenset[Dependency] = frozenset()
+    """Those whose breakers are open and that it may not ask."""
+    beside: bool = False
+    """There were marked items, too."""
     lost: int = 0
     """Items among them whose earlier claim ended without an outcome."""
     suspect: bool = False
@@ -53,9 +64,21 @@ class Claim:
     """By which the source's points are made; None: none is made yet."""
 
 
-def lane_floor() -> Floor[float]:
-    """A floor for the claims of one lane: the first row's `not_before`, as a time of this process (monotonic)."""
-    return Floor(MAX_PAUSE_S)
+class LaneFloor:
+    """Where the next look into a lane begins: at the first row's `not_before`. Marked items have one of their own."""
+
+    def __init__(self) -> None:
+        self._floors: tuple[Floor[float], Floor[float]] = (Floor(MAX_PAUSE_S), Floor(MAX_PAUSE_S))
+
+    def begin(self, now_s: float) -> Begins:
+        """Of both. Times are of this process (monotonic)."""
+        unmarked, marked = self._floors
+        return unmarked.begin(now_s), marked.begin(now_s)
+
+    def found(self, begins: Begins, firsts: Begins, ended_s: float, took_s: float) -> None:
+        """See `Floor.found`."""
+        for floor, begin, first in zip(self._floors, begins, firsts, strict=True):
+            floor.found(begin, first, ended_s, took_s)
 
 
 def ago_s(floor: float | None, now_s: float) -> float | None:
@@ -69,20 +92,29 @@ def claim_batch(
     max_items: int,
     lease_s: float,
     except_sources: Sequence[str] = (),
-    floor: Floor[float] | None = None,
+    floor: LaneFloor | None = None,
+    *,
+    embeds: bool = True,
+    tight: bool = False,
 ) -> Claim | None:
     """Claim up to `max_items` of a lane, of one source picked at random among those that have work ready.
 
-    None while a breaker is open; when it may be probed, one item.
+    Items that are marked (nothing but an embedding is left to do) or items that are not, never both; only the latter
+    where not `embeds`, or while their provider's breaker is open. While Qdrant's is, None. When an open one may be
+    probed, one item. `tight`: marked ones last, as they have to wait.
     """
+    floor = floor or LaneFloor()
     began_s = time.monotonic()
-    begin = floor.begin(began_s) if floor else None
-    params = {"lane": lane, "except_sources": list(except_sources), "begin_ago_s": ago_s(begin, began_s)}
+    begins = floor.begin(began_s)
+    params = {
+        "lane": lane, "except_sources": list(except_sources), "embeds": embeds, "tight": tight,
+        "begin_ago_s": ago_s(begins[0], began_s), "marked_begin_ago_s": ago_s(begins[1], began_s),
+    }  # fmt: skip
     rows = _claim(connection, "claim_batch", params, max_items, lease_s)
-    if floor:
-        ended_s = time.monotonic()
-        first_s = began_s - rows[0]["first_ago_s"] if rows else began_s
-        floor.found(begin, first_s, ended_s, ended_s - began_s - len(rows) * ITEM_S)
+    ended_s = time.monotonic()
+    first_ago_s, marked_ago_s = (rows[0]["first_ago_s"], rows[0]["marked_first_ago_s"]) if rows else (None, None)
+    firsts = (began_s - (first_ago_s or 0.0), began_s - (marked_ago_s or 0.0))
+    floor.found(begins, firsts, ended_s, ended_s - began_s - len(rows) * ITEM_S)
     return _read(rows)
 
 
@@ -94,17 +126,21 @@ def claim_item(
     lease_s: float,
     *,
     early: bool = False,
-    floor: Floor[float] | None = None,
+    floor: LaneFloor | None = None,
 ) -> Claim | None:
     """Claim one item, and with it due neighbours of its lane. None if it is settled, or another claim holds it.
 
-    None while a breaker is open; when it may be probed, the item alone.
+    None while Qdrant's breaker is open, or while it is marked and its provider's is; when that may be probed, the item
+    alone.
 
     `early`: also while it waits for another try. `floor`: where the look for neighbours begins.
     """
     began_s = time.monotonic()
-    begin = floor.begin(began_s) if floor else None
-    params = {"source": source, "item_id": item_id, "early": early, "begin_ago_s": ago_s(begin, began_s)}
+    begins = (floor or LaneFloor()).begin(began_s)
+    params = {
+        "source": source, "item_id": item_id, "early": early, "begin_ago_s": ago_s(begins[0], began_s),
+        "marked_begin_ago_s": ago_s(begins[1], began_s),
+    }  # fmt: skip
     return _read(_claim(connection, "claim_item", params, max_items, lease_s))
 
 
@@ -124,8 +160,10 @@ def _read(rows: Sequence[DictRow]) -> Claim | None:
     items = tuple(map(_item, rows))
     return Claim(
         first["source"], first["generation"], first["lane"], first["token"], items, first["claimed_at"],
-        first["problem"], frozenset(first["failing"]), frozenset(first["probes"]), sum(row["lost"] for row in rows),
-        first["alone"], first["embedder"],
+        first["problem"], marked=first["marked"], account=first["account"], failing=frozenset(first["failing"]),
+        probes=frozenset(first["probes"]), left_alone=frozenset(first["open"]) - frozenset(first["probes"]),
+        beside=first["marked_first_ago_s"] is not None, lost=sum(row["lost"] for row in rows), suspect=first["alone"],
+        embedder=first["embedder"],
     )  # fmt: skip
 
 

@@ -33,6 +33,9 @@ BUSY_S = 3.0
 EDITS_S = 10.0
 """After an edit the next one is expected for so long."""
 
+QUICK_FOR_S = 10.0
+"""For so long a claim that was quick says that the next one will be."""
+
 
 class Crew:
     """Of one process, and of each fork of it anew. `most`: helpers of a lane, and twice as many for a backfill without
@@ -79,9 +82,10 @@ class Crew:
         return time.monotonic() - self._edited_at < EDITS_S
 
     def is_quick(self, lane: str) -> bool:
-        """Whether the last claim of the lane was. Until there was one, it is not known to be."""
+        """Whether the last claim of the lane was, lately. Until there was one, it is not known to be."""
         self._begin_in_fork()
-        return self._took_s.get(lane, math.inf) < QUICK_S
+        is_known = time.monotonic() - self._noted_at.get(lane, -math.inf) < QUICK_FOR_S
+        return is_known and self._took_s.get(lane, math.inf) < QUICK_S
 
     def most(self, lane: str, batch_size: int) -> int:
         """How many items of the lane to claim.
@@ -95,9 +99,28 @@ class Crew:
 
     def note(self, lane: str, took_s: float, provider_s: float) -> None:
         """A claim of the lane took so long, and so much of it the provider."""
-        self._took_s[lane], self._provider_s[lane] = took_s, provider_s
+        self._took_s[lane], self._provider_s[lane], self._noted_at[lane] = took_s, provider_s, time.monotonic()
         if lane == LANES[0]:
             self._edited_at = time.monotonic()
+
+    def may_wait(self, lane: str) -> bool:
+        """Whether one more claim of the lane may wait for the provider.
+
+        One helper is left for what needs none; edits that find none are worked on by their tasks.
+        """
+        self._begin_in_fork()
+        return lane == LANES[0] or self._waiting[lane] < max(1, self._most_helpers(lane) - 1)
+
+    @contextmanager
+    def waiting(self, lane: str, *, waits: bool) -> Iterator[None]:
+        """Around the work on a claim, which may wait for the provider or not."""
+        with self._changed:
+            self._waiting[lane] += waits
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._waiting[lane] -= waits
 
     def way(self, lane: str) -> Way:
         """For a claim of the lane."""
@@ -112,6 +135,11 @@ class Crew:
                 self._leave()  # at once, or all of them would go
                 return False
         return not self._ending
+
+    @property
+    def has_helpers(self) -> bool:
+        """Whether there can be any."""
+        return self._most > 0
 
     @property
     def is_kept_clear(self) -> bool:
@@ -161,6 +189,8 @@ class Crew:
         """A helper's `lane`, while it is counted."""
         self._took_s: dict[str, float] = {}
         self._provider_s: dict[str, float] = {}
+        self._noted_at: dict[str, float] = {}
+        self._waiting: Counter[str] = Counter()
         self._edited_at = -math.inf
         self._at_work = 0
         self._alone = False

@@ -1,13 +1,16 @@
-"""Deliver: bring Qdrant to the planned steps of a claim: reuse, embed, write, group by group.
+"""Deliver: bring Qdrant to the planned steps of a claim: first what needs no provider, then reuse, embed, write.
 
-An item is written as a whole or counts as not written. Memory: the vectors of one group.
+An item is written as a whole or counts as not written, but for its payload: where its vectors can't be had now, that is
+written beside the older ones, for whoever may see a text is not to wait for a provider. Group by group. Memory: the
+vectors of one group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from reindexer.core.errors import (
     InputRejected,
@@ -17,8 +20,9 @@ from reindexer.core.errors import (
     ReindexerError,
     SourceError,
 )
+from reindexer.core.items import ClaimedItem
 from reindexer.core.plan import Delete, Embed, Step
-from reindexer.flow.attempt import Attempt
+from reindexer.flow.attempt import LEFT_ALONE, TOO_LATE, Attempt, Held
 from reindexer.flow.breaker import Witness
 from reindexer.flow.embed import Deadline, Input, embed_inputs
 from reindexer.flow.pace import Pace
@@ -27,8 +31,10 @@ from reindexer.flow.reuse import Place, Reused, find_reusable
 from reindexer.flow.settle import Postponed
 from reindexer.flow.too_long import cut_smaller
 from reindexer.flow.way import Way
-from reindexer.flow.write import write
+from reindexer.flow.write import exchange_payloads, has_other_payload, write
 from reindexer.ports import Collection, Embedder, Index, Vector
+
+S = TypeVar("S", bound=Step)
 
 GROUP_CHUNKS = 1024
 """Chunks of a group at most, if it is more than one item."""
@@ -58,6 +64,8 @@ class Delivery:
     timeouts: Timeouts
     pace: Pace
     refusals: Refusals
+    may_ask: bool = True
+    """False: the provider is left alone."""
     failed: bool = False
     """A request to the index failed: the collection may not be there any more."""
     refused: RefusesAll | None = None
@@ -67,13 +75,28 @@ class Delivery:
 
     def bring(self, steps: Sequence[Step]) -> None:
         """Do the steps; each item is then finished or postponed in the attempt. Raises LeaseOver."""
+        self._bring_all_but_texts([step for step in steps if not isinstance(step, Embed)])
+        self._bring_texts([step for step in steps if isinstance(step, Embed)])
+
+    def _bring_all_but_texts(self, steps: Sequence[Step]) -> None:
         for group in groups(steps, GROUP_CHUNKS):
-            embeds = [step for step in group if isinstance(step, Embed)]
+            self._write(group, {}, frozenset())
+            self._require_index()
+
+    def _bring_texts(self, steps: Sequence[Embed]) -> None:
+        for embeds in groups(steps, GROUP_CHUNKS):
             reused = self._find_reusable([step for step in embeds if step.may_reuse])
-            vectors = self._embed([step for step in embeds if step.item in self.attempt.open], reused)
-            self._write([step for step in group if step.item in self.attempt.open], vectors, reused.kept)
-            if self.refused is not None:
-                raise self.refused
+            vectors, held = self._embed(self._open(embeds), reused)
+            self._write([step for step in self._open(embeds) if step.item not in held], vectors, reused.kept)
+            self._hold([step for step in self._open(embeds) if step.item in held], held)
+            self._require_index()
+
+    def _require_index(self) -> None:
+        if self.refused is not None:
+            raise self.refused
+
+    def _open(self, steps: Sequence[Embed]) -> Sequence[Embed]:
+        return [step for step in steps if step.item in self.attempt.open]
 
     def _find_reusable(self, steps: Sequence[Embed]) -> Reused:
         if not steps:
@@ -89,8 +112,8 @@ class Delivery:
                 self.attempt.fails(step.item, exc, certain=True)
             return Reused()
 
-    def _embed(self, steps: Sequence[Embed], reused: Reused) -> Mapping[str, Vector]:
-        """Vectors by fingerprint. Items that can't have all of theirs are failed or postponed."""
+    def _embed(self, steps: Sequence[Embed], reused: Reused) -> tuple[Mapping[str, Vector], Mapping[ClaimedItem, Held]]:
+        """Vectors by fingerprint, and the items that can't have all of theirs now."""
         inputs: dict[str, Input] = {}
         wanting: dict[str, list[Embed]] = {}
         for place, step in enumerate(steps):
@@ -100,55 +123,82 @@ class Delivery:
                     inputs.setdefault(chunk.fingerprint, Input(step.text(chunk), chunk.fingerprint, place, tried))
                     wanting.setdefault(chunk.fingerprint, []).append(step)
 
+        failed: dict[ClaimedItem, ReindexerError] = {}
+
         def fails(refused: Input, error: ReindexerError) -> None:
             if isinstance(error, RefusesAll):
                 self.refusals.note(self.collection.source, error)
             if isinstance(error, InputRejected):
                 error = cut_smaller(self.collection.source, refused.text, error, self.embedder.limits)
             for step in wanting[refused.fingerprint]:
-                if step.item in self.attempt.open:
-                    self.attempt.fails(step.item, error, certain=True)
+                failed.setdefault(step.item, error)
 
-        if inputs and (told := self.refusals.last(self.collection.source)) is not None:
-            for step in {step.item: step for each in wanting.values() for step in each}.values():
-                self.attempt.fails(step.item, told, certain=True)
-            return reused.vectors
-        self.way.give(self.deadline.left_s())
-        vectors = embed_inputs(
-            self.embedder, list(inputs.values()), self.deadline, self.timeouts.provider_s,
-            self.timeouts.keep_for_writing_s, self.witness, self.pace, fails,
-        )  # fmt: skip
-        late = {step.item for fingerprint in inputs.keys() - vectors.keys() for step in wanting[fingerprint]}
-        for item in late & self.attempt.open.keys():
-            self.attempt.postpone(
-                Postponed(item, 0.0, "its claim ended before its turn came", counts=False, cause="late")
-            )
-        return {**reused.vectors, **vectors}
+        vectors: Mapping[str, Vector] = {}
+        told = self.refusals.last(self.collection.source) if inputs else None
+        if self.may_ask and told is None:
+            self.way.give(self.deadline.left_s())
+            vectors = embed_inputs(
+                self.embedder, list(inputs.values()), self.deadline, self.timeouts.provider_s,
+                self.timeouts.keep_for_writing_s, self.witness, self.pace, fails,
+            )  # fmt: skip
+        reason = TOO_LATE if self.may_ask else LEFT_ALONE
+        held = {
+            step.item: Held(step.payload_fingerprint, failed.get(step.item, told), reason)
+            for fingerprint in inputs.keys() - vectors.keys()
+            for step in wanting[fingerprint]
+        }
+        return {**reused.vectors, **vectors}, held
+
+    def _hold(self, steps: Sequence[Embed], held: Mapping[ClaimedItem, Held]) -> None:
+        """They wait for their vectors, or have failed; their payloads do not wait."""
+        others = [step for step in steps if has_other_payload(step)]
+
+        def exchange(some: Sequence[Embed]) -> Mapping[str, int]:
+            return exchange_payloads(self.index, self.collection, self.token, some, self._index_s)
+
+        exchanged = {step.item for step in self._sent(others, exchange)}
+        for step in self._open(steps):
+            why = held[step.item]
+            if step.item in exchanged:
+                why = replace(why, exchanged=step.payload_fingerprint)
+            self.attempt.hold(step.item, why)
 
     def _write(self, steps: Sequence[Step], vectors: Mapping[str, Vector], kept: AbstractSet[Place]) -> None:
+        def send(some: Sequence[Step]) -> Mapping[str, int]:
+            return write(self.index, self.collection, self.token, some, vectors, kept, self._index_s)
+
+        for step in self._sent(steps, send):
+            self.attempt.complete(step)
+
+    def _sent(self, steps: Sequence[S], send: Callable[[Sequence[S]], Mapping[str, int]]) -> Sequence[S]:
+        """Write to Qdrant; returns those that it took. The others have failed, or are postponed.
+
+        `send` writes some of them, and returns the items whose writes were refused, with the token that stands there.
+        """
+        if not steps:
+            return ()
         if self.refused is not None:
             for step in steps:
                 self.attempt.fails(step.item, self.refused, certain=False)  # a part of a larger write
-            return
+            return ()
         try:
             with self.witness.asks("qdrant"), self.way.taken():
-                refused = write(self.index, self.collection, self.token, steps, vectors, kept, self._index_s)
+                refused = send(steps)
         except LastingError as exc:
             error = self._cause(exc, steps)
             if isinstance(error, LastingError) and len(steps) > 1:
-                for half in (steps[: len(steps) // 2], steps[len(steps) // 2 :]):
-                    self._write(half, vectors, kept)
-                return
+                half = len(steps) // 2
+                return [*self._sent(steps[:half], send), *self._sent(steps[half:], send)]
             self.failed = self.failed or not isinstance(error, LastingError)
             for step in steps:
                 self.attempt.fails(step.item, error, certain=False)
-            return
+            return ()
         except PassingError as exc:
             # Part of it may have reached Qdrant, also where no reply came.
             self.failed = True
             for step in steps:
                 self.attempt.fails(step.item, exc, certain=False)
-            return
+            return ()
         for step in steps:
             if step.item.item_id in refused:
                 self.attempt.postpone(
@@ -157,8 +207,7 @@ class Delivery:
                         seen_token=refused[step.item.item_id], cause="fenced",
                     )
                 )  # fmt: skip
-            else:
-                self.attempt.complete(step)
+        return [step for step in steps if step.item.item_id not in refused]
 
     def _cause(self, error: LastingError, steps: Sequence[Step]) -> ReindexerError:
         """Why a write is refused: for what is in it, or as all are. One alone is not blamed before that is asked."""
@@ -181,9 +230,9 @@ class Delivery:
         return self.deadline.cap(self.timeouts.index_s)
 
 
-def groups(steps: Sequence[Step], most_chunks: int) -> Iterator[Sequence[Step]]:
+def groups(steps: Sequence[S], most_chunks: int) -> Iterator[Sequence[S]]:
     """Consecutive steps that have so many chunks together at most, or are one."""
-    group: list[Step] = []
+    group: list[S] = []
     chunks = 0
     for step in steps:
         more = 1 if isinstance(step, Delete) else len(getattr(step, "chunks", ()))

@@ -11,9 +11,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from math import ceil, inf
 
-from reindexer.core.floor import Floor
 from reindexer.core.items import LANES
-from reindexer.flow.claim import ago_s, lane_floor
+from reindexer.flow.claim import LaneFloor, ago_s
 from reindexer.flow.requests import send_unsent
 from reindexer.ports import Broker
 from reindexer.postgres.connect import Connection
@@ -43,7 +42,7 @@ class Dispatch:
     broker: Broker
     batch_size: int
     max_messages: int
-    _floors: Mapping[str, Floor[float]] = field(default_factory=lambda: {lane: lane_floor() for lane in LANES})
+    _floors: Mapping[str, LaneFloor] = field(default_factory=lambda: {lane: LaneFloor() for lane in LANES})
     _queues: Mapping[str, _Queue] = field(default_factory=lambda: {lane: _Queue() for lane in LANES})
 
     def top_up(self, connection: Connection, lanes: Collection[str] = LANES) -> Mapping[str, int]:
@@ -94,10 +93,12 @@ class Dispatch:
             {
                 "enough": self.max_messages * self.batch_size,
                 "lanes": list(begins),
-                "begins_ago_s": [ago_s(begin, began_s) for begin in begins.values()],
+                "begins_ago_s": [ago_s(begin, began_s) for begin, _ in begins.values()],
+                "marked_begins_ago_s": [ago_s(begin, began_s) for _, begin in begins.values()],
             },
         ).fetchall()
         ended_s = time.monotonic()
-        for lane, _, first_ago_s in rows:
-            self._floors[lane].found(begins[lane], began_s - (first_ago_s or 0.0), ended_s, ended_s - began_s)
-        return {str(lane): int(items) for lane, items, _ in rows}
+        for lane, _, first_ago_s, marked_ago_s in rows:
+            firsts = (began_s - (first_ago_s or 0.0), began_s - (marked_ago_s or 0.0))
+            self._floors[lane].found(begins[lane], firsts, ended_s, ended_s - began_s)
+        return {str(lane): int(items) for lane, items, *_ in rows}

@@ -209,7 +209,7 @@ class _Requests:
     def _patience_s(self, batch: Sequence[Input]) -> float:
         """Half an item's vectors would be for nothing: the rest of one that is begun waits as long as the claim can."""
         spare_s = self._spare_s()
-        return spare_s if any(each.group in self._begun for each in batch) else min(PATIENCE_S, spare_s)
+        return spare_s if any(each.group in self._begun for each in batch) else min(self._pace.patience_s, spare_s)
 
     def isolate(self, batch: Sequence[Input], error: ReindexerError) -> Sequence[Input]:
         """Find one refused input of a refused batch and fail it; returns those about which nothing is known yet.

@@ -3,11 +3,14 @@
 A change counts from its commit until it is in Qdrant, whoever is dead meanwhile. What has no change behind it (a
 backfill, a wish for a new embedding) waits without an age. What FAILED for good waits for nobody: it is counted, and
 has no age either, or one refused text would hide everything else.
+
+What a change is (a deletion, a new payload, a new text) shows only when its row is read. So the age of what may have
+been revoked is that of the oldest change of which it is not known that nothing but an embedding is left to do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -78,12 +81,18 @@ class Lag:
     runs: tuple[Runs, ...]
     oldest_s: Mapping[Place, float]
     """Seconds since the commit of the oldest change that waits in each place; 0: none does."""
+    revoked_s: Mapping[Place, float]
+    """The same of changes that may be a deletion, or a new payload, that is not in Qdrant."""
 
 
 def lag(connection: Connection) -> Lag:
     """All that waits, counted. It reads outbox and due once: 0.1 s for each million rows that wait."""
     (outbox,) = _rows(connection, "outbox")
     due, runs, failed = (_rows(connection, name) for name in ("due", "runs", "failed"))
+    revoked: list[tuple[Place, float | None]] = [("outbox", outbox["oldest_age_s"])]
+    revoked += [(row["lane"], row.pop("revoked_age_s")) for row in due]
+    revoked += [("runs", row["oldest_age_s"]) for row in runs if row["kind"] != "first_fill"]
+    revoked += [("healing", row.pop("revoked_age_s")) for row in failed]
     ages: list[tuple[Place, float | None]] = [("outbox", outbox["oldest_age_s"])]
     ages += [(row["lane"], row.pop("oldest_age_s")) for row in due]
     ages += [("runs", row.pop("oldest_age_s")) for row in runs]
@@ -93,11 +102,16 @@ def lag(connection: Connection) -> Lag:
         due=tuple(Due(**row) for row in due),
         failed=tuple(Failed(**row) for row in failed),
         runs=tuple(Runs(**row) for row in runs),
-        oldest_s={
-            place: max([0.0, *(age_s for where, age_s in ages if where == place and age_s is not None)])
-            for place in get_args(Place)
-        },
+        oldest_s=_by_place(ages),
+        revoked_s=_by_place(revoked),
     )
+
+
+def _by_place(ages: Sequence[tuple[Place, float | None]]) -> Mapping[Place, float]:
+    return {
+        place: max([0.0, *(age_s for where, age_s in ages if where == place and age_s is not None)])
+        for place in get_args(Place)
+    }
 
 
 def completed(connection: Connection, source: str, generation: int, *, exact: int = COUNTED_EXACTLY) -> int:

@@ -40,6 +40,7 @@ def measure_lag(connection: Connection) -> list[Sample]:
     samples = [Sample("reindexer_outbox_changes", {}, now.outbox)]
     for place, age_s in now.oldest_s.items():
         samples.append(Sample("reindexer_oldest_change_age_seconds", {"place": place}, age_s))
+        samples.append(Sample("reindexer_revoked_age_seconds", {"place": place}, now.revoked_s[place]))
     due = {(each.source, each.lane, state): getattr(each, state) for each in now.due for state in _values(DUE, "state")}
     failed = {each.source: each for each in now.failed}
     for row in _rows(connection, "sources"):

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from reindexer.core.batching import RequestLimits
-from reindexer.core.errors import RateLimited
+from reindexer.core.errors import NoTurn, RateLimited
 from reindexer.core.metrics import PROVIDER_TURN
 from reindexer.core.rate_limit import RateLimitState, Told, Turn
 from reindexer.core.tally import Tally
@@ -51,7 +51,13 @@ class Unlimited:
 class Pace:
     """How fast one claim, or one search, may ask."""
 
-    def __init__(self, budget: Budget, tally: Tally | None, purpose: str, *, live: bool) -> None:
+    def __init__(
+        self, budget: Budget, tally: Tally | None, purpose: str, *, live: bool, patience_s: float = PATIENCE_S
+    ) -> None:
+        """`patience_s`: how long a request waits for its turn. 0: where others wait for what needs no turn."""
+        self.patience_s = patience_s
+        self.is_tight = False
+        """A request had to wait, or could not."""
         self._budget = budget
         self._tally = tally
         self._purpose = purpose
@@ -63,7 +69,8 @@ class Pace:
         return limits if rate is None else replace(limits, max_tokens=min(limits.max_tokens, int(rate * REQUEST_S)))
 
     def wait(self, texts: Sequence[str], patience_s: float) -> Turn:
-        """Wait for the turn of one request. Raises RateLimited if it does not come in time; then nothing is taken.
+        """Wait for the turn of one request. RateLimited if it does not come in time, NoTurn if it was not to wait;
+        then nothing is taken.
 
         Turns are handed out for the next moments only, so who has more patience than that asks again.
         """
@@ -76,6 +83,9 @@ class Pace:
                 turn = self._budget.reserve(tokens, live=self._live, most_s=min(left_s, PATIENCE_S), held=turn)
                 self._sleep(turn.wait_s)
             except RateLimited as exc:
+                self.is_tight = True
+                if patience_s <= 0:
+                    raise NoTurn(str(exc), retry_after_s=exc.retry_after_s) from exc
                 turn, wait_s = None, exc.retry_after_s or PATIENCE_S
                 if patience_s <= PATIENCE_S or wait_s > left_s:
                     raise
@@ -88,11 +98,13 @@ class Pace:
         try:
             yield lambda embedding: self._budget.settle(turn, embedding.tokens, embedding.told)
         except RateLimited as exc:
+            self.is_tight = True
             self._budget.limited(turn, exc.retry_after_s, exc.told)
             raise
 
     def _sleep(self, wait_s: float) -> None:
         if wait_s > 0:
+            self.is_tight = True
             if self._tally is not None:
                 self._tally.add(PROVIDER_TURN, wait_s, purpose=self._purpose)
             time.sleep(wait_s)

@@ -13,7 +13,7 @@ from reindexer.postgres.queries import load
 from reindexer.postgres.schema import REVISION
 
 How = Literal["embedded", "payload", "skipped"]
-Cause = Literal["error", "rate_limited", "fenced", "source", "late", "postgres", "too_long"]
+Cause = Literal["error", "rate_limited", "provider", "fenced", "source", "late", "postgres", "too_long"]
 Outcome = Literal["COMPLETED", "FAILED", "DELETED"]
 
 
@@ -26,6 +26,7 @@ class Finished:
     text_fingerprint: str | None = None
     """None where what lies in Qdrant is not known."""
     payload_fingerprint: str | None = None
+    """FAILED: where no older payload stays in Qdrant either, though an older text may."""
     chunks: int = 0
     error: str | None = None
     heal_after_s: float | None = None
@@ -57,6 +58,10 @@ class Postponed:
     """A chunk was too long for the provider: none may hold more than these."""
     cause: Cause = "error"
     """The reason as metrics tell it."""
+    marks: bool = False
+    """Nothing but its embedding is left to do."""
+    payload_fingerprint: str | None = None
+    """Of the payload that was written beside the vector of an older text; None: none was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,7 @@ def finish(connection: Connection, claim: Claim, finished: Sequence[Finished]) -
 
 
 def postpone(connection: Connection, claim: Claim, postponed: Sequence[Postponed]) -> None:
-    """Give items back, to be claimed again after their waits."""
+    """Give items back, to be claimed again after their waits; note what was written of them all the same."""
     if not postponed:
         return
     connection.execute(
@@ -138,6 +143,9 @@ def postpone(connection: Connection, claim: Claim, postponed: Sequence[Postponed
             "doubtful": [p.doubtful for p in postponed],
             "seen_tokens": [p.seen_token for p in postponed],
             "chunk_tokens": [p.chunk_tokens for p in postponed],
+            "claimed_at": claim.claimed_at,
+            "marks": [p.marks for p in postponed],
+            "payload_fingerprints": [p.payload_fingerprint for p in postponed],
         },
         prepare=keep_plan(len(postponed)),
     )

@@ -79,7 +79,8 @@ class Status:
     triggers: TriggersState
     """The worst of all sources'."""
     breakers: Mapping[str, BreakerStatus]
-    """Dependencies (`provider`, `qdrant`) that are left alone because they do not answer, and why."""
+    """Dependencies (`provider`, `qdrant`) that are left alone because they do not answer, and why. Of several providers
+    the one that has not for the longest time."""
     sources: Mapping[str, SourceStatus]
 
 
@@ -154,7 +155,7 @@ def status(connection: Connection) -> Status:
         listener=listener_state(connection),
         workers=len(heartbeat.alive(connection, "worker")),
         triggers=max((source.triggers for source in sources.values()), key=WORST_LAST.index, default="ok"),
-        breakers={each.dependency: _breaker_status(each) for each in open_breakers(connection)},
+        breakers={each.dependency: _breaker_status(each) for each in reversed(open_breakers(connection))},
         sources=sources,
     )
 
@@ -222,14 +223,19 @@ def _row(connection: Connection, source: Source, item_id: str) -> tuple[Row | No
     return found.rows.get(item_id), why.reason if why else None
 
 
+def _holds(breaker: OpenBreaker, known: Mapping[str, Any]) -> bool:
+    """A provider's holds up only items to which nothing but an embedding is left to do."""
+    return breaker.dependency == "qdrant" or (known["is_marked"] and breaker.account == known["account"])
+
+
 def _waits_for(known: Mapping[str, Any], unreadable: str | None, breakers: Sequence[OpenBreaker]) -> str | None:  # noqa: PLR0911  one line a cause
     """In words, the first cause that applies."""
     if known["status"] == "PROCESSING":
         return "the worker that has claimed it"
     if known["is_due"] and known["paused"]:
         return "its source is paused"
-    if known["is_due"] and breakers:
-        return str(breakers[0])
+    if known["is_due"] and (holding := [each for each in breakers if _holds(each, known)]):
+        return str(holding[0])
     if known["is_due"]:
         return known["waits_for"] or known["problem"] or unreadable or f"a worker, in the lane {known['lane']!r}"
     if known["in_outbox"]:

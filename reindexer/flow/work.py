@@ -24,7 +24,6 @@ from reindexer.core.errors import (
     PassingError,
     SourceError,
 )
-from reindexer.core.floor import Floor
 from reindexer.core.items import LANES, REQUEST_LANE, Row
 from reindexer.core.metrics import LEASES_OVER
 from reindexer.core.owner import Owner
@@ -35,7 +34,7 @@ from reindexer.flow import requests
 from reindexer.flow.attach import find_source_and_columns
 from reindexer.flow.attempt import SOURCE_WAIT_S, Attempt
 from reindexer.flow.breaker import Witness
-from reindexer.flow.claim import Claim, claim_batch, claim_item, lane_floor
+from reindexer.flow.claim import Claim, LaneFloor, claim_batch, claim_item
 from reindexer.flow.conclude import conclude
 from reindexer.flow.count import count_claim, count_outcomes
 from reindexer.flow.counters import Counters
@@ -43,23 +42,25 @@ from reindexer.flow.crew import Crew
 from reindexer.flow.deliver import Delivery, Timeouts
 from reindexer.flow.embed import Deadline, LeaseOver, recipe_of
 from reindexer.flow.instance import identity
-from reindexer.flow.pace import Pace, Unlimited
+from reindexer.flow.pace import PATIENCE_S, Pace, Unlimited
 from reindexer.flow.read import find_rows, key_types_among
 from reindexer.flow.refusals import Refusals
 from reindexer.flow.settle import Answer, Postponed
 from reindexer.flow.vectors import record, require_same
 from reindexer.flow.walk import rebuild_if_lost
 from reindexer.flow.way import Way
-from reindexer.ports import Broker, BudgetOf, Chance, Collection, Embedder, EmbedderOf, Index
+from reindexer.ports import AccountOf, Broker, BudgetOf, Chance, Collection, Embedder, EmbedderOf, Index
 from reindexer.postgres.catalog import payload_columns
 from reindexer.postgres.connect import Postgres
 
 log = structlog.get_logger(__name__)
 
-BULK_WAIT_S = 5.0
-"""How long a process claims no bulk item, at most, after the rate limit had no turn for one."""
+TURN_WAIT_S = 5.0
+"""How long a process claims no marked item of a lane, at most, after the rate limit had no turn for one."""
+TIGHT_S = 10.0
+"""For so long after a request had to wait for its turn others are expected to."""
 LOOK_S = 0.25
-"""It looks for edits meanwhile, so often."""
+"""It looks for other items meanwhile, so often."""
 
 MAX_FAILED_LINES = 5
 """Failed items of one claim that get a log line of their own; the ledger names all."""
@@ -96,16 +97,21 @@ class Worker:
     counters: Counters
     crew: Crew = field(default_factory=Crew)
     budget_of: BudgetOf = lambda _: Unlimited()
+    account_of: AccountOf = lambda _: ""
     instance: str | None = None
     """What this database is called, where it is not called by what the server tells."""
     _prepared: dict[Collection, float] = field(default_factory=dict)
     """Collections that were seen to exist, and when to look again (monotonic)."""
-    _floors: Mapping[str, Floor[float]] = field(default_factory=lambda: {lane: lane_floor() for lane in LANES})
+    _floors: Mapping[str, LaneFloor] = field(default_factory=lambda: {lane: LaneFloor() for lane in LANES})
+    _turn_waits_until: dict[str, float] = field(default_factory=dict)
+    """By lane, monotonic. Before that the rate limit has no turn for it: a claim would only be given back."""
+    _tight_until: dict[str, float] = field(default_factory=dict)
+    """By lane, monotonic. Before that it is to be expected that requests have to wait for their turns."""
+    _leaves: set[str] = field(default_factory=set)
+    """Lanes in which marked items were seen, and left."""
     _left_to_others: dict[str, float] = field(default_factory=dict)
     """Sources whose points are made by another embedder than ours, and when to look again (monotonic)."""
     _refusals: Refusals = field(default_factory=Refusals)
-    _bulk_waits_until: float = 0.0
-    """Monotonic. Before that the rate limit has no turn for a backfill: a claim would only be given back."""
 
     def close(self) -> None:
         """End what is in work, write what was counted, and close connections."""
@@ -113,21 +119,26 @@ class Worker:
         self.counters.close()
         self.postgres.close()
 
-    def run_lane(self, lane: str, *, budget_s: float = math.inf) -> int:
+    def run_lane(self, lane: str, *, budget_s: float = math.inf, waits: bool = True) -> int:
         """Work on batches of a lane until none is ready or the budget is used up; returns items settled.
 
         Lanes that come before it go first, before each batch anew: an edit that is made behind a backfill waits for the
-        batches in work, not for the budgets of the messages in front of its own.
+        batches in work, not for the budgets of the messages in front of its own. Not `waits`: who calls has more to do
+        than to wait for a provider; marked items are left to others.
         """
         until, items = time.monotonic() + budget_s, 0
         lanes = LANES[: LANES.index(lane) + 1]
-        while (settled := self._take(partial(self._claim_first, lanes))) is not None:
+        while (settled := self._take(partial(self._claim_first, lanes, waits=waits))) is not None:
             items += settled
             if time.monotonic() >= until or not self.crew.goes_on():
                 return items
-        if (waits_s := self._waits_s(lane)) > 0:  # who returned at once would be sent another message at once
+        if waits and (waits_s := self._waits_s(lane)) > 0:  # who returned at once would be sent another message at once
             time.sleep(min(waits_s, LOOK_S))
         return items
+
+    def leaves(self, lane: str) -> bool:
+        """Whether the lane has marked items that nobody has taken, as far as this process knows."""
+        return lane in self._leaves
 
     def _take(self, claiming: Callable[[], Claim | None]) -> int | None:
         """Claim and work; returns items settled, or None if nothing could be claimed."""
@@ -141,20 +152,28 @@ class Worker:
         with self.crew.alone():
             return self._work(claim, deadline)
 
-    def _claim_first(self, lanes: Sequence[str]) -> Claim | None:
-        """Of the first lane in which something is ready, and may be asked for."""
-        return next((claim for lane in lanes if not self._waits_s(lane) and (claim := self.claim(lane))), None)
+    def _claim_first(self, lanes: Sequence[str], *, waits: bool) -> Claim | None:
+        """Of the first lane in which something is ready."""
+        return next((claim for lane in lanes if (claim := self.claim(lane, waits=waits))), None)
 
     def _waits_s(self, lane: str) -> float:
-        return max(0.0, self._bulk_waits_until - time.monotonic()) if lane == "bulk" else 0.0
+        return max(0.0, self._turn_waits_until.get(lane, 0.0) - time.monotonic())
 
-    def claim(self, lane: str) -> Claim | None:
-        """The next batch of a lane; None if nothing is ready."""
+    def claim(self, lane: str, *, waits: bool = True) -> Claim | None:
+        """The next batch of a lane; None if nothing is ready. Not `waits`: of items that are not marked."""
         most = self.crew.most(lane, self.limits.batch_size)
+        embeds = waits and not self._waits_s(lane) and self.crew.may_wait(lane)
+        tight = time.monotonic() < self._tight_until.get(lane, 0.0)
         with self.crew.way(lane).taken(), self.postgres.connection() as connection:
-            return claim_batch(
-                connection, lane, most, self.limits.lease_s, self._others_sources(), floor=self._floors.get(lane)
-            )
+            claim = claim_batch(
+                connection, lane, most, self.limits.lease_s, self._others_sources(), floor=self._floors.get(lane),
+                embeds=embeds, tight=tight,
+            )  # fmt: skip
+        if claim is None and embeds:
+            self._leaves.discard(lane)
+        elif claim is not None and claim.beside:
+            self._leaves.add(lane)
+        return claim
 
     def _others_sources(self) -> list[str]:
         now = time.monotonic()
@@ -176,7 +195,7 @@ class Worker:
         attempt, witness = Attempt(claim, self.policy, self.chance, self.limits.lease_s), Witness()
         way = self.crew.way(claim.lane)
         try:
-            with way.taken():
+            with way.taken(), self.crew.waiting(claim.lane, waits=claim.marked):
                 self._attempt(claim, attempt, witness, way, deadline)
         except LeaseOver:
             # What was written or not is for the next claim to find out; nothing here is ours any more.
@@ -195,12 +214,15 @@ class Worker:
         settled = conclude(self.postgres, claim, attempt, witness, self.breaker, deadline)
         count_outcomes(self.counters, claim, attempt.finished, attempt.postponed, settled)
         self._tell(settled.answers)
-        if claim.lane == "bulk" and (waits := [p.wait_s for p in attempt.postponed if p.cause == "rate_limited"]):
-            self._bulk_waits_until = time.monotonic() + min(*waits, BULK_WAIT_S)
+        if claim.marked and (waits := [p.wait_s for p in attempt.postponed if p.cause == "rate_limited"]):
+            self._turn_waits_until[claim.lane] = time.monotonic() + min(*waits, TURN_WAIT_S)
+        if any(p.marks for p in attempt.postponed):
+            self._leaves.add(claim.lane)
         failed = [f for f in attempt.finished if f.outcome == "FAILED"]
         for each in failed[:MAX_FAILED_LINES]:
             log.warning("item_failed", source=claim.source, item_id=each.item.item_id, error=each.error)
-        self.crew.note(claim.lane, time.monotonic() - began, witness.asked_s.get("provider", 0.0))
+        if not claim.marked:
+            self.crew.note(claim.lane, time.monotonic() - began, witness.asked_s.get("provider", 0.0))
         log.info(
             "settled",
             source=claim.source,
@@ -230,6 +252,7 @@ class Worker:
             for item in list(attempt.open):
                 attempt.fails(item, exc, certain=True)
             return
+        witness.account = self.account_of(source)
         recipe = recipe_of(source, embedder)
         steps = [plan(item, rows.get(item.item_id), recipe) for item in attempt.open]
         for step in steps:
@@ -238,13 +261,20 @@ class Worker:
         delivery = Delivery(
             self.index, embedder, collection, claim.token, attempt, witness, way, deadline,
             Timeouts(self.limits.provider_timeout_s, self.limits.index_timeout_s, self.limits.keep_for_writing_s),
-            Pace(self.budget_of(source), self.counters, "items", live=claim.lane == "live"), self._refusals,
+            Pace(
+                self.budget_of(source), self.counters, "items", live=claim.lane == "live",
+                patience_s=PATIENCE_S if claim.marked else 0.0,
+            ),
+            self._refusals,
+            may_ask="provider" not in claim.left_alone,
         )  # fmt: skip
         try:
             delivery.bring([step for step in steps if not isinstance(step, Skip)])
         finally:
             if delivery.failed:
                 self._prepared.pop(collection, None)
+            if delivery.pace.is_tight:
+                self._tight_until[claim.lane] = time.monotonic() + TIGHT_S
 
     def _prepare(
         self, source: Source, collection: Collection, embedder: Embedder, witness: Witness, *, anew: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from reindexer.core.batching import slices
-from reindexer.core.items import ClaimedItem
+from reindexer.core.items import ClaimedItem, StoredPoint
 from reindexer.core.plan import Delete, Embed, Step, UpdatePayload
 from reindexer.core.recipe import Chunk
 from reindexer.flow.reuse import Place
@@ -53,6 +53,43 @@ def write(
     refused = {place: stored.get(place, 0) for place in wanted if stored.get(place, 0) != token}
     refused |= {place: stored[place] for place in gone if place in stored}
     return {item_id: max(t for (other, _), t in refused.items() if other == item_id) for item_id, _ in refused}
+
+
+def exchange_payloads(
+    index: Index,
+    collection: IndexCollection,
+    token: int,
+    steps: Sequence[Embed],
+    timeout_s: Callable[[], float],
+) -> Mapping[str, int]:
+    """Give the points that the items have the payload of their rows, beside the vectors of their older texts.
+
+    Each point keeps what it says of its text. Returns the items whose writes were refused, raises and asks `timeout_s`
+    as `write` does.
+    """
+    stored = list[StoredPoint]()
+    certain = [(s.item.item_id, chunk) for s in steps if not s.item.doubtful for chunk in range(s.item.chunks)]
+    for places in slices(certain, TOKENS):
+        stored += index.stored(collection, places, timeout_s(), payload=False).values()
+    for some in slices([s.item.item_id for s in steps if s.item.doubtful], TOKENS):
+        stored += index.points_of(collection, some, timeout_s())
+    payloads = {s.item.item_id: s.row.payload for s in steps}
+    points = [
+        Point(p.item_id, p.chunk, None, payloads[p.item_id], p.fingerprint, p.span) for p in stored if p.fingerprint
+    ]
+    for some_points in slices(points, POINTS):
+        index.update_payload(collection, some_points, token, timeout_s())
+    found: dict[Place, int] = {}
+    for places in slices([(point.item_id, point.chunk) for point in points], TOKENS):
+        found |= index.tokens(collection, places, timeout_s())
+    return {item_id: stands for (item_id, _), stands in found.items() if stands != token}
+
+
+def has_other_payload(step: Embed) -> bool:
+    """Points of it may be in Qdrant, and may have another payload than its row."""
+    return _may_have_points(step.item) and (
+        step.item.doubtful or step.item.payload_fingerprint != step.payload_fingerprint
+    )
 
 
 def _may_have_points(item: ClaimedItem) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from reindexer.adapters.celery_broker import CeleryBroker
 from reindexer.flow.claim import MAX_PAUSE_S as LANE_PAUSE_S
-from reindexer.flow.claim import claim_batch, lane_floor
+from reindexer.flow.claim import LaneFloor, claim_batch
 from reindexer.flow.drain import MAX_PAUSE_S as OUTBOX_PAUSE_S
 from reindexer.flow.drain import drain, outbox_floor
 from reindexer.flow.work import Worker
@@ -40,9 +40,9 @@ def test_claims_and_drains_stay_fast_while_an_old_snapshot_is_open_and_300000_ch
 
 def test_what_lies_below_the_floor_is_found_by_the_next_whole_look(db: Connection) -> None:
     """As after looks that took a second."""
-    claims, drains = lane_floor(), outbox_floor()
+    claims, drains = LaneFloor(), outbox_floor()
     now = time.monotonic()
-    claims.found(None, now, ended_s=now, took_s=1.0)
+    claims.found((None, None), (now, now), ended_s=now, took_s=1.0)
     drains.found(None, 1_000, ended_s=now, took_s=1.0)
     db.execute("INSERT INTO reindexer.outbox (source, item_id) VALUES ('context_items', 'late')")
     assert drain(db, floor=drains).changes == 0

@@ -276,3 +276,53 @@ def test_status_of_a_million_items_answers_in_well_under_a_second(db: Connection
     assert (now.outbox, now.pending, now.failed) == (200_000, 200_000, 5_000)
     assert abs(now.completed - 985_000) < 50_000
     assert min(took_s) < 0.5, took_s
+
+
+def revoked_hours(db: Connection) -> dict[str, int]:
+    """Whole hours that what may be a deletion or a payload waits, in each place where it does."""
+    return {place: int(age_s // HOUR_S) for place, age_s in lag(db).revoked_s.items() if age_s >= HOUR_S}
+
+
+def test_a_deletion_shows_its_age_while_a_text_of_which_nothing_else_is_wanted_does_not(db: Connection) -> None:
+    insert(db, "waits for its vector")
+    deleted = insert(db, "deleted")
+    drain(db)
+    claim = claimed(db)
+    postpone(db, claim, [Postponed(item, 0.0, "no vector", marks=True) for item in claim.items])
+    an_hour_passes(db)
+    assert (hours(db, "live"), revoked_hours(db)) == (1, {})
+    db.execute("DELETE FROM context_items WHERE id = %s", [deleted])
+    an_hour_passes(db)
+    assert revoked_hours(db) == {"outbox": 1}
+    drain(db)
+    assert revoked_hours(db) == {"live": 2}, "that of the item: its changes before are not in Qdrant either"
+    claim = claimed(db)
+    assert [item.item_id for item in claim.items] == [deleted]
+    assert revoked_hours(db) == {"live": 2}, "until it is settled"
+    settle(db, claim)
+    assert (hours(db, "live"), revoked_hours(db)) == (2, {})
+
+
+def test_what_failed_shows_as_a_deletion_unless_it_was_its_embedding_that_failed(db: Connection) -> None:
+    for payload_fingerprint, shown in (("of its row", {}), (None, {"healing": 1})):
+        insert(db, "text")
+        drain(db)
+        claim = claimed(db)
+        failed = Finished(claim.items[0], "FAILED", payload_fingerprint=payload_fingerprint, heal_after_s=60)
+        finish(db, claim, [failed])
+        an_hour_passes(db)
+        assert revoked_hours(db).keys() == shown.keys()
+
+
+def test_truncate_shows_as_a_deletion_and_a_first_fill_does_not(db: Connection) -> None:
+    insert(db, "text")
+    db.execute("DELETE FROM reindexer.outbox")
+    db.execute("INSERT INTO reindexer.run (source, kind) VALUES ('context_items', 'first_fill')")
+    while walk_page(db, lambda name: find_source(db, name)):
+        pass
+    an_hour_passes(db)
+    assert (hours(db, "bulk"), revoked_hours(db)) == (1, {})
+    db.execute("TRUNCATE context_items")
+    drain(db)
+    an_hour_passes(db)
+    assert revoked_hours(db) == {"runs": 1}

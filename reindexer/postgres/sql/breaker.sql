@@ -1,13 +1,13 @@
--- Breakers: a row for each dependency that does not answer. Each statement locks one row of the table and nothing that
+-- Breakers: a row for each dependency that does not answer, a provider's for each account. Each statement locks one row of the table and nothing that
 -- a claim holds, so that it can't deadlock with one.
 
 -- name: fail
 -- Once it is open, only the failure of a probe makes the wait grow: others were under way when it opened.
-INSERT INTO reindexer.breaker AS breaker (dependency, failures, reason, opened_at, probe_at, wait_s)
-VALUES (%(dependency)s, %(failures)s, %(reason)s,
+INSERT INTO reindexer.breaker AS breaker (dependency, account, failures, reason, opened_at, probe_at, wait_s)
+VALUES (%(dependency)s, %(account)s, %(failures)s, %(reason)s,
         CASE WHEN %(failures)s >= %(opens_at)s THEN clock_timestamp() END,
         clock_timestamp() + make_interval(secs => %(base_s)s), %(base_s)s)
-ON CONFLICT (dependency) DO UPDATE SET
+ON CONFLICT (dependency, account) DO UPDATE SET
     failures = breaker.failures + excluded.failures,
     reason = excluded.reason,
     failed_at = excluded.failed_at,
@@ -26,7 +26,7 @@ RETURNING failures, opened_at IS NOT NULL AS is_open, wait_s;
 -- failed for this one. (A row that a settling worker holds is being decided anew just now.)
 WITH closed AS (
     DELETE FROM reindexer.breaker
-    WHERE dependency = %(dependency)s AND failed_at <= clock_timestamp() - make_interval(secs => %(ago_s)s)
+    WHERE dependency = %(dependency)s AND account = %(account)s AND failed_at <= clock_timestamp() - make_interval(secs => %(ago_s)s)
     RETURNING opened_at
 ), hastened AS (
     UPDATE reindexer.ledger SET heal_at = clock_timestamp()
@@ -44,11 +44,17 @@ FROM closed WHERE opened_at IS NOT NULL;
 
 -- name: release
 -- The probe asked nothing: the next claim may.
-UPDATE reindexer.breaker SET probe_at = clock_timestamp() WHERE dependency = %(dependency)s AND opened_at IS NOT NULL;
+UPDATE reindexer.breaker SET probe_at = clock_timestamp() 
+WHERE dependency = %(dependency)s AND account = %(account)s AND opened_at IS NOT NULL;
+
+-- name: note_account
+-- Whose provider's breaker holds up the source's marked items. Known from the first failure on.
+UPDATE reindexer.source SET account = %(account)s WHERE name = %(source)s AND account <> %(account)s;
 
 -- name: open
-SELECT dependency, reason, failures, opened_at AS since, probe_at AS next_probe_at
-FROM reindexer.breaker WHERE opened_at IS NOT NULL ORDER BY dependency;
+-- `account` is '' for Qdrant's. The one that is open for the longest time first.
+SELECT dependency, account, reason, failures, opened_at AS since, probe_at AS next_probe_at
+FROM reindexer.breaker WHERE opened_at IS NOT NULL ORDER BY dependency, opened_at;
 
 -- name: forget
 -- Nobody has had a reason to ask for so long: nothing waits, and the next who needs it will find out.

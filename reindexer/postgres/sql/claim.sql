@@ -3,32 +3,54 @@
 -- out twice), while the program's other bookkeeping need not.
 
 -- name: gate
--- While a breaker is open nothing passes before it may be probed, and then one item. Nothing passes at all once another
--- version of the program has migrated the schema.
+-- While Qdrant's breaker is open nothing passes before it may be probed, and then one item. A provider's holds up only
+-- the marked items of its account, to which nothing but an embedding is left to do; while it is `silent` all of them, and
+-- then one passes. Nothing passes at all once another version of the program has migrated the schema.
 WITH gate AS MATERIALIZED (
-    SELECT count(opened_at) > 0 AS probing,
-           coalesce(bool_and(probe_at <= statement_timestamp()) FILTER (WHERE opened_at IS NOT NULL), true)
+    SELECT count(opened_at) FILTER (WHERE dependency = 'qdrant') > 0 AS probing,
+           coalesce(bool_and(probe_at <= statement_timestamp()) FILTER (WHERE dependency = 'qdrant' AND opened_at IS NOT NULL), true)
                AND (SELECT version_num FROM reindexer.alembic_version) = %(revision)s AS passes,
-           coalesce(array_agg(dependency), '{}') AS failing
+           coalesce(array_agg(account) FILTER (WHERE dependency = 'provider'), '{}') AS failing,
+           coalesce(array_agg(account) FILTER (WHERE dependency = 'provider' AND opened_at IS NOT NULL), '{}') AS closed,
+           coalesce(array_agg(account) FILTER (WHERE dependency = 'provider' AND opened_at IS NOT NULL
+                                                   AND probe_at > statement_timestamp()), '{}') AS silent
     FROM reindexer.breaker
 )
 
 -- name: claim_batch
 , heads AS MATERIALIZED (
-    SELECT ready.source, ready.generation, ready.not_before
+    -- Of each source the first item that is not marked, and the first that is: each has an index of its own, so that
+    -- neither a million marked ones nor their return cost anything here.
+    -- (By lot a source, and then, where its provider fails or has no turn, first what may need none of it: but for a tenth
+    -- of the claims, lest nobody ask a provider that is back.)
+    SELECT ready.source, ready.generation, ready.not_before, ready.marked, source.account, source.lot,
+           ready.marked AND (%(tight)s OR (source.account = ANY (gate.failing) AND random() < 0.9)) AS last
     FROM gate
-    CROSS JOIN reindexer.source
+    CROSS JOIN (SELECT *, random() AS lot FROM reindexer.source) AS source
     CROSS JOIN LATERAL (
-        SELECT due.source, due.generation, due.not_before FROM reindexer.due
-        WHERE due.source = source.name AND due.lane = %(lane)s AND not_before <= statement_timestamp()
-            AND not_before >= coalesce(statement_timestamp() - make_interval(secs => %(begin_ago_s)s), '-infinity')
-        ORDER BY not_before LIMIT 1
+        (
+            SELECT due.source, due.generation, due.not_before, false AS marked FROM reindexer.due
+            WHERE due.source = source.name AND due.lane = %(lane)s AND embed_version IS DISTINCT FROM version
+                AND not_before <= statement_timestamp()
+                AND not_before >= coalesce(statement_timestamp() - make_interval(secs => %(begin_ago_s)s), '-infinity')
+            ORDER BY not_before LIMIT 1
+        ) UNION ALL (
+            SELECT due.source, due.generation, due.not_before, true FROM reindexer.due
+            WHERE due.source = source.name AND due.lane = %(lane)s AND embed_version = version
+                AND not_before <= statement_timestamp()
+                AND not_before >= coalesce(statement_timestamp() - make_interval(secs => %(marked_begin_ago_s)s), '-infinity')
+                AND source.account <> ALL (gate.silent)
+            ORDER BY not_before LIMIT 1
+        )
     ) AS ready
     WHERE gate.passes AND NOT source.paused AND source.name <> ALL (%(except_sources)s)
 ), head AS MATERIALIZED (
-    SELECT source, generation, %(lane)s::text AS lane, NULL::text AS item_id,
-           (SELECT extract(epoch FROM statement_timestamp() - min(not_before))::double precision FROM heads) AS first_ago_s
-    FROM heads ORDER BY random() LIMIT 1
+    SELECT source, generation, %(lane)s::text AS lane, NULL::text AS item_id, marked, account
+    FROM heads WHERE %(embeds)s OR NOT marked ORDER BY lot, last, random() LIMIT 1
+), first AS MATERIALIZED (
+    SELECT extract(epoch FROM statement_timestamp() - min(not_before) FILTER (WHERE NOT marked))::double precision AS ago_s,
+           extract(epoch FROM statement_timestamp() - min(not_before) FILTER (WHERE marked))::double precision AS marked_ago_s
+    FROM heads
 ), own AS MATERIALIZED (
     SELECT due.* FROM reindexer.due WHERE false
 )
@@ -43,17 +65,33 @@ WITH gate AS MATERIALIZED (
         AND (due.not_before <= statement_timestamp() OR %(early)s)
     FOR UPDATE OF due SKIP LOCKED
 ), head AS MATERIALIZED (
-    SELECT source, generation, lane, item_id, NULL::double precision AS first_ago_s FROM own
+    SELECT own.source, own.generation, own.lane, own.item_id, own.embed_version IS NOT DISTINCT FROM own.version AS marked,
+           source.account
+    FROM own JOIN reindexer.source ON source.name = own.source
+), first AS MATERIALIZED (
+    SELECT NULL::double precision AS ago_s, NULL::double precision AS marked_ago_s
 )
 
 -- name: claim_picked
 , neighbours AS MATERIALIZED (
-    -- LATERAL: as a join the planner would sort the whole backlog for each claim.
+    -- LATERAL: as a join the planner would sort the whole backlog for each claim. Marked ones have neighbours of their kind.
     SELECT ready.* FROM head CROSS JOIN LATERAL (
         SELECT due.* FROM reindexer.due
-        WHERE due.source = head.source AND due.lane = head.lane AND due.generation = head.generation
+        WHERE NOT head.marked AND due.source = head.source AND due.lane = head.lane AND due.generation = head.generation
+            AND embed_version IS DISTINCT FROM version
             AND not_before <= statement_timestamp() AND due.item_id IS DISTINCT FROM head.item_id
             AND not_before >= coalesce(statement_timestamp() - make_interval(secs => %(begin_ago_s)s), '-infinity')
+        ORDER BY not_before
+        LIMIT %(max_items)s
+        FOR UPDATE OF due SKIP LOCKED
+    ) AS ready
+    UNION ALL
+    SELECT ready.* FROM head CROSS JOIN LATERAL (
+        SELECT due.* FROM reindexer.due
+        WHERE head.marked AND due.source = head.source AND due.lane = head.lane AND due.generation = head.generation
+            AND embed_version = version
+            AND not_before <= statement_timestamp() AND due.item_id IS DISTINCT FROM head.item_id
+            AND not_before >= coalesce(statement_timestamp() - make_interval(secs => %(marked_begin_ago_s)s), '-infinity')
         ORDER BY not_before
         LIMIT %(max_items)s
         FOR UPDATE OF due SKIP LOCKED
@@ -73,17 +111,22 @@ WITH gate AS MATERIALIZED (
 ), probe AS (
     -- Of claims that come together one gets it. Should its process die, the next may be made when its lease is over.
     UPDATE reindexer.breaker SET probe_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
-    FROM gate
-    WHERE gate.probing AND opened_at IS NOT NULL AND probe_at <= statement_timestamp() AND EXISTS (SELECT FROM picked)
+    FROM head
+    WHERE opened_at IS NOT NULL AND probe_at <= statement_timestamp() AND EXISTS (SELECT FROM picked)
+        AND (dependency = 'qdrant' OR (head.marked AND breaker.account = head.account))
     RETURNING dependency
 ), chosen AS (
     -- An item whose claim was lost goes alone until it is settled (healing too): should it kill its worker again, then no
     -- neighbour is held up.
     SELECT picked.* FROM picked
-    JOIN gate ON NOT gate.probing OR (place = 1 AND EXISTS (SELECT FROM probe))
+    CROSS JOIN head
+    JOIN gate ON NOT (gate.probing OR (head.marked AND head.account = ANY (gate.closed)))
+        OR (place = 1 AND EXISTS (SELECT FROM probe))
     WHERE place <= %(max_items)s
         -- A subquery, asked once: as a join it would be looked through for each item.
         AND CASE WHEN (SELECT alone FROM picked WHERE place = 1) THEN place = 1 ELSE NOT alone END
+), its_breakers AS (
+    SELECT dependency, opened_at FROM reindexer.breaker JOIN head ON dependency = 'qdrant' OR breaker.account = head.account
 ), minted AS MATERIALIZED (
     -- Never a sequence: after a crash under asynchronous commits it hands numbers out again.
     SELECT greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, max(chosen.token) + 1) AS token FROM chosen
@@ -104,12 +147,16 @@ WITH gate AS MATERIALIZED (
     RETURNING due.*, chosen.text_fingerprint, chosen.payload_fingerprint, chosen.chunks, chosen.known, chosen.healed,
         chosen.doubted_ago_s, chosen.lost, chosen.alone
 )
-SELECT source, generation, token, item_id, version, attempts, forced_version IS NOT NULL AS forced, doubtful, losses,
+SELECT claimed.source, generation, token, item_id, version, attempts, forced_version IS NOT NULL AS forced, doubtful, losses,
        text_fingerprint, payload_fingerprint, chunks, chunk_tokens, known, healed, doubted_ago_s, lost, alone, lane,
        (SELECT problem FROM reindexer.source JOIN head ON source.name = head.source) AS problem,
        (SELECT embedder FROM reindexer.source JOIN head ON source.name = head.source) AS embedder,
-       (SELECT first_ago_s FROM head) AS first_ago_s, (SELECT failing FROM gate) AS failing, ARRAY(SELECT dependency FROM probe) AS probes,
+       first.ago_s AS first_ago_s, first.marked_ago_s AS marked_first_ago_s, embed_version IS NOT DISTINCT FROM version AS marked,
+       ARRAY(SELECT dependency FROM its_breakers) AS failing,
+       ARRAY(SELECT dependency FROM its_breakers WHERE opened_at IS NOT NULL) AS open,
+       (SELECT account FROM head) AS account,
+       ARRAY(SELECT dependency FROM probe) AS probes,
        clock_timestamp() AS claimed_at,
        set_config('synchronous_commit', 'on', true) AS durable
-FROM claimed
+FROM claimed, first
 ORDER BY item_id;

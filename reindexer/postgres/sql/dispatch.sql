@@ -2,13 +2,19 @@
 
 -- name: ready
 -- Claimable items of each lane, counted no further than %(enough)s: dispatch needs no more. While a breaker is open there
--- is none before it may be probed, and then one.
+-- is none before it may be probed, and then one: of all items where it is Qdrant's, of a source's marked ones where it is
+-- its provider's (as in the claim's gate).
 WITH gate AS MATERIALIZED (
-    SELECT count(*) > 0 AS probing, coalesce(bool_and(probe_at <= statement_timestamp()), true) AS passes
+    SELECT count(*) FILTER (WHERE dependency = 'qdrant') > 0 AS probing,
+           coalesce(bool_and(probe_at <= statement_timestamp()) FILTER (WHERE dependency = 'qdrant'), true) AS passes,
+           coalesce(array_agg(account) FILTER (WHERE dependency = 'provider'), '{}') AS closed,
+           coalesce(array_agg(account) FILTER (WHERE dependency = 'provider' AND probe_at > statement_timestamp()), '{}') AS silent
     FROM reindexer.breaker WHERE opened_at IS NOT NULL
 )
-SELECT lanes.lane, least(ready.items, CASE WHEN gate.probing THEN 1 END) AS items, ready.first_ago_s
-FROM unnest(%(lanes)s::text[], %(begins_ago_s)s::double precision[]) AS lanes (lane, begin_ago_s)
+SELECT lanes.lane, least(ready.items + marked.items, CASE WHEN gate.probing THEN 1 END) AS items, ready.first_ago_s,
+       marked.first_ago_s AS marked_first_ago_s
+FROM unnest(%(lanes)s::text[], %(begins_ago_s)s::double precision[], %(marked_begins_ago_s)s::double precision[])
+    AS lanes (lane, begin_ago_s, marked_begin_ago_s)
 CROSS JOIN gate
 CROSS JOIN LATERAL (
     SELECT count(*) AS items,
@@ -17,7 +23,8 @@ CROSS JOIN LATERAL (
         SELECT of_source.not_before FROM reindexer.source
         CROSS JOIN LATERAL (
             SELECT not_before FROM reindexer.due
-            WHERE due.source = source.name AND due.lane = lanes.lane AND not_before <= statement_timestamp()
+            WHERE due.source = source.name AND due.lane = lanes.lane AND embed_version IS DISTINCT FROM version
+                AND not_before <= statement_timestamp()
                 AND not_before >= coalesce(statement_timestamp() - make_interval(secs => lanes.begin_ago_s), '-infinity')
             ORDER BY not_before
             LIMIT %(enough)s
@@ -25,7 +32,24 @@ CROSS JOIN LATERAL (
         WHERE gate.passes AND NOT source.paused
         LIMIT %(enough)s
     ) AS bounded
-) AS ready;
+) AS ready
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(of_source.items), 0) AS items,
+           extract(epoch FROM statement_timestamp() - min(of_source.first))::double precision AS first_ago_s
+    FROM reindexer.source
+    CROSS JOIN LATERAL (
+        SELECT least(count(*), CASE WHEN source.account = ANY (gate.closed) THEN 1 END) AS items, min(not_before) AS first
+        FROM (
+            SELECT not_before FROM reindexer.due
+            WHERE due.source = source.name AND due.lane = lanes.lane AND embed_version = version
+                AND not_before <= statement_timestamp()
+                AND not_before >= coalesce(statement_timestamp() - make_interval(secs => lanes.marked_begin_ago_s), '-infinity')
+            ORDER BY not_before
+            LIMIT %(enough)s
+        ) AS bounded
+    ) AS of_source
+    WHERE gate.passes AND NOT source.paused AND source.account <> ALL (gate.silent)
+) AS marked;
 
 -- name: take_unsent
 -- Wishes whose message did not leave: the broker was away, or the process that should have sent it died. They are marked

@@ -7,8 +7,8 @@
 -- A change's time is its statement's, which can be long before its commit. What the drain that ended the last look (at
 -- %(looked_at)s) did not see, has committed since.
 -- An item that is due and unclaimed already is passed over: who claims it reads its row after that. Only where the due row
--- would differ is it written (claimed: a settle must notice; waiting for another try: it may begin now; a lower lane; a
--- younger change). Not by looking it up first: how is up to the planner, and it took seconds beside an old snapshot.
+-- would differ is it written (claimed: a settle must notice; waiting for another try: it may begin now; marked: it is to be
+-- looked at again; a lower lane; a younger change). Not by looking it up first: how is up to the planner, and it took seconds beside an old snapshot.
 WITH relaxed AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
 ), taken AS (
@@ -35,7 +35,7 @@ WITH relaxed AS MATERIALIZED (
         later_changed_at = CASE WHEN due.lease_until IS NOT NULL THEN least(due.later_changed_at, excluded.changed_at) END,
         waits_for = NULL
     WHERE due.lease_until IS NOT NULL OR due.attempts > 0 OR due.not_before > statement_timestamp()
-        OR due.lane < excluded.lane OR due.changed_at IS NULL OR due.changed_at > excluded.changed_at
+        OR due.embed_version = due.version OR due.lane < excluded.lane OR due.changed_at IS NULL OR due.changed_at > excluded.changed_at
     RETURNING lane
 ), walks AS (
     INSERT INTO reindexer.run AS run (source, kind, changed_at)

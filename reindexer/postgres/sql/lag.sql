@@ -8,11 +8,22 @@ FROM reindexer.outbox;
 -- name: due
 SELECT source, lane,
        count(*) FILTER (WHERE lease_until > clock_timestamp()) AS claimed,
-       count(*) FILTER (WHERE not_before <= clock_timestamp()) AS ready,
-       count(*) FILTER (WHERE not_before > clock_timestamp() AND (lease_until IS NULL OR lease_until <= clock_timestamp()))
+       count(*) FILTER (WHERE not_before <= clock_timestamp() AND NOT held_up) AS ready,
+       count(*) FILTER (WHERE (not_before > clock_timestamp() OR held_up) AND (lease_until IS NULL OR lease_until <= clock_timestamp()))
            AS waiting,
-       extract(epoch FROM clock_timestamp() - min(least(changed_at, later_changed_at)))::double precision AS oldest_age_s
-FROM reindexer.due
+       extract(epoch FROM clock_timestamp() - min(least(changed_at, later_changed_at)))::double precision AS oldest_age_s,
+       extract(epoch FROM clock_timestamp() - min(least(changed_at, later_changed_at)) FILTER (WHERE may_revoke)
+       )::double precision AS revoked_age_s
+FROM (
+    -- Held up: marked, while its provider is left alone. May revoke: it is not known that only an embedding is left to do;
+    -- but what a first fill alone has made due has no point yet.
+    SELECT due.*, coalesce(embed_version = version, false) AND source IN (
+               SELECT name FROM reindexer.source JOIN reindexer.breaker USING (account)
+               WHERE dependency = 'provider' AND opened_at IS NOT NULL) AS held_up,
+           embed_version IS DISTINCT FROM version AND NOT (version = 1 AND coalesce(run_id, 0) IN (
+               SELECT id FROM reindexer.run WHERE kind = 'first_fill' AND finished_at IS NULL)) AS may_revoke
+    FROM reindexer.due
+) AS due
 GROUP BY source, lane;
 
 -- name: runs
@@ -29,7 +40,10 @@ SELECT ledger.source,
        count(*) FILTER (WHERE heal_at IS NULL) AS failed,
        count(heal_at) AS healing,
        extract(epoch FROM clock_timestamp() - min(ledger.changed_at) FILTER (WHERE heal_at IS NOT NULL))::double precision
-           AS oldest_age_s
+           AS oldest_age_s,
+       -- With the payload's fingerprint it was its embedding that failed: all else is as the row was.
+       extract(epoch FROM clock_timestamp() - min(ledger.changed_at)
+           FILTER (WHERE heal_at IS NOT NULL AND payload_fingerprint IS NULL))::double precision AS revoked_age_s
 FROM reindexer.ledger JOIN reindexer.source ON source.name = ledger.source AND source.generation = ledger.generation
 WHERE outcome = 'FAILED'
 GROUP BY ledger.source;
@@ -54,10 +68,17 @@ SELECT extract(epoch FROM clock_timestamp() - min(ready.not_before))::double pre
 FROM reindexer.source
 CROSS JOIN unnest(%(lanes)s::text[]) AS lanes (lane)
 CROSS JOIN LATERAL (
-    SELECT not_before FROM reindexer.due
-    WHERE due.source = source.name AND due.lane = lanes.lane
-        AND not_before <= clock_timestamp() - make_interval(secs => %(long_s)s)
-    ORDER BY not_before LIMIT 1
+    (
+        SELECT not_before FROM reindexer.due
+        WHERE due.source = source.name AND due.lane = lanes.lane AND embed_version IS DISTINCT FROM version
+            AND not_before <= clock_timestamp() - make_interval(secs => %(long_s)s)
+        ORDER BY not_before LIMIT 1
+    ) UNION ALL (
+        SELECT not_before FROM reindexer.due
+        WHERE due.source = source.name AND due.lane = lanes.lane AND embed_version = version
+            AND not_before <= clock_timestamp() - make_interval(secs => %(long_s)s)
+        ORDER BY not_before LIMIT 1
+    )
 ) AS ready
 WHERE NOT source.paused AND source.problem IS NULL
     AND NOT EXISTS (SELECT FROM reindexer.due WHERE lease_until > clock_timestamp())

@@ -54,7 +54,11 @@ FROM reindexer.run JOIN reindexer.source ON source.name = run.source
 WHERE run.finished_at IS NULL AND run.state <> 'working' AND run.paused_at IS NULL
     AND run.not_before <= clock_timestamp() AND NOT source.paused
     AND (SELECT count(*) FROM (
-            SELECT FROM reindexer.due WHERE due.source = run.source AND due.lane = 'bulk' LIMIT %(max_backlog)s
+            (SELECT FROM reindexer.due
+             WHERE due.source = run.source AND due.lane = 'bulk' AND embed_version IS DISTINCT FROM version LIMIT %(max_backlog)s)
+            UNION ALL
+            (SELECT FROM reindexer.due
+             WHERE due.source = run.source AND due.lane = 'bulk' AND embed_version = version LIMIT %(max_backlog)s)
         ) AS backlog) < %(max_backlog)s
 ORDER BY random()
 LIMIT 1;
@@ -80,6 +84,8 @@ ORDER BY source.name, page.item_id
 ON CONFLICT (source, item_id, generation) DO UPDATE SET
     version = due.version + 1,
     forced_version = CASE WHEN %(force)s THEN due.version + 1 ELSE due.forced_version END,
+    not_before = CASE WHEN due.embed_version = due.version AND due.lease_until IS NULL
+                      THEN least(due.not_before, excluded.not_before) ELSE due.not_before END,
     run_id = CASE WHEN %(takes_over)s THEN excluded.run_id ELSE coalesce(due.run_id, excluded.run_id) END,
     changed_at = CASE WHEN due.lease_until IS NULL THEN least(due.changed_at, excluded.changed_at) ELSE due.changed_at END,
     later_changed_at = CASE WHEN due.lease_until IS NOT NULL THEN least(due.later_changed_at, excluded.changed_at) END,
@@ -125,10 +131,12 @@ WHERE id = %(id)s AND finished_at IS NULL
 RETURNING id;
 
 -- name: take_back
--- Items that the page itself made due (whatever merges into a due row counts its version up) and that no claim has had.
+-- Items that the page itself made due (whatever merges into a due row counts its version up), and that no claim has had or
+-- that wait for nothing but their embedding.
 WITH untouched AS MATERIALIZED (
     SELECT source, item_id, generation FROM reindexer.due
-    WHERE run_id = %(id)s AND version = 1 AND token IS NULL AND lease_until IS NULL AND NOT doubtful
+    WHERE run_id = %(id)s AND version = 1 AND (token IS NULL OR embed_version = version) AND lease_until IS NULL
+        AND NOT doubtful
     ORDER BY source, item_id
     FOR UPDATE SKIP LOCKED
 ), gone AS (

@@ -100,14 +100,23 @@ SELECT NULL, NULL, NULL, NULL FROM server WHERE NOT same;
 
 -- name: postpone
 -- Try again later. `attempts_back` undoes attempts that do not count; `seen_token` is a higher token met in Qdrant,
--- `chunk_tokens` what its chunks are to hold at most.
+-- `chunk_tokens` what its chunks are to hold at most. An item that `marks` was planned, and has nothing left to do but its
+-- embedding: it is marked, as long as its version is that one.
+-- Not after a crash, as in `finish`: the row that it was planned for may never have been.
+-- Its `payload_fingerprint`, if any, is that of a payload that was written beside the vector of an older text.
 WITH relaxed AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
+), server AS MATERIALIZED (
+    SELECT (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())) <= %(claimed_at)s
+        OR EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE 'reindexer %%' AND backend_start <= %(claimed_at)s)
+        AS same
 ), outcome AS MATERIALIZED (
     SELECT %(source)s::text AS source, %(generation)s::integer AS generation, outcome.* FROM unnest(
         %(item_ids)s::text[], %(versions)s::bigint[], %(waits_s)s::double precision[], %(reasons)s::text[],
-        %(attempts_back)s::integer[], %(doubtful)s::boolean[], %(seen_tokens)s::bigint[], %(chunk_tokens)s::integer[]
-    ) AS outcome (item_id, version, wait_s, reason, attempts_back, doubtful, seen_token, chunk_tokens)
+        %(attempts_back)s::integer[], %(doubtful)s::boolean[], %(seen_tokens)s::bigint[], %(chunk_tokens)s::integer[],
+        %(marks)s::boolean[], %(payload_fingerprints)s::text[]
+    ) AS outcome (item_id, version, wait_s, reason, attempts_back, doubtful, seen_token, chunk_tokens, marks,
+                  payload_fingerprint)
 ), held AS MATERIALIZED (
     SELECT due.source, due.item_id, due.generation, due.version > outcome.version AS changed
     FROM relaxed, reindexer.due JOIN outcome USING (source, item_id, generation)
@@ -115,13 +124,23 @@ WITH relaxed AS MATERIALIZED (
         AND (SELECT version_num FROM reindexer.alembic_version) = %(revision)s
     ORDER BY due.source, due.item_id
     FOR UPDATE OF due
+), exchanged AS (
+    -- What lies in Qdrant, and so what the next plan compares with: without this, who goes back to the former text and
+    -- payload would seem to have changed nothing.
+    UPDATE reindexer.ledger SET payload_fingerprint = outcome.payload_fingerprint, token = greatest(ledger.token, %(token)s)
+    FROM held JOIN outcome USING (source, item_id, generation)
+    WHERE ledger.source = held.source AND ledger.item_id = held.item_id AND ledger.generation = held.generation
+        AND outcome.payload_fingerprint IS NOT NULL
 )
 UPDATE reindexer.due SET
     lease_until = NULL,
+    embed_version = CASE WHEN outcome.marks AND NOT held.changed AND (SELECT same FROM server) THEN due.version END,
     token = greatest(due.token, outcome.seen_token),
     attempts = CASE WHEN held.changed THEN 0 ELSE greatest(0, due.attempts - outcome.attempts_back) END,
     not_before = clock_timestamp() + make_interval(secs => CASE WHEN held.changed THEN 0 ELSE outcome.wait_s END),
-    doubtful = due.doubtful OR outcome.doubtful,
+    -- After its lease, somebody may be about to claim it who looked at the ledger before this commit.
+    doubtful = due.doubtful OR outcome.doubtful
+        OR (outcome.payload_fingerprint IS NOT NULL AND due.lease_until <= clock_timestamp()),
     chunk_tokens = least(due.chunk_tokens, outcome.chunk_tokens),
     changed_at = least(due.changed_at, due.later_changed_at),
     later_changed_at = NULL,

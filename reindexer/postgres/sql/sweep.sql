@@ -28,16 +28,19 @@ RETURNING item_id;
 -- name: heal_to_probe
 -- While a breaker is open and nothing else is due that could be its probe, an item that failed is: nobody would find out
 -- otherwise that the dependency is back before the item's time, which may be a quarter of an hour away.
+WITH lonely AS MATERIALIZED (
+    SELECT dependency, account FROM reindexer.breaker
+    WHERE opened_at IS NOT NULL AND probe_at <= clock_timestamp() AND NOT EXISTS (
+        SELECT FROM reindexer.due JOIN reindexer.source ON source.name = due.source
+        WHERE NOT source.paused AND due.not_before <= clock_timestamp()
+            AND (breaker.dependency = 'qdrant' OR source.account = breaker.account))
+)
 INSERT INTO reindexer.due (source, item_id, generation, lane, doubtful, losses, changed_at)
 SELECT ledger.source, ledger.item_id, ledger.generation, 'bulk', true, greatest(0, ledger.losses - 1), ledger.changed_at
 FROM reindexer.ledger JOIN reindexer.source
     ON source.name = ledger.source AND source.generation = ledger.generation AND NOT source.paused
 WHERE ledger.outcome = 'FAILED' AND ledger.heal_at IS NOT NULL
-    AND EXISTS (SELECT FROM reindexer.breaker WHERE opened_at IS NOT NULL)
-    AND NOT EXISTS (SELECT FROM reindexer.breaker WHERE opened_at IS NOT NULL AND probe_at > clock_timestamp())
-    AND NOT EXISTS (
-        SELECT FROM reindexer.due JOIN reindexer.source AS its_source ON its_source.name = due.source
-        WHERE NOT its_source.paused AND due.not_before <= clock_timestamp())
+    AND EXISTS (SELECT FROM lonely WHERE dependency = 'qdrant' OR account = source.account)
 ORDER BY ledger.losses, ledger.heal_at
 LIMIT 1
 ON CONFLICT (source, item_id, generation) DO NOTHING

@@ -21,18 +21,25 @@ BREAKERS = (
         fails_with="not enough values to unpack",  # of the breakers that are open
     ),
     Sabotage(
-        "breakers: nothing passes before every open one may be probed",
+        "breakers: while Qdrant's is open nothing passes that is no probe",
         CLAIM,
-        "WHERE gate.passes AND NOT source.paused",
-        "WHERE NOT source.paused",
-        AWAY + "test_while_it_is_open_nothing_is_claimed_nor_counted_as_ready_and_no_message_is_sent",
+        "NOT (gate.probing OR (head.marked",
+        "NOT ((head.marked",
+        AWAY + "test_while_it_is_open_what_needs_it_is_not_claimed_nor_counted_as_ready_and_no_message_is_sent",
     ),
     Sabotage(
         "breakers: no message is sent while one is open",
         "reindexer/postgres/sql/dispatch.sql",
-        "WHERE gate.passes AND NOT source.paused",
-        "WHERE NOT source.paused",
-        AWAY + "test_while_it_is_open_nothing_is_claimed_nor_counted_as_ready_and_no_message_is_sent",
+        "WHERE gate.passes AND NOT source.paused\n        LIMIT",
+        "WHERE NOT source.paused\n        LIMIT",
+        AWAY + "test_while_it_is_open_what_needs_it_is_not_claimed_nor_counted_as_ready_and_no_message_is_sent",
+    ),
+    Sabotage(
+        "breakers: no message is sent for what waits for a provider",
+        "reindexer/postgres/sql/dispatch.sql",
+        " AND source.account <> ALL (gate.silent)\n) AS marked",
+        "\n) AS marked",
+        AWAY + "test_while_it_is_open_what_needs_it_is_not_claimed_nor_counted_as_ready_and_no_message_is_sent",
     ),
     Sabotage(
         "breakers: one claim gets the probe",

@@ -39,15 +39,15 @@ BUDGET = (
     Sabotage(
         "budget: what no turn is near for is not claimed again and again",
         "reindexer/flow/work.py",
-        "self._bulk_waits_until = time.monotonic() + min(*waits, BULK_WAIT_S)",
-        "self._bulk_waits_until = 0.0",
+        "self._turn_waits_until[claim.lane] = time.monotonic() + min(*waits, TURN_WAIT_S)",
+        "self._turn_waits_until[claim.lane] = 0.0",
         TESTS + "test_an_edit_is_embedded_while_backfills_wait_for_their_turn",
     ),
     Sabotage(
         "budget: the rest of an item that is begun waits as long as its claim can",
         "reindexer/flow/embed.py",
-        "return spare_s if any(each.group in self._begun for each in batch) else min(PATIENCE_S, spare_s)",
-        "return min(PATIENCE_S / 4, spare_s)",
+        "return spare_s if any(each.group in self._begun for each in batch) else min(self._pace.patience_s, spare_s)",
+        "return min(self._pace.patience_s / 4, spare_s)",
         TESTS + "test_an_item_of_many_requests_waits_for_all_its_turns_in_one_claim",
     ),
     Sabotage(

@@ -97,15 +97,15 @@ CREW = (
     Sabotage(
         "and before it asks the provider",
         "reindexer/flow/deliver.py",
-        "        self.way.give(self.deadline.left_s())\n        vectors",
-        "        vectors",
+        "            self.way.give(self.deadline.left_s())\n",
+        "",
         WAY + "test_a_batch_gives_way_before_it_asks_the_provider_and_before_it_writes",
     ),
     Sabotage(
         "an edit that is worked on goes ahead",
         "reindexer/flow/work.py",
-        "with way.taken():",
-        "with suppress():",
+        "with way.taken(), self.crew",
+        "with suppress(), self.crew",
         WAY + "test_an_edit_goes_ahead_while_it_is_worked_on",
     ),
     Sabotage(

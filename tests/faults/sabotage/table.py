@@ -20,6 +20,7 @@ from tests.faults.sabotage.restores import RESTORES
 from tests.faults.sabotage.rows import ODD_ROWS, SESSIONS
 from tests.faults.sabotage.security import SECRETS
 from tests.faults.sabotage.sources import SOURCES
+from tests.faults.sabotage.without_provider import WITHOUT_PROVIDER
 
 TABLE = (
     *FENCE,
@@ -46,4 +47,5 @@ TABLE = (
     *SOURCES,
     *CHUNKS,
     *BUDGET,
+    *WITHOUT_PROVIDER,
 )

@@ -1,0 +1,115 @@
+"""Rows about what needs no provider, and is not to wait for one."""
+
+from __future__ import annotations
+
+from tests.faults.sabotage.row import Sabotage
+
+TESTS = "tests/faults/test_without_provider.py::"
+CLAIM = "reindexer/postgres/sql/claim.sql"
+SETTLE = "reindexer/postgres/sql/settle.sql"
+DELIVER = "reindexer/flow/deliver.py"
+MARKED = TESTS + "test_marked_items_are_not_claimed_again_use_no_attempt_and_a_later_change_of_any_kind_clears_the_mark"
+
+WITHOUT_PROVIDER = (
+    Sabotage(
+        "without a provider: a claim that is no probe asks none that is left alone",
+        "reindexer/flow/work.py",
+        'may_ask="provider" not in claim.left_alone',
+        "may_ask=True",
+        TESTS + "test_deletions_blanks_payloads_and_what_is_unchanged_are_settled_while_the_provider_is_away"
+        "_and_many_texts_wait",
+    ),
+    Sabotage(
+        "without a provider: in a claim it is done first",
+        DELIVER,
+        "        self._bring_all_but_texts([step for step in steps if not isinstance(step, Embed)])\n"
+        "        self._bring_texts([step for step in steps if isinstance(step, Embed)])\n",
+        "        self._bring_texts([step for step in steps if isinstance(step, Embed)])\n"
+        "        self._bring_all_but_texts([step for step in steps if not isinstance(step, Embed)])\n",
+        TESTS + "test_in_one_claim_what_needs_no_provider_is_done_before_it_is_asked",
+    ),
+    Sabotage(
+        "without a provider: a payload is written beside the vector of an older text",
+        DELIVER,
+        "others = [step for step in steps if has_other_payload(step)]",
+        "others = [step for step in steps if False]",
+        TESTS + "test_a_payload_that_changed_with_its_text_is_written_beside_the_older_vector_and_the_text_follows",
+    ),
+    Sabotage(
+        "without a provider: the ledger knows the payload that was written beside an older text (A, p1; B, p2; A, p1)",
+        SETTLE,
+        "        AND outcome.payload_fingerprint IS NOT NULL\n",
+        "        AND false\n",
+        TESTS + "test_a_text_and_payload_that_go_back_while_the_provider_is_away_end_as_they_were",
+    ),
+    Sabotage(
+        "without a provider: a point whose payload is exchanged keeps what it says of its text",
+        "reindexer/flow/write.py",
+        "Point(p.item_id, p.chunk, None, payloads[p.item_id], p.fingerprint, p.span)",
+        "Point(p.item_id, p.chunk, None, payloads[p.item_id], p.fingerprint, None)",
+        TESTS + "test_a_payload_that_changed_with_its_text_is_written_beside_the_older_vector_and_the_text_follows",
+    ),
+    Sabotage(
+        "without a provider: of an item in doubt all points get the payload",
+        "reindexer/flow/write.py",
+        "stored += index.points_of(collection, some, timeout_s())",
+        "stored += index.stored(collection, [(each, 0) for each in some], timeout_s()).values()",
+        TESTS + "test_a_payload_of_an_item_in_doubt_reaches_all_points_that_its_lost_claim_may_have_made",
+    ),
+    Sabotage(
+        "marks: a claim passes marked items over while their provider is left alone",
+        CLAIM,
+        "                AND source.account <> ALL (gate.silent)\n",
+        "",
+        TESTS + "test_no_claim_is_in_vain_while_marked_items_wait_beside_others",
+    ),
+    Sabotage(
+        "marks: while its provider is left alone a marked item is claimed as its probe alone",
+        CLAIM,
+        "NOT (gate.probing OR (head.marked AND head.account = ANY (gate.closed)))",
+        "NOT gate.probing",
+        MARKED,
+    ),
+    Sabotage(
+        "marks: a change clears it",
+        "reindexer/postgres/sql/drain.sql",
+        "OR due.embed_version = due.version OR",
+        "OR",
+        MARKED,
+    ),
+    Sabotage(
+        "marks: an item that changed meanwhile gets none",
+        SETTLE,
+        "outcome.marks AND NOT held.changed AND",
+        "outcome.marks AND",
+        TESTS + "test_a_change_that_comes_while_its_item_is_being_marked_is_looked_at_all_the_same",
+    ),
+    Sabotage(
+        "marks: marked items count as backlog",
+        "reindexer/postgres/sql/runs.sql",
+        "due.lane = 'bulk' AND embed_version = version LIMIT",
+        "due.lane = 'bulk' AND false LIMIT",
+        TESTS + "test_the_backlog_of_a_backfill_stays_short_while_the_provider_is_away",
+    ),
+    Sabotage(
+        "marks: a walk over the source looks at a marked item at once",
+        "reindexer/postgres/sql/runs.sql",
+        "THEN least(due.not_before, excluded.not_before) ELSE due.not_before END,\n    run_id",
+        "THEN due.not_before ELSE due.not_before END,\n    run_id",
+        TESTS + "test_truncate_empties_the_index_while_the_provider_says_that_nobody_may_ask_for_an_hour",
+    ),
+    Sabotage(
+        "rate limit: only who is known to need nothing else waits for a turn",
+        "reindexer/flow/work.py",
+        "patience_s=PATIENCE_S if claim.marked else 0.0,",
+        "patience_s=PATIENCE_S,",
+        TESTS + "test_who_has_more_to_do_than_to_wait_for_a_turn_waits_for_none",
+    ),
+    Sabotage(
+        "breakers: each account of a provider has its own",
+        "reindexer/wiring.py",
+        """return account(_base_url(settings, source.profile), _api_key(settings, source), "")""",
+        """return \"\"""",
+        TESTS + "test_one_accounts_outage_does_not_stop_the_sources_of_another",
+    ),
+)
