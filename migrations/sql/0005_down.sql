@@ -16,3 +16,7 @@ ALTER TABLE reindexer.breaker DROP CONSTRAINT breaker_pkey;
 ALTER TABLE reindexer.breaker DROP COLUMN account;
 ALTER TABLE reindexer.breaker ADD PRIMARY KEY (dependency);
 ALTER TABLE reindexer.source DROP COLUMN account;
+
+DROP FUNCTION reindexer.noted_name(text, text);
+DROP FUNCTION reindexer.item_name(text);
+DROP TABLE reindexer.long_key;

@@ -58,3 +58,60 @@ ALTER TABLE reindexer.breaker ADD PRIMARY KEY (dependency, account);
 COMMENT ON COLUMN reindexer.breaker.account IS 'A hash of the provider''s address and key: whom it is that does not answer. Empty for Qdrant.';
 ALTER TABLE reindexer.source ADD COLUMN account text NOT NULL DEFAULT '';
 COMMENT ON COLUMN reindexer.source.account IS 'The account of its provider, as it was when that last did not answer.';
+
+-- A key that fits the index of its own table need not fit ours. One of more than 2,600 bytes has a name: its first 200
+-- characters and its hash. All statements go by names; only who reads the row asks for the key.
+CREATE TABLE reindexer.long_key (
+    source   text NOT NULL REFERENCES reindexer.source (name) ON DELETE CASCADE,
+    item_id  text NOT NULL,
+    key      text NOT NULL,
+    noted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (source, item_id)
+);
+COMMENT ON TABLE reindexer.long_key IS 'Keys that are too long for an index of ours, by the name that stands for them everywhere else.';
+CREATE FUNCTION reindexer.item_name(key text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN octet_length(key) > 650 AND octet_length(convert_to(key, 'UTF8')) > 2600
+                THEN left(key, 200) || '...sha256:' || encode(sha256(convert_to(key, 'UTF8')), 'hex') ELSE key END
+$$;
+COMMENT ON FUNCTION reindexer.item_name(text) IS 'What the item of a key is called: the key, unless that is too long for an index of ours.';
+-- As the owner: who drains or wishes needs no right for it.
+CREATE FUNCTION reindexer.noted_name(of_source text, of_key text) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    called text := reindexer.item_name(of_key);
+BEGIN
+    -- Looked for first: who writes it again would wait for whoever does so as well.
+    IF called <> of_key AND NOT EXISTS (
+        SELECT FROM reindexer.long_key
+        WHERE source = of_source AND item_id = called AND noted_at > clock_timestamp() - interval '1 day'
+    ) THEN
+        INSERT INTO reindexer.long_key (source, item_id, key) SELECT source.name, called, of_key
+        FROM reindexer.source WHERE source.name = of_source
+        ON CONFLICT (source, item_id) DO UPDATE SET noted_at = excluded.noted_at;
+    END IF;
+    RETURN called;
+END $$;
+COMMENT ON FUNCTION reindexer.noted_name(text, text) IS 'The same, and it is noted which key the name stands for.';
+DO $$
+DECLARE
+    reader text;
+BEGIN
+    FOR reader IN
+        SELECT DISTINCT grantee::regrole::text FROM pg_class, aclexplode(relacl)
+        WHERE pg_class.oid = 'reindexer.due'::regclass AND privilege_type = 'SELECT' AND grantee <> 0
+    LOOP
+        EXECUTE format('GRANT SELECT ON reindexer.long_key TO %s', reader);
+    END LOOP;
+END $$;
+-- What fitted until now, because it could be compressed, goes under its name from now on: those rows are looked at.
+INSERT INTO reindexer.due (source, item_id, generation, lane)
+SELECT source, item_id, generation, 'bulk' FROM reindexer.ledger
+WHERE octet_length(item_id) > 650 AND reindexer.item_name(item_id) <> item_id
+ORDER BY source, item_id
+ON CONFLICT (source, item_id, generation) DO NOTHING;
+INSERT INTO reindexer.run AS run (source, kind)
+SELECT DISTINCT source, 'whole_source' FROM reindexer.due
+WHERE octet_length(item_id) > 650 AND reindexer.item_name(item_id) <> item_id
+ON CONFLICT (source, kind) WHERE finished_at IS NULL DO UPDATE SET
+    state = 'rows', cursor = NULL, queued = 0, total = NULL, started_at = clock_timestamp(), paused_s = 0,
+    changed_at = least(run.changed_at, run.started_at);

@@ -19,7 +19,9 @@ from reindexer.core.items import Row
 from reindexer.core.payload import UnfitPayload, read_payload
 from reindexer.core.source import Source
 from reindexer.core.template import render_text
+from reindexer.flow import long_keys
 from reindexer.flow.condition import ConditionRejected, composed, is_item, reading, require
+from reindexer.flow.long_keys import is_too_long
 from reindexer.postgres.connect import Connection, is_of_the_statement, keep_plan, may_be_of_a_row, one_line
 from reindexer.postgres.names import Name
 from reindexer.postgres.session import IN_TRANSACTION, READS_AS_OURS
@@ -109,14 +111,18 @@ def find_rows(connection: Connection, source: Source, item_ids: Sequence[str], t
     impossible: set[str] = set()
     unreadable: dict[str, Unreadable] = {}
     failures: list[BaseException | None] = []
-    batches = [list(item_ids)]
+    keys = long_keys.keys(connection, source, item_ids)
+    names = {key: name for name, key in keys.items()}
+    # A key that goes by a name is no item's id: what was indexed under it before it did so leaves the index.
+    batches = [[keys.get(item_id, item_id) for item_id in item_ids if not is_too_long(item_id)]]
     asked = False
     while batches:
         batch = batches.pop()
         half = len(batch) // 2
         try:
-            for item_id, texts, payload in _ask(connection, source, query, batch):
+            for key, texts, payload in _ask(connection, source, query, batch):
                 # Of a page's texts there is one copy.
+                item_id = names.get(key, key)
                 row = _row(source, item_id, texts, payload)
                 if isinstance(row, Row):
                     rows[item_id] = row
@@ -129,9 +135,9 @@ def find_rows(connection: Connection, source: Source, item_ids: Sequence[str], t
             if half:
                 batches += [batch[:half], batch[half:]]
             elif isinstance(exc.__cause__, psycopg.DataError) and canonical_id(connection, source, batch[0]) is None:
-                impossible.add(batch[0])
+                impossible.add(names.get(batch[0], batch[0]))
             else:
-                unreadable[batch[0]] = _reason(exc.__cause__)
+                unreadable[names.get(batch[0], batch[0])] = _reason(exc.__cause__)
                 failures.append(exc.__cause__)
     if not rows and failures and all(is_of_the_statement(each) for each in failures):
         # A function lacks what it reads, and no row is known to do without: no item is to blame.
@@ -158,10 +164,12 @@ def without_row(connection: Connection, source: Source, item_ids: Sequence[str])
     """Those ids that have no row; all of them where that can't be told of one. Raises SourceError as `find_rows`."""
     try:
         query = sql.SQL("SELECT wanted.item_id {}").format(_wanted_rows(source, key_types(connection, source)))
-        there = {item_id for (item_id,) in _ask(connection, source, query, item_ids)}
+        keys = long_keys.keys(connection, source, item_ids)
+        asked = [keys.get(item_id, item_id) for item_id in item_ids]
+        there = {key for (key,) in _ask(connection, source, query, asked)}
     except _RowFails:
         return list(item_ids)
-    return [item_id for item_id in item_ids if item_id not in there]
+    return [item_id for item_id, key in zip(item_ids, asked, strict=True) if key not in there or is_too_long(item_id)]
 
 
 def canonical_id(connection: Connection, source: Source, item_id: str) -> str | None:
@@ -330,4 +338,5 @@ def _key_page(
     )
     with reading(connection, source, where, timeout_s):
         rows = connection.execute(query, {"after": after, "page": page}).fetchall()
-    return Page(tuple(str(i) for i, wanted in rows if wanted), str(rows[-1][0]) if rows and len(rows) == page else None)
+    ids = long_keys.names(connection, source, [str(key) for key, wanted in rows if wanted])
+    return Page(tuple(ids), str(rows[-1][0]) if rows and len(rows) == page else None)

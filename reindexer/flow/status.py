@@ -14,7 +14,7 @@ from reindexer.core.errors import SourceError
 from reindexer.core.items import Row
 from reindexer.core.recipe import Recipe
 from reindexer.core.source import Source
-from reindexer.flow import heartbeat
+from reindexer.flow import heartbeat, long_keys
 from reindexer.flow.attach import all_sources
 from reindexer.flow.breaker import OpenBreaker, open_breakers
 from reindexer.flow.inspect import WORST_LAST, TriggersState, inspect
@@ -179,6 +179,7 @@ def item(connection: Connection, source: Source, item_id: str, recipe: Recipe) -
     """
     with suppress(SourceError):
         item_id = canonical_id(connection, source, item_id) or item_id
+    item_id = long_keys.name(connection, item_id)
     with connection.cursor(row_factory=dict_row) as cursor:
         known = cursor.execute(load("status.sql")["item"], {"source": source.name, "item_id": item_id}).fetchone()
     row, unreadable = _row(connection, source, item_id)

@@ -32,7 +32,7 @@ def recheck(connection: Connection) -> int:
 
 def forget(connection: Connection) -> None:
     """Delete requests and deleted items that are older than `KEEP_DAYS`, and what is old of the audit."""
-    for query in ("forget_requests", "forget_deleted"):
+    for query in ("forget_requests", "forget_deleted", "forget_long_keys"):
         connection.execute(load("sweep.sql")[query], {"days": KEEP_DAYS})
     connection.execute(load("processes.sql")["forget_processes"], {"days": 1})
     audit.forget(connection)

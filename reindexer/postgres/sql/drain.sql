@@ -17,7 +17,10 @@ WITH relaxed AS MATERIALIZED (
     WHERE outbox.ctid = ANY (ARRAY(
         SELECT ctid FROM reindexer.outbox WHERE ctid >= %(begin)s::tid LIMIT %(max_changes)s FOR UPDATE SKIP LOCKED
     ))
-    RETURNING outbox.ctid AS place, outbox.source, item_id, lane, greatest(changed_at, %(looked_at)s::timestamptz) AS changed_at
+    RETURNING outbox.ctid AS place, outbox.source,
+              -- No longer than a key of ours can be: one row's must not fail all of them.
+              CASE WHEN octet_length(item_id) > 650 THEN reindexer.noted_name(outbox.source, item_id) ELSE item_id END AS item_id,
+              lane, greatest(changed_at, %(looked_at)s::timestamptz) AS changed_at
 ), items AS (
     SELECT source, item_id, max(lane) AS lane, min(changed_at) AS changed_at, count(*) AS changes
     FROM taken WHERE item_id IS NOT NULL GROUP BY source, item_id

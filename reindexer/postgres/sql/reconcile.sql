@@ -18,8 +18,8 @@ LEFT JOIN reindexer.due ON due.source = source.name AND due.item_id = wanted.ite
 LEFT JOIN reindexer.ledger ON ledger.source = source.name AND ledger.item_id = wanted.item_id
     AND ledger.generation = source.generation
 LEFT JOIN (
-    SELECT DISTINCT outbox.item_id FROM reindexer.outbox
-    WHERE outbox.source = %(source)s AND outbox.item_id = ANY (%(item_ids)s)
+    SELECT DISTINCT reindexer.item_name(outbox.item_id) AS item_id FROM reindexer.outbox
+    WHERE outbox.source = %(source)s AND reindexer.item_name(outbox.item_id) = ANY (%(item_ids)s)
 ) AS waiting ON waiting.item_id = wanted.item_id
 WHERE source.name = %(source)s;
 

@@ -3,8 +3,9 @@
 -- name: wish
 -- The due row and the request are one statement: a request never exists without work that will answer it. It waits for
 -- the disk, whatever the database does by default: who is told a task id must find it again.
-WITH wish AS (
-    SELECT task_id, item_id FROM unnest(%(task_ids)s::text[], %(item_ids)s::text[]) AS wish (task_id, item_id)
+WITH wish AS MATERIALIZED (
+    SELECT task_id, CASE WHEN octet_length(item_id) > 650 THEN reindexer.noted_name(%(source)s, item_id) ELSE item_id END AS item_id
+    FROM unnest(%(task_ids)s::text[], %(item_ids)s::text[]) AS wish (task_id, item_id)
 ), queued AS (
     INSERT INTO reindexer.due AS due (source, item_id, generation, lane, forced_version)
     SELECT source.name, wish.item_id, source.generation, %(lane)s, 1

@@ -35,7 +35,7 @@ LEFT JOIN reindexer.ledger ON ledger.source = source.name AND ledger.item_id = %
     AND ledger.generation = source.generation
 CROSS JOIN LATERAL (
     SELECT min(changed_at) AS changed_at FROM reindexer.outbox
-    WHERE outbox.source = source.name AND outbox.item_id = %(item_id)s
+    WHERE outbox.source = source.name AND reindexer.item_name(outbox.item_id) = %(item_id)s
 ) AS outbox
 WHERE source.name = %(source)s;
 

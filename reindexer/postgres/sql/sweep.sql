@@ -53,3 +53,9 @@ DELETE FROM reindexer.request WHERE finished_at < clock_timestamp() - make_inter
 -- Not before its last recheck, which waits where a source is paused.
 DELETE FROM reindexer.ledger
 WHERE outcome = 'DELETED' AND settled_at < clock_timestamp() - make_interval(days => %(days)s) AND recheck_at IS NULL;
+
+-- name: forget_long_keys
+DELETE FROM reindexer.long_key
+WHERE noted_at < clock_timestamp() - make_interval(days => %(days)s)
+    AND NOT EXISTS (SELECT FROM reindexer.due WHERE due.source = long_key.source AND due.item_id = long_key.item_id)
+    AND NOT EXISTS (SELECT FROM reindexer.ledger WHERE ledger.source = long_key.source AND ledger.item_id = long_key.item_id);

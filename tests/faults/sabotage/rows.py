@@ -41,7 +41,7 @@ SESSIONS = (
         ', "client_encoding": "UTF8"}',
         "}",
         SETTINGS + "test_a_row_reads_the_same_whatever_the_environment_says[PGCLIENTENCODING]",
-        fails_with="ascii",
+        fails_with="bytes-like",
     ),
     Sabotage(
         "settings: an upgrade looks at what read otherwise",
@@ -89,5 +89,41 @@ ODD_ROWS = (
         "    if _LONG_NUMBER.search(text) and",
         "    if False and",
         ODD + "test_a_value_that_no_payload_can_hold_fails_alone_with_the_reason[a number of 400 digits]",
+    ),
+)
+
+LONG = "tests/faults/test_long_keys.py::"
+OF_A_LONG_KEY = LONG + "test_a_row_of_a_long_key_goes_by_a_name_from_its_first_text_to_its_deletion[rough]"
+
+LONG_KEYS = (
+    Sabotage(
+        "long keys: a drain calls them by a name",
+        "reindexer/postgres/sql/drain.sql",
+        "CASE WHEN octet_length(item_id) > 650 THEN reindexer.noted_name(outbox.source, item_id) ELSE item_id END AS item_id",
+        "item_id",
+        OF_A_LONG_KEY,
+        fails_with="index row size",
+    ),
+    Sabotage(
+        "long keys: a walk calls them by a name",
+        "reindexer/flow/read.py",
+        "long_keys.names(connection, source, [str(key) for key, wanted in rows if wanted])",
+        "[str(key) for key, wanted in rows if wanted]",
+        OF_A_LONG_KEY,
+        fails_with="index row size",
+    ),
+    Sabotage(
+        "long keys: a row is read by the key that its name stands for",
+        "reindexer/flow/read.py",
+        "batches = [[keys.get(item_id, item_id) for item_id in item_ids if not is_too_long(item_id)]]",
+        "batches = [list(item_ids)]",
+        OF_A_LONG_KEY,
+    ),
+    Sabotage(
+        "long keys: what was indexed under the key itself goes",
+        "reindexer/flow/read.py",
+        " for item_id in item_ids if not is_too_long(item_id)]]",
+        " for item_id in item_ids]]",
+        LONG + "test_an_upgrade_brings_what_fitted_until_now_under_its_name",
     ),
 )

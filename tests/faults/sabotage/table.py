@@ -17,7 +17,7 @@ from tests.faults.sabotage.postgres import LOCKS, TRIGGER, WATCHES
 from tests.faults.sabotage.refusals import REFUSALS
 from tests.faults.sabotage.rest import BROKER, SWEEP
 from tests.faults.sabotage.restores import RESTORES
-from tests.faults.sabotage.rows import ODD_ROWS, SESSIONS
+from tests.faults.sabotage.rows import LONG_KEYS, ODD_ROWS, SESSIONS
 from tests.faults.sabotage.security import SECRETS
 from tests.faults.sabotage.sources import SOURCES
 from tests.faults.sabotage.without_provider import WITHOUT_PROVIDER
@@ -39,6 +39,7 @@ TABLE = (
     *LOCKS,
     *SESSIONS,
     *ODD_ROWS,
+    *LONG_KEYS,
     *OUTAGES,
     *RESTORES,
     *MIXING,
