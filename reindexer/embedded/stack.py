@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
 
+import reindexer
 from reindexer.embedded.children import Child, Children, accepts, wait_until_ready
 from reindexer.embedded.environment import reach_own_servers
 from reindexer.embedded.postgres import start_postgres
@@ -17,6 +19,9 @@ from reindexer.embedded.redis import start_redis
 from reindexer.embedded.supervisor import Supervisor
 
 DATABASE = "reindexer"
+
+PYTHON = (sys.executable, "-P")
+"""Modules of the working directory are somebody else's: a package `api`, a file `redis.py`."""
 
 Commands = Mapping[str, tuple[str, ...]]
 
@@ -36,7 +41,7 @@ class Stack:
     def start_servers(self) -> None:
         """Start what is not given; afterwards `env` names all three. Raises ChildFailed or UsageError."""
         reach_own_servers(postgres="DATABASE_URL" not in self.given)
-        self.env = {**os.environ, **self.given}
+        self.env = {**os.environ, **self.given, "PYTHONPATH": _python_path()}
         if "DATABASE_URL" not in self.given:
             self._start_postgres(self.ports["postgres"])
         if "CELERY_BROKER_URL" not in self.given:
@@ -47,17 +52,16 @@ class Stack:
     def start_roles(self, host: str, port: int, *, without: str | None = None) -> None:
         """Start listener, worker and API as production does. `without` leaves one out (to show that it is needed)."""
         commands: Commands = {
-            "listener": ("-m", "reindexer.listen"),
-            "worker": ("-m", "celery", "-A", "reindexer.celery_app", "worker", "-Q", "live,bulk", "-c", "2",
-                       "--without-mingle", "--without-gossip", "-n", f"up-{os.getpid()}@%h"),
-            "api": ("-m", "uvicorn", "api.main:app", "--host", host, "--port", str(port)),
-        }  # fmt: skip
+            "listener": ("listen",),
+            "worker": ("worker", "-c", "2", "--without-mingle", "--without-gossip", "-n", f"up-{os.getpid()}@%h"),
+            "api": ("api", "--host", host, "--port", str(port)),
+        }
         for name, command in commands.items():
             if name != without:
                 self.supervisor.run(name, self._starter(name, command))
 
     def _starter(self, name: str, command: tuple[str, ...]) -> Callable[[], Child]:
-        return lambda: self.children.start(name, [sys.executable, *command], env=self.env)
+        return lambda: self.children.start(name, [*PYTHON, "-m", "reindexer", *command], env=self.env)
 
     def _start_postgres(self, port: int) -> None:
         def start() -> Child:
@@ -76,7 +80,7 @@ class Stack:
 
     def _start_qdrant(self, port: int) -> None:
         module = ("-m", "reindexer.embedded.qdrant_server", "--port", str(port), "--path")
-        command = [sys.executable, *module, str(self.directory / "qdrant")]
+        command = [*PYTHON, *module, str(self.directory / "qdrant")]
 
         def start() -> Child:
             child = self.children.start("qdrant", command, env=self.env)
@@ -85,3 +89,11 @@ class Stack:
 
         self.supervisor.run("qdrant", start)
         self.env["QDRANT_URL"] = f"http://127.0.0.1:{port}"
+
+
+def _python_path() -> str:
+    """Where this very program lies, before all else that is asked for: a checkout need not be installed."""
+    ours = str(Path(reindexer.__file__).parents[1])
+    asked = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    installed = sysconfig.get_paths()["purelib"] == ours
+    return os.pathsep.join(asked if installed or ours in asked[:1] else [ours, *asked])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -19,12 +20,14 @@ import psutil
 import psycopg
 import pytest
 
-from reindexer.embedded.children import free_port
+from reindexer.embedded.children import accepts, free_port
 from tests.support.commands import SERVER_SETTINGS
 from tests.support.docs import blocks
 from tests.support.forks import forked_python
 from tests.support.processes import ROOT
 from tests.support.waiting import eventually
+
+PROGRAM = Path(sys.executable).with_name("reindexer")
 
 CLEAN = {name: value for name, value in os.environ.items() if name not in SERVER_SETTINGS}
 
@@ -89,15 +92,21 @@ class Up:
         return answer.is_success and any(hit["score"] > 0.99 for hit in answer.json()["hits"])
 
 
-def start(directory: Path, port: int | None = None, options: Sequence[str] = (), **env: str) -> Up:
+def start(directory: Path, port: int | None = None, options: Sequence[str] = (), cwd: Path = ROOT, /, **env: str) -> Up:
     port = port or free_port()
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "up.out").open("w", encoding="utf-8") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "reindexer", "up", "--data-dir", str(directory), "--port", str(port), *options],
-            env={**CLEAN, **env}, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, text=True,
+            [str(PROGRAM), "up", "--data-dir", str(directory), "--port", str(port), *options],
+            env={**CLEAN, **env}, cwd=cwd, stdout=out, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
     return Up(process, directory, port)
+
+
+def kept_port() -> int:
+    """One that is free, and that no client's side of a connection gets meanwhile."""
+    below_ephemeral = range(20_000, 30_000)
+    return next(port for port in iter(lambda: random.choice(below_ephemeral), 0) if not accepts(port))
 
 
 def gone(family: list[psutil.Process]) -> bool:
@@ -189,12 +198,17 @@ OTHERS = {
 
 
 @pytest.mark.timeout(240)
-def test_up_starts_whatever_the_shell_holds_for_other_servers_on_the_ports_that_are_asked_for_and_then_on_those_again(
+def test_up_starts_whatever_shell_and_folder_hold_for_others_on_the_ports_that_are_asked_for_and_then_on_those_again(
     directory: Path,
 ) -> None:
-    wanted = {server: free_port() for server in ("postgres", "redis", "qdrant")}
+    """Variables that lead to other servers, and modules called as those that we import."""
+    wanted = {server: kept_port() for server in ("postgres", "redis", "qdrant")}
     options = [word for server, port in wanted.items() for word in (f"--{server}-port", str(port))]
-    running = start(directory, None, options, **OTHERS)
+    project = directory / "project"
+    for module in ("api/__init__.py", "celery.py", "redis.py", "tasks.py", "settings.py", "types.py"):
+        (project / module).parent.mkdir(parents=True, exist_ok=True)
+        (project / module).write_text(f"raise RuntimeError('{module} is somebody else\\'s')\n", encoding="utf-8")
+    running = start(directory, None, options, project, **OTHERS)
     running.wait_until_up()
     try:
         assert "env -u PGCLIENTENCODING -u PGDATESTYLE" in running.log
@@ -248,14 +262,15 @@ def test_sigkill_of_the_supervisor_leaves_no_process_and_the_next_up_works(runni
 
 @pytest.mark.timeout(240)
 def test_a_child_that_crashes_is_started_again_and_edits_still_arrive(running: Up) -> None:
-    marks = {"listener": "reindexer.listen", "worker": "celery", "api": "uvicorn", "redis": "redis-server", "qdrant": "qdrant_server", "postgres": "bin/postgres"}  # fmt: skip
+    marks = {"listener": "listen", "worker": "worker", "api": "api", "redis": "redis-server", "qdrant": "qdrant_server", "postgres": "postgres"}  # fmt: skip
     for part, mark in marks.items():
         _crash_and_edit(running, part, mark)
 
 
 def _crash_and_edit(running: Up, part: str, mark: str) -> None:
     own = psutil.Process(running.process.pid)
-    next(each for each in own.children() if any(mark in word for word in each.cmdline())).kill()
+    is_it = re.compile(rf"(^|[ /.]){mark}( |$)")
+    next(each for each in own.children() if is_it.search(" ".join(each.cmdline()))).kill()
     eventually(lambda: f"{part} ended" in running.log, within=20)
     text = f"after the crash of {part}"
     eventually(lambda: running.insert(text), within=20)
