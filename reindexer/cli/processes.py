@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
+import reindexer
 from reindexer.core.errors import UsageError
 from reindexer.core.items import LANES
 from reindexer.settings import Settings
@@ -43,4 +46,5 @@ def processes(app: typer.Typer) -> None:
         """The HTTP API. For several processes and other options: `uvicorn api.main:app …` is the same."""
         import uvicorn
 
-        uvicorn.run("api.main:app", host=host, port=port)
+        beside_us = str(Path(reindexer.__file__).parents[1])  # a folder `api` where we are called is somebody else's
+        uvicorn.run("api.main:app", host=host, port=port, app_dir=beside_us)
