@@ -25,6 +25,7 @@ from reindexer.flow.built_in import built_in, is_built_in, make_table, require_p
 from reindexer.flow.inspect import inspect
 from reindexer.postgres.connect import Connection, connect, one_line
 from reindexer.postgres.locks import changing_triggers
+from reindexer.postgres.namesake import others_in_our_schema, trap
 from reindexer.postgres.schema import REVISION, require_revision, revision
 from reindexer.sources_file.fit import Definitions, definitions
 from reindexer.sources_file.read import SourcesFile
@@ -44,6 +45,7 @@ def migrate(
     wanted.
     """
     with connect(url, application_name="reindexer migrate") as connection, changing_triggers(connection):
+        _require_no_trap(connection)
         wanted = definitions(connection, file, strict=strict)
         if with_context_items and strict:
             require_place(connection)
@@ -61,6 +63,7 @@ def migrate(
 def preview(url: str, file: SourcesFile | None, *, with_context_items: bool = False) -> dict[str, str]:
     """What `migrate` would do, by source, and to the schema. Changes nothing. Raises UsageError as `migrate`."""
     with connect(url, application_name="reindexer migrate") as connection:
+        _require_no_trap(connection)
         wanted = definitions(connection, file)
         if with_context_items:
             require_place(connection)
@@ -73,6 +76,12 @@ def preview(url: str, file: SourcesFile | None, *, with_context_items: bool = Fa
         require_revision(connection)
         told = {SCHEMA: "up to date", **wanted.unfit}
         return told | {each.name: _verdict(connection, each, before.get(each.name)) for each in sources}
+
+
+def _require_no_trap(connection: Connection) -> None:
+    """Before there is a schema, in which a table of the user's could end up."""
+    if revision(connection) is None and (danger := trap(connection)) and danger.is_us:
+        raise UsageError(str(danger))
 
 
 def _all(
@@ -112,16 +121,19 @@ def _verdict(connection: Connection, source: Source, before: Source | None) -> s
     return "up to date" if finding.well else finding.problem or f"would be mended: {finding.wrong}"
 
 
-def uninstall(url: str) -> None:
+def uninstall(url: str) -> list[str]:
     """Take everything of ours out of the database; the users' tables stay as they were.
 
-    Qdrant's collections are left. Raises DependencyAway if the server does not answer, ReindexerError if other
-    transactions hold the users' tables.
+    Returns what else is in our schema, which then stays: it is not ours, however it came there. Qdrant's collections
+    are left. Raises DependencyAway if the server does not answer, ReindexerError if other transactions hold the users'
+    tables.
     """
     with connect(url, application_name="reindexer migrate") as connection, changing_triggers(connection):
         _alembic(command.downgrade, url, "base")
         connection.execute("DROP TABLE IF EXISTS reindexer.alembic_version")
-        connection.execute("DROP SCHEMA IF EXISTS reindexer")
+        if not (others := others_in_our_schema(connection)):
+            connection.execute("DROP SCHEMA IF EXISTS reindexer")
+        return others
 
 
 def _alembic(act: Callable[[Config, str], None], url: str, revision: str) -> None:

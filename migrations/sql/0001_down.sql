@@ -1,10 +1,13 @@
 -- Takes away all that is ours and leaves the users' tables as they were: context_items goes only if we made it and it
 -- is empty.
--- Dropping the functions takes the triggers that call them along.
+-- Dropping the functions takes the triggers that call them along. A function of somebody else's stays, though it lies in
+-- our schema, to which the "$user" of a role leads that is named like it.
 DO $$
 DECLARE routine regprocedure;
 BEGIN
-    FOR routine IN SELECT oid FROM pg_proc WHERE pronamespace = 'reindexer'::regnamespace LOOP
+    FOR routine IN SELECT oid FROM pg_proc WHERE pronamespace = 'reindexer'::regnamespace
+        AND prorettype = 'trigger'::regtype AND proname ~ '_(rows|update|whole|replica)$' AND prosrc LIKE '%reindexer.outbox%'
+    LOOP
         EXECUTE format('DROP FUNCTION %s CASCADE', routine);
     END LOOP;
     IF obj_description(to_regclass('public.context_items'), 'pg_class') = 'Made by reindexer.' THEN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 import typer
@@ -10,7 +11,9 @@ from reindexer.cli.run import JSON, Failed, report
 from reindexer.core.errors import UsageError
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.flow.attach import Attached
-from reindexer.postgres.connect import describe
+from reindexer.postgres.connect import connect, describe
+from reindexer.postgres.namesake import trap
+from reindexer.postgres.schema import revision
 from reindexer.settings import Settings
 from reindexer.sources_file.read import SourcesFile, read_sources
 
@@ -44,14 +47,16 @@ def setup(app: typer.Typer) -> None:
             question = f"Drop the schema reindexer and its triggers from {describe(url)}? Your tables stay as they are."
             if not yes and not typer.confirm(question):
                 raise Failed("nothing was changed")
-            uninstall(url)
-            report({"reindexer": "uninstalled; Qdrant's collections are left"}, as_json=as_json)
+            others = uninstall(url)
+            left = f" and the schema, which holds what is not ours: {', '.join(others)}" if others else ""
+            report({"reindexer": f"uninstalled; Qdrant's collections are left{left}"}, as_json=as_json)
             return
         file = read_sources(settings.sources)
         if dry_run:
             told = preview(url, file, with_context_items=with_context_items)
             report(told | _unnamed(told, file), as_json=as_json)
             return
+        _warn_of_namesake(url)
         done = migrate(url, file, with_context_items=with_context_items)
         states = {each.source: _state(each) for each in done}
         if with_context_items and CONTEXT_ITEMS.name not in states:
@@ -62,6 +67,14 @@ def setup(app: typer.Typer) -> None:
                 f"not all sources are attached: {', '.join(problems)}; mend them, or, if one is not wanted any more, "
                 "`reindexer detach` it"
             )
+
+
+def _warn_of_namesake(url: str) -> None:
+    """Where it is refused by `migrate`, that says it."""
+    with connect(url, application_name="reindexer migrate") as connection:
+        danger = trap(connection)
+        if danger and not (danger.is_us and revision(connection) is None):
+            sys.stderr.write(f"reindexer: warning: {danger}\n")
 
 
 def _state(done: Attached) -> str:

@@ -18,6 +18,7 @@ from reindexer.flow import condition
 from reindexer.flow.read import key_types
 from reindexer.postgres.catalog import payload_columns
 from reindexer.postgres.connect import Connection, first_line
+from reindexer.postgres.namesake import SCHEMA
 from reindexer.postgres.queries import load
 
 KEY_TYPES = frozenset({"smallint", "integer", "bigint", "uuid", "text", "character varying"})
@@ -26,7 +27,7 @@ _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S"
 _ALIAS = re.compile(r"[^\x00-\x1f<>:\"/\\|?*\x7f]{1,200}")
 """What Qdrant and file systems take."""
 
-_OF_THE_SERVER = ("pg_catalog", "information_schema", "reindexer")
+_OF_THE_SERVER = ("pg_catalog", "information_schema", SCHEMA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +145,14 @@ def find_table(connection: Connection, words: str, about: str) -> tuple[str, str
     parts: Sequence[str] = row[0] if row else []
     if len(parts) > 2:
         raise DefinitionError(f"{about}: {words!r} has {len(parts)} parts; a table is named schema.table", key="table")
-    found = connection.execute(
-        load("catalog.sql")["named"], {"table": sql.Identifier(*parts).as_string(connection)}
-    ).fetchone()
+    queries = load("catalog.sql")
+    if len(parts) == 2:
+        named = {"table": sql.Identifier(*parts).as_string(connection)}
+        found = connection.execute(queries["named"], named).fetchone()
+    else:
+        found = connection.execute(queries["named_on_path"], {"name": parts[0]}).fetchone()
+        if found is None and connection.execute(queries["in_our_schema"], {"name": parts[0]}).fetchone() == (True,):
+            found = (SCHEMA, parts[0], "r")
     if found is None:
         alike = connection.execute(load("catalog.sql")["named_alike"], {"name": words.replace('"', "").split(".")[-1]})
         names = [str(name) for (name,) in alike]
@@ -159,7 +165,9 @@ def find_table(connection: Connection, words: str, about: str) -> tuple[str, str
             f"{about}: {schema}.{table} is {what}, and has no changes to follow; name the table behind it", key="table"
         )
     if schema in _OF_THE_SERVER or schema.startswith("pg_"):
-        raise DefinitionError(f"{about}: {schema}.{table} is not a table of yours", key="table")
+        moved = sql.SQL("ALTER TABLE {} SET SCHEMA public").format(sql.Identifier(schema, table)).as_string(connection)
+        hint = f"; if it is, it lies in our schema by mistake: {moved}" if schema == SCHEMA else ""
+        raise DefinitionError(f"{about}: {schema}.{table} is not a table of yours{hint}", key="table")
     return schema, table
 
 

@@ -124,8 +124,20 @@ WHERE attrelid = to_regclass(%(table)s) AND attname = ANY (%(columns)s) AND NOT 
 -- What a table is called that may have been renamed.
 SELECT oid::regclass::text FROM pg_class WHERE oid = %(oid)s::oid;
 
+-- name: named_on_path
+-- The table, or whatever has that name, where the connection looks; but never in our own schema, to which the "$user" of
+-- a role that is named like it leads.
+SELECT nspname::text, relname::text, relkind::text
+FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+JOIN unnest(current_schemas(false)) WITH ORDINALITY AS path (schema_name, place) ON schema_name = nspname
+WHERE relname = %(name)s AND nspname <> 'reindexer' ORDER BY place LIMIT 1;
+
+-- name: in_our_schema
+SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace('reindexer') AND relname = %(name)s
+               AND relkind IN ('r', 'p'));
+
 -- name: named
--- The table, or whatever has that name. A name without schema is looked for where the connection looks.
+-- The table, or whatever has that name.
 SELECT nspname::text, relname::text, relkind::text
 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE pg_class.oid = to_regclass(%(table)s);
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.sabotage.row import Sabotage
 
 AGAIN = "tests/integration/test_attach_again.py::"
+NAMESAKE = "tests/integration/test_role_named_reindexer.py::"
 BROKEN = "tests/faults/test_broken_sources.py::"
 BUILT_IN = "tests/integration/test_built_in.py::"
 ATTACH = "tests/integration/test_attach.py::"
@@ -66,6 +67,27 @@ SOURCES = (
         "INSERT INTO reindexer.detached (source) VALUES (%(name)s) ON CONFLICT DO NOTHING",
         "SELECT 1",
         BUILT_IN + "test_it_is_detached_as_any_source_and_stays_detached",
+    ),
+    Sabotage(
+        "a role named like our schema: no schema is made to which its tables would go",
+        "reindexer/migrate.py",
+        "if revision(connection) is None and (danger := trap(connection)) and danger.is_us:",
+        "if False:",
+        NAMESAKE + "test_migrate_refuses_to_make_a_schema_to_which_the_roles_own_tables_would_go",
+    ),
+    Sabotage(
+        "a role named like our schema: no table is found by a path that leads there",
+        "reindexer/postgres/sql/catalog.sql",
+        "WHERE relname = %(name)s AND nspname <> 'reindexer' ORDER BY place LIMIT 1;",
+        "WHERE relname = %(name)s ORDER BY place LIMIT 1;",
+        NAMESAKE + "test_a_table_in_our_schema_is_never_found_by_its_name_alone",
+    ),
+    Sabotage(
+        "uninstall: what is not ours stays",
+        "migrations/sql/0001_down.sql",
+        "\n        AND prorettype = 'trigger'::regtype AND proname ~ '_(rows|update|whole|replica)$' AND prosrc LIKE '%reindexer.outbox%'",
+        "",
+        NAMESAKE + "test_uninstall_takes_what_is_ours_and_tells_what_else_lies_in_the_schema",
     ),
     Sabotage(
         "broken sources: they keep none of the file from being attached",
