@@ -8,9 +8,10 @@ import uuid
 from functools import cache
 
 from reindexer import wiring
-from reindexer.core.errors import ItemFailed, PassingError
+from reindexer.core.errors import ItemFailed, PassingError, SourceError
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.flow import requests
+from reindexer.flow.attach import problems
 from reindexer.flow.vectors import recorded_recipe
 from reindexer.flow.work import Worker
 from reindexer.settings import Settings
@@ -23,7 +24,8 @@ def generate_context_item_embedding(item_id: str, *, timeout_s: float = 300.0) -
 
     The same work as `regenerate_embedding_task`, with the same claims and retries, in the caller's thread. Raises
     ItemFailed with the reason when no retry is left, PassingError if that takes longer than `timeout_s`, OtherEmbedder
-    if the source's points are made by another embedder than the settings here name.
+    if the source's points are made by another embedder than the settings here name. Another SourceError if the source
+    can't be worked on (a key is refused, a column is missing): it is done when that is mended.
     """
     worker = _worker()
     task_id, until = str(uuid.uuid4()), time.monotonic() + timeout_s
@@ -36,10 +38,13 @@ def generate_context_item_embedding(item_id: str, *, timeout_s: float = 300.0) -
         worker.run_item(CONTEXT_ITEMS.name, item_id, alone=True)
         with worker.postgres.connection() as connection:
             state = requests.task_state(connection, task_id)
+            problem = problems(connection).get(CONTEXT_ITEMS.name)
         if state is None or state.state == "SUCCESS":
             return
         if state.state == "FAILURE":
             raise ItemFailed(state.error or "failed")
+        if problem is not None and state.waits_for == problem:
+            raise SourceError(f"{problem}; it is done when that is mended")
         if time.monotonic() > until:
             raise PassingError(
                 f"still {state.state} after {timeout_s:.0f} s: {state.waits_for or 'another claim holds it'}"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from reindexer.core.errors import (
+    DependencyAway,
     InputRejected,
     LastingError,
     PassingError,
@@ -38,6 +39,8 @@ S = TypeVar("S", bound=Step)
 
 GROUP_CHUNKS = 1024
 """Chunks of a group at most, if it is more than one item."""
+MOST_BLAMED = 4
+"""In one claim, of items on which Qdrant fails: where there are more, it is rather Qdrant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ class Delivery:
     """Why the index takes nothing of this source any more."""
     takes_writes: bool = False
     """It took a write that changes nothing, after it had refused one."""
+    blamed: int = 0
+    """Items whose writes failed alone."""
 
     def bring(self, steps: Sequence[Step]) -> None:
         """Do the steps; each item is then finished or postponed in the attempt. Raises LeaseOver."""
@@ -119,8 +124,8 @@ class Delivery:
         for place, step in enumerate(steps):
             for number, chunk in enumerate(step.chunks):
                 if (step.item.item_id, number) not in reused.kept and chunk.fingerprint not in reused.vectors:
-                    tried = step.item.attempts > 1 or step.item.healed > 0
-                    inputs.setdefault(chunk.fingerprint, Input(step.text(chunk), chunk.fingerprint, place, tried))
+                    one = Input(step.text(chunk), chunk.fingerprint, place, is_tried(step))
+                    inputs.setdefault(chunk.fingerprint, one)
                     wanting.setdefault(chunk.fingerprint, []).append(step)
 
         failed: dict[ClaimedItem, ReindexerError] = {}
@@ -184,20 +189,16 @@ class Delivery:
         try:
             with self.witness.asks("qdrant"), self.way.taken():
                 refused = send(steps)
-        except LastingError as exc:
+        except (LastingError, PassingError) as exc:
+            # Part of it may have reached Qdrant, also where no reply came.
             error = self._cause(exc, steps)
-            if isinstance(error, LastingError) and len(steps) > 1:
+            if error is exc and len(steps) > 1 and (isinstance(exc, LastingError) or self._fails_again(exc, steps)):
                 half = len(steps) // 2
                 return [*self._sent(steps[:half], send), *self._sent(steps[half:], send)]
             self.failed = self.failed or not isinstance(error, LastingError)
+            self.blamed += len(steps) == 1
             for step in steps:
                 self.attempt.fails(step.item, error, certain=False)
-            return ()
-        except PassingError as exc:
-            # Part of it may have reached Qdrant, also where no reply came.
-            self.failed = True
-            for step in steps:
-                self.attempt.fails(step.item, exc, certain=False)
             return ()
         for step in steps:
             if step.item.item_id in refused:
@@ -209,8 +210,13 @@ class Delivery:
                 )  # fmt: skip
         return [step for step in steps if step.item.item_id not in refused]
 
-    def _cause(self, error: LastingError, steps: Sequence[Step]) -> ReindexerError:
-        """Why a write is refused: for what is in it, or as all are. One alone is not blamed before that is asked."""
+    def _cause(self, error: LastingError | PassingError, steps: Sequence[Step]) -> ReindexerError:
+        """Why a write fails: for what is in it (the error itself), or as all do.
+
+        It is asked for a write that changes nothing. One item alone is never said to be refused before that.
+        """
+        if isinstance(error, PassingError) and not self._fails_again(error, steps):
+            return error
         if self.takes_writes and len(steps) > 1:
             return error
         try:
@@ -224,10 +230,21 @@ class Delivery:
         self.takes_writes = True
         return error
 
+    def _fails_again(self, error: PassingError, steps: Sequence[Step]) -> bool:
+        """Whether one of several may be what Qdrant fails on: it answers, as it did before."""
+        if isinstance(error, DependencyAway) or error.retry_after_s is not None:
+            return False
+        return len(steps) > 1 and self.blamed < MOST_BLAMED and any(map(is_tried, steps))
+
     def _index_s(self) -> float:
         """Asked before each request to the index."""
         self.way.give(self.deadline.left_s())
         return self.deadline.cap(self.timeouts.index_s)
+
+
+def is_tried(step: Step) -> bool:
+    """It failed before, so that it may be what others fail for."""
+    return step.item.attempts > 1 or step.item.healed > 0
 
 
 def groups(steps: Sequence[S], most_chunks: int) -> Iterator[Sequence[S]]:

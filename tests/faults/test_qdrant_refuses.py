@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import pytest
 from qdrant_client import models
@@ -126,6 +127,41 @@ def test_one_payload_that_is_refused_fails_alone(
     assert failed[0] == "FAILED"
     assert f"Qdrant answered {code}" in str(failed[1])
     assert problem(db) is None
+
+
+def test_one_payload_on_which_qdrant_fails_does_not_fail_its_neighbours(
+    db: Connection, worker: Worker, gate: QuotingProxy, index: IndexReader
+) -> None:
+    gate.refuse = lambda body: 500 if "whitepaper" in body else None
+    ids = {insert(db, text): text for text in (f"text {n}" for n in range(20))}
+    bad_id = insert(db, "text", "a whitepaper")
+    for _ in range(2):
+        work(db, worker)
+        ready(db)
+    assert all(index.holds(item_id, vector_of(text)) for item_id, text in ids.items()), "at the second try"
+
+    def nothing_is_due() -> bool:
+        ready(db)
+        work(db, worker)
+        return not attempts(db)
+
+    eventually(nothing_is_due, within=20)
+    assert status(db, bad_id) == ("FAILED", "Qdrant answered 500")
+
+
+def test_a_qdrant_that_fails_on_all_is_not_searched_for_a_bad_payload(
+    db: Connection, worker: Worker, gate: QuotingProxy
+) -> None:
+    insert(db, "before")
+    work(db, worker)
+    worker.policy = replace(worker.policy, base_s=60.0)
+    gate.refuse = lambda body: 500 if writes(body) else None
+    for n in range(40):
+        insert(db, f"text {n}")
+    for _ in range(4):
+        work(db, worker)
+        ready(db)
+    assert gate.refused <= 8, "one write a try, and one that changes nothing for each but the first"
 
 
 def test_a_key_that_is_rotated_while_edits_come_costs_no_edit(

@@ -225,7 +225,7 @@ CLAIM = (
     Sabotage(
         "bisecting: one refused payload fails alone",
         "reindexer/flow/deliver.py",
-        "            if isinstance(error, LastingError) and len(steps) > 1:\n",
+        "            if error is exc and len(steps) > 1 and (isinstance(exc, LastingError) or self._fails_again(exc, steps)):\n",
         "            if False:\n",
         FLOW + "test_one_payload_that_qdrant_can_not_take_fails_alone",
     ),

@@ -85,7 +85,7 @@ REFUSALS = (
         "refusals: Qdrant is asked for a write that changes nothing",
         "reindexer/flow/deliver.py",
         "error = self._cause(exc, steps)",
-        "error: ReindexerError = exc",
+        "error = exc",
         f"{QDRANT}[403 to everything]",
     ),
     Sabotage(
@@ -94,5 +94,12 @@ REFUSALS = (
         "                if anew:\n                    self.index.touch(",
         "                if False:\n                    self.index.touch(",
         f"{QDRANT}[403 to writes]",
+    ),
+    Sabotage(
+        "bisecting: what Qdrant fails on again is halved, too",
+        "reindexer/flow/deliver.py",
+        "(isinstance(exc, LastingError) or self._fails_again(exc, steps))",
+        "isinstance(exc, LastingError)",
+        "tests/faults/test_qdrant_refuses.py::test_one_payload_on_which_qdrant_fails_does_not_fail_its_neighbours",
     ),
 )
