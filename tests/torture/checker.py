@@ -30,7 +30,10 @@ SELECT 'context_items', id::text, ARRAY[title, content], jsonb_build_object('tit
 FROM public.context_items
 """
 OTHERS = """
-SELECT 'torture_articles', slug, ARRAY[body], jsonb_build_object('views', views) FROM public.articles
+SELECT 'torture_articles',
+       CASE WHEN octet_length(slug) > 2600 THEN left(slug, 200) || '...sha256:' || encode(sha256(convert_to(slug, 'UTF8')), 'hex') ELSE slug END,
+       ARRAY[body], jsonb_build_object('views', views)
+FROM public.articles
 UNION ALL
 SELECT 'torture_tickets', jsonb_build_array(queue, number::text)::text, ARRAY[subject, body],
        jsonb_build_object('state', state, 'queue', queue)

@@ -10,6 +10,8 @@ ARTICLES = 40
 QUEUES = ["sales", "support", "größer"]
 TICKETS = 25
 STATES = ["open", "open", "waiting", "closed"]
+LONG = " " + "x" * 2_640
+"""Of a key that is too long for an index of the program's."""
 MARK = "§"
 """In every text of these tables: the journal does not know what their chunks call for."""
 
@@ -20,7 +22,8 @@ def _paragraph(hand: Hand) -> str:
 
 
 def _slug(hand: Hand) -> str:
-    return f"article {hand.rng.randrange(ARTICLES)}"
+    number = hand.rng.randrange(ARTICLES)
+    return f"article {number}" + (LONG if number % 10 == 0 else "")
 
 
 def _ticket(hand: Hand) -> list[object]:
