@@ -17,10 +17,10 @@ from reindexer import logs
 from reindexer.adapters.broker_errors import BROKER_ERRORS
 from reindexer.adapters.celery_beats import Beats, beat_queue
 from reindexer.adapters.celery_broker import REQUEST_TASK, CeleryBroker, make_celery
-from reindexer.adapters.old_queues import take_over
+from reindexer.adapters.old_queues import take_over, unattended
 from reindexer.core.errors import DependencyAway, ReindexerError, UsageError
 from reindexer.core.items import LANES, REQUEST_LANE
-from reindexer.core.queues import DEFAULT_PREFIX
+from reindexer.core.queues import CELERY_QUEUE, DEFAULT_PREFIX
 from reindexer.flow import heartbeat
 from reindexer.flow.instance import require_prefix
 from reindexer.postgres.connect import connect
@@ -42,6 +42,9 @@ _settings = _settings_or_defaults()
 
 OLD_QUEUES_S = 5.0
 """Between two looks for our messages in queues that are not ours."""
+
+UNATTENDED_S = 15.0
+"""Between two looks at whether messages wait in RabbitMQ's default queue of Celery that nobody takes."""
 
 REVISION_S = 5.0
 """How often a worker looks whether the schema is still its own version's."""
@@ -131,20 +134,25 @@ def _end_when_outdated(ended: threading.Event) -> None:
 
 
 def _take_over(ended: threading.Event) -> None:
-    """Look for our messages in queues that are not ours: an upgrade leaves some there, and applications send some."""
+    """Look for our messages in queues that are not ours: an upgrade leaves some there, and applications send some.
+
+    In RabbitMQ only once, as a look disturbs the others' messages; later that there are some is told.
+    """
     if _settings.prefix != DEFAULT_PREFIX:
         return  # of several databases one must take them
+    advice, looks, told = f"send it with queue={_settings.names.queue(REQUEST_LANE)}", True, 0
     while True:
         with suppress(*BROKER_ERRORS), app.connection_for_write() as connection:
-            for each in take_over(connection, _settings.names):
+            for each in take_over(connection, _settings.names) if looks else ():
                 if each.task == REQUEST_TASK:
-                    log.warning(
-                        "task_in_another_queue", task_id=each.task_id, queue=each.queue,
-                        advice=f"send it with queue={_settings.names.queue(REQUEST_LANE)}",
-                    )  # fmt: skip
-            if connection.transport.driver_type != "redis":
-                return  # there a look disturbs the others' messages
-        if ended.wait(OLD_QUEUES_S):
+                    log.warning("task_in_another_queue", task_id=each.task_id, queue=each.queue, advice=advice)
+            looks = connection.transport.driver_type == "redis"
+            if not looks and (waiting := unattended(connection)) > told:
+                log.warning(
+                    "tasks_that_nobody_takes", queue=CELERY_QUEUE, messages=waiting, advice=f"if ours, {advice}"
+                )
+                told = waiting
+        if ended.wait(OLD_QUEUES_S if looks else UNATTENDED_S):
             return
 
 

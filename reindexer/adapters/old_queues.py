@@ -61,6 +61,24 @@ def take_over(connection: BrokerConnection, names: Names) -> list[Taken]:
     return []
 
 
+def unattended(connection: BrokerConnection) -> int:
+    """Messages in Celery's default queue of a RabbitMQ from which nobody takes: some may be ours, which nobody can see
+    without taking them."""
+    channel = connection.channel()
+    try:
+        waiting = channel.queue_declare(CELERY_QUEUE, passive=True)
+        return 0 if waiting.consumer_count else int(waiting.message_count)
+    except (amqp.NotFound, amqp.AccessRefused, amqp.ResourceLocked):
+        return 0
+    finally:
+        _close(channel)
+
+
+def _close(channel: amqp.Channel) -> None:
+    with suppress(*BROKER_ERRORS):
+        channel.close()
+
+
 def _of_redis(connection: BrokerConnection, queue: str, names: Names) -> Iterator[Taken]:
     target = names.queue(REQUEST_LANE)
     with connection.default_channel.conn_or_acquire() as client:
@@ -107,8 +125,7 @@ def _of_rabbitmq(connection: BrokerConnection, queue: str, names: Names) -> Iter
     except (amqp.NotFound, amqp.PreconditionFailed, amqp.AccessRefused, amqp.ResourceLocked):
         pass
     finally:
-        with suppress(*BROKER_ERRORS):
-            channel.close()  # what was not acknowledged is back in its place
+        _close(channel)  # what was not acknowledged is back in its place
 
 
 def _properties(properties: dict[str, Any]) -> dict[str, Any]:

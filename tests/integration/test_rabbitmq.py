@@ -97,6 +97,19 @@ def test_our_messages_in_older_queues_are_taken_over_and_others_keep_their_place
         assert [f'"{n}"' in str(body) for n, body in zip("0135", bodies(rabbit, queue), strict=True)] == [True] * 4
 
 
+def test_a_call_without_a_queue_is_answered_by_a_worker_that_starts_and_told_by_one_that_runs(
+    db: Connection, processes: Processes, index: IndexReader, rabbit: BrokerConnection
+) -> None:
+    item_id = insert(db, "text")
+    db.execute("DELETE FROM reindexer.outbox")
+    application = Celery("application", broker=URL)
+    application.send_task(REQUEST_TASK, (item_id,))
+    worker = processes.worker(pool="solo", concurrency=1)
+    eventually(lambda: index.holds(item_id, vector_of("text")), within=20)
+    application.send_task(REQUEST_TASK, (item_id,))
+    eventually(lambda: "tasks_that_nobody_takes" in log_of(worker), within=30)
+
+
 @pytest.mark.skipif(not QUORUM_URL, reason="no virtual host given in REINDEXER_TEST_RABBITMQ_QUORUM_URL")
 @pytest.mark.parametrize("pool", ["prefork", "solo"])
 def test_a_worker_takes_work_where_quorum_queues_are_the_default(
