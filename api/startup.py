@@ -30,6 +30,7 @@ def check(parts: Parts) -> None:
     """Configures logs, makes all parts, and raises UsageError if this process could never serve."""
     settings = parts.settings
     _configure_logs(settings)
+    logs.tell_unknown(settings.unknown_variables())
     for required in (
         settings.require_database_url, settings.require_broker_url, settings.require_qdrant_url,
         settings.require_embedder,

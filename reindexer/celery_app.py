@@ -99,6 +99,7 @@ def _require_queues(asked: str | Sequence[str] | None) -> None:
 @worker_ready.connect
 def _beat(sender: Any, **_: Any) -> None:
     """Let the worker send itself a beat now and then, which proves that it takes messages and runs them."""
+    logs.tell_unknown(_settings.unknown_variables())
     queue = beat_queue(_settings.names, sender.hostname)
     sender.add_task_queue(queue)
     beats = Beats(app, queue, heartbeat.BEAT_S)

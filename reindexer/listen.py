@@ -9,9 +9,13 @@ The work is done in a thread, so that the main one hears signals whatever the ot
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `main` listens: no traceback out of an import
+
 import os
 import random
-import signal
 import socket
 import sys
 import threading
@@ -205,6 +209,7 @@ def _run(stop: threading.Event) -> int:
     try:
         settings = Settings.load()
         logs.configure(settings.log_level, settings.log_format)
+        logs.tell_unknown(settings.unknown_variables())
         broker = sending_broker(settings)
         listener = Listener(settings, Dispatch(broker, settings.batch_size, settings.max_messages), stop)
         connection = listener.connect()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 import structlog
@@ -53,6 +53,12 @@ def configure(level: str, log_format: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it warns, on several lines, at each try to reconnect
+
+
+def tell_unknown(lines: Iterable[str]) -> None:
+    """Of a process that starts: variables that look like settings and are none."""
+    for line in lines:
+        structlog.get_logger(__name__).warning("unknown_setting", error=line)
 
 
 def where(exc: BaseException) -> dict[str, Any]:

@@ -15,14 +15,16 @@ from reindexer.core.broker_url import REDIS_SCHEMES, BrokerUrl, read_broker_url
 from reindexer.core.errors import UsageError
 from reindexer.core.queues import DEFAULT_PREFIX, PREFIX_PATTERN, Names
 from reindexer.core.retry import RetryPolicy
-from reindexer.core.urls import HOW_TO_WRITE, is_readable
 from reindexer.embedded.data_directory import DataDirectory, default_directory
 from reindexer.embedded.environment import reach_own_servers
 from reindexer.postgres.connect import describe
+from reindexer.variables import require_usable_urls, unknown
 
 EmbedderName = Literal["openai", "hashing"]
-PositiveInt = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
+PositiveInt = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+DAY_S = 86_400
+Seconds = Annotated[float, Field(gt=0, le=DAY_S)]
 
 
 class Settings(BaseSettings):
@@ -32,7 +34,7 @@ class Settings(BaseSettings):
 
     database_url: SecretStr | None = Field(default=None, validation_alias="DATABASE_URL")
     listen_database_url: SecretStr | None = None
-    postgres_timeout_s: Annotated[float, Field(ge=0.5)] = 20.0
+    postgres_timeout_s: Annotated[float, Field(ge=0.5, le=DAY_S)] = 20.0
     celery_broker_url: SecretStr | None = Field(default=None, validation_alias="CELERY_BROKER_URL")
     celery_result_backend: SecretStr | None = Field(default=None, validation_alias="CELERY_RESULT_BACKEND")
     result_expires_s: PositiveInt = 86_400
@@ -43,7 +45,7 @@ class Settings(BaseSettings):
     qdrant_url: str | None = Field(default=None, validation_alias="QDRANT_URL")
     qdrant_api_key: SecretStr | None = Field(default=None, validation_alias="QDRANT_API_KEY")
     qdrant_grpc: bool = False
-    qdrant_grpc_port: PositiveInt = 6334
+    qdrant_grpc_port: Port = 6334
     qdrant_timeout_s: Seconds = 10.0
     instance: str | None = None
 
@@ -51,28 +53,28 @@ class Settings(BaseSettings):
     openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
     openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
     embedding_model: str = "text-embedding-3-small"
-    embedding_dimensions: PositiveInt = 1536
+    embedding_dimensions: Annotated[int, Field(ge=1, le=65_536)] = 1536
     embedding_timeout_s: Seconds = 20.0
     embedding_max_inputs: PositiveInt = 2048
     embedding_max_tokens: PositiveInt = 300_000
-    embedding_max_input_tokens: Annotated[int, Field(ge=16)] = 8192
+    embedding_max_input_tokens: Annotated[int, Field(ge=16, le=2**31 - 1)] = 8192
     requests_per_minute: PositiveInt | None = None
     tokens_per_minute: PositiveInt | None = None
-    price_per_million_tokens: Annotated[float, Field(ge=0)] | None = None
+    price_per_million_tokens: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
     admin_api_key: SecretStr | None = None
     search_open: bool = False
     metrics_open: bool = True
     bulk_max_ids: PositiveInt = 1000
 
-    max_retries: Annotated[int, Field(ge=0)] = 3
+    max_retries: Annotated[int, Field(ge=0, le=1000)] = 3
     retry_base_s: Seconds = 1.0
     retry_max_s: Seconds = 60.0
     healing_minute_s: Seconds = 60.0
     recheck_hour_s: Seconds = 3600.0
 
     batch_size: PositiveInt = 256
-    claims_in_flight: Annotated[int, Field(ge=0)] = 2
+    claims_in_flight: Annotated[int, Field(ge=0, le=100)] = 2
     lease_s: Annotated[float, Field(ge=2, le=300)] = 60.0
     max_messages: PositiveInt = 16
     bell: Literal["auto", "on", "off"] = "auto"
@@ -90,6 +92,8 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_unset(cls, value: Any, info: Any) -> Any:
         """`NAME=` in an environment file means "not set"."""
+        if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise ValueError("holds bytes that are not UTF-8")
         return cls.model_fields[info.field_name].default if value == "" else value
 
     @field_validator("prefix")
@@ -124,27 +128,39 @@ class Settings(BaseSettings):
             first = exc.errors()[0]
             name = str(first["loc"][0])
             name = name if name.isupper() else f"REINDEXER_{name.upper()}"
-            raise UsageError(f"{name}: {first['msg']}") from None
-        settings._require_readable_urls()
+            raise UsageError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
+        except (OSError, UnicodeError) as exc:
+            raise UsageError(f"the file .env can't be read: {type(exc).__name__}; it is text in UTF-8") from None
+        settings._require_usable_urls()
         return settings
 
-    def _require_readable_urls(self) -> None:
-        """Those of databases are looked at where they are used."""
+    def _require_usable_urls(self) -> None:
         urls: dict[str, SecretStr | str | None] = {
+            "DATABASE_URL": self.database_url,
+            "REINDEXER_LISTEN_DATABASE_URL": self.listen_database_url,
             "CELERY_BROKER_URL": self.celery_broker_url,
             "CELERY_RESULT_BACKEND": self.celery_result_backend,
             "REDIS_URL": self.redis_url,
             "QDRANT_URL": self.qdrant_url,
             "OPENAI_BASE_URL": self.openai_base_url,
         }
-        for name, value in urls.items():
-            for url in (value.get_secret_value() if isinstance(value, SecretStr) else value or "").split(";"):
-                if "@" in url if "://" not in url else not is_readable(url):
-                    raise UsageError(f"{name} is not a URL that can be read; {HOW_TO_WRITE}")
+        given = {name: value for name, value in urls.items() if value is not None}
+        require_usable_urls({n: v.get_secret_value() if isinstance(v, SecretStr) else v for n, v in given.items()})
         for read in (self.broker, self.result_backend, self.budget_server):
             for key, path in (read.tls if read else {}).items():
                 if key in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") and not Path(path).is_file():
                     raise UsageError(f"there is no file {path}, which {key} or REINDEXER_BROKER_CA_FILE names")
+
+    @classmethod
+    def variables(cls) -> frozenset[str]:
+        """Every variable that is read."""
+        shared = {str(each.validation_alias) for each in cls.model_fields.values() if each.validation_alias}
+        return frozenset(shared | {f"REINDEXER_{name.upper()}" for name in cls.model_fields})
+
+    @classmethod
+    def unknown_variables(cls) -> list[str]:
+        """A line for each variable that looks like a setting and is none, for whoever starts to tell once."""
+        return unknown(cls.variables())
 
     @property
     def embedder_name(self) -> EmbedderName | None:

@@ -8,17 +8,19 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from api.dependencies import BrokerPart, IndexPart, PostgresPart, ProbesPart
+from api.dependencies import BrokerPart, EmbedderOfPart, IndexPart, PostgresPart, ProbesPart
 from api.probes import OK
 from api.problems import documented, problem
-from reindexer.core.errors import PrefixTaken
+from reindexer.core.errors import PrefixTaken, SourceError
+from reindexer.core.source import Source
 from reindexer.flow import heartbeat
 from reindexer.flow.attach import all_sources, problems
 from reindexer.flow.breaker import open_breakers
 from reindexer.flow.inspect import Finding, inspect
 from reindexer.flow.lag import neglected_s
 from reindexer.flow.status import listener_state
-from reindexer.ports import Broker, Index
+from reindexer.flow.vectors import recorded, require_same
+from reindexer.ports import Broker, EmbedderOf, Index
 from reindexer.postgres.connect import Postgres, connect
 from reindexer.postgres.schema import require_schema
 
@@ -55,13 +57,15 @@ def healthz() -> Alive:
     response_model=Ready,
     responses=documented({503: "Something does not answer; `checks` says what."}, has_input=False),
 )
-async def readyz(postgres: PostgresPart, broker: BrokerPart, index: IndexPart, probes: ProbesPart) -> Ready | Response:
+async def readyz(
+    postgres: PostgresPart, broker: BrokerPart, index: IndexPart, probes: ProbesPart, embedder_of: EmbedderOfPart
+) -> Ready | Response:
     """Asks Postgres (schema, triggers, who leads, who works, whether any work is done, sources that can't be
     worked on, open breakers), the broker and
     Qdrant, all at once."""
     checks = await probes.run(
         {
-            "postgres": lambda: _ask_postgres(postgres),
+            "postgres": lambda: _ask_postgres(postgres, embedder_of),
             "broker": lambda: _ask_broker(broker),
             "qdrant": lambda: _ask_qdrant(index),
         }
@@ -73,37 +77,54 @@ async def readyz(postgres: PostgresPart, broker: BrokerPart, index: IndexPart, p
     return problem(503, f"not ready: {wrong}", checks=checks) if wrong else Ready(checks=dict(checks))
 
 
-def _ask_postgres(postgres: Postgres) -> Mapping[str, str]:
+def _ask_postgres(postgres: Postgres, embedder_of: EmbedderOf) -> Mapping[str, str]:
     """On a connection of its own, which says more, and sooner, than a pool that has none."""
     with connect(postgres.url, application_name="reindexer api probe", timeout_s=2) as connection:
         require_schema(connection)
         absent = listener_state(connection) == "absent"
         idle = not heartbeat.alive(connection, "worker")
         away = " and ".join(each.dependency for each in open_breakers(connection))
-        findings = {source.name: inspect(connection, source) for source in all_sources(connection)}
+        sources = all_sources(connection)
+        findings = {source.name: inspect(connection, source) for source in sources}
         neglected = neglected_s(connection)
         waiting = problems(connection)
+        makers = recorded(connection)
+        foreign = [each.name for each in sources if not _is_ours(each, makers.get(each.name), embedder_of)]
     return {
         "postgres": OK,
         "listener": "absent: start `reindexer listen`" if absent else OK,
         "workers": "none takes work: start `reindexer worker`" if idle else OK,
         "work": OK if neglected is None else _NEGLECTED.format(neglected),
         "triggers": "; ".join(_in_short(name, found) for name, found in findings.items() if _unseen(found)) or OK,
-        "sources": _sources(findings, waiting),
+        "sources": _sources(findings, waiting, foreign),
         "breakers": f"workers get no answer from {away}; items wait, one at a time tries it" if away else OK,
     }
 
 
-def _sources(findings: Mapping[str, Finding], waiting: Collection[str]) -> str:
-    """A source that can't be worked on keeps no other from being ready: not well is only what leaves none of those
-    whose tables can be read. A table that its owner has dropped is no reason to take this process out of service.
+def _sources(findings: Mapping[str, Finding], waiting: Collection[str], foreign: Collection[str]) -> str:
+    """A source that can't be worked on, or searched here, keeps no other from being ready: not well is only what leaves
+    none of those whose tables can be read. A table that its owner has dropped is no reason to take this process out of
+    service.
     """
     unreadable = {name for name, found in findings.items() if found.problem}
-    refused = [name for name in waiting if name not in unreadable]
+    words = dict.fromkeys(waiting, "its items wait; see `reindexer status`")
+    words |= dict.fromkeys(foreign, "can't be searched here: its points are made by another embedder")
+    refused = {name: word for name, word in words.items() if name not in unreadable}
     if refused and findings.keys() == unreadable.union(refused):
-        return "; ".join(f"{name}: its items wait; see `reindexer status`" for name in refused)
-    away = ", ".join(sorted(unreadable.union(refused)))
-    return f"{OK}, but {away} can't be worked on: see `reindexer status`" if away else OK
+        return "; ".join(f"{name}: {word}" for name, word in refused.items())
+    away = [f"{name}: {word}" for name, word in refused.items() if name in foreign]
+    if names := sorted(unreadable.union(refused) - set(foreign)):
+        away.insert(0, f"{', '.join(names)} can't be worked on: see `reindexer status`")
+    return f"{OK}, but {'; '.join(away)}" if away else OK
+
+
+def _is_ours(source: Source, made_by: str | None, embedder_of: EmbedderOf) -> bool:
+    """Whether this process can search it: by its settings it has the embedder that makes the source's points."""
+    try:
+        require_same(source.name, made_by, embedder_of(source).fingerprint)
+    except SourceError:
+        return False
+    return True
 
 
 def _unseen(finding: Finding) -> bool:

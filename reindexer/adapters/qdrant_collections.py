@@ -13,7 +13,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from reindexer.adapters.qdrant_filters import index_of, key_of
-from reindexer.adapters.qdrant_parameters import OF_VECTORS
+from reindexer.adapters.qdrant_parameters import HIDING, OF_VECTORS, hides_points
 from reindexer.adapters.qdrant_points import FACTS
 from reindexer.core.errors import SourceError
 from reindexer.core.owner import Owner
@@ -50,11 +50,17 @@ def prepare(
             f"Qdrant already has a collection {collection.alias!r} of {found} dimensions that is not ours; the "
             f"embedder makes {dimensions}; rename it, or give the source another alias"
         )
+    if hides_points(collection.profile.collection):
+        raise SourceError(
+            f"source {collection.source!r}: its profile's collection.optimizers_config.prevent_unoptimized {HIDING}; "
+            "leave it out"
+        )
     if collection.name not in names:
         _require_conditional_writes(client)
         _create(client, collection, dimensions, owner)
     info = require_dimensions(client, collection.name, dimensions)
     _require_distance(info, collection)
+    _require_found(info, collection)
     noted = owner_of(info)
     owner.require_ours(collection.name, noted)
     owner.require_same_embedder(collection.source, noted)
@@ -139,6 +145,15 @@ def _require_distance(info: models.CollectionInfo, collection: Collection) -> No
         raise SourceError(
             f"Qdrant collection {collection.name!r} compares by {vectors.distance.value}, the source's profile says "
             f"{wanted.value}; set that distance, or delete the collection"
+        )
+
+
+def _require_found(info: models.CollectionInfo, collection: Collection) -> None:
+    """Somebody may have changed it since it was made."""
+    if info.config.optimizer_config.prevent_unoptimized:
+        raise SourceError(
+            f"Qdrant collection {collection.name!r} has optimizers_config.prevent_unoptimized, which {HIDING}; PATCH "
+            f"/collections/{collection.name} with false for it takes it away"
         )
 
 

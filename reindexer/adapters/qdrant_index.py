@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from json import JSONDecodeError
 from typing import Any, cast
 
 import grpc
@@ -23,6 +24,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 
 from reindexer.adapters import qdrant_collections
 from reindexer.adapters.http_deadline import HttpDeadline
+from reindexer.adapters.qdrant_address import QdrantAddress, is_of_qdrant
 from reindexer.adapters.qdrant_filters import filter_of
 from reindexer.adapters.qdrant_points import FACTS, hit_of, own_point, payload_of, stored_point
 from reindexer.core.errors import DependencyAway, LastingError, PassingError
@@ -30,7 +32,6 @@ from reindexer.core.filters import Filter
 from reindexer.core.items import StoredPoint, point_id
 from reindexer.core.owner import Owner
 from reindexer.core.payload import PayloadColumn
-from reindexer.core.urls import without_secrets
 from reindexer.ports import Collection, Hit, Point, ScrolledPage, Vector
 
 _VERSION = f"{FACTS}.version"
@@ -49,9 +50,8 @@ class QdrantIndex:
     """One client, with its own connections, for each process."""
 
     def __init__(self, url: str, *, api_key: str | None, grpc_port: int | None, timeout_s: float = 10.0) -> None:
-        self._url = url
+        self._address = QdrantAddress(url, grpc_port)
         self._api_key = api_key
-        self._grpc_port = grpc_port
         self._timeout_s = timeout_s
         self._deadline = HttpDeadline()
         self._lock = threading.Lock()
@@ -237,15 +237,12 @@ class QdrantIndex:
     def _client(self) -> QdrantClient:
         with self._lock:
             if self._clients is None or self._clients[0] != os.getpid():
-                grpc_options: dict[str, Any] = (
-                    {"prefer_grpc": True, "grpc_port": self._grpc_port} if self._grpc_port else {}
-                )
                 # The client keeps no connection to a loopback host alive unless it is told to.
                 limits = httpx.Limits(max_connections=32, max_keepalive_connections=32)
                 client = QdrantClient(
-                    url=self._url, api_key=self._api_key, timeout=math.ceil(self._timeout_s), check_compatibility=False,
+                    api_key=self._api_key, timeout=math.ceil(self._timeout_s), check_compatibility=False,
                     limits=limits, event_hooks={"response": [self._deadline.on_response]},
-                    **grpc_options,
+                    **self._address.client_options,
                 )  # fmt: skip
                 self._clients = (os.getpid(), client)
             return self._clients[1]
@@ -257,7 +254,10 @@ class QdrantIndex:
             with self._deadline.within(timeout_s):
                 yield
         except UnexpectedResponse as exc:
-            if exc.status_code == 404:
+            status = exc.status_code or 500
+            if 300 <= status < 400 or (status == 404 and not is_of_qdrant(exc.content)):
+                raise DependencyAway(self._address.somebody_else(f"with {status}")) from exc
+            if status == 404:
                 raise _CollectionMissing("Qdrant has no such collection; it is made again") from exc
             text = f"Qdrant answered {exc.status_code}"
             if exc.status_code in (502, 504):  # a gateway: nobody behind it answers
@@ -265,25 +265,29 @@ class QdrantIndex:
             if exc.status_code in (401, 403):
                 text = f"{text}: check QDRANT_API_KEY and what it may do"
             raise (LastingError(text) if 400 <= (exc.status_code or 500) < 500 else PassingError(text)) from exc
+        except JSONDecodeError as exc:
+            raise DependencyAway(self._address.somebody_else("without JSON")) from exc
         except (PydanticSerializationError, ValueError, TypeError, RecursionError) as exc:
             raise LastingError(f"Qdrant's client can't send this payload: {type(exc).__name__}") from exc
         except ResourceExhaustedResponse as exc:
             raise PassingError("Qdrant asks to wait", retry_after_s=float(exc.retry_after_s)) from exc
         except grpc.RpcError as exc:
-            raise _rpc_error(exc, without_secrets(self._url)) from exc
+            raise _rpc_error(exc, self._address.grpc) from exc
         except (ResponseHandlingException, httpx.HTTPError, OSError) as exc:
-            cause = type(getattr(exc, "source", exc)).__name__
-            raise DependencyAway(f"Qdrant at {without_secrets(self._url)} does not answer: {cause}") from exc
+            source = getattr(exc, "source", exc)
+            if isinstance(source, ValueError):  # its client can't read the answer
+                raise DependencyAway(self._address.somebody_else(type(source).__name__)) from exc
+            raise DependencyAway(f"{self._address.rest} does not answer: {type(source).__name__}") from exc
 
 
 class _CollectionMissing(PassingError):
     """The collection is not there: it was lost, or not made yet."""
 
 
-def _rpc_error(exc: Any, url: str) -> Exception:
+def _rpc_error(exc: Any, place: str) -> Exception:
     code: grpc.StatusCode = exc.code()
     if code in _AWAY:
-        return DependencyAway(f"Qdrant at {url} does not answer: {code.name}")
+        return DependencyAway(f"{place} does not answer: {code.name}")
     if code == grpc.StatusCode.NOT_FOUND:
         return _CollectionMissing("Qdrant has no such collection; it is made again")
     text = f"Qdrant answered {code.name}"

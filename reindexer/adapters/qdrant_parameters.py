@@ -19,11 +19,22 @@ PARAMETERS = (
 """What is left of Qdrant's create-collection call is the program's: vectors, metadata; sharding by key is not used."""
 
 
+HIDING = "would keep new points from being found until Qdrant has an index of them, long after they count as searchable"
+
+
+def hides_points(parameters: Mapping[str, Any]) -> bool:
+    """Whether points that were written, and answered, would not be found."""
+    optimizers = parameters.get("optimizers_config")
+    return isinstance(optimizers, Mapping) and bool(optimizers.get("prevent_unoptimized"))
+
+
 def wrong_parameter(parameters: Mapping[str, Any]) -> tuple[tuple[str, ...], str] | None:
     """The keys that lead to what Qdrant's client would not take, and why; None where it takes all.
 
     All must be of `PARAMETERS`. What the server makes of the values it says when the collection is made.
     """
+    if hides_points(parameters):
+        return ("optimizers_config", "prevent_unoptimized"), f"{HIDING}; leave it out"
     of_vectors = {name: value for name, value in parameters.items() if name in OF_VECTORS}
     others = {name: value for name, value in parameters.items() if name not in OF_VECTORS}
     checks: tuple[tuple[type[models.VectorParams | models.CreateCollection], Mapping[str, Any]], ...] = (

@@ -25,6 +25,7 @@ from reindexer.cli.setup import setup
 from reindexer.cli.up import StopWanted, up
 from reindexer.core.errors import ReindexerError, UsageError
 from reindexer.postgres.connect import one_line
+from reindexer.settings import Settings
 
 app = typer.Typer(
     name="reindexer", no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None
@@ -58,6 +59,8 @@ def _options(
 ) -> None:
     debug_wanted.append(debug)
     logs.configure("DEBUG" if debug else "WARNING", "console")
+    for line in Settings.unknown_variables():
+        sys.stderr.write(f"reindexer: {line}\n")
 
 
 def main() -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import typer
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from reindexer.cli.run import Failed
+from reindexer.cli.source_problems import source_problems
 from reindexer.embedded.children import Children, accepts, free_port
 from reindexer.embedded.data_directory import DataDirectory, default_directory
 from reindexer.embedded.environment import libpq_variables
@@ -136,13 +138,16 @@ def running_stack(
             directory.keep_ports(chosen)
             key = settings.admin_api_key.get_secret_value() if settings.admin_api_key else directory.admin_key()
             stack.env["REINDEXER_ADMIN_API_KEY"] = key
-            stack.env["REINDEXER_EMBEDDER"] = settings.embedder_name or DEFAULT_EMBEDDER
+            settings = settings.model_copy(update={"embedder": settings.embedder_name or DEFAULT_EMBEDDER})
+            stack.env["REINDEXER_EMBEDDER"] = settings.require_embedder()
             _migrate(stack.env["DATABASE_URL"], file, tell)
             stack.start_roles(host, port, without=without)
             running = Running(
                 f"http://{host}:{port}", key, stack, directory, () if "DATABASE_URL" in given else foreign
             )
             _wait_until_ready(running, without)
+            for words in source_problems(settings, stack.env["DATABASE_URL"]):
+                tell(f"[yellow]{escape(words)}[/]")
             directory.write_state({
                 "pid": os.getpid(), "api": running.api, "admin_api_key": key,
                 "postgres": "given" if "DATABASE_URL" in given else "embedded",
@@ -201,8 +206,7 @@ def _given(settings: Settings) -> dict[str, str]:
 
 def _embedding(settings: Settings) -> dict[str, object]:
     """Whose vectors they are, for commands that look for them; no key of the provider."""
-    facts = settings.model_dump(include={"embedding_model", "embedding_dimensions", "openai_base_url"})
-    return {"embedder": settings.embedder_name or DEFAULT_EMBEDDER, **facts}
+    return settings.model_dump(include={"embedder", "embedding_model", "embedding_dimensions", "openai_base_url"})
 
 
 @contextmanager
@@ -224,7 +228,7 @@ def _wait_until_ready(running: Running, without: str | None) -> None:
     """Until the API says that everything is there and the worker has beaten, or one of them has ended."""
     until = time.monotonic() + READY_S
     path = "/healthz" if without else "/readyz"
-    while not (_is_ok(running.api + path) and _works(running.stack.env["DATABASE_URL"], without)):
+    while not (_answers_well(running.api + path) and _works(running.stack.env["DATABASE_URL"], without)):
         for role in running.stack.supervisor.roles():
             if role.child is not None and not role.child.running():
                 raise Failed(f"{role.name} ended with code {role.child.process.returncode}: {role.child.last_lines(1)}")
@@ -239,10 +243,16 @@ def _works(url: str, without: str | None) -> bool:
         return without == "worker" or any(each.name.startswith(ours) for each in heartbeat.alive(connection, "worker"))
 
 
-def _is_ok(url: str) -> bool:
+def _answers_well(url: str) -> bool:
+    """Whether all is well but, perhaps, sources: they are told, and mended while all is up."""
     try:
         with urlopen(url, timeout=5) as answer:  # noqa: S310  an http URL of our own
             return bool(answer.status == 200)
+    except HTTPError as exc:
+        with suppress(ValueError, OSError):
+            checks = json.loads(exc.read()).get("checks", {})
+            return bool(checks) and all(words.startswith("ok") for name, words in checks.items() if name != "sources")
+        return False
     except (URLError, TimeoutError, ConnectionError):
         return False
 

@@ -7,6 +7,8 @@ it does anything. The record outlives a collection that is lost; `detach` forget
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from reindexer.core.errors import DefinitionError
 from reindexer.core.owner import Owner
 from reindexer.core.profile import Profile, other_vectors
@@ -48,6 +50,11 @@ def recorded_recipe(connection: Connection, source: Source, embedder: Embedder) 
     row = connection.execute(load("sources.sql")["active"], {"name": source.name}).fetchone()
     require_same(source.name, row[1] if row else None, embedder.fingerprint)
     return recipe_of(source, embedder)
+
+
+def recorded(connection: Connection) -> Mapping[str, str | None]:
+    """Who makes each source's vectors, by its name."""
+    return dict(connection.execute(load("sources.sql")["embedders"]).fetchall())
 
 
 def require_comparable(index: Index, collection: Collection, embedder: Embedder) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from reindexer.core.errors import OtherEmbedder
 from reindexer.core.owner import Owner
-from reindexer.core.source import CONTEXT_ITEMS
-from reindexer.flow.attach import find_source
+from reindexer.core.source import CONTEXT_ITEMS, Source
+from reindexer.flow.attach import attach, find_source
 from reindexer.flow.drain import drain
 from reindexer.flow.search import collection_of, search
 from reindexer.flow.status import status
@@ -21,6 +21,7 @@ from reindexer.flow.walk import walk_page
 from reindexer.flow.work import Worker
 from reindexer.indexing import generate_context_item_embedding
 from reindexer.postgres.connect import Connection
+from reindexer.postgres.locks import changing_triggers
 from reindexer.settings import Settings
 from reindexer.wiring import worker as make_worker
 from tests.faults.test_restores import points
@@ -169,6 +170,24 @@ def test_a_search_by_another_model_is_an_error_and_never_wrong_hits(
     asked = httpx.post(f"{url}/search", json={"query": "text 0"}, headers={"X-API-Key": "test-admin-key"})
     assert asked.status_code == 503
     assert TOLD in asked.json()["detail"]
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_readyz_of_an_api_of_another_model_tells_what_it_can_not_search(
+    db: Connection, worker: Worker, index: IndexReader, processes: Processes, others: bool
+) -> None:
+    """It is ready as long as there is a source that it can search."""
+    ready(db, worker, 1)
+    if others:
+        db.execute("CREATE TABLE notes (id int PRIMARY KEY, body text)")
+        with changing_triggers(db):
+            attach(db, Source("notes", "public", "notes", ("id",), ("body",)))
+    _, url = processes.api(**OTHER)
+    told = httpx.get(f"{url}/readyz").json()["checks"]["sources"]
+    words = "context_items: can't be searched here: its points are made by another embedder"
+    assert told == (f"ok, but {words}" if others else words)
+    _, url = processes.api()
+    assert httpx.get(f"{url}/readyz").json()["checks"]["sources"] == "ok"
 
 
 def test_commands_and_routes_that_compare_by_the_embedder_refuse_as_well(

@@ -193,3 +193,29 @@ def test_a_collection_of_other_dimensions_or_distance_is_told_before_any_work(
     attached(db, worker, Profile())
     assert told in (problem(db) or "")
     assert not provider.calls
+
+
+def test_a_stored_profile_that_hides_new_points_from_searches_is_the_sources_problem(
+    db: Connection, worker: Worker, index: IndexReader
+) -> None:
+    """One that was stored before it was refused."""
+    attached(db, worker, Profile(collection={"optimizers_config": {"prevent_unoptimized": True}}))
+    assert "prevent_unoptimized would keep new points from being found" in (problem(db) or "")
+    assert not index.client.collection_exists("notes__g1")
+
+
+def test_a_collection_that_was_made_to_hide_new_points_is_the_sources_problem_until_it_does_not(
+    db: Connection, worker: Worker, index: IndexReader
+) -> None:
+    hiding = models.OptimizersConfigDiff(prevent_unoptimized=True)
+    vectors = models.VectorParams(size=32, distance=models.Distance.COSINE)
+    index.client.create_collection("notes__g1", vectors_config=vectors, optimizers_config=hiding)
+    if not index.client.get_collection("notes__g1").config.optimizer_config.prevent_unoptimized:
+        pytest.skip("this server does not keep the parameter; a real one does")
+    attached(db, worker, Profile())
+    assert "'notes__g1' has optimizers_config.prevent_unoptimized" in (problem(db) or "")
+    showing = models.OptimizersConfigDiff(prevent_unoptimized=False)
+    index.client.update_collection("notes__g1", optimizers_config=showing)
+    db.execute("UPDATE reindexer.due SET not_before = now()")
+    settle(db, worker)
+    assert (problem(db), IndexReader(index.client, "notes").count()) == (None, 1)

@@ -381,3 +381,18 @@ def test_up_starts_nothing_where_the_sources_file_has_a_mistake(directory: Path)
     done = reindexer("up", "--data-dir", str(directory / "data"), env={"REINDEXER_SOURCES": str(file)})
     assert (done.returncode, done.stderr) == (2, f"reindexer: {file}:1: source is not known; write [sources.NAME]\n")
     assert not (directory / "data").exists()
+
+
+def test_up_with_another_model_than_the_data_is_up_and_tells_the_steps_to_take(directory: Path) -> None:
+    first = start(directory, REINDEXER_EMBEDDER="hashing", REINDEXER_EMBEDDING_DIMENSIONS="64")
+    first.wait_until_up()
+    first.insert("a text")
+    eventually(lambda: first.finds("a text"))
+    first.process.terminate()
+    first.process.wait(40)
+    second = start(directory)
+    second.wait_until_up()
+    assert "made by hashing-1:64, the settings here say hashing-1:1536" in second.log
+    assert "`reindexer detach context_items --drop-collection`, then attach it" in second.log
+    second.process.terminate()
+    second.process.wait(40)

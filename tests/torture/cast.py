@@ -58,6 +58,17 @@ class Cast:
             f"{name}.{self._starts}", self._commands[name], env={**self._stage.env, **extra}, cwd=ROOT
         )
 
+    def start_stranger(self) -> Child:
+        """A worker whose environment names another model; not one of the cast, so it is killed and not missed."""
+        self._starts += 1
+        command = worker_command("-n", f"stranger-{self._starts}@%h", pool="solo", concurrency=1)
+        env = {**self._stage.env, "REINDEXER_EMBEDDER": "hashing"}
+        return self._stage.children.start(f"stranger.{self._starts}", command, env=env, cwd=ROOT)
+
+    def kill_stranger(self, child: Child) -> None:
+        """SIGKILL."""
+        self._stage.children.kill(child)
+
     def kill(self, name: str) -> None:
         """SIGKILL to the process and its pool; it stays down until `start`."""
         self._down.add(name)

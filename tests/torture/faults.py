@@ -65,6 +65,13 @@ def stopped_for_a_moment(scene: Scene) -> Course:
     scene.cast.signal(scene.target, signal.SIGCONT)
 
 
+def other_model(scene: Scene) -> Course:
+    """A deployment that lacks the provider's settings: it takes part in everything for a while, and makes no vector."""
+    stranger = scene.cast.start_stranger()
+    yield scene.rng.uniform(4.0, 12.0)
+    scene.cast.kill_stranger(stranger)
+
+
 def network(mode: Mode, shortest_s: float, longest_s: float) -> Callable[[Scene], Course]:
     def course(scene: Scene) -> Course:
         for proxy in scene.stage.proxies[scene.target]:
@@ -150,6 +157,7 @@ FAULTS: Sequence[Fault] = (
     Fault("pool process killed", 3, ("worker-prefork",), pool_process_killed),
     Fault("stopped beyond its lease", 8, WORKERS, stopped_beyond_its_lease),
     Fault("stopped for a moment", 3, (*WORKERS, *LISTENERS), stopped_for_a_moment),
+    Fault("has another model", 4, ("stranger",), other_model),
     Fault("refused", 4, NETWORKS, network(Mode.REFUSE, 0.2, 2.0)),
     Fault("cut", 6, NETWORKS, network(Mode.CUT, 0.05, 1.0)),
     Fault("stalled", 6, NETWORKS, network(Mode.STALL, 0.3, 3.0)),

@@ -134,6 +134,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "a collection that is none": ("[profiles.s]\ncollection = []", "2: profiles.s.collection is a list; write its keys under [profiles.s.coll"),
     "an unknown parameter": (C + "hsnw_config = {}", "2: profiles.s.collection.hsnw_config is not known; did you mean 'hnsw_config'?"),
     "a parameter that is ours": (C + "vectors.size = 3", "2: profiles.s.collection.vectors is not known; known are on_disk,"),
+    "a parameter that hides points": (C + "optimizers_config = { prevent_unoptimized = true }", "2: profiles.s.collection.optimizers_config.prevent_unoptimized would keep new points from being found"),
     "an unknown parameter within": (C + "[profiles.s.collection.hnsw_config]\n\nmm = 1", "4: profiles.s.collection.hnsw_config.mm is not known to Qdrant"),
     "a wrong parameter": (C + "on_disk = 'yes'", "2: profiles.s.collection.on_disk does not fit: input should be a valid boolean"),
     "a wrong parameter within": (C + "quantization_config.scalar.type = 'int9'", "2: profiles.s.collection.quantization_config.scalar.type does not fit"),

@@ -94,6 +94,9 @@ WHERE name = %(name)s AND problem IS NOT NULL
 -- The generation that searches use, and who made its points.
 SELECT generation, embedder FROM reindexer.source WHERE name = %(name)s;
 
+-- name: embedders
+SELECT name, embedder FROM reindexer.source;
+
 -- name: vectors
 -- Who made its points, and by which profile. Also asked of a schema that is older than the columns.
 SELECT to_jsonb(source) ->> 'embedder', to_jsonb(source) -> 'profile' FROM reindexer.source WHERE name = %(name)s;

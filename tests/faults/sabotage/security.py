@@ -82,8 +82,8 @@ SECRETS = (
     Sabotage(
         "a password that makes a URL unreadable is refused before it is told",
         "reindexer/core/urls.py",
-        "    parts = _PARTS.fullmatch(url)\n    if parts is None",
-        "    return True\n    parts = _PARTS.fullmatch(url)\n    if parts is None",
+        """    if parts is None or "@" in (parts["rest"] or ""):\n        return False\n""",
+        "    return True\n",
         "tests/security/test_canaries.py::test_a_wrong_password_or_one_that_makes_a_url_unreadable_is_not_told",
     ),
 )

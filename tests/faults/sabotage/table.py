@@ -15,7 +15,7 @@ from tests.faults.sabotage.mixing import MIXING
 from tests.faults.sabotage.outages import OUTAGES
 from tests.faults.sabotage.postgres import LOCKS, TRIGGER, WATCHES
 from tests.faults.sabotage.refusals import REFUSALS
-from tests.faults.sabotage.rest import BROKER, SWEEP
+from tests.faults.sabotage.rest import ADDRESSES, BROKER, SWEEP
 from tests.faults.sabotage.restores import RESTORES
 from tests.faults.sabotage.rows import LONG_KEYS, ODD_ROWS, SESSIONS
 from tests.faults.sabotage.security import SECRETS
@@ -34,6 +34,7 @@ TABLE = (
     *REFUSALS,
     *BROKER,
     *SHARED_BROKER,
+    *ADDRESSES,
     *TRIGGER,
     *WATCHES,
     *LOCKS,

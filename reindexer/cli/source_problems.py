@@ -1,0 +1,23 @@
+"""Why sources can't be worked on or searched, as far as it can be told before anything of them waits."""
+
+from __future__ import annotations
+
+from reindexer import wiring
+from reindexer.core.errors import SourceError
+from reindexer.flow.attach import all_sources, problems
+from reindexer.flow.vectors import recorded, require_same
+from reindexer.postgres.connect import connect
+from reindexer.settings import Settings
+
+
+def source_problems(settings: Settings, url: str) -> list[str]:
+    """A line each. Among them the sources whose points are made by another embedder than the settings name."""
+    with connect(url, application_name="reindexer up") as connection:
+        told, made_by = dict(problems(connection)), recorded(connection)
+        for source in all_sources(connection):
+            try:
+                embedder = wiring.embedder_of(settings)(source)
+                require_same(source.name, made_by.get(source.name), embedder.fingerprint)
+            except SourceError as exc:
+                told[source.name] = str(exc)
+    return list(told.values())
