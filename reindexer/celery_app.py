@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import psycopg
@@ -83,8 +83,8 @@ def _refuse_a_hopeless_start(options: Mapping[str, Any], **_: Any) -> None:
         settings.require_embedder()
         with connect(url, application_name="reindexer worker start") as connection:
             require_schema(connection)
-            with suppress(DependencyAway):
-                require_prefix(connection, broker(), settings.instance)
+            with closing(broker()) as ours, suppress(DependencyAway):  # closed: the pool forks
+                require_prefix(connection, ours, settings.instance)
     except ReindexerError as exc:
         sys.exit(_complain(exc))
 
