@@ -20,3 +20,7 @@ ALTER TABLE reindexer.source DROP COLUMN account;
 DROP FUNCTION reindexer.noted_name(text, text);
 DROP FUNCTION reindexer.item_name(text);
 DROP TABLE reindexer.long_key;
+
+ALTER TABLE reindexer.due DROP COLUMN begun_chunks;
+ALTER TABLE reindexer.due DROP COLUMN begun_payload;
+ALTER TABLE reindexer.due DROP COLUMN begun_upto;

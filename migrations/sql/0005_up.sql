@@ -115,3 +115,11 @@ WHERE octet_length(item_id) > 650 AND reindexer.item_name(item_id) <> item_id
 ON CONFLICT (source, kind) WHERE finished_at IS NULL DO UPDATE SET
     state = 'rows', cursor = NULL, queued = 0, total = NULL, started_at = clock_timestamp(), paused_s = 0,
     changed_at = least(run.changed_at, run.started_at);
+
+-- An item whose chunks take longer than one claim goes on where the last one stopped.
+ALTER TABLE reindexer.due ADD COLUMN begun_upto integer;
+ALTER TABLE reindexer.due ADD COLUMN begun_chunks integer;
+ALTER TABLE reindexer.due ADD COLUMN begun_payload text;
+COMMENT ON COLUMN reindexer.due.begun_upto IS 'Claims wrote some chunks of the item and not all; those before this one were embedded since it became due, or was last wished for. NULL: none did.';
+COMMENT ON COLUMN reindexer.due.begun_chunks IS 'Of a begun item: so many points may be there, whatever the ledger says.';
+COMMENT ON COLUMN reindexer.due.begun_payload IS 'Of a begun item: the fingerprint of the payload that all its points have.';

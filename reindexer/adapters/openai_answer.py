@@ -26,12 +26,15 @@ from reindexer.core.errors import (
     RateLimited,
     RefusesAll,
     ReindexerError,
+    TimedOut,
 )
 from reindexer.core.rate_limit import told_by
 from reindexer.ports import Embedding, Vectors
 
 _AWAY = {502, 504, *range(520, 525), 530}
 """Of a gateway: nobody behind it answers."""
+_LATE = {504, 524}
+"""Not in its time."""
 _PASSING = {408, 409, 424, 425}
 """Beside 5xx. 424 is what Hugging Face's servers answer where their model fails."""
 _FORM = {400, 406, 415, 422, 501}
@@ -82,7 +85,7 @@ def _error(status: int, code: object, headers: Mapping[str, str], complaint: str
     if status == 429:
         return RateLimited(text, retry_after_s=_retry_after_s(headers), told=told_by(headers))
     if status in _AWAY:
-        return DependencyAway(text)
+        return TimedOut(text) if status in _LATE else DependencyAway(text)
     for_length = is_for_length(status, complaint)
     if not for_length and (status in _PASSING or (status >= 500 and status != 501)):
         return PassingError(text, retry_after_s=_retry_after_s(headers))

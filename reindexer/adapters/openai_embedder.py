@@ -22,8 +22,16 @@ import openai
 from reindexer.adapters.http_deadline import HttpDeadline
 from reindexer.adapters.openai_answer import OtherDimensions, Refused, parse, status_error
 from reindexer.adapters.openai_form import Form
-from reindexer.core.batching import HARMLESS, RequestLimits
-from reindexer.core.errors import DependencyAway, InputRejected, PassingError, RefusesAll, TooManyInputs
+from reindexer.core.batching import HARMLESS, RequestLimits, RequestSize
+from reindexer.core.errors import (
+    DependencyAway,
+    InputRejected,
+    PassingError,
+    RefusesAll,
+    TimedOut,
+    TooManyInputs,
+    TooSlow,
+)
 from reindexer.core.rate_limit import told_by
 from reindexer.ports import Embedding
 
@@ -51,6 +59,7 @@ class OpenAIEmbedder:
         self._model = model
         self._dimensions = dimensions
         self._limits = limits
+        self._size = RequestSize(limits.max_inputs)
         is_azure = "api-version=" in urlsplit(base_url or "").query
         # By deployment it takes the key in a header of its own, and takes that of others for a token.
         self._headers: dict[str, str | openai.Omit] = (
@@ -79,12 +88,23 @@ class OpenAIEmbedder:
 
     @property
     def limits(self) -> RequestLimits:
-        """What one request may hold: as set, or less where the server was found to take less."""
-        return self._limits
+        """What one request may hold: as set, or less where the server was found to take less, or is slow."""
+        return replace(self._limits, max_inputs=min(self._limits.max_inputs, self._size.inputs))
 
     def embed(self, texts: Sequence[str], *, timeout_s: float) -> Embedding:
         """One request, and a few more where it is refused. See `reindexer.ports.Embedder.embed`."""
-        until = time.monotonic() + timeout_s
+        began = time.monotonic()
+        try:
+            embedding = self._embed(texts, began + timeout_s)
+        except TimedOut as exc:
+            if len(texts) == 1:
+                raise
+            self._size.timed_out(len(texts))
+            raise TooSlow(f"{exc}: {len(texts)} texts were too many at once") from exc
+        self._size.answered(len(texts), time.monotonic() - began, timeout_s)
+        return embedding
+
+    def _embed(self, texts: Sequence[str], until: float) -> Embedding:
         try:
             while True:
                 if len(texts) > self._limits.max_inputs:
@@ -204,7 +224,7 @@ def _mapped_errors() -> Iterator[None]:
     try:
         yield
     except (openai.APITimeoutError, TimeoutError) as exc:
-        raise DependencyAway("the embedding provider did not answer in time") from exc
+        raise TimedOut("the embedding provider did not answer in time") from exc
     except openai.APIConnectionError as exc:
         raise DependencyAway(f"the embedding provider can't be reached: {type(exc.__cause__ or exc).__name__}") from exc
     except openai.APIStatusError as exc:

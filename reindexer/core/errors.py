@@ -10,6 +10,8 @@
     │   ├── RateLimited         a wait, not an attempt
     │   │   └── NoTurn          who asked was not to wait for its turn
     │   └── DependencyAway      Qdrant, the provider or the broker did not answer
+    │       ├── TimedOut        in time
+    │       │   └── TooSlow     so many texts at once: the next request holds fewer, and no item is to blame
     │       ├── OutOfQuota      the provider serves nobody until somebody pays
     │       └── PrefixTaken     the broker's queues of this name are another database's
     ├── ItemFailed              what became of one item, told to those who asked for it by a task id
@@ -78,6 +80,14 @@ class NoTurn(RateLimited):
 
 class DependencyAway(PassingError):
     """No answer at all: refused, cut, timed out."""
+
+
+class TimedOut(DependencyAway):
+    """No answer in time."""
+
+
+class TooSlow(TimedOut):
+    """No answer to a request of several texts in time: it may be for their number. Burns no attempt."""
 
 
 class OutOfQuota(DependencyAway):

@@ -47,7 +47,7 @@ class ClaimedItem:
     text_fingerprint: str | None = None
     payload_fingerprint: str | None = None
     chunks: int = 0
-    """Points that the last certain outcome left in Qdrant."""
+    """Points that the last certain outcome left in Qdrant, or so many as may be there since."""
     known: bool = False
     """The ledger has a row, so the item existed once."""
     healed: int = 0
@@ -56,9 +56,17 @@ class ClaimedItem:
     """Claims of it that were lost since it became due: of a worker that died or stood still."""
     chunk_tokens: int | None = None
     """A chunk of it was too long for the provider: none may hold more than these. None: nothing is known of that."""
+    begun_upto: int | None = None
+    """Claims wrote some of its chunks, as far as they got, and left the others to the next. Those before this one were
+    embedded since it became due, or was last wished for. None: none did."""
     doubted_ago_s: float | None = None
     """Seconds since it was last settled after a claim without certain outcome; None: never. A late write of that claim
     may still come: Qdrant refuses it where a point stands, and makes one where none does."""
+
+    @property
+    def uncertain(self) -> bool:
+        """What lies in Qdrant is not what the ledger says."""
+        return self.doubtful or self.begun_upto is not None
 
 
 @dataclass(frozen=True, slots=True)

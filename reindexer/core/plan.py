@@ -55,8 +55,15 @@ class Embed:
         return self.row.text[chunk.span.start : chunk.span.end]
 
     @property
+    def reuses_before(self) -> int | None:
+        """The chunk from which on nothing is to be reused that lies in Qdrant. None: all may be."""
+        return (self.item.begun_upto or 0) if self.item.forced or self.item.doubtful else None
+
+    @property
     def may_reuse(self) -> bool:
         """What lies in Qdrant is known, and there may be chunks in it that are wanted again."""
+        if self.item.begun_upto is not None:
+            return True
         certain = not self.item.forced and not self.item.doubtful
         return certain and self.item.chunks > 0 and (self.item.chunks > 1 or len(self.chunks) > 1)
 
@@ -76,7 +83,7 @@ def plan(item: ClaimedItem, row: Row | None, recipe: Recipe) -> Step:
     text_print, payload_print = item_fingerprint(chunks), payload_fingerprint(row.payload)
     if text_print is None:
         return Delete(item, row, text_fingerprint("", recipe.embedder), payload_print)
-    certain = not item.forced and not item.doubtful and item.chunks == len(chunks)
+    certain = not item.forced and not item.uncertain and item.chunks == len(chunks)
     if certain and item.text_fingerprint == text_print:
         if item.payload_fingerprint == payload_print:
             return Skip(item, row, text_print, payload_print)

@@ -13,6 +13,7 @@ from reindexer.core.errors import (
     RateLimited,
     ReindexerError,
     SourceError,
+    TooSlow,
 )
 from reindexer.core.items import ClaimedItem
 from reindexer.core.plan import Delete, Embed, Skip, Step, UpdatePayload
@@ -40,7 +41,12 @@ class Held:
     """Of the request; None: none was made for it."""
     reason: str = TOO_LATE
     exchanged: str | None = None
-    """The payload's fingerprint, where it was written beside the vector of an older text."""
+    """The payload's fingerprint, where it was written beside the vector of an older text, or with some new chunks."""
+
+    @property
+    def may_go_on(self) -> bool:
+        """It is asked for again."""
+        return self.error is None or isinstance(self.error, PassingError | SourceError)
 
 
 class Attempt:
@@ -56,6 +62,15 @@ class Attempt:
         self.postponed: list[Postponed] = []
         self.problem: str | None = None
         """Why the source can't be worked on; None: as far as it was tried, it can."""
+        self._begun: dict[ClaimedItem, tuple[int, int | None]] = {}
+
+    def begin(self, item: ClaimedItem, chunks: int, upto: int | None = None) -> None:
+        """Some points of so many chunks may be written, whatever becomes of it; all before `upto` are there."""
+        self._begun[item] = chunks, upto
+
+    def has_begun(self, item: ClaimedItem) -> bool:
+        """Whether this claim wrote some points of it."""
+        return item in self._begun
 
     def complete(self, step: Step) -> None:
         """Qdrant equals the row. A wish for a row that does not exist fails, though."""
@@ -105,18 +120,18 @@ class Attempt:
         if not isinstance(error, PassingError):
             self.fail(item, str(error), certain=certain, payload_fingerprint=payload_print)
             return
-        limited = isinstance(error, RateLimited)
-        if self._policy.exhausted(item.attempts) and not limited:
+        limited, slow = isinstance(error, RateLimited), isinstance(error, TooSlow)
+        if self._policy.exhausted(item.attempts) and not limited and not slow:
             heal_after_s = self._policy.healing_wait_s(item.healed)
             self.fail(item, str(error), certain=certain, heal_after_s=heal_after_s, payload_fingerprint=payload_print)
             return
-        wait_s = self._policy.wait_s(item.attempts, self._chance(), error.retry_after_s)
+        wait_s = 0.0 if slow else self._policy.wait_s(item.attempts, self._chance(), error.retry_after_s)
         cause: Cause = "rate_limited" if limited else "error"
         if isinstance(error, NoTurn):
             wait_s = 0.0
         self.postpone(
             Postponed(
-                item, wait_s, str(error), counts=not limited, doubtful=not certain,
+                item, wait_s, str(error), counts=not limited and not slow, doubtful=not certain,
                 cause=cause, marks=held is not None, payload_fingerprint=exchanged,
             )
         )  # fmt: skip
@@ -144,7 +159,7 @@ class Attempt:
         self.open.pop(item)
         self.finished.append(
             Finished(item, "FAILED", payload_fingerprint=payload_fingerprint,
-                     chunks=item.chunks if certain else max(item.chunks, 1), error=error,
+                     chunks=max(item.chunks, self._begun.get(item, (0 if certain else 1, 0))[0]), error=error,
                      heal_after_s=heal_after_s, request_error=error, doubtful=not certain)
         )  # fmt: skip
 
@@ -158,4 +173,5 @@ class Attempt:
     def postpone(self, postponed: Postponed) -> None:
         """Try again later."""
         self.open.pop(postponed.item)
-        self.postponed.append(postponed)
+        chunks, upto = self._begun.get(postponed.item, (None, None))
+        self.postponed.append(replace(postponed, begun_chunks=chunks, begun_upto=upto))

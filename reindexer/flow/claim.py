@@ -180,6 +180,7 @@ def _item(row: DictRow) -> ClaimedItem:
         payload_fingerprint=row["payload_fingerprint"],
         chunks=row["chunks"],
         chunk_tokens=row["chunk_tokens"],
+        begun_upto=row["begun_upto"],
         known=row["known"],
         healed=row["healed"],
     )

@@ -1,17 +1,18 @@
 """Deliver: bring Qdrant to the planned steps of a claim: first what needs no provider, then reuse, embed, write.
 
-An item is written as a whole or counts as not written, but for its payload: where its vectors can't be had now, that is
-written beside the older ones, for whoever may see a text is not to wait for a provider. Group by group. Memory: the
-vectors of one group.
+An item is written as a whole or counts as not written, with two exceptions where its vectors can't all be had now.
+Those that are there are written, so that the next claim finds them and embeds the others: the item is *begun*. And its
+payload is written beside the older ones, for whoever may see a text is not to wait for a provider. Group by group.
+Memory: the vectors of one group.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from reindexer.core.batching import slices
 from reindexer.core.errors import (
     DependencyAway,
     InputRejected,
@@ -25,20 +26,22 @@ from reindexer.core.items import ClaimedItem
 from reindexer.core.plan import Delete, Embed, Step
 from reindexer.flow.attempt import LEFT_ALONE, TOO_LATE, Attempt, Held
 from reindexer.flow.breaker import Witness
-from reindexer.flow.embed import Deadline, Input, embed_inputs
+from reindexer.flow.embed import Deadline, Input, LeaseOver, embed_inputs
+from reindexer.flow.got import Got
 from reindexer.flow.pace import Pace
 from reindexer.flow.refusals import Refusals
-from reindexer.flow.reuse import Place, Reused, find_reusable
+from reindexer.flow.reuse import Reused, find_reusable
 from reindexer.flow.settle import Postponed
 from reindexer.flow.too_long import cut_smaller
 from reindexer.flow.way import Way
-from reindexer.flow.write import exchange_payloads, has_other_payload, write
-from reindexer.ports import Collection, Embedder, Index, Vector
+from reindexer.flow.write import exchange_payloads, has_other_payload, write, write_chunks
+from reindexer.ports import Collection, Embedder, Index
 
 S = TypeVar("S", bound=Step)
 
 GROUP_CHUNKS = 1024
-"""Chunks of a group at most, if it is more than one item."""
+"""Chunks of a group at most, if it is more than one item. Of a larger item so many are embedded before they are
+written."""
 MOST_BLAMED = 4
 """In one claim, of items on which Qdrant fails: where there are more, it is rather Qdrant."""
 
@@ -85,15 +88,15 @@ class Delivery:
 
     def _bring_all_but_texts(self, steps: Sequence[Step]) -> None:
         for group in groups(steps, GROUP_CHUNKS):
-            self._write(group, {}, frozenset())
+            self._write(group, Got(Reused()))
             self._require_index()
 
     def _bring_texts(self, steps: Sequence[Embed]) -> None:
         for embeds in groups(steps, GROUP_CHUNKS):
-            reused = self._find_reusable([step for step in embeds if step.may_reuse])
-            vectors, held = self._embed(self._open(embeds), reused)
-            self._write([step for step in self._open(embeds) if step.item not in held], vectors, reused.kept)
-            self._hold([step for step in self._open(embeds) if step.item in held], held)
+            got = Got(self._find_reusable([step for step in embeds if step.may_reuse]))
+            held = self._embed(self._open(embeds), got)
+            self._write([step for step in self._open(embeds) if step.item not in held], got)
+            self._hold([step for step in self._open(embeds) if step.item in held], held, got)
             self._require_index()
 
     def _require_index(self) -> None:
@@ -117,16 +120,15 @@ class Delivery:
                 self.attempt.fails(step.item, exc, certain=True)
             return Reused()
 
-    def _embed(self, steps: Sequence[Embed], reused: Reused) -> tuple[Mapping[str, Vector], Mapping[ClaimedItem, Held]]:
-        """Vectors by fingerprint, and the items that can't have all of theirs now."""
+    def _embed(self, steps: Sequence[Embed], got: Got) -> Mapping[ClaimedItem, Held]:
+        """Get the vectors; returns the items that can't have all of theirs now."""
         inputs: dict[str, Input] = {}
         wanting: dict[str, list[Embed]] = {}
         for place, step in enumerate(steps):
-            for number, chunk in enumerate(step.chunks):
-                if (step.item.item_id, number) not in reused.kept and chunk.fingerprint not in reused.vectors:
-                    one = Input(step.text(chunk), chunk.fingerprint, place, is_tried(step))
-                    inputs.setdefault(chunk.fingerprint, one)
-                    wanting.setdefault(chunk.fingerprint, []).append(step)
+            for chunk in got.missing(step):
+                one = Input(step.text(chunk), chunk.fingerprint, place, is_tried(step))
+                inputs.setdefault(chunk.fingerprint, one)
+                wanting.setdefault(chunk.fingerprint, []).append(step)
 
         failed: dict[ClaimedItem, ReindexerError] = {}
 
@@ -138,25 +140,52 @@ class Delivery:
             for step in wanting[refused.fingerprint]:
                 failed.setdefault(step.item, error)
 
-        vectors: Mapping[str, Vector] = {}
         told = self.refusals.last(self.collection.source) if inputs else None
         if self.may_ask and told is None:
-            self.way.give(self.deadline.left_s())
-            vectors = embed_inputs(
-                self.embedder, list(inputs.values()), self.deadline, self.timeouts.provider_s,
-                self.timeouts.keep_for_writing_s, self.witness, self.pace, fails,
-            )  # fmt: skip
-        reason = TOO_LATE if self.may_ask else LEFT_ALONE
-        held = {
-            step.item: Held(step.payload_fingerprint, failed.get(step.item, told), reason)
-            for fingerprint in inputs.keys() - vectors.keys()
-            for step in wanting[fingerprint]
+            self._ask(steps, list(inputs.values()), got, fails)
+        return {
+            step.item: Held(step.payload_fingerprint, failed.get(step.item, told), self._reason(step, missing))
+            for step in steps
+            if (missing := len(got.missing(step)))
         }
-        return {**reused.vectors, **vectors}, held
 
-    def _hold(self, steps: Sequence[Embed], held: Mapping[ClaimedItem, Held]) -> None:
-        """They wait for their vectors, or have failed; their payloads do not wait."""
-        others = [step for step in steps if has_other_payload(step)]
+    def _ask(
+        self, steps: Sequence[Embed], inputs: Sequence[Input], got: Got, fails: Callable[[Input, ReindexerError], None]
+    ) -> None:
+        """Raises LeaseOver if nothing could be had in time, and nothing is written."""
+        parts = list(slices(inputs, GROUP_CHUNKS))  # more than one only of an item that is larger
+        for part in parts:
+            self.way.give(self.deadline.left_s())
+            try:
+                vectors = embed_inputs(
+                    self.embedder, part, self.deadline, self.timeouts.provider_s,
+                    self.timeouts.keep_for_writing_s, self.witness, self.pace, fails,
+                )  # fmt: skip
+            except LeaseOver:
+                if not got.written:
+                    raise
+                return
+            got.vectors.update(vectors)
+            if len(vectors) < len(part):
+                return
+            if part is not parts[-1]:
+                if not self._keep(steps[0], got):
+                    return
+                got.vectors.clear()
+
+    def _reason(self, step: Embed, missing: int) -> str:
+        """Why it has not all its vectors, where no request failed."""
+        if not self.may_ask:
+            return LEFT_ALONE
+        done = len(step.chunks) - missing
+        return f"{done} of its {len(step.chunks)} chunks are embedded: it goes on from there" if done else TOO_LATE
+
+    def _hold(self, steps: Sequence[Embed], held: Mapping[ClaimedItem, Held], got: Got) -> None:
+        """They wait for their vectors, or have failed; those that they have and their payloads do not wait."""
+        for step in steps:
+            if held[step.item].may_go_on:
+                self._keep(step, got)
+        others = [step for step in self._open(steps) if has_other_payload(step)]
 
         def exchange(some: Sequence[Embed]) -> Mapping[str, int]:
             return exchange_payloads(self.index, self.collection, self.token, some, self._index_s)
@@ -164,13 +193,31 @@ class Delivery:
         exchanged = {step.item for step in self._sent(others, exchange)}
         for step in self._open(steps):
             why = held[step.item]
-            if step.item in exchanged:
+            if step.item in exchanged or self.attempt.has_begun(step.item):
                 why = replace(why, exchanged=step.payload_fingerprint)
             self.attempt.hold(step.item, why)
 
-    def _write(self, steps: Sequence[Step], vectors: Mapping[str, Vector], kept: AbstractSet[Place]) -> None:
+    def _keep(self, step: Embed, got: Got) -> bool:
+        """Write those of its chunks whose vectors are there, so that no other claim embeds them again. False if that
+        did not succeed: the item is then failed or postponed."""
+        if not got.has_new(step):
+            return True
+        self.attempt.begin(step.item, len(step.chunks))
+
+        def send(_: Sequence[Embed]) -> Mapping[str, int]:
+            return write_chunks(self.index, self.collection, self.token, got.points(step), self._index_s)
+
+        if not self._sent([step], send):
+            return False
+        got.note_written(step)
+        self.attempt.begin(step.item, len(step.chunks), got.upto(step))
+        return True
+
+    def _write(self, steps: Sequence[Step], got: Got) -> None:
         def send(some: Sequence[Step]) -> Mapping[str, int]:
-            return write(self.index, self.collection, self.token, some, vectors, kept, self._index_s)
+            return write(
+                self.index, self.collection, self.token, some, got.vectors, got.kept, got.written, self._index_s
+            )
 
         for step in self._sent(steps, send):
             self.attempt.complete(step)

@@ -108,24 +108,23 @@ def embed_inputs(
         return deadline.left_s(keep_s=keep_s) - first_s / 2
 
     requests = _Requests(embedder, next_s, spare_s, witness, pace, fails)
-    batches = _packed(inputs, embedder, pace)
+    counts = {each.fingerprint: estimate_tokens(each.text) for each in inputs}
+    waiting = list(inputs)
     try:
-        while batches:
-            batch = batches.pop(0)
+        while waiting:  # what a request may hold changes with each answer
+            shape = pace.shape(embedder.limits)
+            first = next(pack([counts[each.fingerprint] for each in waiting[: shape.max_inputs]], shape))
+            batch = waiting[: first.stop]
+            del waiting[: first.stop]
             error = requests.send(batch)
-            if isinstance(error, TooManyInputs) and len(smaller := _packed(batch, embedder, pace)) > 1:
-                batches[:0] = smaller
-            elif error is not None and (rest := requests.isolate(batch, error)):
-                batches.append(rest)
+            if isinstance(error, TooManyInputs) and len(batch) > embedder.limits.max_inputs:
+                waiting[:0] = batch
+            elif error is not None:
+                waiting += requests.isolate(batch, error)
     except LeaseOver:
         if not requests.vectors:
             raise
     return requests.vectors
-
-
-def _packed(inputs: Sequence[Input], embedder: Embedder, pace: Pace) -> list[Sequence[Input]]:
-    counts = [estimate_tokens(each.text) for each in inputs]
-    return [inputs[r.start : r.stop] for r in pack(counts, pace.shape(embedder.limits))]
 
 
 class _Requests:

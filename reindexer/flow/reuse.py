@@ -34,7 +34,8 @@ def find_reusable(
 
     A point's fingerprint tells its vector whatever wrote it, as both are written together.
     """
-    places = [(step.item.item_id, n) for step in steps for n in range(max(step.item.chunks, len(step.chunks)))]
+    numbers = {step.item.item_id: range(_most(step)) for step in steps}
+    places = [(item_id, n) for item_id, each in numbers.items() for n in each]
     there: dict[Place, str] = {}
     for asked in slices(places, FACTS):
         stored = index.stored(collection, asked, timeout_s(), payload=False)
@@ -42,7 +43,7 @@ def find_reusable(
     kept, moved = set[Place](), dict[Place, str]()
     for step in steps:
         item_id = step.item.item_id
-        own = {there[item_id, n]: (item_id, n) for n in range(step.item.chunks) if (item_id, n) in there}
+        own = {there[item_id, n]: (item_id, n) for n in numbers[item_id] if (item_id, n) in there}
         for number, chunk in enumerate(step.chunks):
             if there.get((item_id, number)) == chunk.fingerprint:
                 kept.add((item_id, number))
@@ -53,3 +54,9 @@ def find_reusable(
         found = index.vectors(collection, asked, timeout_s())
         vectors |= {moved[place]: vector for place, vector in found.items()}
     return Reused(frozenset(kept), vectors)
+
+
+def _most(step: Embed) -> int:
+    """How many points of it are worth a question."""
+    may_be_there = max(step.item.chunks, len(step.chunks))
+    return may_be_there if step.reuses_before is None else min(may_be_there, step.reuses_before)

@@ -54,6 +54,10 @@ class Postponed:
     """A write may have reached Qdrant."""
     seen_token: int = 0
     """A higher token that was met in Qdrant."""
+    begun_chunks: int | None = None
+    """Some of so many chunks were written; the next claim goes on from there."""
+    begun_upto: int | None = None
+    """All before this one are there."""
     chunk_tokens: int | None = None
     """A chunk was too long for the provider: none may hold more than these."""
     cause: Cause = "error"
@@ -146,6 +150,8 @@ def postpone(connection: Connection, claim: Claim, postponed: Sequence[Postponed
             "claimed_at": claim.claimed_at,
             "marks": [p.marks for p in postponed],
             "payload_fingerprints": [p.payload_fingerprint for p in postponed],
+            "begun_chunks": [p.begun_chunks for p in postponed],
+            "begun_upto": [p.begun_upto for p in postponed],
         },
         prepare=keep_plan(len(postponed)),
     )

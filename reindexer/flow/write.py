@@ -27,15 +27,17 @@ def write(
     steps: Sequence[Step],
     vectors: Mapping[str, Vector],
     kept: Collection[Place],
+    done: Collection[Place],
     timeout_s: Callable[[], float],
 ) -> Mapping[str, int]:
     """Bring Qdrant to the steps. Returns the items whose writes were refused, with the token that stands there.
 
-    `vectors` by fingerprint; points in `kept` have theirs already. `timeout_s` is asked before each call, and raises
-    when the lease is over. Raises PassingError or LastingError if any call failed: what then lies in Qdrant is unknown.
+    `vectors` by fingerprint; points in `kept` have theirs already, and those in `done` are written. `timeout_s` is
+    asked before each call, and raises when the lease is over. Raises PassingError or LastingError if any call failed:
+    what then lies in Qdrant is unknown.
     """
     deletes = [s.item for s in steps if isinstance(s, Delete) and _may_have_points(s.item)]
-    written = [p for s in steps if isinstance(s, Embed | UpdatePayload) for p in _points(s, vectors, kept)]
+    written = [p for s in steps if isinstance(s, Embed | UpdatePayload) for p in _points(s, vectors, kept, done)]
     surplus = {s.item.item_id: len(s.chunks) for s in steps if isinstance(s, Embed) and _may_have_more(s)}
     if deletes:
         index.delete_items(collection, [item.item_id for item in deletes], token, timeout_s())
@@ -45,7 +47,7 @@ def write(
         index.upsert(collection, points, token, timeout_s())
     if surplus:
         index.delete_surplus(collection, surplus, token, timeout_s())
-    wanted = [(point.item_id, point.chunk) for point in written]
+    wanted = [(s.item.item_id, n) for s in steps if isinstance(s, Embed | UpdatePayload) for n in range(len(s.chunks))]
     gone = [(item.item_id, chunk) for item in deletes for chunk in range(max(1, item.chunks))]
     stored: dict[Place, int] = {}
     for places in slices(wanted + gone, TOKENS):
@@ -68,10 +70,10 @@ def exchange_payloads(
     as `write` does.
     """
     stored = list[StoredPoint]()
-    certain = [(s.item.item_id, chunk) for s in steps if not s.item.doubtful for chunk in range(s.item.chunks)]
+    certain = [(s.item.item_id, chunk) for s in steps if not s.item.uncertain for chunk in range(s.item.chunks)]
     for places in slices(certain, TOKENS):
         stored += index.stored(collection, places, timeout_s(), payload=False).values()
-    for some in slices([s.item.item_id for s in steps if s.item.doubtful], TOKENS):
+    for some in slices([s.item.item_id for s in steps if s.item.uncertain], TOKENS):
         stored += index.points_of(collection, some, timeout_s())
     payloads = {s.item.item_id: s.row.payload for s in steps}
     points = [
@@ -92,16 +94,31 @@ def has_other_payload(step: Embed) -> bool:
     )
 
 
+def write_chunks(
+    index: Index, collection: IndexCollection, token: int, points: Sequence[Point], timeout_s: Callable[[], float]
+) -> Mapping[str, int]:
+    """Write some points of items whose others are to follow. Returns and raises as `write` does."""
+    for some in slices(points, POINTS):
+        index.upsert(collection, some, token, timeout_s())
+    stored: dict[Place, int] = {}
+    for places in slices([(point.item_id, point.chunk) for point in points], TOKENS):
+        stored |= index.tokens(collection, places, timeout_s())
+    stands = [(point.item_id, stored.get((point.item_id, point.chunk), 0)) for point in points]
+    return {item_id: found for item_id, found in stands if found != token}
+
+
 def _may_have_points(item: ClaimedItem) -> bool:
     """One that never had a point has none to delete; one that is or was doubtful may have. A wish looks anyway."""
-    return item.chunks > 0 or item.doubtful or item.doubted_ago_s is not None or item.forced
+    return item.chunks > 0 or item.uncertain or item.doubted_ago_s is not None or item.forced
 
 
 def _may_have_more(step: Embed) -> bool:
-    return step.item.chunks > len(step.chunks) or step.item.doubtful
+    return step.item.chunks > len(step.chunks) or step.item.uncertain
 
 
-def _points(step: Embed | UpdatePayload, vectors: Mapping[str, Vector], kept: Collection[Place]) -> Sequence[Point]:
+def _points(
+    step: Embed | UpdatePayload, vectors: Mapping[str, Vector], kept: Collection[Place], done: Collection[Place]
+) -> Sequence[Point]:
     def vector_of(number: int, chunk: Chunk) -> Vector | None:
         has_one = isinstance(step, UpdatePayload) or (step.item.item_id, number) in kept
         return None if has_one else vectors[chunk.fingerprint]
@@ -109,4 +126,5 @@ def _points(step: Embed | UpdatePayload, vectors: Mapping[str, Vector], kept: Co
     return [
         Point(step.item.item_id, number, vector_of(number, chunk), step.row.payload, chunk.fingerprint, chunk.span)
         for number, chunk in enumerate(step.chunks)
+        if (step.item.item_id, number) not in done
     ]

@@ -100,7 +100,8 @@ WITH gate AS MATERIALIZED (
     SELECT source, item_id, generation, lease_until IS NOT NULL AS lost, place,
            lease_until IS NOT NULL OR due.losses > 0 OR coalesce(ledger.losses, 0) > 0 AS alone,
            greatest(due.token, ledger.token) AS token,
-           text_fingerprint, payload_fingerprint, coalesce(chunks, 0) AS chunks,
+           text_fingerprint, greatest(chunks, due.begun_chunks, 0) AS chunks,
+           CASE WHEN due.begun_upto IS NULL THEN payload_fingerprint ELSE due.begun_payload END AS payload_fingerprint,
            -- Who wants all embedded anew wants it tried anew, too, how much the provider takes.
            least(due.chunk_tokens, CASE WHEN due.forced_version IS NULL THEN ledger.chunk_tokens END) AS chunk_tokens,
            ledger.token IS NOT NULL AS known,
@@ -148,7 +149,7 @@ WITH gate AS MATERIALIZED (
         chosen.doubted_ago_s, chosen.lost, chosen.alone
 )
 SELECT claimed.source, generation, token, item_id, version, attempts, forced_version IS NOT NULL AS forced, doubtful, losses,
-       text_fingerprint, payload_fingerprint, chunks, chunk_tokens, known, healed, doubted_ago_s, lost, alone, lane,
+       text_fingerprint, payload_fingerprint, chunks, chunk_tokens, begun_upto, known, healed, doubted_ago_s, lost, alone, lane,
        (SELECT problem FROM reindexer.source JOIN head ON source.name = head.source) AS problem,
        (SELECT embedder FROM reindexer.source JOIN head ON source.name = head.source) AS embedder,
        first.ago_s AS first_ago_s, first.marked_ago_s AS marked_first_ago_s, embed_version IS NOT DISTINCT FROM version AS marked,

@@ -15,6 +15,8 @@ WITH wish AS MATERIALIZED (
     ON CONFLICT (source, item_id, generation) DO UPDATE SET
         version = due.version + 1,
         forced_version = due.version + 1,
+        -- What was embedded before the wish does not fulfil it, but lies in Qdrant.
+        begun_upto = CASE WHEN due.begun_upto IS NOT NULL THEN 0 END,
         attempts = CASE WHEN due.lease_until IS NULL THEN 0 ELSE due.attempts END,
         not_before = CASE WHEN due.lease_until IS NULL THEN excluded.not_before ELSE due.not_before END,
         waits_for = NULL

@@ -84,6 +84,7 @@ ORDER BY source.name, page.item_id
 ON CONFLICT (source, item_id, generation) DO UPDATE SET
     version = due.version + 1,
     forced_version = CASE WHEN %(force)s THEN due.version + 1 ELSE due.forced_version END,
+    begun_upto = CASE WHEN %(force)s AND due.begun_upto IS NOT NULL THEN 0 ELSE due.begun_upto END,
     not_before = CASE WHEN due.embed_version = due.version AND due.lease_until IS NULL
                       THEN least(due.not_before, excluded.not_before) ELSE due.not_before END,
     run_id = CASE WHEN %(takes_over)s THEN excluded.run_id ELSE coalesce(due.run_id, excluded.run_id) END,

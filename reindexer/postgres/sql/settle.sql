@@ -37,6 +37,7 @@ WITH relaxed AS MATERIALIZED (
 ), kept AS (
     UPDATE reindexer.due SET
         lease_until = NULL, attempts = 0, losses = outcome.losses, not_before = clock_timestamp(),
+        begun_upto = NULL, begun_payload = NULL, begun_chunks = NULL,
         -- After its lease, somebody may be about to claim it who looked at the ledger before this commit.
         doubtful = due.doubtful OR outcome.outcome = 'FAILED' OR due.lease_until <= clock_timestamp(),
         changed_at = CASE WHEN outcome.outcome = 'FAILED' THEN least(held.changed_at, held.later_changed_at)
@@ -103,6 +104,7 @@ SELECT NULL, NULL, NULL, NULL FROM server WHERE NOT same;
 -- `chunk_tokens` what its chunks are to hold at most. An item that `marks` was planned, and has nothing left to do but its
 -- embedding: it is marked, as long as its version is that one.
 -- Not after a crash, as in `finish`: the row that it was planned for may never have been.
+-- Some of so many `begun_chunks` were written by this claim, and all before `begun_upto` are there.
 -- Its `payload_fingerprint`, if any, is that of a payload that was written beside the vector of an older text.
 WITH relaxed AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
@@ -114,9 +116,10 @@ WITH relaxed AS MATERIALIZED (
     SELECT %(source)s::text AS source, %(generation)s::integer AS generation, outcome.* FROM unnest(
         %(item_ids)s::text[], %(versions)s::bigint[], %(waits_s)s::double precision[], %(reasons)s::text[],
         %(attempts_back)s::integer[], %(doubtful)s::boolean[], %(seen_tokens)s::bigint[], %(chunk_tokens)s::integer[],
-        %(marks)s::boolean[], %(payload_fingerprints)s::text[]
+        %(marks)s::boolean[], %(payload_fingerprints)s::text[], %(begun_chunks)s::integer[],
+        %(begun_upto)s::integer[]
     ) AS outcome (item_id, version, wait_s, reason, attempts_back, doubtful, seen_token, chunk_tokens, marks,
-                  payload_fingerprint)
+                  payload_fingerprint, begun_chunks, begun_upto)
 ), held AS MATERIALIZED (
     SELECT due.source, due.item_id, due.generation, due.version > outcome.version AS changed
     FROM relaxed, reindexer.due JOIN outcome USING (source, item_id, generation)
@@ -142,6 +145,11 @@ UPDATE reindexer.due SET
     doubtful = due.doubtful OR outcome.doubtful
         OR (outcome.payload_fingerprint IS NOT NULL AND due.lease_until <= clock_timestamp()),
     chunk_tokens = least(due.chunk_tokens, outcome.chunk_tokens),
+    begun_chunks = greatest(due.begun_chunks, outcome.begun_chunks),
+    begun_payload = coalesce(outcome.payload_fingerprint, due.begun_payload),
+    begun_upto = CASE WHEN outcome.begun_chunks IS NULL THEN due.begun_upto
+                      WHEN coalesce(due.forced_version, 0) > outcome.version THEN 0  -- it is wished for since
+                      ELSE greatest(due.begun_upto, outcome.begun_upto) END,
     changed_at = least(due.changed_at, due.later_changed_at),
     later_changed_at = NULL,
     waits_for = outcome.reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.faults.sabotage.row import Sabotage
 
+SLOW = "tests/faults/test_slow_provider.py::"
 CHUNKED = "tests/integration/test_chunks.py::"
 
 CHUNKS = (
@@ -59,17 +60,76 @@ CHUNKS = (
         "tests/faults/test_texts.py::test_all_processes_cut_in_the_same_way_what_the_provider_found_too_long",
     ),
     Sabotage(
+        "requests: one that was given up is followed by smaller ones",
+        "reindexer/adapters/openai_embedder.py",
+        "self._size.timed_out(len(texts))",
+        "pass",
+        SLOW + "test_requests_that_take_too_long_become_smaller_and_use_no_attempt_and_larger_again_when_it_is_quicker",
+        alone=True,
+    ),
+    Sabotage(
+        "requests: they grow again",
+        "reindexer/adapters/openai_embedder.py",
+        "self._size.answered(len(texts), time.monotonic() - began, timeout_s)",
+        "pass",
+        SLOW + "test_requests_that_take_too_long_become_smaller_and_use_no_attempt_and_larger_again_when_it_is_quicker",
+        alone=True,
+    ),
+    Sabotage(
+        "requests: of several texts that take too long none uses a try",
+        "reindexer/flow/attempt.py",
+        "counts=not limited and not slow",
+        "counts=not limited",
+        SLOW + "test_requests_that_take_too_long_become_smaller_and_use_no_attempt_and_larger_again_when_it_is_quicker",
+        alone=True,
+    ),
+    Sabotage(
+        "begun: what is there of a long text is written",
+        "reindexer/flow/deliver.py",
+        "if not got.has_new(step):",
+        "if True:",
+        SLOW + "test_what_was_embedded_of_a_long_text_before_the_provider_failed_is_not_embedded_again",
+    ),
+    Sabotage(
+        "begun: its ledger is not believed",
+        "reindexer/core/items.py",
+        "return self.doubtful or self.begun_upto is not None",
+        "return self.doubtful",
+        SLOW + "test_back_to_the_former_text_when_the_new_one_is_begun_ends_with_the_former",
+    ),
+    Sabotage(
+        "begun: its surplus is deleted",
+        "reindexer/flow/write.py",
+        "step.item.chunks > len(step.chunks) or step.item.uncertain",
+        "step.item.doubtful",
+        SLOW + "test_a_text_that_is_begun_and_then_shrinks_or_goes_leaves_no_point",
+    ),
+    Sabotage(
+        "begun: a wish takes nothing that was embedded before it",
+        "reindexer/postgres/sql/requests.sql",
+        "begun_upto = CASE WHEN due.begun_upto IS NOT NULL THEN 0 END,",
+        "begun_upto = due.begun_upto,",
+        SLOW + "test_who_wishes_for_a_begun_text_gets_all_of_it_embedded_anew_also_by_several_claims",
+    ),
+    Sabotage(
+        "begun: of a doubtful item what was embedded before is not reused, and what was embedded since is",
+        "reindexer/core/plan.py",
+        "return (self.item.begun_upto or 0) if self.item.forced or self.item.doubtful else None",
+        "return 0 if self.item.forced or self.item.doubtful else None",
+        SLOW + "test_a_worker_that_dies_with_a_begun_text_costs_what_it_has_not_written",
+    ),
+    Sabotage(
         "chunks: the surplus is deleted",
         "reindexer/flow/write.py",
-        "step.item.chunks > len(step.chunks) or step.item.doubtful",
-        "step.item.doubtful",
+        "step.item.chunks > len(step.chunks) or step.item.uncertain",
+        "step.item.uncertain",
         CHUNKED + "test_a_text_that_shrinks_leaves_no_surplus_points",
     ),
     Sabotage(
         "chunks: those that stay get the new token",
         "reindexer/flow/write.py",
-        "for s in steps if isinstance(s, Embed | UpdatePayload) for p in _points(s, vectors, kept)]",
-        "for s in steps if isinstance(s, Embed | UpdatePayload) for p in _points(s, vectors, kept)\n"
+        "for s in steps if isinstance(s, Embed | UpdatePayload) for p in _points(s, vectors, kept, done)]",
+        "for s in steps if isinstance(s, Embed | UpdatePayload) for p in _points(s, vectors, kept, done)\n"
         "        if isinstance(s, UpdatePayload) or p.vector is not None]",
         CHUNKED + "test_every_point_of_an_edited_item_has_the_new_token_so_that_no_late_write_reaches_any",
     ),

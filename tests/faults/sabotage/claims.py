@@ -81,7 +81,7 @@ DOUBT = (
     Sabotage(
         "doubt: a doubtful item is never skipped",
         "reindexer/core/plan.py",
-        "not item.forced and not item.doubtful and item.chunks == len(chunks)",
+        "not item.forced and not item.uncertain and item.chunks == len(chunks)",
         "not item.forced and item.chunks == len(chunks)",
         CLAIMS + "test_a_to_b_killed_before_settle_back_to_a_ends_with_a",
     ),
@@ -95,15 +95,15 @@ DOUBT = (
     Sabotage(
         "doubt: a write without a reply makes its items doubtful",
         "reindexer/flow/attempt.py",
-        "counts=not limited, doubtful=not certain",
-        "counts=not limited, doubtful=False",
+        "counts=not limited and not slow, doubtful=not certain",
+        "counts=not limited and not slow, doubtful=False",
         "tests/faults/test_qdrant_away.py::"
         "test_after_a_lost_reply_a_text_that_goes_back_to_what_it_was_is_written_again",
     ),
     Sabotage(
         "doubt: points of a doubtful item are deleted although none is known",
         "reindexer/flow/write.py",
-        "item.chunks > 0 or item.doubtful or item.doubted_ago_s is not None or item.forced",
+        "item.chunks > 0 or item.uncertain or item.doubted_ago_s is not None or item.forced",
         "item.chunks > 0 or item.forced",
         "tests/faults/test_qdrant_away.py::test_after_a_lost_reply_a_row_that_is_deleted_leaves_no_point",
     ),
@@ -211,8 +211,8 @@ CLAIM = (
     Sabotage(
         "a provider's rate limit is a wait, not an attempt",
         "reindexer/flow/attempt.py",
-        "counts=not limited, doubtful",
-        "counts=True, doubtful",
+        "counts=not limited and not slow, doubtful",
+        "counts=not slow, doubtful",
         "tests/faults/test_provider_faults.py::test_429_for_longer_than_all_retries_is_waited_out_and_uses_no_attempt",
     ),
     Sabotage(

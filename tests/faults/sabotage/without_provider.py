@@ -31,8 +31,8 @@ WITHOUT_PROVIDER = (
     Sabotage(
         "without a provider: a payload is written beside the vector of an older text",
         DELIVER,
-        "others = [step for step in steps if has_other_payload(step)]",
-        "others = [step for step in steps if False]",
+        "others = [step for step in self._open(steps) if has_other_payload(step)]",
+        "others = [step for step in self._open(steps) if False]",
         TESTS + "test_a_payload_that_changed_with_its_text_is_written_beside_the_older_vector_and_the_text_follows",
     ),
     Sabotage(
