@@ -150,7 +150,7 @@ class OpenAIEmbedder:
             except OtherDimensions as exc:
                 told = exc
             self._refused_forms[each] = told
-        others = [told for told in self._refused_forms.values() if told is not None]
+        others = [told for told in list(self._refused_forms.values()) if told is not None]
         self._refused_forms, self._look_again_at = {}, time.monotonic() + GIVEN_UP_S
         raise (RefusesAll(str(others[0])) if others else refused.of_all()) from refused
 

@@ -92,6 +92,21 @@ def test_a_refusal_of_everything_is_the_sources_problem_and_its_items_wait_and_f
     assert problem(db) is None
 
 
+def test_a_payload_that_changes_with_its_text_does_not_wait_for_a_key(
+    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+) -> None:
+    item_id = insert(db, "text", "before")
+    work(db, worker)
+    provider.behave = lambda call: error(401, "invalid_api_key")
+    db.execute("UPDATE context_items SET title = 'after', content = 'other' WHERE id = %s", [item_id])
+    work(db, worker)
+    assert (index.payload(item_id) or {})["title"] == "after"
+    assert index.holds(item_id, vector_of("before\ntext")), "beside the old vector"
+    provider.behave = lambda call: None
+    look_again(db, worker)
+    assert index.holds(item_id, vector_of("after\nother"))
+
+
 def test_many_claims_of_a_provider_that_refuses_everything_cost_one_question(
     db: Connection, worker: Worker, provider: Provider
 ) -> None:

@@ -227,7 +227,7 @@ CLAIM = (
         "reindexer/flow/deliver.py",
         "            if error is exc and len(steps) > 1 and (isinstance(exc, LastingError) or self._fails_again(exc, steps)):\n",
         "            if False:\n",
-        FLOW + "test_one_payload_that_qdrant_can_not_take_fails_alone",
+        "tests/faults/test_qdrant_refuses.py::test_one_payload_that_is_refused_fails_alone[400]",
     ),
     Sabotage(
         "an older version claims nothing",
