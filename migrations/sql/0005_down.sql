@@ -24,3 +24,5 @@ DROP TABLE reindexer.long_key;
 ALTER TABLE reindexer.due DROP COLUMN begun_chunks;
 ALTER TABLE reindexer.due DROP COLUMN begun_payload;
 ALTER TABLE reindexer.due DROP COLUMN begun_upto;
+
+DROP TABLE reindexer.uncrashed;

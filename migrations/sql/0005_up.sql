@@ -123,3 +123,11 @@ ALTER TABLE reindexer.due ADD COLUMN begun_payload text;
 COMMENT ON COLUMN reindexer.due.begun_upto IS 'Claims wrote some chunks of the item and not all; those before this one were embedded since it became due, or was last wished for. NULL: none did.';
 COMMENT ON COLUMN reindexer.due.begun_chunks IS 'Of a begun item: so many points may be there, whatever the ledger says.';
 COMMENT ON COLUMN reindexer.due.begun_payload IS 'Of a begun item: the fingerprint of the payload that all its points have.';
+
+-- A crash of the server empties every unlogged table, and leaves no other trace: so also this one.
+CREATE UNLOGGED TABLE reindexer.uncrashed (
+    one  boolean PRIMARY KEY DEFAULT true CHECK (one),
+    mark uuid NOT NULL DEFAULT gen_random_uuid()
+);
+COMMENT ON TABLE reindexer.uncrashed IS 'Its row stays until the server crashes, as do those of users'' unlogged tables.';
+GRANT SELECT ON reindexer.uncrashed TO PUBLIC;

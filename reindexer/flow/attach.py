@@ -60,6 +60,8 @@ def attach(connection: Connection, source: Source) -> Attached:
     triggers.install(connection, source)
     remove(connection, source, keep=[table.oid for table in catalog.relations(connection, source)])
     with connection.transaction():
+        tables = catalog.relations(connection, source)
+        catalog.mark_uncrashed(connection, source, tables)
         facts = catalog.facts(connection, source)
         connection.execute(
             load("sources.sql")["save"],
@@ -71,7 +73,7 @@ def attach(connection: Connection, source: Source) -> Attached:
                 "condition_columns": list(source.condition_columns),
                 "profile": Jsonb(source.profile.as_json()),
                 "definition_hash": trigger_hash(source),
-                "table_oid": catalog.relations(connection, source)[0].oid,
+                "table_oid": tables[0].oid,
                 "facts": Jsonb(facts),
             },
         )
@@ -144,13 +146,13 @@ def _record(connection: Connection, source: Source, finding: Finding, empty: Fac
         was = recorded(connection, source)
         before = was.facts if was else {}
         known = {*before, *(str(table.oid) for table in finding.tables)}
+        tables = catalog.relations(connection, source)
+        catalog.mark_uncrashed(connection, source, tables)
         facts = catalog.facts(connection, source)
         now = {key: fact for key, fact in facts.items() if key in known or not key.isdigit()}
         look = look_needed({**{oid: fact for oid, fact in empty.items() if oid not in before}, **before}, now)
-        table_oid = catalog.relations(connection, source)[0].oid
-        connection.execute(
-            load("sources.sql")["record"], {"name": source.name, "table_oid": table_oid, "facts": Jsonb(now)}
-        )
+        record = {"name": source.name, "table_oid": tables[0].oid, "facts": Jsonb(now)}
+        connection.execute(load("sources.sql")["record"], record)
         if look:
             start = {"source": source.name, "kind": "whole_source", "from": look}
             connection.execute(load("runs.sql")["start_look"], start)

@@ -16,12 +16,20 @@ from reindexer.core.profile import Profile
 from reindexer.core.source import Source
 from reindexer.flow import condition
 from reindexer.flow.read import key_types
+from reindexer.postgres import catalog
 from reindexer.postgres.catalog import payload_columns
 from reindexer.postgres.connect import Connection, first_line
 from reindexer.postgres.namesake import SCHEMA
 from reindexer.postgres.queries import load
 
 KEY_TYPES = frozenset({"smallint", "integer", "bigint", "uuid", "text", "character varying"})
+
+_PRINTS_NAMES = frozenset(
+    {
+        "regclass", "regcollation", "regconfig", "regdictionary", "regnamespace", "regoper", "regoperator", "regproc",
+        "regprocedure", "regrole", "regtype", "aclitem",
+    }
+)  # fmt: skip
 
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence", "i": "an index"}
 _ALIAS = re.compile(r"[^\x00-\x1f<>:\"/\\|?*\x7f]{1,200}")
@@ -95,7 +103,27 @@ def define(connection: Connection, wanted: Wanted) -> Source:
 
 
 def check(connection: Connection, source: Source) -> None:
-    """Raises UsageError if the definition does not fit the table."""
+    """Raises UsageError if the definition does not fit the table, or triggers can't stand on it."""
+    fit(connection, source)
+    try:
+        foreign = [str(table) for table in catalog.tree(connection, source) if table.is_foreign]
+    except SourceError as exc:
+        raise DefinitionError(str(exc), key="table") from exc
+    if foreign:
+        raise DefinitionError(f"source {source.name!r}: {foreign_below(source, foreign[0])}", key="table")
+
+
+def foreign_below(source: Source, table: str) -> str:
+    """Why a source with that table below its own can't be followed, and what to do."""
+    return (
+        f"the foreign table {table} is below {source.table_schema}.{source.table_name}: no trigger sees its changes, "
+        "and with ours above it each UPDATE and DELETE would fail; take it out (NO INHERIT, DETACH PARTITION), or make "
+        "the tables beside it sources of their own"
+    )
+
+
+def fit(connection: Connection, source: Source) -> None:
+    """Raises UsageError if the definition does not fit the table's columns and key, which may have been changed."""
     table = sql.Identifier(source.table_schema, source.table_name).as_string(connection)
     named = {"table": table, "columns": [*source.key_columns, *source.declared_columns]}
     try:
@@ -114,6 +142,13 @@ def check(connection: Connection, source: Source) -> None:
             "name the columns that it is made of, or make it STORED",
             key=_named_in(source, column),
         )
+    for column, type_name in catalog.base_types(connection, source, source.declared_columns).items():
+        if type_name in _PRINTS_NAMES:
+            raise DefinitionError(
+                f"source {source.name!r}: {column!r} is {type_name}, which reads as the name of another object, and "
+                "nothing tells when that is renamed; name a column that holds it as text",
+                key=_named_in(source, column),
+            )
     for tenant in (each for each in payload_columns(connection, source) if each.tenant):
         if tenant.kind not in TENANT_KINDS:
             raise DefinitionError(

@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from reindexer.core.errors import SourceError
+from reindexer.core.errors import SourceError, UsageError
 from reindexer.core.source import Source
-from reindexer.flow import condition
-from reindexer.flow.read import key_types
+from reindexer.flow import condition, definition
 from reindexer.postgres import catalog, triggers
 from reindexer.postgres.catalog import Facts, Relation
 from reindexer.postgres.connect import Connection
@@ -45,7 +44,9 @@ class Finding:
     wrong: str | None = None
     """What is wrong with the triggers and what mends it, in one line."""
     problem: str | None = None
-    """Why rows can't be read at all, whatever the triggers do."""
+    """Why rows can't be read at all, or not be told apart, whatever the triggers do."""
+    unbearable: bool = False
+    """With triggers on them, writers' statements would fail: what stands there has to come off."""
     mendable: bool = False
     """There is a table, and its triggers were made by this version, for this definition: nobody undoes another's."""
     tables: tuple[Relation, ...] = ()
@@ -64,15 +65,19 @@ def inspect(connection: Connection, source: Source) -> Finding:
     was = recorded(connection, source)
     ours = was is not None and was.hash == trigger_hash(source)
     try:
-        found = catalog.relations(connection, source)
+        found = catalog.tree(connection, source)
     except SourceError as exc:
         problem = f"{exc}{_renamed(connection, was)}"
         return Finding("missing", "there is no such table to have triggers", problem)
+    if foreign := [str(table) for table in found if table.is_foreign]:
+        problem = f"source {source.name!r}: {definition.foreign_below(source, foreign[0])}"
+        bearing = any(triggers.carries(source, table) for table in found)
+        return Finding("missing", "no triggers can stand above a foreign table", problem, unbearable=bearing)
     finding = _inspect_triggers(connection, source, found, was, ours)
     try:
-        key_types(connection, source)
+        definition.fit(connection, source)
         condition.require(connection, source)
-    except SourceError as exc:
+    except (SourceError, UsageError) as exc:
         return replace(finding, problem=str(exc))
     return finding
 
@@ -111,7 +116,7 @@ def _inspect_triggers(
         )
     else:
         return Finding("ok", mendable=ours)
-    return Finding(state, wrong, None, ours, tuple(found), lacking, differ)
+    return Finding(state, wrong, mendable=ours, tables=tuple(found), lacking=lacking, functions_differ=differ)
 
 
 def _renamed(connection: Connection, was: Recorded | None) -> str:

@@ -27,6 +27,8 @@ from reindexer.postgres.names import Name
 from reindexer.postgres.session import IN_TRANSACTION, READS_AS_OURS
 from reindexer.postgres.triggers import key_expression
 
+_DOUBLE = "two rows have this key, and neither can be chosen; delete one, or give it another key"
+
 KeyTypes = tuple[LiteralString, ...]
 """SQL types of a source's key columns."""
 
@@ -114,7 +116,7 @@ def find_rows(connection: Connection, source: Source, item_ids: Sequence[str], t
     keys = long_keys.keys(connection, source, item_ids)
     names = {key: name for name, key in keys.items()}
     # A key that goes by a name is no item's id: what was indexed under it before it did so leaves the index.
-    batches = [[keys.get(item_id, item_id) for item_id in item_ids if not is_too_long(item_id)]]
+    batches = [[keys.get(item_id, item_id) for item_id in dict.fromkeys(item_ids) if not is_too_long(item_id)]]
     asked = False
     while batches:
         batch = batches.pop()
@@ -124,6 +126,9 @@ def find_rows(connection: Connection, source: Source, item_ids: Sequence[str], t
                 # Of a page's texts there is one copy.
                 item_id = names.get(key, key)
                 row = _row(source, item_id, texts, payload)
+                if item_id in rows or item_id in unreadable:
+                    row = Unreadable(_DOUBLE)
+                    rows.pop(item_id, None)
                 if isinstance(row, Row):
                     rows[item_id] = row
                 else:
@@ -323,7 +328,7 @@ def _key_page(
     query = sql.SQL(
         """
         SELECT {key}, {is_item} AND {wanted} FROM (
-            SELECT t.* FROM {table} AS t {after} ORDER BY {columns} LIMIT %(page)s
+            SELECT t.* FROM {table} AS t WHERE {has_key} {after} ORDER BY {columns} LIMIT %(page)s
         ) AS t ORDER BY {columns}
         """
     ).format(
@@ -331,12 +336,14 @@ def _key_page(
         is_item=is_item(source) if narrowed else sql.SQL("true"),
         wanted=wanted,
         table=Name(source.table_schema, source.table_name),
-        after=sql.SQL("WHERE ({columns}) > ({after})").format(columns=columns, after=after_parts)
+        has_key=sql.SQL(" AND ").join(sql.SQL("t.{} IS NOT NULL").format(Name(c)) for c in source.key_columns),
+        after=sql.SQL("AND ({columns}) > ({after})").format(columns=columns, after=after_parts)
         if after is not None
         else sql.SQL(""),
         columns=columns,
     )
     with reading(connection, source, where, timeout_s):
         rows = connection.execute(query, {"after": after, "page": page}).fetchall()
-    ids = long_keys.names(connection, source, [str(key) for key, wanted in rows if wanted])
+    keys = dict.fromkeys(str(key) for key, wanted in rows if wanted)  # two rows with one key are one item
+    ids = long_keys.names(connection, source, list(keys))
     return Page(tuple(ids), str(rows[-1][0]) if rows and len(rows) == page else None)

@@ -1,8 +1,8 @@
 """The watch: once in a while, sees to it that every source's changes are recorded, and makes good what passed unseen.
 
 It mends triggers where it has the rights; where not, `status` and /readyz tell (they look for themselves). Whatever it
-finds changed, it has the source looked at as a whole. It works on a thread and a connection of its own, so that the
-leader goes on draining while DDL waits for its locks.
+finds changed, it has the source looked at as a whole. Where triggers would make writers fail it takes them off. It
+works on a thread and a connection of its own, so that the leader goes on draining while DDL waits for its locks.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from reindexer.core.errors import DependencyAway, SourceError, UsageError
 from reindexer.core.source import Source
 from reindexer.core.timer import Timer
 from reindexer.flow.attach import all_sources, mend
-from reindexer.flow.inspect import inspect
+from reindexer.flow.inspect import Finding, inspect
 from reindexer.postgres.connect import Connection, one_line
 from reindexer.postgres.queries import load
+from reindexer.postgres.trigger_removal import remove
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +39,7 @@ class Watch:
     every_s: float
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
-    _told: dict[str, str] = field(default_factory=dict)
+    _told: dict[str, set[str]] = field(default_factory=dict)
     _tries: dict[str, Timer] = field(default_factory=dict)
 
     def __enter__(self) -> Watch:
@@ -77,28 +78,37 @@ class Watch:
 
     def _look_after(self, connection: Connection, source: Source) -> None:
         finding = inspect(connection, source)
-        if finding.wrong is None:
+        wrong = finding.problem or finding.wrong
+        if wrong is None:
             self._told.pop(source.name, None)
             self._tries.pop(source.name, None)
             return
-        if not finding.mendable:
-            self._tell(source, finding.triggers, finding.problem or finding.wrong)
+        if finding.problem or not finding.mendable:
+            self._tell(source, finding.triggers, wrong)
+        if not finding.unbearable and not (finding.mendable and finding.wrong):
             return
         now = time.monotonic()
         tries = self._tries.get(source.name, Timer(self.every_s))
         if not tries.due(now):
             return
         try:
-            look = mend(connection, source, finding, give_up_after_s=0)
+            self._put_right(connection, source, finding)
         except SourceError as exc:
             wait_s = min(MAX_WAIT_S, 2 * tries.every_s)
             self._tries[source.name] = Timer(wait_s, now + wait_s)
             self._tell(source, finding.triggers, str(exc))
-        else:
-            log.warning("triggers_mended", source=source.name, was=finding.triggers, wrong=finding.wrong, look=look)
+
+    def _put_right(self, connection: Connection, source: Source, finding: Finding) -> None:
+        if finding.unbearable:
+            remove(connection, source, give_up_after_s=0)
+            log.warning("triggers_taken_off", source=source.name, reason=finding.problem)
+            return
+        look = mend(connection, source, finding, give_up_after_s=0)
+        log.warning("triggers_mended", source=source.name, was=finding.triggers, wrong=finding.wrong, look=look)
 
     def _tell(self, source: Source, state: str, wrong: str) -> None:
-        """Once, until it is another thing that is wrong."""
-        if self._told.get(source.name) != wrong:
+        """Once, until all is well again."""
+        told = self._told.setdefault(source.name, set())
+        if wrong not in told:
             log.error("triggers_wrong", source=source.name, triggers=state, error=wrong)
-        self._told[source.name] = wrong
+        told.add(wrong)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -30,6 +30,10 @@ class Relation:
     schema_name: str
     table_name: str
     is_leaf: bool
+    is_unlogged: bool
+    """A crash empties it."""
+    is_foreign: bool
+    """It has no triggers, and above it ours would make every UPDATE and DELETE fail."""
     triggers: frozenset[str]
     """`name:enabled` of our triggers on it, `enabled` as in pg_trigger."""
 
@@ -43,7 +47,12 @@ class Relation:
 
 
 def relations(connection: Connection, source: Source) -> list[Relation]:
-    """The source's table with all below it, parents and leaves. Raises SourceError if there is no such table."""
+    """The tables that are to carry triggers, parents and leaves. Raises SourceError if there is no such table."""
+    return [each for each in tree(connection, source) if not each.is_foreign]
+
+
+def tree(connection: Connection, source: Source) -> list[Relation]:
+    """The source's table with all below it, parents first. Raises SourceError if there is no such table."""
     table, name = _table(connection, source), f"{source.table_schema}.{source.table_name}"
     try:
         rows = connection.execute(load("catalog.sql")["tree"], {"table": table}).fetchall()
@@ -51,9 +60,13 @@ def relations(connection: Connection, source: Source) -> list[Relation]:
         raise SourceError(f"source {source.name!r}: table {name} does not exist") from None
     except psycopg.errors.InsufficientPrivilege as exc:
         raise SourceError(f"source {source.name!r}: {one_line(exc)}") from None
-    if not rows:
+    found = [
+        Relation(oid, schema, table_name, kind == "r", persistence == "u", kind == "f", frozenset(triggers))
+        for oid, schema, table_name, kind, persistence, triggers in rows
+    ]
+    if not found or found[0].is_foreign:
         raise SourceError(f"source {source.name!r}: {name} is not a table (views and foreign tables have no changes)")
-    return [Relation(oid, schema, name, kind == "r", frozenset(found)) for oid, schema, name, kind, found in rows]
+    return found
 
 
 def facts(connection: Connection, source: Source) -> Facts:
@@ -68,16 +81,38 @@ def facts(connection: Connection, source: Source) -> Facts:
     return dict(connection.execute(load("catalog.sql")["facts"], parameters).fetchall())
 
 
+def mark_uncrashed(connection: Connection, source: Source, tables: Iterable[Relation]) -> None:
+    """See to it that facts of unlogged tables, read from now on, differ from those that are read after a crash.
+
+    Raises SourceError if the right is missing.
+    """
+    if not any(table.is_unlogged for table in tables):
+        return
+    try:
+        connection.execute(load("catalog.sql")["mark_uncrashed"])
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise SourceError(f"source {source.name!r}: {one_line(exc)}; grant SELECT and INSERT") from exc
+
+
 def payload_columns(connection: Connection, source: Source) -> tuple[PayloadColumn, ...]:
     """The source's payload columns that are there, with the kinds of their values."""
-    parameters = {"table": _table(connection, source), "columns": list(source.payload_columns)}
-    rows = connection.execute(load("catalog.sql")["base_types"], parameters).fetchall()
+    rows = _base_types(connection, source, source.payload_columns)
     kinds = {name: kind_of(type_name, is_enum=is_enum) for name, type_name, is_enum in rows}
     return tuple(
         PayloadColumn(name, kinds[name], name == source.tenant_column)
         for name in source.payload_columns
         if name in kinds
     )
+
+
+def base_types(connection: Connection, source: Source, columns: Sequence[str]) -> dict[str, str]:
+    """Of each of these columns that is there the type below domains and arrays, as the catalog calls it."""
+    return {name: type_name for name, type_name, _ in _base_types(connection, source, columns)}
+
+
+def _base_types(connection: Connection, source: Source, columns: Sequence[str]) -> list[tuple[str, str, bool]]:
+    parameters = {"table": _table(connection, source), "columns": list(columns)}
+    return connection.execute(load("catalog.sql")["base_types"], parameters).fetchall()
 
 
 def key_is_spelt_freely(connection: Connection, source: Source) -> bool:

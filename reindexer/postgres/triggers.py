@@ -72,6 +72,12 @@ def lacking(source: Source, found: Iterable[Relation]) -> list[Relation]:
     return [relation for relation in found if not _expected(source, relation) <= relation.triggers]
 
 
+def carries(source: Source, relation: Relation) -> bool:
+    """Whether any trigger of the source is on it."""
+    ours = {_trigger(source, kind) for kind in (*STATEMENT_TRIGGERS, "replica")}
+    return any(trigger.rpartition(":")[0] in ours for trigger in relation.triggers)
+
+
 def functions_differ(connection: Connection, source: Source) -> bool:
     """Whether a trigger function is missing, or is not as this version of the program makes it."""
     rows = connection.execute(load("catalog.sql")["functions"], {"functions": function_names(source)})

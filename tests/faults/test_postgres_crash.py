@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+import psycopg
 import pytest
+from pydantic import SecretStr
 
-from reindexer.core.errors import UsageError
+from reindexer.core.errors import DependencyAway, UsageError
+from reindexer.core.source import Source
 from reindexer.embedded.children import Children
 from reindexer.embedded.postgres import EmbeddedPostgres, start_postgres
+from reindexer.flow.attach import attach
 from reindexer.flow.claim import claim_batch
 from reindexer.flow.drain import drain
+from reindexer.flow.inspect import inspect
+from reindexer.flow.watch import Watch
 from reindexer.migrate import migrate
-from reindexer.postgres.connect import connect
+from reindexer.postgres.connect import Connection, connect
 from reindexer.postgres.schema import require_schema
+from reindexer.settings import Settings
+from reindexer.wiring import worker as make_worker
 from tests.integration.test_drain_to_settle import insert
+from tests.support.flow import WATCH_S, Flow
+from tests.support.index_reader import IndexReader
 from tests.support.servers import FAST
+from tests.support.waiting import eventually
 
 LAZY = {**FAST, "synchronous_commit": "off", "wal_writer_delay": "10s", "autovacuum": "off"}
 """Commits reach the disk up to half a minute later, unless one asks for more."""
@@ -48,6 +61,25 @@ class Server:
         """All of its processes at once, as when the machine's power is cut."""
         assert self._running is not None
         self._children.kill(self._running.child)
+
+    def crash_of_a_backend(self) -> None:
+        """The postmaster lives on: it ends all others, recovers, and goes on in the same second."""
+        with connect(self.url, application_name="victim") as victim:
+            began = victim.execute("SELECT pg_postmaster_start_time()").fetchone()
+            os.kill(victim.info.backend_pid, signal.SIGKILL)
+
+        def is_back() -> bool:
+            with suppress(DependencyAway, psycopg.Error), connect(self.url, application_name="test") as db:
+                return db.execute("SELECT pg_postmaster_start_time()").fetchone() == began
+            return False
+
+        eventually(is_back, within=20)
+
+    def restart(self) -> None:
+        """As an administrator does it."""
+        assert self._running is not None
+        self._children.stop(self._running.child)
+        self.start()
 
     def become_a_standby(self) -> None:
         assert self._running is not None
@@ -85,3 +117,59 @@ def test_a_standby_is_refused(server: Server) -> None:
     server.become_a_standby()
     with connect(server.url, application_name="test") as db, pytest.raises(UsageError, match="is a standby"):
         require_schema(db)
+
+
+UNLOGGED = Source("context_items_cache", "public", "cache", ("id",), ("body",))
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["of the whole server", "of one backend"])
+def test_a_crash_that_empties_an_unlogged_table_is_noticed_and_its_points_go(
+    server: Server, settings: Settings, index: IndexReader, whole: bool
+) -> None:
+    """No trigger fires, and the catalog keeps no trace of it."""
+    reader = IndexReader(index.client, UNLOGGED.alias)
+
+    @contextmanager
+    def at_work() -> Iterator[tuple[Connection, Flow, Watch]]:
+        worker = make_worker(settings.model_copy(update={"database_url": SecretStr(server.url)}), None)
+        with connect(server.url, application_name="test") as db, closing(worker):
+            yield db, Flow(db, worker), Watch(lambda: connect(server.url, application_name="watch"), WATCH_S)
+            db.execute("CHECKPOINT")  # else what was settled would be lost, and wait for its lease
+
+    with at_work() as (db, flow, watch):
+        db.execute("CREATE UNLOGGED TABLE cache (id int PRIMARY KEY, body text)")
+        attach(db, UNLOGGED)
+        db.execute("INSERT INTO cache VALUES (1, 'one'), (2, 'two')")
+        eventually(flow.settles)
+        watch.look(db)
+        assert (runs(db), reader.count()) == (1, 2)
+    for crash in (1, 2):
+        if whole:
+            server.crash()
+            server.start()
+        else:
+            server.crash_of_a_backend()
+        with at_work() as (db, flow, watch):
+            assert db.execute("SELECT count(*) FROM cache").fetchone() == (0,)
+            watch.look(db)
+            eventually(flow.settles)
+            assert (runs(db), reader.count()) == (1 + crash, 0)
+            db.execute("INSERT INTO cache VALUES (%s, 'again')", [crash])
+            eventually(flow.settles)
+            watch.look(db)
+            assert (runs(db), reader.count()) == (1 + crash, 1)
+
+
+def test_a_restart_without_a_crash_costs_no_look_at_all_rows(server: Server) -> None:
+    with connect(server.url, application_name="test") as db:
+        db.execute("CREATE UNLOGGED TABLE cache (id int PRIMARY KEY, body text)")
+        attach(db, UNLOGGED)
+    server.restart()
+    with connect(server.url, application_name="test") as db:
+        assert inspect(db, UNLOGGED).well
+
+
+def runs(db: Connection) -> int:
+    row = db.execute("SELECT count(*) FROM reindexer.run WHERE source = %s", [UNLOGGED.name]).fetchone()
+    assert row is not None
+    return int(row[0])

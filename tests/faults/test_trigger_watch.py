@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from reindexer.core.source import CONTEXT_ITEMS, Source
+from reindexer.flow.attach import attach
 from reindexer.flow.inspect import TriggersState
+from reindexer.flow.read import Page, key_page
 from reindexer.flow.status import status
 from reindexer.flow.watch import Watch
 from reindexer.migrate import migrate
@@ -143,3 +146,93 @@ def test_the_listener_mends_disabled_triggers_within_a_minute_logs_one_line_and_
     eventually(lambda: idle(db) and not differences(db, index), within=60)
     assert log_of(listener).count("triggers_mended") == 1
     assert len(log_of(listener).splitlines()) == 2
+
+
+NO_KEY = {
+    "the primary key dropped": "ALTER TABLE context_items DROP CONSTRAINT context_items_pkey",
+    "its columns nullable": """
+        ALTER TABLE context_items DROP CONSTRAINT context_items_pkey; ALTER TABLE context_items ALTER id DROP NOT NULL;
+        CREATE UNIQUE INDEX ON context_items (id)""",
+    "an index on part of the rows alone": """
+        ALTER TABLE context_items DROP CONSTRAINT context_items_pkey;
+        CREATE UNIQUE INDEX ON context_items (id) WHERE title <> 'third'""",
+}
+
+
+@pytest.mark.parametrize("ddl", NO_KEY.values(), ids=NO_KEY)
+def test_a_key_that_is_unique_no_more_is_told_while_edits_go_on(
+    db: Connection, flow: Flow, index: IndexReader, database: str, ddl: str
+) -> None:
+    with Watch(lambda: connect(database, application_name="watch"), WATCH_S):
+        fill(db)
+        assert flow.settles()
+        db.execute(ddl.encode())
+        told = "(id) has no valid unique NOT NULL index; use the primary key, or make such an index"
+        assert told in str(status(db).sources["context_items"].problem)
+        insert(db, "as before")
+        eventually(flow.settles)
+        assert differences(db, index) == []
+        db.execute("ALTER TABLE context_items ADD PRIMARY KEY (id)")
+        assert status(db).sources["context_items"].problem is None
+
+
+def test_of_two_rows_with_one_key_neither_wins_and_that_item_alone_fails_until_one_is_gone(
+    db: Connection, flow: Flow, index: IndexReader
+) -> None:
+    fill(db)
+    assert flow.settles()
+    db.execute("ALTER TABLE context_items DROP CONSTRAINT context_items_pkey")
+    db.execute("UPDATE context_items SET content = content || ', edited'")
+    db.execute(
+        "INSERT INTO context_items (id, title, content) SELECT id, title, 'again' FROM context_items WHERE title = 'first'"
+    )
+    flow.settles()
+    ((item_id, error),) = db.execute("SELECT item_id, error FROM reindexer.item_status WHERE status = 'FAILED'")
+    assert str(error).startswith("two rows have this key, and neither can be chosen")
+    assert index.count() == 4
+    assert [each for each in differences(db, index) if str(item_id) not in each] == []
+    db.execute("DELETE FROM context_items WHERE content LIKE '%, edited' AND title = 'first'")
+    db.execute("CREATE UNIQUE INDEX ON context_items (id)")
+    assert flow.settles()
+    assert differences(db, index) == []
+    assert status(db).failed == 0
+
+
+def test_a_row_without_a_key_is_no_item_and_keeps_no_other_from_being_indexed(
+    db: Connection, flow: Flow, index: IndexReader
+) -> None:
+    db.execute("CREATE TABLE named (k text PRIMARY KEY, body text)")
+    named = IndexReader(index.client, "context_items_named")
+    source = Source("context_items_named", "public", "named", ("k",), ("body",))
+    attach(db, source)
+    assert flow.settles()
+    db.execute("ALTER TABLE named DROP CONSTRAINT named_pkey; ALTER TABLE named ALTER k DROP NOT NULL")
+    db.execute("INSERT INTO named VALUES (NULL, 'nobody'), ('None', 'somebody')")
+    assert key_page(db, source, None, 2, timeout_s=5) == Page(("None",), None)
+    flow.settles()
+    db.execute("DELETE FROM named WHERE k = 'None'")
+    flow.settles()
+    db.execute("INSERT INTO named SELECT 'k' || n, 'some body' FROM generate_series(1, 3) n")
+    flow.settles()
+    assert named.count() == 3
+    assert (
+        db.execute("SELECT DISTINCT item_id FROM reindexer.ledger WHERE item_id = 'None' AND chunks > 0").fetchall()
+        == []
+    )
+
+
+def test_two_rows_of_a_tree_with_one_key_fail_as_one_item_that_is_told(
+    db: Connection, flow: Flow, index: IndexReader
+) -> None:
+    """A unique index of a parent sees nothing of its inheritance children."""
+    fill(db)
+    db.execute("CREATE TABLE below (PRIMARY KEY (id)) INHERITS (context_items)")
+    db.execute(
+        "INSERT INTO below (id, title, content) SELECT id, title, 'twin' FROM context_items WHERE title = 'first'"
+    )
+    attach(db, CONTEXT_ITEMS)
+    flow.settles()
+    assert (index.count(), status(db).failed) == (3, 1)
+    db.execute("DELETE FROM below")
+    assert flow.settles()
+    assert differences(db, index) == []

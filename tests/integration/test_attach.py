@@ -292,6 +292,9 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "no primary key": (("--table", "shop.log", "--text", "line"), "has no primary key; name columns under a unique"),
     "a key without an index": (("--table", "shop.products", "--key", "name", "--text", "name"), "(name) has no valid unique"),
     "a key of a wrong type": (("--table", "shop.clock", "--text", "line"), "key column 'at' is timestamp with time zone"),
+    "names of other objects": (
+        ("--table", "shop.about", "--text", "line", "--payload", "tables"),
+        "'tables' is regclass, which reads as the name of another object"),
     "a payload named as ours": (("--table", "shop.ours", "--text", "line", "--payload", "_reindexer"), "is reserved"),
     "a column twice": (("--table", "shop.products", "--text", "name,name"), "the text column 'name' is named twice"),
     "a template of other columns": (
@@ -317,7 +320,8 @@ def test_a_wrong_attach_is_one_line_that_says_what_to_change_and_changes_nothing
         CREATE VIEW shop.cheap AS SELECT * FROM shop.products;
         CREATE TABLE shop.log (line text);
         CREATE TABLE shop.clock (at timestamptz PRIMARY KEY, line text);
-        CREATE TABLE shop.ours (id int PRIMARY KEY, line text, _reindexer text)
+        CREATE TABLE shop.ours (id int PRIMARY KEY, line text, _reindexer text);
+        CREATE TABLE shop.about (id int PRIMARY KEY, line text, tables regclass[])
     """)
     before = dump(database)
     line = shop.reindexer("attach", "products", *options, code=2)

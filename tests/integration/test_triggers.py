@@ -8,13 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+from reindexer.core.errors import UsageError
 from reindexer.core.source import CONTEXT_ITEMS, Source
 from reindexer.embedded.postgres import EmbeddedPostgres
 from reindexer.flow.attach import attach
 from reindexer.flow.drain import drain
+from reindexer.flow.inspect import inspect
 from reindexer.flow.read import key_page, read_rows, without_row
+from reindexer.flow.watch import Watch
 from reindexer.postgres import triggers
-from reindexer.postgres.catalog import relations
+from reindexer.postgres.catalog import relations, tree
 from reindexer.postgres.connect import Connection, connect
 from reindexer.postgres.locks import BELL_LOCK, LOCK_CLASS
 
@@ -318,6 +321,90 @@ def test_a_key_without_a_unique_index_is_refused(migrated: Connection) -> None:
     migrated.execute("CREATE TABLE loose (id int NOT NULL, body text)")
     with pytest.raises(Exception, match="no valid unique NOT NULL index"):
         attach(migrated, Source("loose", "public", "loose", ("id",), ("body",)))
+
+
+@pytest.fixture
+def foreign(versioned_server: EmbeddedPostgres, migrated: Connection) -> bool:
+    """A table `m`, another one elsewhere, and a server for foreign tables; whether these can be written and read."""
+    migrated.execute("CREATE TABLE m (id int PRIMARY KEY, body text); INSERT INTO m VALUES (1, 'a')")
+    migrated.execute("CREATE TABLE elsewhere (id int NOT NULL, body text); INSERT INTO elsewhere VALUES (2, 'b')")
+    try:
+        migrated.execute("CREATE EXTENSION postgres_fdw")
+    except psycopg.Error:
+        migrated.execute("CREATE FOREIGN DATA WRAPPER nothing; CREATE SERVER there FOREIGN DATA WRAPPER nothing")
+        return False
+    host, port = str(migrated.info.host), str(migrated.info.port)
+    migrated.execute(
+        f"CREATE SERVER there FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '{host}', port '{port}',"
+        f" dbname '{migrated.info.dbname}');"
+        f"CREATE USER MAPPING FOR CURRENT_USER SERVER there OPTIONS (user '{migrated.info.user}')".encode()
+    )
+    return True
+
+
+M = Source("m", "public", "m", ("id",), ("body",))
+FOREIGN_CHILD = """CREATE FOREIGN TABLE m_old (id int NOT NULL, body text) INHERITS (m)
+                   SERVER there OPTIONS (table_name 'elsewhere')"""
+
+
+@pytest.mark.usefixtures("foreign")
+def test_a_table_with_a_foreign_one_below_is_refused_by_one_line(migrated: Connection) -> None:
+    migrated.execute(FOREIGN_CHILD)
+    migrated.execute("CREATE TABLE p (id int, body text) PARTITION BY RANGE (id)")
+    migrated.execute("CREATE TABLE p_0 PARTITION OF p FOR VALUES FROM (0) TO (9) PARTITION BY RANGE (id)")
+    migrated.execute("CREATE FOREIGN TABLE p_00 PARTITION OF p_0 FOR VALUES FROM (0) TO (5) SERVER there")
+    with pytest.raises(UsageError, match=r"the foreign table public\.m_old is below public\.m: .* or make the"):
+        attach(migrated, M)
+    assert [
+        str(each) for each in tree(migrated, Source("p", "public", "p", ("id",), ("body",))) if each.is_foreign
+    ] == ["public.p_00"], "no key can be unique there, which is refused before"
+    assert (
+        migrated.execute("SELECT tgrelid::regclass FROM pg_trigger WHERE tgname LIKE 'reindexer_m_%'").fetchall() == []
+    )
+
+
+def test_where_a_foreign_table_comes_below_the_watch_takes_the_triggers_off_and_puts_them_back_when_it_is_gone(
+    migrated: Connection, empty_url: str, foreign: bool
+) -> None:
+    attach(migrated, M)
+    watch = Watch(lambda: connect(empty_url, application_name="watch"), 0.0)
+    migrated.execute(FOREIGN_CHILD)
+    if foreign:
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="transition"):
+            migrated.execute("UPDATE m SET body = body || '!'")
+    watch.look(migrated)
+    if foreign:
+        migrated.execute("UPDATE m SET body = body || '!'")
+        migrated.execute("DELETE FROM m WHERE id = 2")
+    migrated.execute("INSERT INTO m VALUES (3, 'c')")
+    changes(migrated)
+    found = inspect(migrated, M)
+    assert "the foreign table public.m_old is below" in str(found.problem)
+    assert (found.triggers, found.unbearable) == ("missing", False)
+    watch.look(migrated)
+    migrated.execute("UPDATE reindexer.run SET state = 'finished', finished_at = now()")
+    migrated.execute("ALTER FOREIGN TABLE m_old NO INHERIT m")
+    watch.look(migrated)
+    assert inspect(migrated, M).well
+    assert migrated.execute("SELECT source, kind, state FROM reindexer.run WHERE finished_at IS NULL").fetchall() == [
+        ("m", "whole_source", "rows")
+    ]
+    migrated.execute("UPDATE m SET body = 'recorded' WHERE id = 3")
+    assert changes(migrated) == ["3"]
+
+
+def test_a_temporary_table_below_of_some_session_is_no_part_of_a_source(migrated: Connection, empty_url: str) -> None:
+    migrated.execute("CREATE TABLE m (id int PRIMARY KEY, body text)")
+    attach(migrated, M)
+    watch = Watch(lambda: connect(empty_url, application_name="watch"), 0.0)
+    with connect(empty_url, application_name="its session") as session:
+        session.execute("CREATE TEMP TABLE below (PRIMARY KEY (id)) INHERITS (m)")
+        session.execute("INSERT INTO below VALUES (1, 'a')")
+        watch.look(migrated)
+        assert inspect(migrated, M).well
+        session.execute("UPDATE m SET body = 'b'")
+        session.execute("DELETE FROM m")
+    assert inspect(migrated, M).well
 
 
 def test_installing_triggers_gives_up_its_lock_while_a_transaction_holds_the_table(

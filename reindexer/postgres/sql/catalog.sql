@@ -2,13 +2,15 @@
 
 -- name: tree
 -- The table, its partitions and inheritance children, with the triggers of ours that each one has. Parents come first:
--- a write through a parent fires no statement trigger of its children.
+-- a write through a parent fires no statement trigger of its children. Foreign tables are among them; temporary ones of
+-- some session are not, since nobody else sees their rows.
 WITH RECURSIVE tree AS (
     SELECT %(table)s::regclass::oid AS oid, 0 AS depth
     UNION
     SELECT inhrelid, depth + 1 FROM pg_inherits JOIN tree ON inhparent = tree.oid
 )
 SELECT pg_class.oid::bigint AS oid, nspname AS schema_name, relname AS table_name, relkind::text AS kind,
+       relpersistence::text AS persistence,
        ARRAY(
            SELECT tgname::text || ':' || tgenabled::text FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
            WHERE tgrelid = pg_class.oid AND pronamespace = 'reindexer'::regnamespace AND NOT tgisinternal
@@ -16,7 +18,7 @@ SELECT pg_class.oid::bigint AS oid, nspname AS schema_name, relname AS table_nam
 FROM (SELECT oid, max(depth) AS depth FROM tree GROUP BY oid) AS tree
 JOIN pg_class ON pg_class.oid = tree.oid
 JOIN pg_namespace ON pg_namespace.oid = relnamespace
-WHERE relkind IN ('r', 'p')
+WHERE relkind IN ('r', 'p', 'f') AND relpersistence <> 't'
 ORDER BY depth, nspname, relname;
 
 -- name: functions
@@ -35,6 +37,7 @@ WITH RECURSIVE tree AS (
     SELECT to_regclass(%(table)s)::oid AS oid
     UNION
     SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
+    JOIN pg_class ON pg_class.oid = inhrelid AND relpersistence <> 't'
 ), functions AS MATERIALIZED (
     SELECT oid, proname, xmin::text AS xmin FROM pg_proc
     WHERE pronamespace = 'reindexer'::regnamespace AND proname = ANY (%(functions)s)
@@ -77,7 +80,11 @@ WITH RECURSIVE tree AS (
     WHERE further.oid >= 16384
 ), facts AS (
     SELECT inhrelid::text AS subject, format('under %%s, %%s', inhparent, pg_inherits.xmin) AS fact
-    FROM pg_inherits JOIN tree ON inhparent = tree.oid
+    FROM pg_inherits JOIN tree ON inhrelid = tree.oid
+    UNION ALL
+    -- A crash of the server empties it, and writes nothing here; but it empties our own unlogged table too.
+    SELECT tree.oid::text, format('unlogged since %%s', (SELECT mark FROM reindexer.uncrashed))
+    FROM pg_class JOIN tree USING (oid) WHERE relpersistence = 'u'
     UNION ALL
     SELECT attrelid::text, format('column %%s, %%s', attname, xmin) FROM declared
     UNION ALL
@@ -114,6 +121,9 @@ WITH RECURSIVE tree AS (
         oid IN (SELECT attcollation FROM declared) OR strpos(%(condition)s::text, collname) > 0 AND oid >= 16384)
 )
 SELECT subject, md5(string_agg(fact, E'\n' ORDER BY fact COLLATE "C")) FROM facts GROUP BY subject;
+
+-- name: mark_uncrashed
+INSERT INTO reindexer.uncrashed DEFAULT VALUES ON CONFLICT DO NOTHING;
 
 -- name: spelt_freely
 -- A column of these whose collation takes different bytes for equal.

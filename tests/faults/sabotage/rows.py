@@ -107,23 +107,23 @@ LONG_KEYS = (
     Sabotage(
         "long keys: a walk calls them by a name",
         "reindexer/flow/read.py",
-        "long_keys.names(connection, source, [str(key) for key, wanted in rows if wanted])",
-        "[str(key) for key, wanted in rows if wanted]",
+        "long_keys.names(connection, source, list(keys))",
+        "list(keys)",
         OF_A_LONG_KEY,
         fails_with="index row size",
     ),
     Sabotage(
         "long keys: a row is read by the key that its name stands for",
         "reindexer/flow/read.py",
-        "batches = [[keys.get(item_id, item_id) for item_id in item_ids if not is_too_long(item_id)]]",
+        "batches = [[keys.get(item_id, item_id) for item_id in dict.fromkeys(item_ids) if not is_too_long(item_id)]]",
         "batches = [list(item_ids)]",
         OF_A_LONG_KEY,
     ),
     Sabotage(
         "long keys: what was indexed under the key itself goes",
         "reindexer/flow/read.py",
-        " for item_id in item_ids if not is_too_long(item_id)]]",
-        " for item_id in item_ids]]",
+        " for item_id in dict.fromkeys(item_ids) if not is_too_long(item_id)]]",
+        " for item_id in dict.fromkeys(item_ids)]]",
         LONG + "test_an_upgrade_brings_what_fitted_until_now_under_its_name",
     ),
 )
