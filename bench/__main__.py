@@ -21,6 +21,7 @@ from bench import (
     payload,
     queue,
     rate_limit,
+    revoked,
     scale,
     write_tax,
 )
@@ -37,6 +38,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "bulk_endpoint": bulk_endpoint.measure,
     "idle": idle.measure,
     "rate_limit": rate_limit.measure,
+    "revoked": revoked.measure,
     "behind_backfill": behind_backfill.measure,
     "old_snapshot": old_snapshot.measure,
     "memory": memory.measure,

@@ -29,6 +29,7 @@ GOALS: Mapping[str, Goal] = {
     "fresh_100_p50_ms": Goal(most=40), "fresh_100_p99_ms": Goal(most=200),
     "fresh_200_p50_ms": Goal(most=230), "fresh_200_p99_ms": Goal(most=300),
     "fresh_under_backfill_p99_ms": Goal(most=500),
+    "revoked_p99_ms": Goal(most=200), "revoked_limited_p99_ms": Goal(most=200),
     "backfill_ratio_0ms": Goal(least=0.85), "backfill_ratio_200ms": Goal(least=0.85),
     "scale_ratio": Goal(most=1.15),
     "drain_changes_per_s": Goal(least=60_000), "dispatch_items_per_s": Goal(least=20_000),

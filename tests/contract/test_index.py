@@ -6,6 +6,7 @@ Runs over REST on the embedded server, and over REST and gRPC where a real serve
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 import httpx
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from reindexer.adapters.qdrant_index import QdrantIndex
+from reindexer.core.batching import slices
 from reindexer.core.chunks import Span
 from reindexer.core.errors import DependencyAway, OtherEmbedder, PassingError, SourceError
 from reindexer.core.items import StoredPoint, point_id
@@ -196,13 +198,24 @@ def test_scrolling_counts_what_is_not_the_sources_and_tells_none_of_it(
     assert count == len(foreign)
 
 
+def test_all_points_of_items_are_found_however_many_there_are(index: QdrantIndex, collection: Collection) -> None:
+    points = [replace(point("x", "a"), chunk=chunk) for chunk in range(1_500)]
+    for some in slices([*points, point("y", "b"), point("z", "c")], 250):
+        index.upsert(collection, some, NOW, 10)
+    found = index.points_of(collection, ["a", "b", "d"], 10)
+    assert {(each.item_id, each.chunk) for each in found} == {("a", n) for n in range(1_500)} | {("b", 0)}
+    assert len(found) == 1_501
+    assert {(each.token, each.span, each.payload) for each in found} == {(NOW, points[0].span, None)}
+    assert index.points_of(replace(collection, name="context_items__g9"), ["a"], 5) == []
+
+
 def test_stored_points_are_told_with_their_payload_whatever_they_say_of_themselves(
     index: QdrantIndex, client: QdrantClient, collection: Collection
 ) -> None:
     index.upsert(collection, [point("x", "a"), point("y", "b")], NOW, 5)
     client.overwrite_payload(collection.name, {"text": "z"}, [point_id(collection.source, "b", 0)], wait=True)
     assert index.stored(collection, [("a", 0), ("b", 0), ("c", 0)], 5) == {
-        ("a", 0): StoredPoint("a", 0, NOW, "print of x", {"text": "x"}),
+        ("a", 0): StoredPoint("a", 0, NOW, "print of x", {"text": "x"}, point("x", "a").span),
         ("b", 0): StoredPoint("b", 0, 0, "", {"text": "z"}),
     }
 

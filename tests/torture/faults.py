@@ -159,6 +159,7 @@ FAULTS: Sequence[Fault] = (
     Fault("stopped for a moment", 3, (*WORKERS, *LISTENERS), stopped_for_a_moment),
     Fault("has another model", 4, ("stranger",), other_model),
     Fault("refused", 4, NETWORKS, network(Mode.REFUSE, 0.2, 2.0)),
+    Fault("away for long", 4, ("provider",), network(Mode.REFUSE, 4.0, 12.0)),
     Fault("cut", 6, NETWORKS, network(Mode.CUT, 0.05, 1.0)),
     Fault("stalled", 6, NETWORKS, network(Mode.STALL, 0.3, 3.0)),
     Fault("stalled beyond the lease", 3, ("qdrant",), network(Mode.STALL, LEASE_S, LEASE_S + 1.5)),
