@@ -52,7 +52,7 @@ def migrate(
         _alembic(command.upgrade, url, "head")
         before = {each.name: each for each in all_sources(connection)}
         done = [Attached(name, changed=False, problem=problem) for name, problem in wanted.unfit.items()]
-        for source in _all(connection, wanted, before, with_context_items=with_context_items):
+        for source in _all(connection, wanted, before, with_context_items=with_context_items, again=strict):
             did = _again(connection, source, make=with_context_items and is_built_in(source))
             done.append(replace(did, redefined=before.get(source.name, source) != source))
         changed = [each.source for each in done if each.changed]
@@ -68,7 +68,7 @@ def preview(url: str, file: SourcesFile | None, *, with_context_items: bool = Fa
         if with_context_items:
             require_place(connection)
         before = attached_before(connection)
-        sources = _all(connection, wanted, before, with_context_items=with_context_items)
+        sources = _all(connection, wanted, before, with_context_items=with_context_items, again=True)
         found = revision(connection)
         if found is None or found < REVISION:
             told = {SCHEMA: f"would be brought to revision {REVISION}"}
@@ -85,12 +85,12 @@ def _require_no_trap(connection: Connection) -> None:
 
 
 def _all(
-    connection: Connection, wanted: Definitions, before: Mapping[str, Source], *, with_context_items: bool
+    connection: Connection, wanted: Definitions, before: Mapping[str, Source], *, with_context_items: bool, again: bool
 ) -> list[Source]:
     """The built-in one if it is to be attached, those of the file, then the others that are attached, by name."""
     named = {each.name for each in wanted.sources} | wanted.unfit.keys()
     all_of_them = [*wanted.sources, *(source for name, source in before.items() if name not in named)]
-    first = built_in(connection, [*all_of_them, *before.values()], wanted=with_context_items)
+    first = built_in(connection, [*all_of_them, *before.values()], wanted=with_context_items, again=again)
     return [first, *all_of_them] if first else sorted(all_of_them, key=lambda each: not is_built_in(each))
 
 

@@ -17,11 +17,6 @@ from reindexer.postgres.schema import revision
 from reindexer.settings import Settings
 from reindexer.sources_file.read import SourcesFile, read_sources
 
-_NOT_AGAIN = (
-    "was detached, or another source follows its table; to have it back: reindexer attach context_items "
-    "--table public.context_items --text title,content --payload title,metadata"
-)
-
 
 def setup(app: typer.Typer) -> None:
     """Add the commands."""
@@ -60,7 +55,7 @@ def setup(app: typer.Typer) -> None:
         done = migrate(url, file, with_context_items=with_context_items)
         states = {each.source: _state(each) for each in done}
         if with_context_items and CONTEXT_ITEMS.name not in states:
-            states[CONTEXT_ITEMS.name] = _NOT_AGAIN
+            states[CONTEXT_ITEMS.name] = "not attached: another source follows its table, or has its name"
         report(states | _unnamed(states, file), as_json=as_json)
         if problems := [each.source for each in done if each.problem]:
             raise Failed(

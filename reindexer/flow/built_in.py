@@ -23,13 +23,15 @@ def require_place(connection: Connection) -> None:
         )
 
 
-def built_in(connection: Connection, sources: Collection[Source], *, wanted: bool) -> Source | None:
+def built_in(connection: Connection, sources: Collection[Source], *, wanted: bool, again: bool) -> Source | None:
     """The built-in source, if it is to be attached beside `sources`, those that are or will be attached.
 
     It is where it is wanted, or where a table like it is there that we may put triggers on; but not where somebody has
-    detached it, something else has the table's name, or a source of another name follows the table.
+    detached it (unless it is wanted `again`), something else has the table's name, or another source follows it.
     """
-    if was_detached(connection) or any(_has_our_table(each) or each.name == CONTEXT_ITEMS.name for each in sources):
+    if not (wanted and again) and was_detached(connection):
+        return None
+    if any(_has_our_table(each) or each.name == CONTEXT_ITEMS.name for each in sources):
         return None
     there = _there(connection)
     return CONTEXT_ITEMS if there == (True, True) or (wanted and (there is None or there[0])) else None
