@@ -13,7 +13,7 @@ SELECT pg_class.oid::bigint AS oid, nspname AS schema_name, relname AS table_nam
        relpersistence::text AS persistence,
        ARRAY(
            SELECT tgname::text || ':' || tgenabled::text FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
-           WHERE tgrelid = pg_class.oid AND pronamespace = 'reindexer'::regnamespace AND NOT tgisinternal
+           WHERE tgrelid = pg_class.oid AND pronamespace = to_regnamespace('reindexer') AND NOT tgisinternal
        ) AS triggers
 FROM (SELECT oid, max(depth) AS depth FROM tree GROUP BY oid) AS tree
 JOIN pg_class ON pg_class.oid = tree.oid
@@ -24,7 +24,7 @@ ORDER BY depth, nspname, relname;
 -- name: functions
 -- Our trigger functions as they are.
 SELECT proname::text, prosrc, prosecdef, coalesce(proconfig, '{}') FROM pg_proc
-WHERE pronamespace = 'reindexer'::regnamespace AND proname = ANY (%(functions)s);
+WHERE pronamespace = to_regnamespace('reindexer') AND proname = ANY (%(functions)s);
 
 -- name: facts
 -- All catalog rows that must stay as they are for changes to be recorded, and for rows to read as they did, hashed for
@@ -40,7 +40,7 @@ WITH RECURSIVE tree AS (
     JOIN pg_class ON pg_class.oid = inhrelid AND relpersistence <> 't'
 ), functions AS MATERIALIZED (
     SELECT oid, proname, xmin::text AS xmin FROM pg_proc
-    WHERE pronamespace = 'reindexer'::regnamespace AND proname = ANY (%(functions)s)
+    WHERE pronamespace = to_regnamespace('reindexer') AND proname = ANY (%(functions)s)
 ), declared AS MATERIALIZED (
     SELECT attrelid, attname, attnum, atttypid, attcollation, attgenerated, pg_attribute.xmin
     FROM pg_attribute JOIN tree ON attrelid = tree.oid
@@ -192,7 +192,7 @@ FROM pg_trigger
 JOIN pg_proc ON pg_proc.oid = tgfoid
 JOIN pg_class ON pg_class.oid = tgrelid
 JOIN pg_namespace ON pg_namespace.oid = relnamespace
-WHERE pronamespace = 'reindexer'::regnamespace AND proname = ANY (%(functions)s) AND NOT tgisinternal
+WHERE pronamespace = to_regnamespace('reindexer') AND proname = ANY (%(functions)s) AND NOT tgisinternal
 GROUP BY tgrelid, nspname, relname
 ORDER BY nspname, relname;
 
