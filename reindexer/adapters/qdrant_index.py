@@ -36,9 +36,9 @@ from reindexer.ports import Collection, Hit, Point, ScrolledPage, Vector
 
 _VERSION = f"{FACTS}.version"
 _FINGERPRINT = f"{FACTS}.fingerprint"
-PREPARE_TIMES = 3
 PAGE = 1024
 """Points that are asked for at once."""
+PREPARE_TIMES = 3
 """Preparing a collection is several calls: it may take so many times as long as one."""
 _NOBODY = "00000000-0000-0000-0000-000000000000"
 """No point of ours has this id."""
