@@ -13,6 +13,7 @@ import pytest
 import redis
 from qdrant_client import QdrantClient
 
+from reindexer import indexing
 from reindexer.adapters.celery_broker import CeleryBroker, make_celery
 from reindexer.cli import main
 from reindexer.core.broker_url import BrokerUrl
@@ -154,6 +155,16 @@ def worker(settings: Settings, index: IndexReader) -> Iterator[Worker]:
     built = make_worker(settings, None)
     yield built
     built.close()
+
+
+@pytest.fixture
+def embed_here(settings: Settings) -> Iterator[Callable[..., None]]:
+    """The synchronous call, by a worker of this test's own: a process keeps one."""
+    indexing._worker.cache_clear()
+    yield indexing.generate_context_item_embedding
+    if indexing._worker.cache_info().currsize:
+        indexing._worker().close()
+    indexing._worker.cache_clear()
 
 
 @pytest.fixture

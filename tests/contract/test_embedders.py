@@ -23,6 +23,7 @@ from reindexer.core.errors import (
     RateLimited,
     RefusesAll,
     ReindexerError,
+    TimedOut,
     TooManyInputs,
 )
 from reindexer.ports import Embedder
@@ -142,7 +143,7 @@ def test_vectors_in_another_order_are_put_in_order(provider: Provider) -> None:
         (error(500), PassingError),
         (error(502), DependencyAway),
         (error(503), PassingError),
-        (error(504), DependencyAway),
+        (error(504), TimedOut),
         (error(522), DependencyAway),
         (error(424), PassingError),
         (Reply(200, b"{"), PassingError),

@@ -19,7 +19,6 @@ from reindexer.flow.status import status
 from reindexer.flow.vectors import record
 from reindexer.flow.walk import walk_page
 from reindexer.flow.work import Worker
-from reindexer.indexing import generate_context_item_embedding
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.locks import changing_triggers
 from reindexer.settings import Settings
@@ -192,7 +191,7 @@ def test_readyz_of_an_api_of_another_model_tells_what_it_can_not_search(
 
 def test_commands_and_routes_that_compare_by_the_embedder_refuse_as_well(
     db: Connection, env: Mapping[str, str], worker: Worker, index: IndexReader, processes: Processes,
-    here: Callable[..., Done], monkeypatch: pytest.MonkeyPatch,
+    here: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, embed_here: Callable[..., None],
 ) -> None:  # fmt: skip
     (item_id,) = ready(db, worker, 1)
     for command in (["why", "context_items", item_id], ["reconcile", "context_items"]):
@@ -206,7 +205,7 @@ def test_commands_and_routes_that_compare_by_the_embedder_refuse_as_well(
     asked = httpx.get(f"{url}/admin/items/context_items/{item_id}", headers={"X-API-Key": "test-admin-key"})
     assert (asked.status_code, TOLD in asked.json()["detail"]) == (503, True)
     with pytest.raises(OtherEmbedder):
-        generate_context_item_embedding(item_id)
+        embed_here(item_id)
 
 
 def test_without_an_embedder_whoever_needs_one_ends_with_one_line_and_the_others_work(

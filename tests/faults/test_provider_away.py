@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import httpx
 import pytest
@@ -348,17 +348,20 @@ def test_a_breaker_that_nobody_has_a_reason_to_probe_is_forgotten(
 
 
 def test_the_synchronous_call_ends_with_the_reason_too(
-    db: Connection, env: Mapping[str, str], proxy: Proxy, index: IndexReader, provider: Provider, settings: object
+    db: Connection,
+    env: Mapping[str, str],
+    proxy: Proxy,
+    index: IndexReader,
+    provider: Provider,
+    embed_here: Callable[..., None],
 ) -> None:
-    from reindexer.indexing import generate_context_item_embedding
-
     item_id = insert(db, "text")
     proxy.mode = Mode.REFUSE
     with pytest.raises(ItemFailed, match="the embedding provider can't be reached"):
-        generate_context_item_embedding(item_id)
+        embed_here(item_id)
     assert open_breakers(db)
     proxy.mode = Mode.PASS
-    generate_context_item_embedding(item_id)
+    embed_here(item_id)
     assert index.holds(item_id, vector_of("text"))
     assert open_breakers(db) == []
 

@@ -14,7 +14,6 @@ from reindexer.flow.drain import drain
 from reindexer.flow.status import status as state_of_everything
 from reindexer.flow.work import Worker, WorkLimits
 from reindexer.postgres.connect import Connection
-from reindexer.settings import Settings
 from tests.faults.test_provider_faults import attempts
 from tests.integration.test_drain_to_settle import insert, status, work
 from tests.support.index_reader import IndexReader
@@ -138,14 +137,12 @@ def test_a_wish_whose_provider_refuses_everything_is_told_the_setting_and_succee
 
 
 def test_the_synchronous_call_tells_the_setting_at_once(
-    db: Connection, settings: Settings, index: IndexReader, provider: Provider
+    db: Connection, index: IndexReader, provider: Provider, embed_here: Callable[..., None]
 ) -> None:
-    from reindexer.indexing import generate_context_item_embedding
-
     item_id = insert(db, "text")
     provider.behave = lambda call: error(401, "invalid_api_key")
     with pytest.raises(SourceError, match=r"401 \(invalid_api_key\): check OPENAI_API_KEY.*done when that is mended"):
-        generate_context_item_embedding(item_id, timeout_s=60)
+        embed_here(item_id, timeout_s=60)
 
 
 def test_readyz_tells_a_source_whose_provider_refuses_everything(

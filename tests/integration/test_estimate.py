@@ -101,7 +101,7 @@ def test_the_command_prices_the_model_of_the_sources_profile(
 ) -> None:
     """Not that of the settings: a sixth of what it costs, or $0.00 where they say `hashing`."""
     db.execute("CREATE TABLE notes (id int PRIMARY KEY, body text)")
-    db.execute("INSERT INTO notes SELECT n, repeat('x', 3330) FROM generate_series(1, 100) AS n")
+    db.execute("INSERT INTO notes SELECT n, repeat('e', 3330) FROM generate_series(1, 100) AS n")
     profile = Profile(provider="openai", model="text-embedding-3-large", base_url="https://api.openai.com/v1")
     with changing_triggers(db):
         attach(db, Source("notes", "public", "notes", ("id",), ("body",), profile=profile))
