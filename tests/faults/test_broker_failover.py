@@ -88,6 +88,7 @@ def test_a_worker_that_starts_while_redis_is_a_replica_waits_until_it_is_none(
     assert worker.running()
 
 
+@pytest.mark.alone
 def test_a_redis_that_answers_with_errors_is_not_asked_in_a_loop(
     db: Connection, processes: Processes, tmp_path: Path
 ) -> None:

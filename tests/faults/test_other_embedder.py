@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import count
 
 import httpx
 import pytest
@@ -75,10 +76,13 @@ def test_beside_a_worker_process_of_another_model_every_vector_is_the_right_ones
     insert(db, "the first")
     eventually(lambda: index.count() == 1)
     wrong = processes.worker(pool="solo", concurrency=1, **OTHER)
-    for number in range(30):
-        insert(db, f"text {number}")
-    eventually(lambda: index.count() == 31)
-    eventually(lambda: "source_fails" in log_of(wrong))
+    texts = (f"text {number}" for number in count())
+
+    def has_claimed() -> bool:
+        insert(db, next(texts))
+        return "source_fails" in log_of(wrong)
+
+    eventually(has_claimed, every=0.05, what="the other worker takes a message, too")
     db.execute("UPDATE context_items SET content = content || ' edited'")
     eventually(lambda: status(db).outbox + status(db).pending + status(db).processing == 0)
     assert_index_equals_table(db, index)

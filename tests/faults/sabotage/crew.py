@@ -105,7 +105,7 @@ CREW = (
         "an edit that is worked on goes ahead",
         "reindexer/flow/work.py",
         "with way.taken(), self.crew",
-        "with suppress(), self.crew",
+        "with self.crew",
         WAY + "test_an_edit_goes_ahead_while_it_is_worked_on",
     ),
     Sabotage(
