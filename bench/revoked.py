@@ -69,7 +69,7 @@ def _let_texts_wait(bench: Bench, texts: int) -> None:
         )
     with connect(bench.url, application_name="bench") as connection:
         backfill.start(connection, find_source(connection, "context_items"), who="bench")
-    unseen = "SELECT count(*) FROM reindexer.due WHERE lane = 'live' AND embed_version IS DISTINCT FROM version"
+    unseen = "SELECT count(*) FROM reindexer.due WHERE lane = 'live' AND NOT marked"
     bench.until_drained()
     until(lambda: not bench.number(unseen), 120, "edits are not looked at")
 

@@ -9,7 +9,7 @@ DROP TABLE reindexer.detached;
 
 DROP INDEX reindexer.due_ready, reindexer.due_marked;
 CREATE INDEX due_ready ON reindexer.due (source, lane, not_before);
-ALTER TABLE reindexer.due DROP COLUMN embed_version;
+ALTER TABLE reindexer.due DROP COLUMN marked;
 
 DELETE FROM reindexer.breaker;
 ALTER TABLE reindexer.breaker DROP CONSTRAINT breaker_pkey;

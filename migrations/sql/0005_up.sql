@@ -45,11 +45,12 @@ CREATE TABLE reindexer.detached (source text PRIMARY KEY);
 COMMENT ON TABLE reindexer.detached IS 'Sources that were detached by hand: only somebody who names them attaches them again.';
 
 -- What needs no provider waits for none: an item to which nothing but its embedding is left to do is marked.
-ALTER TABLE reindexer.due ADD COLUMN embed_version bigint;
-COMMENT ON COLUMN reindexer.due.embed_version IS 'The version at which nothing but its embedding was left to do: as long as it is that version, the item is marked, and claims pass it over while its provider is left alone.';
+ALTER TABLE reindexer.due ADD COLUMN marked boolean NOT NULL DEFAULT false;
+COMMENT ON COLUMN reindexer.due.marked IS 'Nothing but its embedding is left to do: claims pass it over while its provider is left alone. Whatever raises the version clears it.';
 DROP INDEX reindexer.due_ready;
-CREATE INDEX due_ready ON reindexer.due (source, lane, not_before) WHERE embed_version IS DISTINCT FROM version;
-CREATE INDEX due_marked ON reindexer.due (source, lane, not_before) WHERE embed_version = version;
+-- Not by the version: what raises it would be no update in place any more.
+CREATE INDEX due_ready ON reindexer.due (source, lane, not_before) WHERE NOT marked;
+CREATE INDEX due_marked ON reindexer.due (source, lane, not_before) WHERE marked;
 
 -- One account's outage does not stop the sources of another.
 ALTER TABLE reindexer.breaker ADD COLUMN account text NOT NULL DEFAULT '';

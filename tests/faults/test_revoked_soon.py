@@ -51,7 +51,7 @@ def many_texts_wait(db: Connection) -> None:
 
 def unseen(db: Connection) -> list[str]:
     """Edits that nobody has looked at: a burst of them takes its time, whatever the provider does."""
-    query = "SELECT item_id FROM reindexer.due WHERE lane = 'live' AND embed_version IS DISTINCT FROM version"
+    query = "SELECT item_id FROM reindexer.due WHERE lane = 'live' AND NOT marked"
     return [i for (i,) in db.execute(query)] or [i for (i,) in db.execute("SELECT item_id FROM reindexer.outbox")]
 
 

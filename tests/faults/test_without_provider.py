@@ -70,9 +70,7 @@ def away(db: Connection, worker: Worker, provider: Provider, index: IndexReader)
 
 def marked(db: Connection) -> list[str]:
     """Items of which it is known that nothing but their embedding is left to do."""
-    return [
-        i for (i,) in db.execute("SELECT item_id FROM reindexer.due WHERE embed_version = version ORDER BY item_id")
-    ]
+    return [i for (i,) in db.execute("SELECT item_id FROM reindexer.due WHERE marked ORDER BY item_id")]
 
 
 def payload(index: IndexReader, item_id: str, chunk: int = 0) -> Mapping[str, object]:

@@ -30,13 +30,13 @@ WITH gate AS MATERIALIZED (
     CROSS JOIN LATERAL (
         (
             SELECT due.source, due.generation, due.not_before, false AS marked FROM reindexer.due
-            WHERE due.source = source.name AND due.lane = %(lane)s AND embed_version IS DISTINCT FROM version
+            WHERE due.source = source.name AND due.lane = %(lane)s AND NOT marked
                 AND not_before <= statement_timestamp()
                 AND not_before >= coalesce(statement_timestamp() - make_interval(secs => %(begin_ago_s)s), '-infinity')
             ORDER BY not_before LIMIT 1
         ) UNION ALL (
             SELECT due.source, due.generation, due.not_before, true FROM reindexer.due
-            WHERE due.source = source.name AND due.lane = %(lane)s AND embed_version = version
+            WHERE due.source = source.name AND due.lane = %(lane)s AND marked
                 AND not_before <= statement_timestamp()
                 AND not_before >= coalesce(statement_timestamp() - make_interval(secs => %(marked_begin_ago_s)s), '-infinity')
                 AND source.account <> ALL (gate.silent)
@@ -65,7 +65,7 @@ WITH gate AS MATERIALIZED (
         AND (due.not_before <= statement_timestamp() OR %(early)s)
     FOR UPDATE OF due SKIP LOCKED
 ), head AS MATERIALIZED (
-    SELECT own.source, own.generation, own.lane, own.item_id, own.embed_version IS NOT DISTINCT FROM own.version AS marked,
+    SELECT own.source, own.generation, own.lane, own.item_id, own.marked,
            source.account
     FROM own JOIN reindexer.source ON source.name = own.source
 ), first AS MATERIALIZED (
@@ -78,7 +78,7 @@ WITH gate AS MATERIALIZED (
     SELECT ready.* FROM head CROSS JOIN LATERAL (
         SELECT due.* FROM reindexer.due
         WHERE NOT head.marked AND due.source = head.source AND due.lane = head.lane AND due.generation = head.generation
-            AND embed_version IS DISTINCT FROM version
+            AND NOT marked
             AND not_before <= statement_timestamp() AND due.item_id IS DISTINCT FROM head.item_id
             AND not_before >= coalesce(statement_timestamp() - make_interval(secs => %(begin_ago_s)s), '-infinity')
         ORDER BY not_before
@@ -89,7 +89,7 @@ WITH gate AS MATERIALIZED (
     SELECT ready.* FROM head CROSS JOIN LATERAL (
         SELECT due.* FROM reindexer.due
         WHERE head.marked AND due.source = head.source AND due.lane = head.lane AND due.generation = head.generation
-            AND embed_version = version
+            AND marked
             AND not_before <= statement_timestamp() AND due.item_id IS DISTINCT FROM head.item_id
             AND not_before >= coalesce(statement_timestamp() - make_interval(secs => %(marked_begin_ago_s)s), '-infinity')
         ORDER BY not_before
@@ -147,17 +147,21 @@ WITH gate AS MATERIALIZED (
     WHERE due.source = chosen.source AND due.item_id = chosen.item_id AND due.generation = chosen.generation
     RETURNING due.*, chosen.text_fingerprint, chosen.payload_fingerprint, chosen.chunks, chosen.known, chosen.healed,
         chosen.doubted_ago_s, chosen.lost, chosen.alone
+), facts AS (
+    -- Of the claim as a whole: told in the first row, not with each of 256 items.
+    SELECT claimed.source, claimed.generation, claimed.token, claimed.lane, claimed.marked, source.problem, source.embedder,
+           first.ago_s AS first_ago_s, first.marked_ago_s AS marked_first_ago_s,
+           ARRAY(SELECT dependency FROM its_breakers) AS failing,
+           ARRAY(SELECT dependency FROM its_breakers WHERE opened_at IS NOT NULL) AS open,
+           (SELECT account FROM head) AS account,
+           ARRAY(SELECT dependency FROM probe) AS probes,
+           clock_timestamp() AS claimed_at,
+           set_config('synchronous_commit', 'on', true) AS durable,
+           claimed.item_id AS first_item
+    FROM claimed JOIN reindexer.source ON source.name = claimed.source CROSS JOIN first
+    ORDER BY claimed.item_id LIMIT 1
 )
-SELECT claimed.source, generation, token, item_id, version, attempts, forced_version IS NOT NULL AS forced, doubtful, losses,
-       text_fingerprint, payload_fingerprint, chunks, chunk_tokens, begun_upto, known, healed, doubted_ago_s, lost, alone, lane,
-       (SELECT problem FROM reindexer.source JOIN head ON source.name = head.source) AS problem,
-       (SELECT embedder FROM reindexer.source JOIN head ON source.name = head.source) AS embedder,
-       first.ago_s AS first_ago_s, first.marked_ago_s AS marked_first_ago_s, embed_version IS NOT DISTINCT FROM version AS marked,
-       ARRAY(SELECT dependency FROM its_breakers) AS failing,
-       ARRAY(SELECT dependency FROM its_breakers WHERE opened_at IS NOT NULL) AS open,
-       (SELECT account FROM head) AS account,
-       ARRAY(SELECT dependency FROM probe) AS probes,
-       clock_timestamp() AS claimed_at,
-       set_config('synchronous_commit', 'on', true) AS durable
-FROM claimed, first
+SELECT item_id, version, attempts, forced_version IS NOT NULL AS forced, doubtful, losses, text_fingerprint, payload_fingerprint,
+       chunks, chunk_tokens, begun_upto, known, healed, doubted_ago_s, lost, alone, facts.*
+FROM claimed LEFT JOIN facts ON first_item = item_id
 ORDER BY item_id;

@@ -23,7 +23,7 @@ CROSS JOIN LATERAL (
         SELECT of_source.not_before FROM reindexer.source
         CROSS JOIN LATERAL (
             SELECT not_before FROM reindexer.due
-            WHERE due.source = source.name AND due.lane = lanes.lane AND embed_version IS DISTINCT FROM version
+            WHERE due.source = source.name AND due.lane = lanes.lane AND NOT marked
                 AND not_before <= statement_timestamp()
                 AND not_before >= coalesce(statement_timestamp() - make_interval(secs => lanes.begin_ago_s), '-infinity')
             ORDER BY not_before
@@ -41,7 +41,7 @@ CROSS JOIN LATERAL (
         SELECT least(count(*), CASE WHEN source.account = ANY (gate.closed) THEN 1 END) AS items, min(not_before) AS first
         FROM (
             SELECT not_before FROM reindexer.due
-            WHERE due.source = source.name AND due.lane = lanes.lane AND embed_version = version
+            WHERE due.source = source.name AND due.lane = lanes.lane AND marked
                 AND not_before <= statement_timestamp()
                 AND not_before >= coalesce(statement_timestamp() - make_interval(secs => lanes.marked_begin_ago_s), '-infinity')
             ORDER BY not_before

@@ -30,7 +30,7 @@ WITH relaxed AS MATERIALIZED (
     FROM items JOIN reindexer.source ON source.name = items.source
     ORDER BY items.source, items.item_id
     ON CONFLICT (source, item_id, generation) DO UPDATE SET
-        version = due.version + excluded.version,
+        version = due.version + excluded.version, marked = false,
         lane = greatest(due.lane, excluded.lane),
         attempts = CASE WHEN due.lease_until IS NULL THEN 0 ELSE due.attempts END,
         not_before = CASE WHEN due.lease_until IS NULL THEN least(due.not_before, excluded.not_before) ELSE due.not_before END,
@@ -38,7 +38,7 @@ WITH relaxed AS MATERIALIZED (
         later_changed_at = CASE WHEN due.lease_until IS NOT NULL THEN least(due.later_changed_at, excluded.changed_at) END,
         waits_for = NULL
     WHERE due.lease_until IS NOT NULL OR due.attempts > 0 OR due.not_before > statement_timestamp()
-        OR due.embed_version = due.version OR due.lane < excluded.lane OR due.changed_at IS NULL OR due.changed_at > excluded.changed_at
+        OR due.marked OR due.lane < excluded.lane OR due.changed_at IS NULL OR due.changed_at > excluded.changed_at
     RETURNING lane
 ), walks AS (
     INSERT INTO reindexer.run AS run (source, kind, changed_at)

@@ -17,10 +17,10 @@ SELECT source, lane,
 FROM (
     -- Held up: marked, while its provider is left alone. May revoke: it is not known that only an embedding is left to do;
     -- but what a first fill alone has made due has no point yet.
-    SELECT due.*, coalesce(embed_version = version, false) AND source IN (
+    SELECT due.*, marked AND source IN (
                SELECT name FROM reindexer.source JOIN reindexer.breaker USING (account)
                WHERE dependency = 'provider' AND opened_at IS NOT NULL) AS held_up,
-           embed_version IS DISTINCT FROM version AND NOT (version = 1 AND coalesce(run_id, 0) IN (
+           NOT marked AND NOT (version = 1 AND coalesce(run_id, 0) IN (
                SELECT id FROM reindexer.run WHERE kind = 'first_fill' AND finished_at IS NULL)) AS may_revoke
     FROM reindexer.due
 ) AS due
@@ -70,12 +70,12 @@ CROSS JOIN unnest(%(lanes)s::text[]) AS lanes (lane)
 CROSS JOIN LATERAL (
     (
         SELECT not_before FROM reindexer.due
-        WHERE due.source = source.name AND due.lane = lanes.lane AND embed_version IS DISTINCT FROM version
+        WHERE due.source = source.name AND due.lane = lanes.lane AND NOT marked
             AND not_before <= clock_timestamp() - make_interval(secs => %(long_s)s)
         ORDER BY not_before LIMIT 1
     ) UNION ALL (
         SELECT not_before FROM reindexer.due
-        WHERE due.source = source.name AND due.lane = lanes.lane AND embed_version = version
+        WHERE due.source = source.name AND due.lane = lanes.lane AND marked
             AND not_before <= clock_timestamp() - make_interval(secs => %(long_s)s)
         ORDER BY not_before LIMIT 1
     )

@@ -38,7 +38,7 @@ LEFT JOIN reindexer.ledger ON ledger.source = source.name AND ledger.item_id = w
 WHERE source.name = %(source)s
 ORDER BY source.name, wrong.item_id
 ON CONFLICT (source, item_id, generation) DO UPDATE SET
-    doubtful = true, token = greatest(due.token, excluded.token), embed_version = NULL,
+    doubtful = true, token = greatest(due.token, excluded.token), marked = false,
     changed_at = least(due.changed_at, excluded.changed_at)
     WHERE due.lease_until IS NULL
 RETURNING item_id;

@@ -13,7 +13,7 @@ WITH wish AS MATERIALIZED (
     WHERE NOT EXISTS (SELECT FROM reindexer.request WHERE request.task_id = wish.task_id)
     ORDER BY source.name, wish.item_id
     ON CONFLICT (source, item_id, generation) DO UPDATE SET
-        version = due.version + 1,
+        version = due.version + 1, marked = false,
         forced_version = due.version + 1,
         -- What was embedded before the wish does not fulfil it, but lies in Qdrant.
         begun_upto = CASE WHEN due.begun_upto IS NOT NULL THEN 0 END,

@@ -55,10 +55,10 @@ WHERE run.finished_at IS NULL AND run.state <> 'working' AND run.paused_at IS NU
     AND run.not_before <= clock_timestamp() AND NOT source.paused
     AND (SELECT count(*) FROM (
             (SELECT FROM reindexer.due
-             WHERE due.source = run.source AND due.lane = 'bulk' AND embed_version IS DISTINCT FROM version LIMIT %(max_backlog)s)
+             WHERE due.source = run.source AND due.lane = 'bulk' AND NOT marked LIMIT %(max_backlog)s)
             UNION ALL
             (SELECT FROM reindexer.due
-             WHERE due.source = run.source AND due.lane = 'bulk' AND embed_version = version LIMIT %(max_backlog)s)
+             WHERE due.source = run.source AND due.lane = 'bulk' AND marked LIMIT %(max_backlog)s)
         ) AS backlog) < %(max_backlog)s
 ORDER BY random()
 LIMIT 1;
@@ -82,10 +82,10 @@ WHERE source.name = %(source)s AND run.id = %(run_id)s AND NOT (run.kind = 'whol
         AND token > extract(epoch FROM run.started_at) * 1000000))
 ORDER BY source.name, page.item_id
 ON CONFLICT (source, item_id, generation) DO UPDATE SET
-    version = due.version + 1,
+    version = due.version + 1, marked = false,
     forced_version = CASE WHEN %(force)s THEN due.version + 1 ELSE due.forced_version END,
     begun_upto = CASE WHEN %(force)s AND due.begun_upto IS NOT NULL THEN 0 ELSE due.begun_upto END,
-    not_before = CASE WHEN due.embed_version = due.version AND due.lease_until IS NULL
+    not_before = CASE WHEN due.marked AND due.lease_until IS NULL
                       THEN least(due.not_before, excluded.not_before) ELSE due.not_before END,
     run_id = CASE WHEN %(takes_over)s THEN excluded.run_id ELSE coalesce(due.run_id, excluded.run_id) END,
     changed_at = CASE WHEN due.lease_until IS NULL THEN least(due.changed_at, excluded.changed_at) ELSE due.changed_at END,
@@ -136,7 +136,7 @@ RETURNING id;
 -- that wait for nothing but their embedding.
 WITH untouched AS MATERIALIZED (
     SELECT source, item_id, generation FROM reindexer.due
-    WHERE run_id = %(id)s AND version = 1 AND (token IS NULL OR embed_version = version) AND lease_until IS NULL
+    WHERE run_id = %(id)s AND version = 1 AND (token IS NULL OR marked) AND lease_until IS NULL
         AND NOT doubtful
     ORDER BY source, item_id
     FOR UPDATE SKIP LOCKED

@@ -102,7 +102,7 @@ SELECT NULL, NULL, NULL, NULL FROM server WHERE NOT same;
 -- name: postpone
 -- Try again later. `attempts_back` undoes attempts that do not count; `seen_token` is a higher token met in Qdrant,
 -- `chunk_tokens` what its chunks are to hold at most. An item that `marks` was planned, and has nothing left to do but its
--- embedding: it is marked, as long as its version is that one.
+-- embedding: it is marked, until its version grows.
 -- Not after a crash, as in `finish`: the row that it was planned for may never have been.
 -- Some of so many `begun_chunks` were written by this claim, and all before `begun_upto` are there.
 -- Its `payload_fingerprint`, if any, is that of a payload that was written beside the vector of an older text.
@@ -137,7 +137,7 @@ WITH relaxed AS MATERIALIZED (
 )
 UPDATE reindexer.due SET
     lease_until = NULL,
-    embed_version = CASE WHEN outcome.marks AND NOT held.changed AND (SELECT same FROM server) THEN due.version END,
+    marked = outcome.marks AND NOT held.changed AND (SELECT same FROM server),
     token = greatest(due.token, outcome.seen_token),
     attempts = CASE WHEN held.changed THEN 0 ELSE greatest(0, due.attempts - outcome.attempts_back) END,
     not_before = clock_timestamp() + make_interval(secs => CASE WHEN held.changed THEN 0 ELSE outcome.wait_s END),

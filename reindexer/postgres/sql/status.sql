@@ -21,7 +21,7 @@ SELECT CASE
        END AS status,
        source.paused, source.problem,
        due.item_id IS NOT NULL AS is_due, due.lane, due.doubtful, due.waits_for,
-       coalesce(due.embed_version = due.version, false) AS is_marked, source.account,
+       coalesce(due.marked, false) AS is_marked, source.account,
        outbox.changed_at IS NOT NULL AS in_outbox,
        ledger.item_id IS NOT NULL AS is_known, ledger.outcome, ledger.text_fingerprint, ledger.indexed_at,
        coalesce(ledger.chunks, 0) AS chunks, least(due.chunk_tokens, ledger.chunk_tokens) AS chunk_tokens,

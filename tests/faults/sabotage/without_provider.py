@@ -73,7 +73,7 @@ WITHOUT_PROVIDER = (
     Sabotage(
         "marks: a change clears it",
         "reindexer/postgres/sql/drain.sql",
-        "OR due.embed_version = due.version OR",
+        "OR due.marked OR",
         "OR",
         MARKED,
     ),
@@ -87,7 +87,7 @@ WITHOUT_PROVIDER = (
     Sabotage(
         "marks: marked items count as backlog",
         "reindexer/postgres/sql/runs.sql",
-        "due.lane = 'bulk' AND embed_version = version LIMIT",
+        "due.lane = 'bulk' AND marked LIMIT",
         "due.lane = 'bulk' AND false LIMIT",
         TESTS + "test_the_backlog_of_a_backfill_stays_short_while_the_provider_is_away",
     ),
