@@ -40,6 +40,10 @@ ON CONFLICT (source, kind) WHERE finished_at IS NULL DO UPDATE SET
     state = 'rows', cursor = NULL, queued = 0, total = NULL, started_at = clock_timestamp(), paused_s = 0,
     changed_at = least(run.changed_at, run.started_at);
 
+-- A condition means what it meant where it was attached, whatever schemas the role looks in that reads by it.
+ALTER TABLE reindexer.source ADD COLUMN resolved_condition text;
+COMMENT ON COLUMN reindexer.source.resolved_condition IS 'The condition with a schema before each name, as Postgres understood it when the source was attached. NULL: an older version attached it.';
+
 -- A table that is attached because it is there would be attached again by the next `migrate`.
 CREATE TABLE reindexer.detached (source text PRIMARY KEY);
 COMMENT ON TABLE reindexer.detached IS 'Sources that were detached by hand: only somebody who names them attaches them again.';

@@ -89,7 +89,7 @@ def look(app: typer.Typer) -> None:
 
 def _definition(source: Source) -> dict[str, Any]:
     """What was said of it, and not what was seen."""
-    return {name: value for name, value in asdict(source).items() if name != "read_by"}
+    return {name: value for name, value in asdict(source).items() if name not in ("read_by", "resolved_condition")}
 
 
 def _of_wishes(history: Sequence[PastWish]) -> str:

@@ -47,6 +47,8 @@ class Source:
     chunk_overlap: int = 0
     tenant_column: str | None = None
     profile: Profile = field(default_factory=Profile)
+    resolved_condition: str | None = field(default=None, compare=False)
+    """The condition, with each name looked up as it was when the source was attached: what rows are read by."""
     read_by: str = field(default="", compare=False)
     """A hash of what its rows were last seen to be read by (types, functions); no part of the definition."""
 
@@ -100,11 +102,13 @@ class Source:
     @property
     def definition_hash(self) -> str:
         """Changes when triggers have to be made anew or rows have to be looked at again."""
-        definition = [
+        definition: list[object] = [
             self.table_schema, self.table_name, self.key_columns, self.text_columns, self.payload_columns, self.alias,
             self.template, self.condition, self.condition_columns, self.chunk_tokens, self.chunk_overlap,
             self.tenant_column, self.profile.as_json(),
         ]  # fmt: skip
+        if self.resolved_condition is not None:
+            definition.append(self.resolved_condition)
         return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:16]
 
     def collection(self, generation: int) -> str:

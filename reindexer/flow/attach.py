@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 from reindexer.core.errors import DefinitionError, SourceError, UsageError
 from reindexer.core.profile import Profile
 from reindexer.core.source import Source
+from reindexer.flow import condition
 from reindexer.flow.definition import check
 from reindexer.flow.inspect import Finding, inspect, recorded, trigger_hash
 from reindexer.flow.vectors import require_same_vectors
@@ -51,6 +52,7 @@ def attach(connection: Connection, source: Source) -> Attached:
     require_alias(connection, source)
     require_same_table(connection, source.name, source.table_schema, source.table_name)
     require_same_vectors(connection, source)
+    source = _resolved(connection, source)
     finding = inspect(connection, source)
     if finding.triggers == "ok":
         return Attached(source.name, changed=False)
@@ -81,6 +83,16 @@ def attach(connection: Connection, source: Source) -> Attached:
             load("runs.sql")["start_look"], {"source": source.name, "kind": "first_fill", "from": "rows"}
         )
     return Attached(source.name, changed=True)
+
+
+def _resolved(connection: Connection, source: Source) -> Source:
+    """Older versions wrote down the words of a condition alone."""
+    if source.condition is None or source.resolved_condition is not None:
+        return source
+    try:
+        return condition.resolved(connection, source, source.condition)
+    except condition.ConditionRejected:
+        return source  # what is wrong with it is told where it is read by
 
 
 def require_alias(connection: Connection, source: Source) -> None:
@@ -241,10 +253,11 @@ def _source(
     chunk_overlap: int,
     tenant_column: str | None,
     profile: dict[str, Any],
+    resolved_condition: str | None,
     reads: str | None,
 ) -> Source:
     return Source(
         name, table_schema, table_name, tuple(key_columns), tuple(text_columns), tuple(payload_columns), alias,
         template, condition, tuple(condition_columns), chunk_tokens, chunk_overlap, tenant_column,
-        Profile.from_json(profile), reads or "",
+        Profile.from_json(profile), resolved_condition, reads or "",
     )  # fmt: skip

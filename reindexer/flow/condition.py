@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import LiteralString
 
 import psycopg
@@ -44,7 +45,7 @@ def is_item(source: Source) -> sql.Composed:
     return sql.SQL("EXISTS (SELECT FROM (SELECT {columns}) AS t WHERE {condition} AND {read_by} IS NOT NULL)").format(
         read_by=sql.Literal(source.read_by),
         columns=sql.SQL(", ").join(sql.SQL("t.{}").format(Name(c)) for c in source.condition_columns),
-        condition=composed(source.condition),
+        condition=composed(source.resolved_condition or source.condition),
     )
 
 
@@ -83,7 +84,7 @@ def require(connection: Connection, source: Source) -> None:
     types: list[tuple[str, LiteralString]] = connection.execute(load("catalog.sql")["column_types"], named).fetchall()
     query = sql.SQL("SELECT FROM pg_catalog.jsonb_to_recordset('[]') AS t ({columns}) WHERE {condition}").format(
         columns=sql.SQL(", ").join(sql.SQL("{} {}").format(Name(c), sql.SQL(of.replace("%", "%%"))) for c, of in types),
-        condition=composed(source.condition),
+        condition=composed(source.resolved_condition or source.condition),
     )
     try:
         # A kept plan would know a renamed label by its number.
@@ -97,11 +98,13 @@ def require(connection: Connection, source: Source) -> None:
         ) from exc
 
 
-def columns_of(connection: Connection, source: Source, condition: str) -> tuple[str, ...]:
-    """The columns that a source's own condition reads. Raises ConditionRejected if it depends on more than the row.
+def resolved(connection: Connection, source: Source, condition: str) -> Source:
+    """The source with this condition as its own: which columns it reads, and what its names mean on this connection's
+    search_path. Raises ConditionRejected if it depends on more than the row.
 
     Postgres itself tells: it takes the condition as that of an index, for which the same holds, on an empty copy of the
-    table that is gone at once.
+    table that is gone at once. It also writes it down again, with a schema before each name; other processes, whose
+    roles look elsewhere, would find other functions or operators by the user's words.
     """
     check(connection, source, condition)
     make = sql.SQL("CREATE TEMP TABLE reindexer_condition (LIKE {})").format(_table(source))
@@ -110,7 +113,9 @@ def columns_of(connection: Connection, source: Source, condition: str) -> tuple[
         with connection.transaction(force_rollback=True):
             connection.execute(make)
             connection.execute(index.format(composed(condition)), (), binary=True)
+            connection.execute("SET LOCAL search_path = pg_catalog")
             found = connection.execute(load("catalog.sql")["condition_columns"]).fetchall()
+            row = connection.execute(load("catalog.sql")["condition_resolved"]).fetchone()
     except psycopg.errors.InsufficientPrivilege as exc:
         raise ConditionRejected(f"the condition can't be looked at: {one_line(exc)}") from exc
     except psycopg.Error as exc:
@@ -119,9 +124,10 @@ def columns_of(connection: Connection, source: Source, condition: str) -> tuple[
         raise ConditionRejected(
             f"the condition must depend on nothing but the row, or changes would pass unseen: {first_line(exc)}"
         ) from exc
-    if not found:
+    if not found or row is None:
         raise ConditionRejected("the condition reads no column")
-    return tuple(str(name) for (name,) in found)
+    columns = tuple(str(name) for (name,) in found)
+    return replace(source, condition=condition, condition_columns=columns, resolved_condition=row[0])
 
 
 def count(connection: Connection, source: Source, condition: str | None) -> tuple[int, bool]:

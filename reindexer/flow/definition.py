@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 import psycopg
@@ -96,10 +96,9 @@ def define(connection: Connection, wanted: Wanted) -> Source:
     if wanted.where is None:
         return source
     try:
-        reads = condition.columns_of(connection, source, wanted.where)
+        return condition.resolved(connection, source, wanted.where)
     except condition.ConditionRejected as exc:
         raise DefinitionError(f"{about}: {exc}", key="where") from exc
-    return replace(source, condition=wanted.where, condition_columns=reads)
 
 
 def check(connection: Connection, source: Source) -> None:

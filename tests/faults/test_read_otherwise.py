@@ -11,7 +11,8 @@ import pytest
 from qdrant_client import QdrantClient
 
 from reindexer.core.source import Source
-from reindexer.flow.attach import attach
+from reindexer.flow.attach import attach, find_source
+from reindexer.flow.definition import Wanted, define
 from reindexer.flow.status import status
 from reindexer.flow.watch import Watch
 from reindexer.flow.work import Worker
@@ -199,7 +200,7 @@ def test_the_servers_own_upkeep_of_these_rows_costs_no_look_at_all_rows(
         (
             "ALTER FUNCTION in_short(text) RENAME TO shortened",
             "ALTER FUNCTION shortened(text) RENAME TO in_short",
-            "its condition does not work any more: function in_short(character varying) does not exist",
+            "its condition does not work any more: function public.in_short(text) does not exist",
         ),
     ],
     ids=["a label", "an attribute", "a function"],
@@ -229,3 +230,47 @@ def test_a_condition_that_does_not_work_any_more_is_the_sources_problem_and_fail
     texts = "SELECT id::text, concat_ws(E'\\n', body, m::text, made) FROM diary WHERE id <> 2"
     assert differences(db, diary, texts) == []
     assert (status(db).failed, status(db).sources[DIARY.name].problem) == (0, None)
+
+
+def test_a_condition_means_what_it_meant_where_it_was_attached_whatever_the_search_path_of_who_reads(
+    db: Connection, database: str, worker: Worker, index: IndexReader
+) -> None:
+    """A function and an operator of one name in two schemas: text compared as citext does, or letter by letter."""
+    db.execute(
+        b"""
+        CREATE SCHEMA ours;
+        CREATE FUNCTION public.fits(text) RETURNS boolean IMMUTABLE LANGUAGE sql AS $$ SELECT false $$;
+        CREATE FUNCTION ours.fits(text) RETURNS boolean IMMUTABLE LANGUAGE sql AS $$ SELECT $1 <> 'no' $$;
+        CREATE DOMAIN ours.word AS text;
+        CREATE FUNCTION ours.alike(ours.word, ours.word) RETURNS boolean IMMUTABLE LANGUAGE sql
+            AS $$ SELECT lower($1::text) OPERATOR(pg_catalog.=) lower($2::text) $$;
+        CREATE OPERATOR ours.= (LEFTARG = ours.word, RIGHTARG = ours.word, FUNCTION = ours.alike);
+        CREATE TABLE told (id int PRIMARY KEY, body text, state text);
+        INSERT INTO told VALUES (1, 'one', 'Yes'), (2, 'two', 'no'), (3, 'three', 'YES')
+        """
+    )
+    with connect(database, application_name="attach") as elsewhere:
+        elsewhere.execute("SET search_path = ours, public, pg_catalog")
+        where = "fits(state) AND state::word = 'yes'::word"
+        attach(elsewhere, define(elsewhere, Wanted("context_items_told", "told", ("body",), where=where)))
+    flow = Flow(db, worker)
+    eventually(flow.settles)
+    assert ids(db, "context_items_told") == ["1", "3"]
+    db.execute("UPDATE told SET state = 'yES' WHERE id = 2; UPDATE told SET state = 'no' WHERE id = 1")
+    eventually(flow.settles)
+    assert ids(db, "context_items_told") == ["2", "3"]
+    assert find_source(db, "context_items_told").condition == where
+
+
+def test_sources_of_an_older_version_get_their_conditions_names_looked_up_when_they_are_attached_again(
+    db: Connection,
+) -> None:
+    db.execute(TABLE.encode())
+    attach(db, replace(DIARY, condition="state = 'shown'", condition_columns=("state",)))
+    assert find_source(db, DIARY.name).resolved_condition == "((state)::text = 'shown'::text)"
+
+
+def ids(db: Connection, source: str) -> list[str]:
+    """What is in the index, by the ledger."""
+    query = "SELECT item_id FROM reindexer.ledger WHERE source = %s AND outcome = 'COMPLETED' ORDER BY item_id"
+    return [item for (item,) in db.execute(query, [source])]

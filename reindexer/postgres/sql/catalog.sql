@@ -185,6 +185,10 @@ WHERE classid = 'pg_class'::regclass AND objid = 'pg_temp.reindexer_condition_':
     AND refobjid = 'pg_temp.reindexer_condition'::regclass AND refobjsubid > 0
 ORDER BY attnum;
 
+-- name: condition_resolved
+-- The condition of the copy's index, as Postgres understood it; what is not on the search_path is named with its schema.
+SELECT pg_get_expr(indpred, indrelid) FROM pg_index WHERE indexrelid = 'pg_temp.reindexer_condition_'::regclass;
+
 -- name: bearers
 -- Tables that carry triggers of a source, with the names of those.
 SELECT tgrelid::bigint, nspname::text, relname::text, array_agg(tgname::text ORDER BY tgname)

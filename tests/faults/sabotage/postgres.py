@@ -200,6 +200,14 @@ WATCHES = (
         OTHERWISE + "test_a_condition_means_labels_as_they_are_called_now_also_to_who_has_planned_it_before",
     ),
     Sabotage(
+        "conditions: names mean what they meant where it was attached",
+        "reindexer/flow/condition.py",
+        "composed(source.resolved_condition or source.condition)",
+        "composed(source.condition)",
+        OTHERWISE + "test_a_condition_means_what_it_meant_where_it_was_attached_whatever_the_search_path_of_who_reads",
+        times=2,
+    ),
+    Sabotage(
         "conditions: one that does not work any more fails no item",
         "reindexer/flow/read.py",
         "                require(connection, source)\n                asked",
