@@ -158,6 +158,20 @@ def test_while_it_is_open_what_needs_it_is_not_claimed_nor_counted_as_ready_and_
     assert dispatch.top_up(db) == {"live": 10}
 
 
+def test_while_qdrants_may_be_probed_one_claim_takes_one_item_and_others_nothing(db: Connection) -> None:
+    for n in range(3):
+        insert(db, f"text {n}")
+    drain(db)
+    db.execute(
+        "INSERT INTO reindexer.breaker (dependency, failures, reason, opened_at, probe_at)"
+        " VALUES ('qdrant', 3, 'away', now(), now())"
+    )
+    probe = claim(db)
+    assert probe
+    assert (len(probe.items), probe.probes) == (1, {"qdrant"})
+    assert claim(db) is None
+
+
 @pytest.mark.parametrize("by_name", [False, True], ids=["claim_batch", "claim_item"])
 def test_exactly_one_of_the_claims_that_come_together_gets_the_probe_of_one_item(
     db: Connection, database: str, worker: Worker, proxy: Proxy, by_name: bool, index: IndexReader

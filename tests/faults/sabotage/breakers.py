@@ -25,7 +25,7 @@ BREAKERS = (
         CLAIM,
         "NOT (gate.probing OR (head.marked",
         "NOT ((head.marked",
-        AWAY + "test_while_it_is_open_what_needs_it_is_not_claimed_nor_counted_as_ready_and_no_message_is_sent",
+        AWAY + "test_while_qdrants_may_be_probed_one_claim_takes_one_item_and_others_nothing",
     ),
     Sabotage(
         "breakers: no message is sent while one is open",
