@@ -291,6 +291,31 @@ def test_the_backlog_of_a_backfill_stays_short_while_the_provider_is_away(
     assert len(marked(db)) == 1, "and what it queued goes with it"
 
 
+def test_truncate_empties_the_index_while_as_many_texts_wait_as_a_backfill_may_have_due(
+    db: Connection, worker: Worker, index: IndexReader, away: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reindexer.flow.walk.PAGE", 20)
+    monkeypatch.setattr("reindexer.flow.walk.MAX_BACKLOG", 60)
+    insert(db, "was there")
+    work(db, worker)
+    assert index.count() == 1
+    away.goes()
+    db.execute("INSERT INTO context_items (content) SELECT 'text ' || n FROM generate_series(1, 70) n")
+    drain(db)
+    db.execute("UPDATE reindexer.due SET lane = 'bulk'")
+    worker.run_lane("bulk", budget_s=5)
+    assert len(marked(db)) >= 60
+    db.execute("TRUNCATE context_items")
+
+    def is_empty() -> bool:
+        drain(db)
+        walk_page(db, lambda name: find_source(db, name))
+        worker.run_lane("bulk", budget_s=5)
+        return index.count() == 0
+
+    eventually(is_empty)
+
+
 def test_one_accounts_outage_does_not_stop_the_sources_of_another(
     db: Connection, worker: Worker, index: IndexReader, provider: Provider, away: Away
 ) -> None:

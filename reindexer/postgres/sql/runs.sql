@@ -47,7 +47,8 @@ RETURNING id;
 
 -- name: next_run
 -- An open run of a source whose backlog in the bulk lane is short enough for another page. Not locked: a page may take
--- long to read. `as_of` is for `lock`.
+-- long to read. `as_of` is for `lock`. A look at everything (after a TRUNCATE, say) also takes points away, so it goes on
+-- where all that waits is marked: no more than the items that the ledger knows can be added by it.
 SELECT run.id, run.source, run.kind, run.state, run.cursor, run.condition, run.force, run.total IS NULL AS uncounted,
        run.xmin::text AS as_of
 FROM reindexer.run JOIN reindexer.source ON source.name = run.source
@@ -58,7 +59,8 @@ WHERE run.finished_at IS NULL AND run.state <> 'working' AND run.paused_at IS NU
              WHERE due.source = run.source AND due.lane = 'bulk' AND NOT marked LIMIT %(max_backlog)s)
             UNION ALL
             (SELECT FROM reindexer.due
-             WHERE due.source = run.source AND due.lane = 'bulk' AND marked LIMIT %(max_backlog)s)
+             WHERE (run.kind <> 'whole_source' OR run.force) AND due.source = run.source AND due.lane = 'bulk' AND marked
+             LIMIT %(max_backlog)s)
         ) AS backlog) < %(max_backlog)s
 ORDER BY random()
 LIMIT 1;

@@ -85,10 +85,17 @@ WITHOUT_PROVIDER = (
         TESTS + "test_a_change_that_comes_while_its_item_is_being_marked_is_looked_at_all_the_same",
     ),
     Sabotage(
+        "marks: a look at everything does not wait for marked items",
+        "reindexer/postgres/sql/runs.sql",
+        "(run.kind <> 'whole_source' OR run.force) AND",
+        "",
+        TESTS + "test_truncate_empties_the_index_while_as_many_texts_wait_as_a_backfill_may_have_due",
+    ),
+    Sabotage(
         "marks: marked items count as backlog",
         "reindexer/postgres/sql/runs.sql",
-        "due.lane = 'bulk' AND marked LIMIT",
-        "due.lane = 'bulk' AND false LIMIT",
+        "due.lane = 'bulk' AND marked\n",
+        "due.lane = 'bulk' AND false\n",
         TESTS + "test_the_backlog_of_a_backfill_stays_short_while_the_provider_is_away",
     ),
     Sabotage(
