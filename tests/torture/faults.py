@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tests.support.proxy import Mode
 from tests.torture.cast import Cast
-from tests.torture.lies import TOLD
+from tests.torture.lies import SLOW_MODEL, TOLD
 from tests.torture.stage import LEASE_S, Stage
 
 Course = Generator[float, None, None]
@@ -106,6 +106,13 @@ def provider_lies(scene: Scene) -> Course:
     scene.stage.lies.tell(None)
 
 
+def slow_model(scene: Scene) -> Course:
+    """For longer than a lease: long items go on from claim to claim."""
+    scene.stage.lies.tell(SLOW_MODEL)
+    yield scene.rng.uniform(LEASE_S, 3 * LEASE_S)
+    scene.stage.lies.tell(None)
+
+
 def connections_terminated(scene: Scene) -> Course:
     """All of ours, or those of one role."""
     role = scene.rng.choice(["reindexer %", "reindexer listener", "reindexer worker", "reindexer api"])
@@ -169,6 +176,7 @@ FAULTS: Sequence[Fault] = (
     Fault("requests late", 4, NETWORKS, requests_late),
     Fault("slow", 2, NETWORKS, slow_network),
     Fault("lies", 8, ("provider",), provider_lies),
+    Fault("has a slow model", 5, ("provider",), slow_model),
     Fault("connections terminated", 4, ("postgres",), connections_terminated),
     Fault("due locked", 1, ("postgres",), due_table_locked),
     Fault("flushed", 3, ("redis",), redis_flushed),

@@ -54,6 +54,13 @@ def _slow(call: Call) -> None:
     time.sleep(0.7)
 
 
+def _slow_by_text(call: Call) -> None:
+    """As a model on a small machine: a request of many texts takes longer than its timeout, a long item than a lease."""
+    time.sleep(0.08 * len(call.inputs))
+
+
+SLOW_MODEL = "slow by text"
+
 TOLD: dict[str, Lie] = {
     "429": lambda call: error(429, "rate_limit_exceeded"),
     "429 with Retry-After": lambda call: error(429, "rate_limit_exceeded", {"Retry-After": "1"}),
@@ -62,4 +69,5 @@ TOLD: dict[str, Lie] = {
     "half JSON": _half_json,
     "fewer vectors": _fewer,
     "slow": _slow,
+    SLOW_MODEL: _slow_by_text,
 }

@@ -12,6 +12,8 @@ TICKETS = 25
 STATES = ["open", "open", "waiting", "closed"]
 LONG = " " + "x" * 2_640
 """Of a key that is too long for an index of the program's."""
+LONGEST = 120
+"""Paragraphs of a text that a slow model does not embed within one lease."""
 MARK = "§"
 """In every text of these tables: the journal does not know what their chunks call for."""
 
@@ -31,7 +33,7 @@ def _ticket(hand: Hand) -> list[object]:
 
 
 def write_article(hand: Hand) -> None:
-    paragraphs = [_paragraph(hand) for _ in range(hand.rng.choice([0, 1, 3, 8, 20]))]
+    paragraphs = [_paragraph(hand) for _ in range(hand.rng.choice([0, 1, 3, 8, 20, 20, LONGEST]))]
     hand.touch(
         "INSERT INTO articles (slug, body) VALUES (%s, %s) ON CONFLICT (slug) DO UPDATE SET body = excluded.body",
         [_slug(hand), "\n\n".join(paragraphs)],
