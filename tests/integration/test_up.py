@@ -262,7 +262,7 @@ def test_sigkill_of_the_supervisor_leaves_no_process_and_the_next_up_works(runni
 
 @pytest.mark.timeout(240)
 def test_a_child_that_crashes_is_started_again_and_edits_still_arrive(running: Up) -> None:
-    marks = {"listener": "listen", "worker": "worker", "api": "api", "redis": "redis-server", "qdrant": "qdrant_server", "postgres": "postgres"}  # fmt: skip
+    marks = {"listener": "listen", "worker": "worker", "api": "api", "redis": "valkey-server", "qdrant": "qdrant_server", "postgres": "postgres"}  # fmt: skip
     for part, mark in marks.items():
         _crash_and_edit(running, part, mark)
 
@@ -360,7 +360,7 @@ def test_up_starts_no_server_that_is_named_begins_with_the_sources_file_and_goes
         running.wait_until_up()
         assert running.database_url == env["DATABASE_URL"]
         started = [" ".join(each.cmdline()) for each in psutil.Process(running.process.pid).children()]
-        assert [part for part in ("redis-server", "qdrant_server", "bin/postgres") if part in str(started)] == []
+        assert [part for part in ("valkey-server", "qdrant_server", "bin/postgres") if part in str(started)] == []
         assert f"{file}:2: source 'notes': there is no table notes; see" in running.log
         assert '"things"' in reindexer("sources", "--json", env={"REINDEXER_DATA_DIR": str(running.directory)}).stdout
         with psycopg.connect(running.database_url, autocommit=True) as connection:

@@ -6,6 +6,7 @@ from tests.faults.sabotage.row import Sabotage
 
 PREFIX = "tests/integration/test_prefix.py::"
 FAILOVER = "tests/faults/test_broker_failover.py::"
+EMBEDDED = "tests/integration/test_embedded_redis.py::"
 ALL = "test_workers_listener_and_api_come_back_by_themselves_from_a_redis_that_answers_with_errors"
 
 SHARED_BROKER = (
@@ -74,5 +75,20 @@ SHARED_BROKER = (
         'given.get("ssl_cert_reqs", "required")',
         'given.get("ssl_cert_reqs", "none")',
         "tests/unit/test_broker_url.py::test_a_server_by_tls_is_verified_by_default_whoever_connects",
+    ),
+    Sabotage(
+        "the embedded Redis reads no snapshot of another release's server",
+        "reindexer/embedded/redis.py",
+        '"--dbfilename", SNAPSHOT,',
+        "",
+        EMBEDDED + "test_it_starts_empty_whatever_server_left_a_snapshot_in_its_directory[newer-dump.rdb]",
+        fails_with="redis ended with code 1",
+    ),
+    Sabotage(
+        "the embedded Redis reads no snapshot that a user made",
+        "reindexer/embedded/redis.py",
+        "    (directory / SNAPSHOT).unlink(missing_ok=True)\n",
+        "",
+        EMBEDDED + "test_after_a_crash_it_starts_empty_though_a_user_had_saved_it",
     ),
 )
