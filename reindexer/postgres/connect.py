@@ -132,7 +132,6 @@ def _options(url: str, answer_s: float | None) -> str:
     They stand above those of ALTER DATABASE and ALTER ROLE; what else the URL itself says stays.
     """
     ours = {
-        "default_transaction_isolation": "read\\ committed",
         "exit_on_error": "off",
         "statement_timeout": 0 if answer_s is None else int(answer_s * 750),
         "lock_timeout": 0,

@@ -96,11 +96,10 @@ OUTAGES = (
     ),
     Sabotage(
         "isolation is ours, whatever the database's default is",
-        "reindexer/postgres/connect.py",
-        '        "default_transaction_isolation": "read\\\\ committed",\n',
+        "reindexer/postgres/session.py",
+        '    "default_transaction_isolation": "read committed",\n',
         "",
         POSTGRES + "test_defaults_of_database_and_role_do_not_concern_us[repeatable read]",
-        fails_with="transactions are repeatable read by default",
     ),
     Sabotage(
         "a wish that meets no Postgres is sent again",
