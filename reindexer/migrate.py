@@ -20,7 +20,7 @@ from reindexer.core.errors import ReindexerError, UsageError
 from reindexer.core.redefinition import changes
 from reindexer.core.source import Source
 from reindexer.flow import audit
-from reindexer.flow.attach import Attached, all_sources, attach, attached_before
+from reindexer.flow.attach import Attached, all_sources, attach, attached_before, find_source
 from reindexer.flow.built_in import built_in, is_built_in, make_table, require_place
 from reindexer.flow.inspect import inspect
 from reindexer.postgres.connect import Connection, connect, one_line
@@ -105,7 +105,9 @@ def _again(connection: Connection, source: Source, *, make: bool) -> Attached:
     try:
         if make:
             make_table(connection)
-        return attach(connection, source)
+        did = attach(connection, source)
+        finding = inspect(connection, find_source(connection, source.name))
+        return replace(did, problem=finding.problem)
     except (ReindexerError, psycopg.Error) as exc:
         if connection.closed:
             raise

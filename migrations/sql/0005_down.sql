@@ -3,7 +3,7 @@
 ALTER TABLE reindexer.ledger DROP COLUMN chunk_tokens;
 ALTER TABLE reindexer.due DROP COLUMN chunk_tokens;
 
-ALTER TABLE reindexer.source DROP COLUMN embedder, DROP COLUMN resolved_condition;
+ALTER TABLE reindexer.source DROP COLUMN embedder, DROP COLUMN resolved_condition, DROP COLUMN condition_objects;
 
 DROP TABLE reindexer.detached;
 

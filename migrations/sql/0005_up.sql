@@ -41,8 +41,9 @@ ON CONFLICT (source, kind) WHERE finished_at IS NULL DO UPDATE SET
     changed_at = least(run.changed_at, run.started_at);
 
 -- A condition means what it meant where it was attached, whatever schemas the role looks in that reads by it.
-ALTER TABLE reindexer.source ADD COLUMN resolved_condition text;
+ALTER TABLE reindexer.source ADD COLUMN resolved_condition text, ADD COLUMN condition_objects text[] NOT NULL DEFAULT '{}';
 COMMENT ON COLUMN reindexer.source.resolved_condition IS 'The condition with a schema before each name, as Postgres understood it when the source was attached. NULL: an older version attached it.';
+COMMENT ON COLUMN reindexer.source.condition_objects IS 'Functions, operators, types and collations of the user''s that it means, by their OIDs: a renamed one is the same.';
 
 -- A table that is attached because it is there would be attached again by the next `migrate`.
 CREATE TABLE reindexer.detached (source text PRIMARY KEY);

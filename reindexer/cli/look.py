@@ -87,9 +87,12 @@ def look(app: typer.Typer) -> None:
         rows(("source", "", ""), [line for source in sources for line in _facts(source)], whole=["source"])
 
 
+_SEEN = ("read_by", "resolved_condition", "condition_objects")
+
+
 def _definition(source: Source) -> dict[str, Any]:
     """What was said of it, and not what was seen."""
-    return {name: value for name, value in asdict(source).items() if name not in ("read_by", "resolved_condition")}
+    return {name: value for name, value in asdict(source).items() if name not in _SEEN}
 
 
 def _of_wishes(history: Sequence[PastWish]) -> str:

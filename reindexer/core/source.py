@@ -49,6 +49,8 @@ class Source:
     profile: Profile = field(default_factory=Profile)
     resolved_condition: str | None = field(default=None, compare=False)
     """The condition, with each name looked up as it was when the source was attached: what rows are read by."""
+    condition_objects: tuple[str, ...] = field(default=(), compare=False)
+    """The user's functions, operators, types and collations that those names meant, as the catalog knows them."""
     read_by: str = field(default="", compare=False)
     """A hash of what its rows were last seen to be read by (types, functions); no part of the definition."""
 

@@ -73,6 +73,7 @@ def attach(connection: Connection, source: Source) -> Attached:
                 "text_columns": list(source.text_columns),
                 "payload_columns": list(source.payload_columns),
                 "condition_columns": list(source.condition_columns),
+                "condition_objects": list(source.condition_objects),
                 "profile": Jsonb(source.profile.as_json()),
                 "definition_hash": trigger_hash(source),
                 "table_oid": tables[0].oid,
@@ -86,13 +87,38 @@ def attach(connection: Connection, source: Source) -> Attached:
 
 
 def _resolved(connection: Connection, source: Source) -> Source:
-    """Older versions wrote down the words of a condition alone."""
-    if source.condition is None or source.resolved_condition is not None:
+    """Older versions wrote down the words of a condition alone; and what it means may have another name by now."""
+    if source.condition is None:
         return source
+    if source.resolved_condition is not None:
+        return follow_renames(connection, source)
     try:
         return condition.resolved(connection, source, source.condition)
     except condition.ConditionRejected:
         return source  # what is wrong with it is told where it is read by
+
+
+def follow_renames(connection: Connection, source: Source) -> Source:
+    """The source, with its condition written down anew if it does not work any more just because something that it
+    means was renamed."""
+    try:
+        condition.require(connection, source)
+    except SourceError:
+        again = condition.renamed(connection, source)
+        if again is None:
+            return source
+        connection.execute(
+            load("sources.sql")["save_names"],
+            {
+                "name": source.name,
+                "resolved_condition": again.resolved_condition,
+                "condition_objects": list(again.condition_objects),
+                "definition_hash": trigger_hash(again),
+                "was": trigger_hash(source),
+            },
+        )
+        return again
+    return source
 
 
 def require_alias(connection: Connection, source: Source) -> None:
@@ -254,10 +280,11 @@ def _source(
     tenant_column: str | None,
     profile: dict[str, Any],
     resolved_condition: str | None,
+    condition_objects: list[str],
     reads: str | None,
 ) -> Source:
     return Source(
         name, table_schema, table_name, tuple(key_columns), tuple(text_columns), tuple(payload_columns), alias,
         template, condition, tuple(condition_columns), chunk_tokens, chunk_overlap, tenant_column,
-        Profile.from_json(profile), resolved_condition, reads or "",
+        Profile.from_json(profile), resolved_condition, tuple(condition_objects), reads or "",
     )  # fmt: skip

@@ -116,6 +116,7 @@ def resolved(connection: Connection, source: Source, condition: str) -> Source:
             connection.execute("SET LOCAL search_path = pg_catalog")
             found = connection.execute(load("catalog.sql")["condition_columns"]).fetchall()
             row = connection.execute(load("catalog.sql")["condition_resolved"]).fetchone()
+            objects = connection.execute(load("catalog.sql")["condition_objects"]).fetchall()
     except psycopg.errors.InsufficientPrivilege as exc:
         raise ConditionRejected(f"the condition can't be looked at: {one_line(exc)}") from exc
     except psycopg.Error as exc:
@@ -127,7 +128,31 @@ def resolved(connection: Connection, source: Source, condition: str) -> Source:
     if not found or row is None:
         raise ConditionRejected("the condition reads no column")
     columns = tuple(str(name) for (name,) in found)
-    return replace(source, condition=condition, condition_columns=columns, resolved_condition=row[0])
+    return replace(
+        source, condition=condition, condition_columns=columns, resolved_condition=row[0],
+        condition_objects=tuple(str(each) for (each,) in objects),
+    )  # fmt: skip
+
+
+def renamed(connection: Connection, source: Source) -> Source | None:
+    """The source with its own condition written down anew, where something that it means got another name since.
+
+    None: that is not why it does not work, as the user's words say nothing any more, or mean something else here.
+    """
+    if source.condition is None or source.resolved_condition is None:
+        return None
+    try:
+        now = resolved(connection, source, source.condition)
+    except ConditionRejected:
+        return None
+    lists = {
+        "was": list(source.condition_objects),
+        "now": list(now.condition_objects),
+        "table": _table(source).as_string(connection),
+        "columns": list(now.condition_columns),
+    }
+    same = connection.execute(load("catalog.sql")["means_the_same"], lists).fetchone()
+    return now if same and same[0] and now.condition_columns == source.condition_columns else None
 
 
 def count(connection: Connection, source: Source, condition: str | None) -> tuple[int, bool]:

@@ -19,7 +19,7 @@ import structlog
 from reindexer.core.errors import DependencyAway, SourceError, UsageError
 from reindexer.core.source import Source
 from reindexer.core.timer import Timer
-from reindexer.flow.attach import all_sources, mend
+from reindexer.flow.attach import all_sources, follow_renames, mend
 from reindexer.flow.inspect import Finding, inspect
 from reindexer.postgres.connect import Connection, one_line
 from reindexer.postgres.queries import load
@@ -78,6 +78,11 @@ class Watch:
 
     def _look_after(self, connection: Connection, source: Source) -> None:
         finding = inspect(connection, source)
+        if finding.problem and finding.problem not in self._told.get(source.name, ()):
+            again = follow_renames(connection, source)
+            if again is not source:
+                log.warning("condition_names_followed", source=source.name, condition=again.resolved_condition)
+                source, finding = again, inspect(connection, again)
         wrong = finding.problem or finding.wrong
         if wrong is None:
             self._told.pop(source.name, None)

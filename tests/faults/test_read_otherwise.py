@@ -4,6 +4,7 @@ where a condition does not work any more, and then no item is to blame."""
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from reindexer.flow.definition import Wanted, define
 from reindexer.flow.status import status
 from reindexer.flow.watch import Watch
 from reindexer.flow.work import Worker
+from reindexer.migrate import migrate
 from reindexer.postgres.connect import Connection, connect
 from tests.support.comparison import differences
 from tests.support.flow import WATCH_S, Flow
@@ -260,6 +262,76 @@ def test_a_condition_means_what_it_meant_where_it_was_attached_whatever_the_sear
     eventually(flow.settles)
     assert ids(db, "context_items_told") == ["2", "3"]
     assert find_source(db, "context_items_told").condition == where
+
+
+STAGES = """
+    CREATE SCHEMA elsewhere;
+    CREATE TYPE stage AS ENUM ('draft', 'out');
+    CREATE FUNCTION fit(body text) RETURNS boolean IMMUTABLE LANGUAGE sql AS $$ SELECT body <> 'unfit' $$;
+    CREATE TABLE told (id int PRIMARY KEY, body text, state stage);
+    INSERT INTO told VALUES (1, 'one', 'out'), (2, 'two', 'draft'), (3, 'unfit', 'out')
+"""
+RENAMES = {
+    "the type": "ALTER TYPE stage RENAME TO progress",
+    "the type's schema": "ALTER TYPE stage SET SCHEMA elsewhere",
+    "a schema": "ALTER TYPE stage SET SCHEMA elsewhere; ALTER SCHEMA elsewhere RENAME TO afar",
+    "another enum takes its place": """
+        CREATE TYPE progress AS ENUM ('draft', 'out', 'gone');
+        ALTER TABLE told ALTER COLUMN state TYPE progress USING state::text::progress; DROP TYPE stage""",
+    "a text takes its place": "ALTER TABLE told ALTER COLUMN state TYPE text; DROP TYPE stage",
+}
+
+
+@pytest.mark.parametrize("ddl", RENAMES.values(), ids=RENAMES)
+@pytest.mark.parametrize("by", ["the watch", "migrate"])
+def test_what_a_condition_means_without_naming_it_may_be_renamed(
+    db: Connection, database: str, worker: Worker, index: IndexReader, ddl: str, by: str
+) -> None:
+    """`state <> 'draft'` says nothing of the type's name, though Postgres writes it down with it."""
+    db.execute(STAGES.encode())
+    name = "context_items_told"
+    attach(db, define(db, Wanted(name, "told", ("body",), where="state <> 'draft' AND fit(body)")))
+    flow = Flow(db, worker)
+    eventually(flow.settles)
+    db.execute(ddl.encode())
+    if by == "migrate":
+        assert [each.problem for each in migrate(database) if each.source == name] == [None]
+    with Watch(lambda: connect(database, application_name="watch"), WATCH_S):
+        eventually(lambda: status(db).sources[name].problem is None)
+        db.execute("UPDATE told SET body = 'edited', state = 'out' WHERE id = 2")
+        db.execute("UPDATE told SET state = 'draft' WHERE id = 1")
+        eventually(flow.settles)
+    assert ids(db, name) == ["2"]
+    assert (status(db).failed, status(db).sources[name].problem) == (0, None)
+
+
+def test_a_condition_whose_words_would_now_mean_something_else_is_a_problem(
+    db: Connection, database: str, worker: Worker, index: IndexReader
+) -> None:
+    """What it called has another name, and on the path there is another function of the name in its words."""
+    db.execute(STAGES.encode())
+    db.execute("CREATE FUNCTION elsewhere.fit(text) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT false'")
+    name, where = "context_items_told", "state <> 'draft' AND fit(body)"
+    attach(db, define(db, Wanted(name, "told", ("body",), where=where)))
+    flow = Flow(db, worker)
+    eventually(flow.settles)
+    db.execute("ALTER FUNCTION fit(text) RENAME TO fitting")
+
+    def watcher() -> Connection:
+        watcher = connect(database, application_name="watch")
+        watcher.execute("SET search_path = public, elsewhere")
+        return watcher
+
+    with Watch(watcher, WATCH_S):
+        db.execute("UPDATE told SET body = 'edited'")
+        told = "its condition does not work any more: function public.fit(text) does not exist"
+        for _ in range(5):
+            flow.settles()
+            time.sleep(WATCH_S)
+            assert told in str(status(db).sources[name].problem)
+    assert ids(db, name) == ["1"]
+    [problem] = [each.problem for each in migrate(database) if each.source == name]
+    assert told in str(problem), "and `migrate` does not say that all is up to date"
 
 
 def test_sources_of_an_older_version_get_their_conditions_names_looked_up_when_they_are_attached_again(

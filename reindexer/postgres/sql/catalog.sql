@@ -189,6 +189,24 @@ ORDER BY attnum;
 -- The condition of the copy's index, as Postgres understood it; what is not on the search_path is named with its schema.
 SELECT pg_get_expr(indpred, indrelid) FROM pg_index WHERE indexrelid = 'pg_temp.reindexer_condition_'::regclass;
 
+-- name: condition_objects
+-- What of the user's it means; its columns are found by their names.
+SELECT concat_ws(' ', refclassid::regclass, refobjid) FROM pg_depend
+WHERE classid = 'pg_class'::regclass AND objid = 'pg_temp.reindexer_condition_'::regclass AND refobjid >= 16384
+    AND refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass, 'pg_collation'::regclass)
+ORDER BY 1;
+
+-- name: means_the_same
+-- Two lists of such objects: the same, but that a column may have another type in the place of one that is gone.
+SELECT NOT EXISTS (
+    SELECT FROM unnest(%(now)s::text[]) AS object WHERE object <> ALL (%(was)s::text[]) AND object NOT IN (
+        SELECT format('pg_type %%s', atttypid) FROM pg_attribute
+        WHERE attrelid = to_regclass(%(table)s) AND attname = ANY (%(columns)s) AND NOT attisdropped)
+) AND NOT EXISTS (
+    SELECT FROM unnest(%(was)s::text[]) AS object WHERE object <> ALL (%(now)s::text[]) AND (
+        object NOT LIKE 'pg\_type %%' OR object IN (SELECT format('pg_type %%s', oid) FROM pg_type))
+);
+
 -- name: bearers
 -- Tables that carry triggers of a source, with the names of those.
 SELECT tgrelid::bigint, nspname::text, relname::text, array_agg(tgname::text ORDER BY tgname)

@@ -1,17 +1,20 @@
 -- name: all
 SELECT name, table_schema, table_name, key_columns, text_columns, payload_columns, alias, template, condition,
-       condition_columns, chunk_tokens, chunk_overlap, tenant_column, profile, resolved_condition, facts ->> 'reads'
+       condition_columns, chunk_tokens, chunk_overlap, tenant_column, profile, resolved_condition, condition_objects,
+       facts ->> 'reads'
 FROM reindexer.source ORDER BY name;
 
 -- name: one
 SELECT name, table_schema, table_name, key_columns, text_columns, payload_columns, alias, template, condition,
-       condition_columns, chunk_tokens, chunk_overlap, tenant_column, profile, resolved_condition, facts ->> 'reads'
+       condition_columns, chunk_tokens, chunk_overlap, tenant_column, profile, resolved_condition, condition_objects,
+       facts ->> 'reads'
 FROM reindexer.source WHERE name = %(name)s;
 
 -- name: one_with_columns
 -- And the columns that its table has now, with their types.
 SELECT name, table_schema, table_name, key_columns, text_columns, payload_columns, alias, template, condition,
-       condition_columns, chunk_tokens, chunk_overlap, tenant_column, profile, resolved_condition, facts ->> 'reads',
+       condition_columns, chunk_tokens, chunk_overlap, tenant_column, profile, resolved_condition, condition_objects,
+       facts ->> 'reads',
        (SELECT jsonb_object_agg(attname, format_type(atttypid, NULL)) FROM pg_attribute
         WHERE attrelid = to_regclass(format('%%I.%%I', table_schema, table_name)) AND attnum > 0 AND NOT attisdropped)
 FROM reindexer.source WHERE name = %(name)s;
@@ -19,20 +22,26 @@ FROM reindexer.source WHERE name = %(name)s;
 -- name: recorded
 SELECT definition_hash, table_oid::bigint, facts FROM reindexer.source WHERE name = %(name)s;
 
+-- name: save_names
+-- What the condition means is called otherwise now.
+UPDATE reindexer.source SET resolved_condition = %(resolved_condition)s, condition_objects = %(condition_objects)s,
+    definition_hash = %(definition_hash)s
+WHERE name = %(name)s AND definition_hash = %(was)s;
+
 -- name: save
 WITH again AS (DELETE FROM reindexer.detached WHERE source = %(name)s)
 INSERT INTO reindexer.source (name, table_schema, table_name, table_oid, key_columns, text_columns, payload_columns,
-    alias, template, condition, condition_columns, resolved_condition, chunk_tokens, chunk_overlap, tenant_column, profile,
-    definition_hash, facts)
+    alias, template, condition, condition_columns, resolved_condition, condition_objects, chunk_tokens, chunk_overlap,
+    tenant_column, profile, definition_hash, facts)
 VALUES (%(name)s, %(table_schema)s, %(table_name)s, %(table_oid)s, %(key_columns)s, %(text_columns)s,
     %(payload_columns)s, %(alias)s, %(template)s, %(condition)s, %(condition_columns)s, %(resolved_condition)s,
-    %(chunk_tokens)s, %(chunk_overlap)s, %(tenant_column)s, %(profile)s, %(definition_hash)s, %(facts)s)
+    %(condition_objects)s, %(chunk_tokens)s, %(chunk_overlap)s, %(tenant_column)s, %(profile)s, %(definition_hash)s, %(facts)s)
 ON CONFLICT (name) DO UPDATE SET
     table_schema = excluded.table_schema, table_name = excluded.table_name, table_oid = excluded.table_oid,
     key_columns = excluded.key_columns, text_columns = excluded.text_columns,
     payload_columns = excluded.payload_columns, alias = excluded.alias, template = excluded.template,
     condition = excluded.condition, condition_columns = excluded.condition_columns,
-    resolved_condition = excluded.resolved_condition,
+    resolved_condition = excluded.resolved_condition, condition_objects = excluded.condition_objects,
     chunk_tokens = excluded.chunk_tokens, chunk_overlap = excluded.chunk_overlap,
     tenant_column = excluded.tenant_column, profile = excluded.profile,
     definition_hash = excluded.definition_hash,

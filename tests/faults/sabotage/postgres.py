@@ -208,6 +208,13 @@ WATCHES = (
         times=2,
     ),
     Sabotage(
+        "conditions: a name is followed only to what it meant",
+        "reindexer/flow/condition.py",
+        "return now if same and same[0] and now.condition_columns == source.condition_columns else None",
+        "return now",
+        OTHERWISE + "test_a_condition_whose_words_would_now_mean_something_else_is_a_problem",
+    ),
+    Sabotage(
         "conditions: one that does not work any more fails no item",
         "reindexer/flow/read.py",
         "                require(connection, source)\n                asked",
