@@ -19,7 +19,7 @@ from reindexer import wiring
 from reindexer.cli.run import JSON, TAKES_DASHES, Failed, report, rows
 from reindexer.core.source import Source
 from reindexer.flow.attach import all_sources, find_source
-from reindexer.flow.status import PastWish, Status, item, status
+from reindexer.flow.status import PastWish, SourceStatus, Status, item, status
 from reindexer.flow.vectors import recorded_recipe
 from reindexer.postgres.connect import Connection, connect
 from reindexer.postgres.schema import require_schema
@@ -143,12 +143,24 @@ def _lines(now: Status) -> Iterator[tuple[str, str, bool]]:
     if not now.breakers:
         yield "breakers", "none open", False
     for name, source in now.sources.items():
-        yield f"source {name}", "paused" if source.paused else "at work", False
+        state = _state(now, source)
+        yield f"source {name}", state, state not in ("at work", "paused")
         yield f"{name}: due, completed, failed", f"{source.due}, {source.completed}, {source.failed}", False
         if source.problem:
             yield f"{name}: problem", source.problem, True
         if source.triggers_wrong:
             yield f"{name}: triggers", source.triggers_wrong, True
+
+
+def _state(now: Status, source: SourceStatus) -> str:
+    """Whether somebody works on it, and if not what keeps it from that."""
+    if source.paused:
+        return "paused"
+    if source.problem:
+        return "has a problem"
+    if now.listener == "absent":
+        return "waits for a listener"
+    return "at work" if now.workers else "waits for a worker"
 
 
 def _table(now: Status) -> Table:

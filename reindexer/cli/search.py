@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 
@@ -12,7 +13,7 @@ from reindexer.cli.look import database
 from reindexer.cli.run import JSON, TAKES_DASHES, report, rows
 from reindexer.core.filters import parse_words
 from reindexer.flow.attach import find_source
-from reindexer.flow.search import collection_of
+from reindexer.flow.search import collection_of, what_is_behind
 from reindexer.flow.search import search as search_items
 from reindexer.postgres.catalog import payload_columns
 from reindexer.settings import Settings
@@ -41,9 +42,12 @@ def search(app: typer.Typer) -> None:
             there = find_source(connection, source)
             collection = collection_of(connection, there)
             conditions = parse_words(where, payload_columns(connection, there))
+            behind = what_is_behind(connection, there)
         embedder, index = wiring.query_embedder_of(settings)(there), wiring.index(settings)
         timeout_s = settings.embedding_timeout_s
         hits = search_items(embedder, index, collection, query, limit, conditions, timeout_s=timeout_s)
+        if behind:
+            sys.stderr.write(f"reindexer: warning: {behind}\n")
         if as_json:
             report({"hits": [asdict(hit) for hit in hits]}, as_json=True)
             return

@@ -57,10 +57,14 @@ def setup(app: typer.Typer) -> None:
         if with_context_items and CONTEXT_ITEMS.name not in states:
             states[CONTEXT_ITEMS.name] = "not attached: another source follows its table, or has its name"
         report(states | _unnamed(states, file), as_json=as_json)
+        if not states and not as_json:
+            typer.echo(
+                "the schema is up to date; no table is kept indexed yet: reindexer attach NAME --table T --text COLUMNS"
+            )
         if problems := [each.source for each in done if each.problem]:
             raise Failed(
-                f"not all sources are attached: {', '.join(problems)}; mend them, or, if one is not wanted any more, "
-                "`reindexer detach` it"
+                f"not all sources can be worked on: {', '.join(problems)}; mend them, or, if one is not wanted any "
+                "more, `reindexer detach` it"
             )
 
 

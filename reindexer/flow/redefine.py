@@ -14,15 +14,15 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from reindexer.core.errors import UsageError
+from reindexer.core.errors import SourceError, UsageError
 from reindexer.core.profile import Profile
 from reindexer.core.redefinition import MOVING, Change, changes
 from reindexer.core.source import Source
 from reindexer.flow.attach import require_alias, require_same_table
-from reindexer.flow.condition import is_item, read_only
+from reindexer.flow.condition import is_item, read_only, require
 from reindexer.flow.definition import Wanted, check, define, find_table
 from reindexer.flow.vectors import require_same_vectors
-from reindexer.postgres.connect import Connection, one_line
+from reindexer.postgres.connect import Connection, first_line, one_line
 from reindexer.postgres.names import Name
 
 COUNT_S = 5.0
@@ -121,6 +121,15 @@ def _why_not(field: str, key: str) -> str:
     return f"there is no such key; {known}"
 
 
+def _why_not_counted(connection: Connection, before: Source, exc: psycopg.Error) -> str:
+    """Where it is the condition that counts no more, in Postgres' words: they quote it, and no row."""
+    try:
+        require(connection, before)
+    except SourceError as gone:
+        return first_line(gone.__cause__ or gone)
+    return one_line(exc)
+
+
 def _moved(connection: Connection, before: Source, after: Source) -> Moved:
     was, now = _in_index(before), _in_index(after)
     if before.key_columns != after.key_columns:
@@ -139,7 +148,7 @@ def _moved(connection: Connection, before: Source, after: Source) -> Moved:
     except psycopg.Error as exc:
         if connection.closed:
             raise
-        return Moved(unknown=f"they can't be counted: {one_line(exc)}")
+        return Moved(unknown=f"they can't be counted: {_why_not_counted(connection, before, exc)}")
     return Moved(*row) if row else Moved()
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from reindexer.core.filters import Filter
 from reindexer.core.source import Source
+from reindexer.flow.attach import problems
+from reindexer.flow.inspect import inspect
 from reindexer.flow.vectors import require_comparable
 from reindexer.ports import Collection, Embedder, Hit, Index
 from reindexer.postgres.connect import Connection
@@ -17,6 +19,14 @@ def collection_of(connection: Connection, source: Source) -> Collection:
     row = connection.execute(load("sources.sql")["active"], {"name": source.name}).fetchone()
     generation, embedder = row or (1, None)
     return Collection(source.name, source.collection(generation), source.alias, source.profile, embedder)
+
+
+def what_is_behind(connection: Connection, source: Source) -> str | None:
+    """Why a search may not find what is written, in one line; None where edits follow as they should."""
+    if problem := inspect(connection, source).problem or problems(connection).get(source.name):
+        return f"what was written of late may be missing: {problem}"
+    row = connection.execute(load("runs.sql")["first_fill_is_open"], {"source": source.name}).fetchone()
+    return f"a fill of {source.name!r} is not through yet: see `reindexer status`" if row and row[0] else None
 
 
 def search(

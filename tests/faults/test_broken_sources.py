@@ -71,7 +71,7 @@ def test_migrate_attaches_the_others_of_the_file_and_tells_which_one_is_broken(
     done = here("migrate", env=settings)
     assert "notes          attached; a fill is started\n" in done.stdout
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "not all sources are attached: goods; mend them, or, if one is not wanted any more" in done.stderr
+    assert "not all sources can be worked on: goods; mend them, or, if one is not wanted any more" in done.stderr
     assert "source 'goods'" in done.stdout
     assert {each.name for each in all_sources(db)} == {"context_items", "goods", "notes"}
 

@@ -11,6 +11,7 @@ import pytest
 from psycopg import sql
 
 from reindexer.embedded.postgres import wheel_binaries
+from reindexer.flow import heartbeat
 from reindexer.flow.attach import find_source
 from reindexer.flow.claim import claim_batch
 from reindexer.flow.inspect import inspect
@@ -275,7 +276,7 @@ def test_migrate_brings_all_sources_to_its_version_and_tells_which_it_could_not(
     shop.db.execute("DROP TABLE shop.products")
     done = shop.run("migrate")
     assert done.returncode == 1
-    assert "not all sources are attached: products" in done.stderr
+    assert "not all sources can be worked on: products" in done.stderr
     assert "shop.products does not exist" in done.stdout
 
 
@@ -362,3 +363,44 @@ def dump(url: str) -> str:
         timeout=60,
     )
     return "\n".join(line for line in done.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
+
+
+def test_what_is_not_searched_as_it_is_written_is_told_beside_the_hits(shop: Shop) -> None:
+    shop.reindexer(*ATTACH)
+    early = shop.run("search", "products", "bicycle")
+    assert (early.returncode, early.stdout) == (0, "")
+    assert early.stderr == "reindexer: warning: a fill of 'products' is not through yet: see `reindexer status`\n"
+    shop.settle()
+    well = shop.run("search", "products", "bicycle", "--limit", "1")
+    assert (well.returncode, well.stdout.count("\n"), well.stderr) == (0, 1, "")
+    shop.db.execute("ALTER TABLE shop.products RENAME COLUMN description TO words")
+    stale = shop.run("search", "products", "bicycle", "--limit", "1")
+    assert (stale.returncode, stale.stdout) == (0, well.stdout)
+    assert stale.stderr.startswith("reindexer: warning: what was written of late may be missing: source 'products'")
+    assert stale.stderr.count("\n") == 1
+
+
+def test_a_source_is_said_to_be_at_work_only_where_somebody_works_on_it(shop: Shop) -> None:
+    def said() -> str:
+        lines = shop.reindexer("status").splitlines()
+        return next(line.split("\t")[1] for line in lines if line.startswith("source products\t"))
+
+    shop.reindexer(*ATTACH)
+    assert said() == "waits for a listener"
+    heartbeat.beat(shop.db, "listener", "one@host", leads=True)
+    assert said() == "waits for a worker"
+    heartbeat.beat(shop.db, "worker", "two@host")
+    assert said() == "at work"
+    shop.db.execute("ALTER TABLE shop.products RENAME COLUMN description TO words")
+    assert said() == "has a problem"
+    shop.reindexer("pause", "products")
+    assert said() == "paused"
+
+
+def test_why_rows_can_not_be_counted_is_told_where_it_is_the_old_condition(shop: Shop) -> None:
+    shop.db.execute("CREATE TYPE size AS ENUM ('small', 'large')")
+    shop.db.execute("ALTER TABLE shop.products ADD COLUMN size size DEFAULT 'small'")
+    shop.reindexer(*ATTACH, "--where", "size <> 'large'")
+    shop.db.execute("ALTER TYPE size RENAME VALUE 'large' TO 'huge'")
+    told = shop.reindexer("attach", "products", "--where", "size <> 'huge'", "--dry-run")
+    assert """they can't be counted: invalid input value for enum size: "large\"""" in told

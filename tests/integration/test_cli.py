@@ -98,7 +98,7 @@ def test_a_missing_table_is_one_line(db: Connection, env: Mapping[str, str]) -> 
         "context_items  source 'context_items': table public.context_items does not exist\n",
         1,
     )
-    assert "not all sources are attached: context_items; mend them, or" in done.stderr
+    assert "not all sources can be worked on: context_items; mend them, or" in done.stderr
     assert json.loads(reindexer("status", "--json", env=env).stdout)["triggers"] == "missing"
 
 

@@ -9,6 +9,9 @@ ON CONFLICT (source, kind) WHERE finished_at IS NULL DO UPDATE SET
     started_at = clock_timestamp(), paused_s = 0
 WHERE run.state <> 'rows' OR excluded.state = 'rows';
 
+-- name: first_fill_is_open
+SELECT EXISTS (SELECT FROM reindexer.run WHERE source = %(source)s AND kind = 'first_fill' AND finished_at IS NULL);
+
 -- name: rebuild_if_lost
 -- Another collection than the one that was noted: all is written again, by a run that does so already or by one of its
 -- own, also what is written to the old one now and settled later. Nothing if there was none before (one that is older
