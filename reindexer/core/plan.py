@@ -61,11 +61,9 @@ class Embed:
 
     @property
     def may_reuse(self) -> bool:
-        """What lies in Qdrant is known, and there may be chunks in it that are wanted again."""
-        if self.item.begun_upto is not None:
-            return True
-        certain = not self.item.forced and not self.item.doubtful
-        return certain and self.item.chunks > 0 and (self.item.chunks > 1 or len(self.chunks) > 1)
+        """There may be chunks in Qdrant that are wanted again, and known to be right."""
+        several = self.item.chunks > 0 and (self.item.chunks > 1 or len(self.chunks) > 1)
+        return self.reuses_before != 0 and (several or self.item.begun_upto is not None)
 
 
 Step = Delete | Skip | UpdatePayload | Embed

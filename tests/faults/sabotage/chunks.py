@@ -136,15 +136,15 @@ CHUNKS = (
     Sabotage(
         "chunks: those whose vectors are there are not embedded",
         "reindexer/core/plan.py",
-        "return certain and self.item.chunks > 0 and",
-        "return False and",
+        "return self.reuses_before != 0 and (",
+        "return False and (",
         CHUNKED + "test_a_changed_paragraph_of_a_hundred_costs_one_request_of_at_most_three_inputs",
     ),
     Sabotage(
         "chunks: of a doubtful item none is reused",
         "reindexer/core/plan.py",
-        "certain = not self.item.forced and not self.item.doubtful\n",
-        "certain = True\n",
+        "return (self.item.begun_upto or 0) if self.item.forced or self.item.doubtful else None",
+        "return None",
         CHUNKED + "test_a_doubtful_item_and_a_wish_embed_every_chunk_again",
     ),
     Sabotage(
