@@ -28,7 +28,7 @@ FLOORS = (
         "dispatch counts from where it last found something",
         "reindexer/flow/dispatch.py",
         "begins = {lane: self._floors[lane].begin(began_s) for lane in lanes}",
-        "begins: dict[str, float | None] = dict.fromkeys(lanes)",
+        "begins: dict[str, Begins] = dict.fromkeys(lanes, (None, None))",
         SLOW,
         alone=True,
     ),
