@@ -30,6 +30,7 @@ from reindexer import logs
 from reindexer.celery_app import sending_broker
 from reindexer.core.errors import DependencyAway, ReindexerError, UsageError
 from reindexer.core.metrics import RECONNECTS
+from reindexer.core.posix import require_posix
 from reindexer.core.tally import Tally
 from reindexer.core.timer import Timer
 from reindexer.flow import heartbeat, lead
@@ -207,6 +208,7 @@ def main() -> int:
 
 def _run(stop: threading.Event) -> int:
     try:
+        require_posix()
         settings = Settings.load()
         logs.configure(settings.log_level, settings.log_format)
         logs.tell_unknown(settings.unknown_variables())

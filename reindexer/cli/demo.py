@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from reindexer.cli.run import Failed
 from reindexer.cli.stdlib_texts import StdlibText, stdlib_texts
 from reindexer.cli.up import Running, running_stack
+from reindexer.core.posix import require_posix
 from reindexer.core.price import dollars
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.core.tokens import estimate_tokens
@@ -59,6 +60,7 @@ def demo(app: typer.Typer) -> None:
         without: str | None = typer.Option(None, hidden=True, help="Leave a process out, to show that it is needed."),
     ) -> None:
         """Index Python's standard library, edit it by SQL, and watch the search follow. Ends by itself."""
+        require_posix()
         console = Console(highlight=False, soft_wrap=True, stderr=as_json)
         texts = list(islice(stdlib_texts(), limit or None))
         _agree_on_costs(console, texts, yes=yes)

@@ -9,6 +9,7 @@ import typer
 import reindexer
 from reindexer.core.errors import UsageError
 from reindexer.core.items import LANES
+from reindexer.core.posix import require_posix
 from reindexer.settings import Settings
 
 
@@ -29,6 +30,7 @@ def processes(app: typer.Typer) -> None:
         lanes: str = typer.Option(",".join(LANES), help="Which to work on; all workers together must cover both."),
     ) -> None:
         """A worker; it names the queues itself. Other options are those of `celery worker`: -n NAME@%h, …"""
+        require_posix()
         names = Settings.load().names
         wanted = [lane.strip() for lane in lanes.split(",")]
         if unknown := [lane for lane in wanted if lane not in LANES]:

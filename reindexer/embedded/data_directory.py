@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from reindexer.core.errors import ReindexerError
+from reindexer.core.posix import require_posix, user_id
 
 MAX_PATH = 80
 """Postgres' socket and Redis' files want a short path."""
@@ -24,12 +24,12 @@ class AlreadyUp(ReindexerError):
 
 def default_directory() -> Path:
     """Short and without spaces, whatever the checkout's or the home's path is; one for each user."""
-    if os.geteuid() == 0:
+    if user_id() == 0:
         return Path("/var/lib/reindexer")
     home = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "reindexer"
     if " " not in str(home) and len(str(home)) <= MAX_PATH:
         return home
-    return Path(tempfile.gettempdir()) / f"reindexer-{os.geteuid()}"
+    return Path(tempfile.gettempdir()) / f"reindexer-{user_id()}"
 
 
 class DataDirectory:
@@ -47,10 +47,11 @@ class DataDirectory:
         return self.path / "admin.key"
 
     def take(self) -> None:
-        """Make the directory and take its lock. Raises AlreadyUp."""
+        """Make the directory and take its lock. Raises AlreadyUp, and UsageError on Windows."""
+        require_posix()
         self.path.mkdir(parents=True, exist_ok=True)
         # Under root, Postgres runs as another user and has to reach its own folder below.
-        self.path.chmod(0o755 if os.geteuid() == 0 else 0o700)
+        self.path.chmod(0o755 if user_id() == 0 else 0o700)
         lock = (self.path / "lock").open("a+", encoding="utf-8")
         if not _locked(lock):
             lock.close()
@@ -77,6 +78,10 @@ class DataDirectory:
 
     def running(self) -> dict[str, str] | None:
         """What runs there; None if nothing does (a state file without a lock is left from a crash)."""
+        try:
+            import fcntl
+        except ImportError:  # Windows, where nothing is up
+            return None
         try:
             with (self.path / "lock").open("a+", encoding="utf-8") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -113,6 +118,8 @@ class DataDirectory:
 
 def _locked(lock: IO[str]) -> bool:
     """Whoever asks what runs here holds the lock, shared, for a moment; so one refusal means nothing."""
+    import fcntl
+
     for _ in range(5):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,7 +6,6 @@ Postgres refuses to run as root, so root starts it as `nobody`. Socket and data 
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -59,6 +58,8 @@ def start_postgres(
     name: str = "postgres",
 ) -> EmbeddedPostgres:
     """Start a server on loopback; makes its data directory first if there is none. Raises ChildFailed."""
+    import pwd  # which Windows lacks
+
     user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
     binaries = _reachable(bin_directory or wheel_binaries(), data.parent, user)
     if not (data / "PG_VERSION").exists():

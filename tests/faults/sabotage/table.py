@@ -13,6 +13,7 @@ from tests.faults.sabotage.floors import FLOORS
 from tests.faults.sabotage.lag import LAG
 from tests.faults.sabotage.mixing import MIXING
 from tests.faults.sabotage.outages import OUTAGES
+from tests.faults.sabotage.platforms import PLATFORMS
 from tests.faults.sabotage.postgres import LOCKS, TRIGGER, WATCHES
 from tests.faults.sabotage.refusals import REFUSALS
 from tests.faults.sabotage.rest import ADDRESSES, BROKER, SWEEP
@@ -35,6 +36,7 @@ TABLE = (
     *BROKER,
     *SHARED_BROKER,
     *ADDRESSES,
+    *PLATFORMS,
     *TRIGGER,
     *WATCHES,
     *LOCKS,

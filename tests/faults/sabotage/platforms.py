@@ -1,0 +1,24 @@
+"""Rows about where it runs."""
+
+from __future__ import annotations
+
+from tests.faults.sabotage.row import Sabotage
+
+WINDOWS = "tests/unit/test_windows.py::"
+
+PLATFORMS = (
+    Sabotage(
+        "the command line works where Windows' Python lacks locks of files",
+        "reindexer/embedded/data_directory.py",
+        "        except ImportError:  # Windows, where nothing is up\n",
+        "        except ZeroDivisionError:\n",
+        WINDOWS + "test_settings_are_read_and_nothing_is_up",
+    ),
+    Sabotage(
+        "what can't run on Windows says so",
+        "reindexer/embedded/data_directory.py",
+        "        require_posix()\n",
+        "",
+        WINDOWS + "test_what_needs_more_says_in_one_line_to_use_wsl[up]",
+    ),
+)
