@@ -16,6 +16,7 @@ from bench import (
     bulk_endpoint,
     freshness,
     idle,
+    meaning,
     memory,
     old_snapshot,
     payload,
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "revoked": revoked.measure,
     "behind_backfill": behind_backfill.measure,
     "old_snapshot": old_snapshot.measure,
+    "meaning": meaning.measure,
     "memory": memory.measure,
     "scale": scale.measure,
 }

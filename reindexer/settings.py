@@ -20,7 +20,7 @@ from reindexer.embedded.environment import reach_own_servers
 from reindexer.postgres.connect import describe
 from reindexer.variables import require_usable_urls, unknown
 
-EmbedderName = Literal["openai", "hashing"]
+EmbedderName = Literal["openai", "static", "hashing"]
 PositiveInt = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 DAY_S = 86_400
@@ -172,7 +172,7 @@ class Settings(BaseSettings):
         if self.embedder_name is None:
             raise UsageError(
                 "no embedder is set: give this process what the workers have, OPENAI_API_KEY, or OPENAI_BASE_URL and "
-                "REINDEXER_EMBEDDER=openai for a server without a key; to try without any, REINDEXER_EMBEDDER=hashing"
+                "REINDEXER_EMBEDDER=openai for a server without a key; to try without any, REINDEXER_EMBEDDER=static"
             )
         return self.embedder_name
 

@@ -11,10 +11,11 @@ import random
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from reindexer.core.errors import SourceError, UsageError
 from reindexer.core.price import listed_price
-from reindexer.core.profile import Profile
+from reindexer.core.profile import Profile, Provider
 from reindexer.core.rate_limit import Caps, RateLimitState, account
 from reindexer.core.source import Source
 from reindexer.flow.count import CountedEmbedder
@@ -25,6 +26,10 @@ from reindexer.flow.work import Worker, WorkLimits
 from reindexer.ports import AccountOf, Broker, Budget, BudgetOf, Embedder, EmbedderOf, Index
 from reindexer.postgres.connect import Postgres
 from reindexer.settings import Settings
+
+if TYPE_CHECKING:
+    from reindexer.adapters.static_embedder import StaticEmbedder
+    from reindexer.adapters.token_counter import TokenCounter
 
 
 def postgres(settings: Settings, role: str) -> Postgres:
@@ -57,10 +62,13 @@ def embedder_of(settings: Settings, counted: Callable[[Embedder], Embedder] | No
 def _embedder(settings: Settings, source: Source) -> Embedder:
     profile = source.profile
     dimensions = profile.dimensions or settings.embedding_dimensions
-    if _is_hashing(settings, profile):
-        from reindexer.adapters.hashing_embedder import HashingEmbedder
+    match _provider(settings, profile):
+        case "hashing":
+            from reindexer.adapters.hashing_embedder import HashingEmbedder
 
-        return HashingEmbedder(dimensions)
+            return HashingEmbedder(dimensions)
+        case "static":
+            return _static(source)
     from reindexer.adapters.openai_embedder import OpenAIEmbedder
 
     return OpenAIEmbedder(
@@ -72,8 +80,28 @@ def _embedder(settings: Settings, source: Source) -> Embedder:
     )
 
 
-def _is_hashing(settings: Settings, profile: Profile) -> bool:
-    return (profile.implied_provider or settings.require_embedder()) == "hashing"
+def _static(source: Source) -> StaticEmbedder:
+    """Raises SourceError if its profile wants another model than the only one that there is."""
+    from reindexer.adapters.static_embedder import StaticEmbedder
+
+    embedder, profile = StaticEmbedder(), source.profile
+    asked = {"model": profile.model, "dimensions": profile.dimensions}
+    for name, has in {"model": embedder.model, "dimensions": embedder.dimensions}.items():
+        if asked[name] not in (None, has):
+            raise SourceError(
+                f"source {source.name!r}: its profile's {name} is {asked[name]!r}, the built-in embedder `static` has "
+                f"{has!r}; leave {name} out, or name another provider"
+            )
+    return embedder
+
+
+def _provider(settings: Settings, profile: Profile) -> Provider:
+    return profile.implied_provider or settings.require_embedder()
+
+
+def is_built_in(settings: Settings, profile: Profile) -> bool:
+    """Whether its vectors are made here: nobody is asked, and nothing is paid."""
+    return _provider(settings, profile) in ("static", "hashing")
 
 
 def _base_url(settings: Settings, profile: Profile) -> str | None:
@@ -87,13 +115,26 @@ def _model(settings: Settings, profile: Profile) -> str:
 def token_price(settings: Settings, source: Source) -> float | None:
     """Dollars for a million of a source's tokens; None where it is not known. The price that is set is that of the
     settings' model alone."""
-    if _is_hashing(settings, source.profile):
+    if is_built_in(settings, source.profile):
         return 0.0
     asked = _base_url(settings, source.profile), _model(settings, source.profile)
     of_settings = settings.openai_base_url, settings.embedding_model
     if settings.price_per_million_tokens is not None and asked == of_settings:
         return settings.price_per_million_tokens
     return listed_price(*asked)
+
+
+def token_counter_of(settings: Settings, source: Source) -> TokenCounter:
+    """How a source's tokens are counted, as far as its model's own count can be had."""
+    from reindexer.adapters.token_counter import ESTIMATE, TokenCounter, token_counter
+
+    match _provider(settings, source.profile):
+        case "hashing":
+            return ESTIMATE
+        case "static":
+            embedder = _static(source)
+            return TokenCounter(embedder.model, embedder.count_tokens)
+    return token_counter(_model(settings, source.profile))
 
 
 def _api_key(settings: Settings, source: Source) -> str | None:
@@ -128,7 +169,7 @@ def budget_of(settings: Settings) -> BudgetOf:
     lock = threading.Lock()
 
     def of(source: Source) -> Budget:
-        if _is_hashing(settings, source.profile):
+        if is_built_in(settings, source.profile):
             return Unlimited()
         base_url, model = _base_url(settings, source.profile), _model(settings, source.profile)
         name = account(base_url, _api_key(settings, source), model)
@@ -144,7 +185,7 @@ def account_of(settings: Settings) -> AccountOf:
     """The account of each source's provider. Raises SourceError as `embedder_of` does."""
 
     def of(source: Source) -> str:
-        if _is_hashing(settings, source.profile):
+        if is_built_in(settings, source.profile):
             return ""
         return account(_base_url(settings, source.profile), _api_key(settings, source), "")
 

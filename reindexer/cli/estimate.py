@@ -8,7 +8,6 @@ from dataclasses import asdict
 import typer
 
 from reindexer import wiring
-from reindexer.adapters.token_counter import token_counter
 from reindexer.cli.look import database
 from reindexer.cli.run import JSON, report
 from reindexer.core.price import dollars
@@ -30,7 +29,7 @@ def estimate(app: typer.Typer) -> None:
         with database(settings) as connection:
             there = find_source(connection, source)
             embedder = wiring.embedder_of(settings)(there)
-            counter = token_counter(there.profile.model or settings.embedding_model)
+            counter = wiring.token_counter_of(settings, there)
             found = estimate_source(connection, there, recipe_of(there, embedder), counter.count)
             made_by = collection_of(connection, there).embedder
         price = wiring.token_price(settings, there)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-Provider = Literal["openai", "hashing"]
+Provider = Literal["openai", "static", "hashing"]
 Distance = Literal["cosine", "dot", "euclid", "manhattan"]
 
 

@@ -28,7 +28,7 @@ _SOURCE: Mapping[str, kinds.Kind] = {
     "profile": kinds.text,
 }
 _PROFILE: Mapping[str, kinds.Kind] = {
-    "provider": kinds.one_of("openai", "hashing"),
+    "provider": kinds.one_of("openai", "static", "hashing"),
     "model": kinds.text,
     "dimensions": kinds.dimensions,
     "base_url": kinds.url,

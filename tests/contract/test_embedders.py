@@ -14,6 +14,7 @@ import pytest
 
 from reindexer.adapters.hashing_embedder import HashingEmbedder
 from reindexer.adapters.openai_embedder import OpenAIEmbedder
+from reindexer.adapters.static_embedder import StaticEmbedder
 from reindexer.core.batching import RequestLimits
 from reindexer.core.errors import (
     DependencyAway,
@@ -35,9 +36,11 @@ def openai_embedder(provider: Provider, dimensions: int = DIMENSIONS) -> OpenAIE
     return OpenAIEmbedder(api_key="sk", base_url=provider.url, model="m", dimensions=dimensions, limits=RequestLimits())
 
 
-@pytest.fixture(params=["hashing", "openai"])
+@pytest.fixture(params=["hashing", "static", "openai"])
 def embedder(request: pytest.FixtureRequest, provider: Provider) -> Embedder:
-    return HashingEmbedder(DIMENSIONS) if request.param == "hashing" else openai_embedder(provider)
+    if request.param == "openai":
+        return openai_embedder(provider)
+    return StaticEmbedder() if request.param == "static" else HashingEmbedder(DIMENSIONS)
 
 
 def test_one_finite_float32_vector_a_text_in_order(embedder: Embedder) -> None:

@@ -76,6 +76,7 @@ def test_the_price_is_openais_at_openai_or_what_is_set_and_else_not_known(settin
     assert price(openai_base_url="http://localhost:11434/v1") is None
     assert price(price_per_million_tokens=5.0) == 5.0
     assert price(embedder="hashing") == 0.0
+    assert price(embedder="static", price_per_million_tokens=5.0) == 0.0
     of_profile = Profile(provider="openai", model="text-embedding-3-large")
     assert price(of_profile, openai_base_url=None) == 0.13
     assert price(of_profile, openai_base_url=None, embedder="hashing") == 0.13

@@ -58,6 +58,13 @@ MIXING = (
         "test_a_profile_of_other_vectors_than_those_that_are_there_is_refused_with_the_steps_to_take",
     ),
     Sabotage(
+        "nothing mixed: another file of the built-in model is another model",
+        "reindexer/adapters/static_embedder.py",
+        "        hashed.update((folder / VECTORS).read_bytes())\n",
+        "",
+        "tests/unit/test_static_embedder.py::test_other_files_are_another_model",
+    ),
+    Sabotage(
         "nothing mixed: no embedder is guessed",
         "reindexer/settings.py",
         '        return self.embedder or ("openai" if self.openai_api_key else None)\n',
