@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from pathlib import Path
 
 import typer
 
 import reindexer
+from reindexer.cli.run import Failed
 from reindexer.core.errors import UsageError
 from reindexer.core.items import LANES
 from reindexer.core.posix import require_posix
@@ -48,5 +51,18 @@ def processes(app: typer.Typer) -> None:
         """The HTTP API. For several processes and other options: `uvicorn api.main:app …` is the same."""
         import uvicorn
 
+        _require_place(host, port)
         beside_us = str(Path(reindexer.__file__).parents[1])  # a folder `api` where we are called is somebody else's
         uvicorn.run("api.main:app", host=host, port=port, app_dir=beside_us)
+
+
+def _require_place(host: str, port: int) -> None:
+    """Raises Failed where the API could not listen: the server itself would say so after all is started, in its words,
+    and with an exit code of its own."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        socket.create_server(address[:2], family=family).close()
+    except OSError as exc:
+        if exc.errno == errno.EADDRINUSE:
+            raise Failed(f"port {port} of {host} is taken; choose another with --port") from exc
+        raise Failed(f"can't listen at port {port} of {host}: {exc.strerror}; choose another with --host") from exc

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from signal import SIGTERM
 
 import httpx
+import pytest
 
 from reindexer.embedded.children import Child, free_port
 from reindexer.postgres.connect import Connection
 from tests.integration.test_drain_to_settle import insert
+from tests.support.commands import Done
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes, log_of
 from tests.support.provider import vector_of
@@ -46,3 +50,23 @@ def test_the_three_commands_do_what_the_three_processes_do_where_the_users_proje
     for child in (listener, worker, api):
         assert "the project was imported" not in log_of(child)
         assert processes.children.stop(child) == (0 if child is not api else -SIGTERM)  # uvicorn ends by its signal
+
+
+@pytest.mark.parametrize(
+    ("host", "line"),
+    [
+        ("127.0.0.1", "port {} of 127.0.0.1 is taken; choose another with --port"),
+        ("::1", "port {} of ::1 is taken; choose another with --port"),
+        ("192.0.2.1", "can't listen at port {} of 192.0.2.1: Cannot assign requested address"),
+        ("nowhere.invalid", "can't listen at port {} of nowhere.invalid: "),
+    ],
+)
+def test_where_the_api_can_not_listen_is_one_line(
+    here: Callable[..., Done], env: Mapping[str, str], host: str, line: str
+) -> None:
+    family = socket.AF_INET6 if host == "::1" else socket.AF_INET
+    with socket.create_server(("::1" if host == "::1" else "127.0.0.1", 0), family=family) as taken:
+        port = taken.getsockname()[1]
+        done = here("api", "--host", host, "--port", str(port), env=env)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("reindexer: " + line.format(port))
