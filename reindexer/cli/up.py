@@ -24,9 +24,12 @@ from reindexer.cli.source_problems import source_problems
 from reindexer.embedded.children import Children, accepts, free_port
 from reindexer.embedded.data_directory import DataDirectory, default_directory
 from reindexer.embedded.environment import libpq_variables
+from reindexer.embedded.older_index import told_of_older_index
 from reindexer.embedded.stack import Stack
 from reindexer.embedded.supervisor import Supervisor
 from reindexer.flow import heartbeat
+from reindexer.flow.attach import all_sources
+from reindexer.flow.walk import rebuild_if_lost
 from reindexer.postgres.connect import connect
 from reindexer.settings import EmbedderName, Settings
 from reindexer.sources_file.read import SourcesFile, read_sources
@@ -141,6 +144,9 @@ def running_stack(
             settings = settings.model_copy(update={"embedder": settings.embedder_name or DEFAULT_EMBEDDER})
             stack.env["REINDEXER_EMBEDDER"] = settings.require_embedder()
             _migrate(stack.env["DATABASE_URL"], file, tell)
+            if stack.index_was_older:
+                tell(f"[yellow]{escape(told_of_older_index(directory.path / 'qdrant'))}[/]")
+                _fill_anew(stack.env["DATABASE_URL"])
             stack.start_roles(host, port, without=without)
             running = Running(
                 f"http://{host}:{port}", key, stack, directory, () if "DATABASE_URL" in given else foreign
@@ -165,6 +171,13 @@ def _migrate(url: str, file: SourcesFile | None, tell: Callable[[str], None]) ->
     for each in migrate(url, file, with_context_items=True, strict=False):
         if each.problem:
             tell(f"[yellow]{escape(each.problem)}[/]\n  the other sources go on; when this is well: reindexer migrate")
+
+
+def _fill_anew(url: str) -> None:
+    """As where a collection was lost, without waiting for the next write, which would notice it."""
+    with connect(url, application_name="reindexer up") as connection:
+        for source in all_sources(connection):
+            rebuild_if_lost(connection, source.name, None)
 
 
 def _choose_ports(

@@ -1,56 +1,61 @@
-"""`python -m reindexer.embedded.qdrant_server`: Qdrant's REST API over qdrant-client's local mode, on loopback.
+"""`python -m reindexer.embedded.qdrant_server`: Qdrant's REST API over Qdrant's own engine, on loopback.
 
-Local mode locks its folder to one process. Behind this server every process, and the user's own official client, shares
-one index, in memory or in a folder. It speaks the routes that `QdrantClient(url=...)` uses for collections, aliases,
-payload indexes, points and queries, with the status codes, error texts and size limit of Qdrant 1.19, so that a real
-server can take its place.
+The engine (`qdrant-edge-py`) holds points: it has no collections, aliases, metadata and groups, and no server. Here it
+has. Behind this server every process, and the user's own official client, shares one index, in a folder. It speaks the
+routes that `QdrantClient(url=...)` uses for collections, aliases, payload indexes, points and queries, with the status
+codes, error texts and size limit of Qdrant 1.19, so that a real server can take its place.
 
 Guarantees: requests run one at a time, in one thread, so each is atomic to the others (`turns` says which is next); a
-write that was answered survives a SIGKILL of this process. Not for production: see the limits in `qdrant_local`; no
-authentication, snapshots, shards or inference; payload indexes are reported but change nothing; `wait=false` waits all
-the same.
+write that was answered survives a SIGKILL of this process, where there is a folder. Not for production: no
+authentication, gRPC, snapshots, shards, inference or HNSW; `wait=false` waits all the same.
 """
 
 import argparse
+import json
 import logging
-import re
+import shutil
 import signal
 import socket
-import sqlite3
 import sys
+import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import uvicorn
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 from qdrant_client import models as m
-from qdrant_client.local.local_collection import LocalCollection
-from qdrant_client.local.qdrant_local import QdrantLocal
-from qdrant_client.local.utils import normalize_point_id
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from reindexer.embedded.qdrant_local import (
-    PayloadSchemas,
-    apply_operations,
-    array_query,
-    open_index,
-    top_groups_filter,
-    tune,
-)
+try:
+    import qdrant_edge as edge
+except ImportError:
+    raise SystemExit("the embedded Qdrant's engine is not installed: pip install 'reindexer[embedded]'") from None
+
+from reindexer.embedded import qdrant_query, qdrant_words
+from reindexer.embedded.older_index import holds_older_index, told_of_older_index
+from reindexer.embedded.qdrant_collection import Collection, PointMissing
+from reindexer.embedded.qdrant_query import OutOfRange
+from reindexer.embedded.qdrant_store import Missing, Store, Taken
+from reindexer.embedded.qdrant_upkeep import Upkeep
+from reindexer.embedded.qdrant_words import Json
 from reindexer.embedded.turns import Turns
 
 VERSION = {"title": "qdrant - vector search engine", "version": "1.19.0"}
 MAX_BODY_BYTES = 32 * 1024 * 1024
 """Qdrant's default `max_request_size_mb`: what a real server would refuse must fail here too."""
+ROOMY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
+"""Memory as a folder. An index that is not kept lies there if it has room: no disk has to be waited for."""
+ROOMY_BYTES = 2 * 1024**3
 
 log = logging.getLogger("uvicorn.error")
 
@@ -59,85 +64,109 @@ log = logging.getLogger("uvicorn.error")
 class Call:
     """One request. `asked` is the name in its path, a collection's or an alias; `item` the rest: a field or a point."""
 
-    local: QdrantLocal
-    schemas: PayloadSchemas
+    store: Store
     asked: str
     item: str
     wait: bool
+    size: int = 0
     body: Any = None
 
     @property
-    def name(self) -> str:
-        return self.local.aliases.get(self.asked, self.asked)
-
-    @property
-    def collection(self) -> LocalCollection:
-        if self.name not in self.local.collections:
-            raise ValueError(f"Collection {self.asked} not found")
-        return self.local.collections[self.name]
-
-    def option(self, field: str, default: Any) -> Any:
-        value = getattr(self.body, field)
-        return default if value is None else value
-
-    def selection(self, payload: bool) -> dict[str, Any]:
-        return {"with_payload": self.option("with_payload", payload), "with_vectors": self.option("with_vector", False)}
+    def collection(self) -> Collection:
+        return self.store.collections[self.store.name_of(self.asked)]
 
     def done(self) -> dict[str, Any]:
         return {"operation_id": 0, "status": "completed" if self.wait else "acknowledged"}
 
+    def look(self, point_id: Json, using: str | None) -> Any:
+        """The vector of a point: of this collection, or of the one in which the query says to look."""
+        where: Mapping[str, Json] = self.body.get("lookup_from") or {}
+        collection = replace(self, asked=where["collection"]).collection if where else self.collection
+        return collection.vector(point_id, where.get("vector", using))
+
 
 Handler = Callable[[Call], Any]
-Model = type[BaseModel] | None
-"""What a body is parsed to; None where it has none, or the handler does it."""
+
+SHAPE: Mapping[str, Json] = {
+    "shard_number": 1, "replication_factor": 1, "write_consistency_factor": 1, "on_disk_payload": True,
+}  # fmt: skip
+PARAMETERS: Mapping[str, tuple[str, Mapping[str, Json]]] = {
+    "hnsw_config": ("hnsw_config", {"m": 16, "ef_construct": 100, "full_scan_threshold": 10_000}),
+    "optimizer_config": (
+        "optimizers_config",
+        {
+            "deleted_threshold": 0.2,
+            "vacuum_min_vector_number": 1_000,
+            "default_segment_number": 0,
+            "flush_interval_sec": 5,
+        },
+    ),
+    "wal_config": ("wal_config", {"wal_capacity_mb": 32, "wal_segments_ahead": 0}),
+}
+"""What a real server says where nobody asked for anything else, by the name under which it is asked for."""
 
 
 # Collections
 
 
-def describe(call: Call) -> m.CollectionInfo:
-    info = call.collection.info()
-    points = info.points_count or 0  # a real server counts those that have the field
-    for field, index in call.schemas.fields.get(call.name, {}).items():
-        info.payload_schema[field] = m.PayloadIndexInfo(**index, points=points)
-    return info
+def describe(call: Call) -> dict[str, Json]:
+    collection = call.collection
+    params, info = collection.described.params, collection.shard.info()
+    schema = {
+        field: {**index, "points": info.payload_schema[field].points if field in info.payload_schema else 0}
+        for field, index in collection.described.schema.items()
+    }
+    shape = {name: params[name] for name in ("vectors", "sparse_vectors", *SHAPE) if name in params}
+    others = ("quantization_config", "strict_mode_config", "metadata")
+    config = {
+        "params": {**SHAPE, **shape},
+        **{part: {**value, **params.get(given, {})} for part, (given, value) in PARAMETERS.items()},
+        **{name: params[name] for name in others if name in params},
+    }
+    return {
+        "status": "green",
+        "optimizer_status": "ok",
+        "indexed_vectors_count": info.indexed_vectors_count,
+        "points_count": info.points_count,
+        "segments_count": info.segments_count,
+        "config": config,
+        "payload_schema": schema,
+    }
 
 
 def create(call: Call) -> bool:
-    config: m.CreateCollection = call.body
-    call.local.create_collection(call.asked, config.vectors, config.sparse_vectors, metadata=config.metadata)
-    tune(call.collection)
+    config = m.CreateCollection.model_validate(call.body)
+    call.store.create(call.asked, config.model_dump(mode="json", by_alias=True, exclude_none=True))
     return True
 
 
 def update(call: Call) -> bool:
-    """Names are checked and metadata is kept; parameters of storage and search mean nothing here."""
-    call.local.update_collection(call.name, call.body.sparse_vectors, call.body.metadata, call.body.vectors)
+    """Names are checked, and what is given is kept; parameters of storage and search change nothing here."""
+    described = call.collection.described
+    given = m.UpdateCollection.model_validate(call.body).model_dump(mode="json", by_alias=True, exclude_none=True)
+    vectors = described.params.get("vectors") or {}
+    names = {""} if "size" in vectors else set(vectors)
+    if unknown := (given.pop("vectors", {}).keys() - names) | (
+        given.pop("sparse_vectors", {}).keys() - set(described.params.get("sparse_vectors") or {})
+    ):
+        raise ValueError(f"Not existing vector name error: {sorted(unknown)[0]}")
+    shape = given.pop("params", {})
+    for name, value in {**shape, **given}.items():
+        before = described.params.get(name)
+        described.params[name] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
+    call.store.keep()
     return True
 
 
-def drop(call: Call) -> bool:
-    if call.asked in call.local.collections:
-        call.collection.close()
-        call.schemas.put(call.asked, {})
-    return call.local.delete_collection(call.asked)
-
-
 def index_field(call: Call) -> dict[str, Any]:
-    field, schema = call.body.field_name, call.body.field_schema
-    if schema is None:
-        raise ValueError(f"field_schema of {field} is missing")
-    call.local.create_payload_index(call.name, field, schema)
-    params = schema.model_dump(mode="json", exclude_none=True) if isinstance(schema, BaseModel) else None
-    described = {"data_type": params["type"] if params else str(schema), "params": params}
-    call.schemas.put(call.name, {**call.schemas.fields.get(call.name, {}), field: described})
+    call.collection.index(call.body["field_name"], call.body.get("field_schema"))
+    call.store.keep()
     return call.done()
 
 
 def unindex_field(call: Call) -> dict[str, Any]:
-    call.local.delete_payload_index(call.name, call.item)
-    fields = call.schemas.fields.get(call.name, {})
-    call.schemas.put(call.name, {field: index for field, index in fields.items() if field != call.item})
+    call.collection.unindex(call.item)
+    call.store.keep()
     return call.done()
 
 
@@ -149,165 +178,195 @@ def write(kind: str) -> Handler:
 
 
 def write_batch(call: Call) -> list[dict[str, Any]]:
-    return apply(call, call.body.get("operations") if isinstance(call.body, dict) else None)
+    return apply(call, call.body["operations"])
 
 
 def apply(call: Call, operations: Any) -> list[dict[str, Any]]:
-    apply_operations(call.collection, operations)
+    """As a real server, it tells what does not fit the collection only to who waits for it."""
+    collection = call.collection
+    ready = collection.understood(operations)
+    try:
+        collection.write(ready, call.size)
+    except Exception as exc:
+        if call.wait or refusal(exc)[0] >= 500:
+            raise
     return [call.done() for _ in operations]
 
 
 # Reads
 
 
-def get_point(call: Call) -> m.Record:
-    point_id = int(call.item) if call.item.isdecimal() else normalize_point_id(call.item, validate=True)
-    for record in call.collection.retrieve([point_id], with_vectors=True):
-        return record
-    raise KeyError(call.item)
+def get_point(call: Call) -> dict[str, Json]:
+    point_id = int(call.item) if call.item.isdecimal() else call.item
+    for record in call.collection.shard.retrieve([point_id], True, True):
+        return as_record(record)
+    raise PointMissing(call.item)
 
 
-def get_points(call: Call) -> list[m.Record]:
-    return call.collection.retrieve(call.body.ids, **call.selection(payload=True))
+def get_points(call: Call) -> list[dict[str, Json]]:
+    payload, vector = qdrant_words.selected(call.body.get("with_payload", True)), call.body.get("with_vector", False)
+    return [as_record(each) for each in call.collection.shard.retrieve(call.body["ids"], payload, vector)]
 
 
 def scroll(call: Call) -> dict[str, Any]:
-    paging = {"limit": call.option("limit", 10), "order_by": call.body.order_by, "offset": call.body.offset}
-    points, following = call.local.scroll(call.name, call.body.filter, **paging, **call.selection(payload=True))
-    return {"points": points, "next_page_offset": following}
+    request = edge.ScrollRequest(
+        offset=call.body.get("offset"),
+        limit=qdrant_query.count(call.body, "limit", 10),
+        filter=qdrant_words.filter_of(call.body.get("filter")),
+        with_payload=qdrant_words.selected(call.body.get("with_payload", True)),
+        with_vector=call.body.get("with_vector", False),
+        order_by=qdrant_words.order_of(call.body.get("order_by")),
+    )
+    records, following = call.collection.shard.scroll(request)
+    return {"points": [as_record(each) for each in records], "next_page_offset": following}
 
 
-def facet(call: Call) -> m.FacetResponse:
-    return call.local.facet(call.name, call.body.key, call.body.filter, call.option("limit", 10))
+def as_record(record: edge.Record) -> dict[str, Json]:
+    answer = {"id": record.id, "payload": record.payload, "vector": record.vector}
+    return answer if record.order_value is None else {**answer, "order_value": record.order_value}
 
 
-def query(call: Call) -> m.QueryResponse:
-    return call.local.query_points(**search(call), limit=call.option("limit", 10), offset=call.body.offset)
+def count(call: Call) -> dict[str, int]:
+    return {"count": call.collection.count(qdrant_words.filter_of(call.body.get("filter")))}
 
 
-def query_batch(call: Call) -> list[m.QueryResponse]:
-    return [query(replace(call, body=body)) for body in call.body.searches]
+def facet(call: Call) -> dict[str, Any]:
+    limit, where = qdrant_query.count(call.body, "limit", 10), qdrant_words.filter_of(call.body.get("filter"))
+    found = call.collection.shard.facet(edge.FacetRequest(call.body["key"], limit, True, where))
+    return {"hits": [{"value": hit.value, "count": hit.count} for hit in found.hits]}
 
 
-def query_groups(call: Call) -> m.GroupsResult:
-    what = search(call)
-    grouping = {"limit": call.option("limit", 10), "group_by": call.body.group_by}
-    what["query_filter"] = top_groups_filter(call.local, what, **grouping)
-    size = call.option("group_size", 3)
-    return call.local.query_points_groups(**what, **grouping, group_size=size, with_lookup=call.body.with_lookup)
+def query(call: Call) -> dict[str, Any]:
+    return {"points": qdrant_query.query(call.collection.shard, call.body, call.look)}
 
 
-def search(call: Call) -> dict[str, Any]:
-    return {
-        "collection_name": call.name,
-        "query": array_query(call.collection, call.body),
-        "prefetch": call.body.prefetch,
-        "using": call.body.using,
-        "query_filter": call.body.filter,
-        "search_params": call.body.params,
-        "score_threshold": call.body.score_threshold,
-        "lookup_from": call.body.lookup_from,
-        **call.selection(payload=False),
-    }
+def query_batch(call: Call) -> list[dict[str, Any]]:
+    return [query(replace(call, body=body)) for body in call.body["searches"]]
+
+
+def query_groups(call: Call) -> dict[str, Any]:
+    return {"groups": qdrant_query.groups(call.collection.shard, call.body, call.look)}
+
+
+def list_collections(call: Call) -> dict[str, Any]:
+    return {"collections": [{"name": name} for name in call.store.collections]}
+
+
+def list_aliases(call: Call) -> dict[str, Any]:
+    """All, or those of the collection that is asked for."""
+    found = [(alias, name) for alias, name in call.store.aliases.items() if call.asked in ("", name)]
+    return {"aliases": [{"alias_name": alias, "collection_name": name} for alias, name in found]}
+
+
+def change_aliases(call: Call) -> bool:
+    call.store.change_aliases(call.body["actions"])
+    return True
+
+
+def exists(call: Call) -> dict[str, bool]:
+    return {"exists": call.store.aliases.get(call.asked, call.asked) in call.store.collections}
 
 
 # HTTP
 
 C = "/collections/{name}"
-ROUTES: list[tuple[str, str, Model, Handler]] = [
-    ("GET", "/collections", None, lambda call: call.local.get_collections()),
-    ("GET", "/aliases", None, lambda call: call.local.get_aliases()),
-    (
-        "POST",
-        "/collections/aliases",
-        m.ChangeAliasesOperation,
-        lambda c: c.local.update_collection_aliases(c.body.actions),
-    ),
-    ("GET", C, None, describe),
-    ("PUT", C, m.CreateCollection, create),
-    ("PATCH", C, m.UpdateCollection, update),
-    ("DELETE", C, None, drop),
-    ("GET", C + "/exists", None, lambda call: {"exists": call.name in call.local.collections}),
-    ("GET", C + "/aliases", None, lambda call: call.local.get_collection_aliases(call.asked)),
-    ("PUT", C + "/index", m.CreateFieldIndex, index_field),
-    ("DELETE", C + "/index/{item:path}", None, unindex_field),
-    ("PUT", C + "/points", None, write("upsert")),
-    ("POST", C + "/points/delete", None, write("delete")),
-    ("POST", C + "/points/payload", None, write("set_payload")),
-    ("PUT", C + "/points/payload", None, write("overwrite_payload")),
-    ("POST", C + "/points/payload/delete", None, write("delete_payload")),
-    ("POST", C + "/points/payload/clear", None, write("clear_payload")),
-    ("PUT", C + "/points/vectors", None, write("update_vectors")),
-    ("POST", C + "/points/vectors/delete", None, write("delete_vectors")),
-    ("POST", C + "/points/batch", None, write_batch),
-    ("POST", C + "/points", m.PointRequest, get_points),
-    ("GET", C + "/points/{item}", None, get_point),
-    ("POST", C + "/points/scroll", m.ScrollRequest, scroll),
-    ("POST", C + "/points/count", m.CountRequest, lambda call: call.collection.count(call.body.filter)),
-    ("POST", C + "/points/query", m.QueryRequest, query),
-    ("POST", C + "/points/query/batch", m.QueryRequestBatch, query_batch),
-    ("POST", C + "/points/query/groups", m.QueryGroupsRequest, query_groups),
-    ("POST", C + "/facet", m.FacetRequest, facet),
-]
-
-# Local mode raises ValueError for everything, in its own words. What is not listed here is 400 "Wrong input".
-LOCAL_ERRORS = [
-    (r"Collection (.+) not found", 404, "Not found: Collection `{}` doesn't exist!"),
-    (r"Collection (.+) already exists", 409, "Wrong input: Collection `{}` already exists!"),
-    (r"Alias (.+) already exists", 400, "Wrong input: Alias with the same name already exists: {}"),
-    (r"Alias (.+) does not exist", 404, "Not found: Alias {} does not exists!"),
-    (r"Point (\S+) is not found in the collection", 404, "Not found: No point with id {} found"),
-    (r"(\w+) value (\S+) is invalid\. (.+)\.", 422, "Validation error in JSON body: [{}: value {} invalid, {}]"),
+ROUTES: list[tuple[str, str, Handler]] = [
+    ("GET", "/collections", list_collections),
+    ("GET", "/aliases", list_aliases),
+    ("POST", "/collections/aliases", change_aliases),
+    ("GET", C, describe),
+    ("PUT", C, create),
+    ("PATCH", C, update),
+    ("DELETE", C, lambda call: call.store.drop(call.asked)),
+    ("GET", C + "/exists", exists),
+    ("GET", C + "/aliases", list_aliases),
+    ("PUT", C + "/index", index_field),
+    ("DELETE", C + "/index/{item:path}", unindex_field),
+    ("PUT", C + "/points", write("upsert")),
+    ("POST", C + "/points/delete", write("delete")),
+    ("POST", C + "/points/payload", write("set_payload")),
+    ("PUT", C + "/points/payload", write("overwrite_payload")),
+    ("POST", C + "/points/payload/delete", write("delete_payload")),
+    ("POST", C + "/points/payload/clear", write("clear_payload")),
+    ("PUT", C + "/points/vectors", write("update_vectors")),
+    ("POST", C + "/points/vectors/delete", write("delete_vectors")),
+    ("POST", C + "/points/batch", write_batch),
+    ("POST", C + "/points", get_points),
+    ("GET", C + "/points/{item}", get_point),
+    ("POST", C + "/points/scroll", scroll),
+    ("POST", C + "/points/count", count),
+    ("POST", C + "/points/query", query),
+    ("POST", C + "/points/query/batch", query_batch),
+    ("POST", C + "/points/query/groups", query_groups),
+    ("POST", C + "/facet", facet),
 ]
 
 
 def refusal(exc: Exception) -> tuple[int, str]:
-    """Qdrant's status code and text for what went wrong. What is not the caller's fault is logged with its trace."""
+    """Qdrant's status code and text for what went wrong. What is not the caller's fault is logged with its trace.
+
+    The engine raises Exception itself, with the text that a server answers.
+    """
+    text, status = str(exc), 400
     match exc:
         case ValidationError():
             deepest = max(exc.errors(), key=lambda error: len(error["loc"]))
-            return 400, f"Format error in JSON body: {'.'.join(map(str, deepest['loc']))}: {deepest['msg']}"
+            told = f"Format error in JSON body: {'.'.join(map(str, deepest['loc']))}: {deepest['msg']}"
+        case PointMissing():
+            status, told = 404, f"Not found: No point with id {exc.args[0]} found"
+        case Missing():
+            status, told = 404, f"Not found: {text}"
+        case Taken():
+            status, told = 409, f"Wrong input: {text}"
+        case OutOfRange():
+            status, told = 422, f"Validation error in JSON body: [{text}]"
         case KeyError():
-            return 404, f"Not found: No point with id {exc.args[0]} found"
-        case ValueError() | NotImplementedError():
-            for pattern, status, text in LOCAL_ERRORS:
-                if found := re.fullmatch(pattern, str(exc)):
-                    return status, text.format(*found.groups())
-            return 400, f"Wrong input: {str(exc).removeprefix('Wrong input: ')}"
-    log.error("request failed", exc_info=exc)
-    return 500, f"Service internal error: {type(exc).__name__}: {exc}"
+            told = f"Format error in JSON body: missing or unknown field `{exc.args[0]}`"
+        case TypeError() | OverflowError():
+            told = f"Format error in JSON body: {text.splitlines()[0]}"
+        case ValueError():
+            told = f"Wrong input: {text}"
+        case _ if type(exc) is Exception and text.startswith("No point with id"):
+            status, told = 404, f"Not found: {text} found"
+        case _ if type(exc) is Exception and not text.startswith("Service"):
+            told = f"Wrong input: {text}"
+        case _:
+            log.error("request failed", exc_info=exc)
+            status, told = 500, f"Service internal error: {type(exc).__name__}: {text}"
+    return status, told
 
 
 def refuse(status: int, text: str) -> Response:
     return Response(to_json({"status": {"error": text}, "time": 0.0}), status, media_type="application/json")
 
 
-def answer(call: Call, body: bytes, model: Model, handler: Handler) -> Response:
+def answer(call: Call, verb: str, body: bytes, handler: Handler) -> Response:
     started = time.perf_counter()
     if len(body) > MAX_BODY_BYTES:
         return refuse(400, f"JSON payload ({len(body)} bytes) is larger than allowed (limit: {MAX_BODY_BYTES} bytes).")
     try:
-        call.body = from_json(body) if body else None
+        call.body, call.size = from_json(body) if body else None, len(body)
     except ValueError as exc:
         return refuse(400, f"Format error in JSON body: {exc}")
+    if verb in ("POST", "PUT", "PATCH") and not isinstance(call.body, dict):
+        return refuse(400, "Format error in JSON body: not an object")
     try:
-        call.body = model.model_validate(call.body) if model else call.body
-        result = to_json(handler(call))
+        result = to_json(handler(call), fallback=qdrant_words.as_json)
     except Exception as exc:  # noqa: BLE001 - the edge: every failure becomes an answer
         return refuse(*refusal(exc))
     text = b'{"result":%b,"status":"ok","time":%.9f}' % (result, time.perf_counter() - started)
     return Response(text, media_type="application/json")
 
 
-def build_app(local: QdrantLocal, schemas: PayloadSchemas, turns: Turns) -> Starlette:
-    """One request at a time, for local mode is not thread-safe; the event loop stays free for probes and signals."""
+def build_app(store: Store, turns: Turns) -> Starlette:
+    """One request at a time, for the engine holds the interpreter; the event loop stays free for probes and signals."""
 
-    def endpoint(model: Model, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    def endpoint(verb: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def respond(request: Request) -> Response:
             path, wait = request.path_params, request.query_params.get("wait") == "true"
-            call = Call(local, schemas, path.get("name", ""), path.get("item", ""), wait)
+            call = Call(store, path.get("name", ""), path.get("item", ""), wait)
             body = await request.body()
-            return await turns.take(len(body), partial(answer, call, body, model, handler))
+            return await turns.take(len(body), partial(answer, call, verb, body, handler))
 
         return respond
 
@@ -321,7 +380,7 @@ def build_app(local: QdrantLocal, schemas: PayloadSchemas, turns: Turns) -> Star
         return refuse(getattr(exc, "status_code", 400), f"Not found: {request.url.path}")
 
     routes = [Route("/", version), *(Route(path, healthy) for path in ("/healthz", "/readyz", "/livez"))]
-    routes += [Route(path, endpoint(model, handler), methods=[verb]) for verb, path, model, handler in ROUTES]
+    routes += [Route(path, endpoint(verb, handler), methods=[verb]) for verb, path, handler in ROUTES]
     return Starlette(routes=routes, exception_handlers=dict.fromkeys((HTTPException, ClientDisconnect), unanswerable))
 
 
@@ -336,7 +395,7 @@ class Server(uvicorn.Server):
 def main(argv: list[str] | None = None) -> int:
     """Serves until SIGTERM or SIGINT, then 0. 1 and a line on stderr if the port or the folder cannot be had."""
     parser = argparse.ArgumentParser(
-        prog="qdrant_server", description="Qdrant's REST API over local mode, on loopback."
+        prog="qdrant_server", description="Qdrant's REST API over its engine, on loopback."
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=6333, help="0 picks a free one")
@@ -352,20 +411,46 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(f"cannot listen on {options.host}:{options.port}: {exc.strerror}\n")
         return 1
     try:
-        local, schemas = open_index(str(options.path or ":memory:")), PayloadSchemas(options.path)
-    except (OSError, RuntimeError, ValueError, sqlite3.Error) as exc:
+        with kept_in(options.path) as (folder, lasts):
+            if holds_older_index(folder):
+                sys.stderr.write(told_of_older_index(folder) + "\n")
+            store = Store(folder, log=lasts)
+            serve(store, listener)
+            if lasts:
+                store.close()
+    except BlockingIOError:
+        sys.stderr.write(f"cannot open {options.path}: another process has it open\n")
+        return 1
+    except (OSError, ValueError, TypeError, json.JSONDecodeError) as exc:
         sys.stderr.write(f"cannot open {options.path}: {' '.join(str(exc).split())}\n")
         return 1
-    with Turns() as turns:
-        app = build_app(local, schemas, turns)
+    return 0
+
+
+def serve(store: Store, listener: socket.socket) -> None:
+    with Turns() as turns, Upkeep(store, turns):
         server = Server(
-            uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1)
-        )
+            uvicorn.Config(
+                build_app(store, turns), log_level="warning", access_log=False, lifespan="off",
+                timeout_graceful_shutdown=1,
+            )
+        )  # fmt: skip
         for each in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises it once more when it has shut down
             signal.signal(each, server.handle_exit)
         server.run(sockets=[listener])
-    local.close()
-    return 0
+
+
+@contextmanager
+def kept_in(path: Path | None) -> Iterator[tuple[Path, bool]]:
+    """The folder, and whether it lasts; without a path one that goes with the process, in memory if it has room."""
+    if path is not None:
+        yield path, True
+        return
+    has_room = ROOMY.is_dir() and shutil.disk_usage(ROOMY).free > ROOMY_BYTES
+    with tempfile.TemporaryDirectory(
+        prefix="qdrant-", dir=ROOMY if has_room else None, ignore_cleanup_errors=True
+    ) as at:
+        yield Path(at), False
 
 
 if __name__ == "__main__":

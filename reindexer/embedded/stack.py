@@ -14,7 +14,8 @@ import psycopg
 import reindexer
 from reindexer.embedded.children import Child, Children, accepts, wait_until_ready
 from reindexer.embedded.environment import reach_own_servers
-from reindexer.embedded.postgres import start_postgres
+from reindexer.embedded.older_index import holds_older_index
+from reindexer.embedded.postgres import start_postgres, wheel_directory
 from reindexer.embedded.redis import start_redis
 from reindexer.embedded.supervisor import Supervisor
 
@@ -37,6 +38,8 @@ class Stack:
     given: Mapping[str, str]
     ports: Mapping[str, int]
     env: dict[str, str] = field(default_factory=dict)
+    index_was_older: bool = False
+    """Whether the index that lay there was one that can't be read any more."""
 
     def start_servers(self) -> None:
         """Start what is not given; afterwards `env` names all three. Raises ChildFailed or UsageError."""
@@ -80,7 +83,10 @@ class Stack:
 
     def _start_qdrant(self, port: int) -> None:
         module = ("-m", "reindexer.embedded.qdrant_server", "--port", str(port), "--path")
-        command = [*PYTHON, *module, str(self.directory / "qdrant")]
+        wheel_directory("qdrant_edge")
+        folder = self.directory / "qdrant"
+        command = [*PYTHON, *module, str(folder)]
+        self.index_was_older = holds_older_index(folder)
 
         def start() -> Child:
             child = self.children.start("qdrant", command, env=self.env)

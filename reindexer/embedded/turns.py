@@ -30,6 +30,7 @@ class Turns:
         self._waiting = queue.PriorityQueue()
         self._numbers = itertools.count()
         self._thread = threading.Thread(target=self._work, name="turns")
+        self._asked_at = time.monotonic()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -42,7 +43,17 @@ class Turns:
 
     async def take(self, size: int, work: Callable[[], T]) -> T:
         """Do it when its turn comes; `size` in bytes. Raises what it raises."""
-        return await asyncio.wrap_future(self._put(time.monotonic() + size / BYTES_PER_S, work))
+        self._asked_at = time.monotonic()
+        return await asyncio.wrap_future(self.put(size, work))
+
+    @property
+    def quiet_s(self) -> float:
+        """For how long nobody has taken one."""
+        return time.monotonic() - self._asked_at
+
+    def put(self, size: int, work: Callable[[], T]) -> Future[T]:
+        """The same, for another thread than the loop's."""
+        return self._put(time.monotonic() + size / BYTES_PER_S, work)
 
     def _put(self, at: float, work: Callable[[], Any] | None) -> Future[Any]:
         future: Future[Any] = Future()

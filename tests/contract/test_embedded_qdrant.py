@@ -226,7 +226,7 @@ def test_wrong_dimensions_are_400_and_say_which(client: QdrantClient, collection
         ("PUT", "points", b'{"points": [{"id": -1, "vector": [1, 2, 3, 4]}]}'),
         ("PUT", "points", b'{"points": [{"id": 1, "vector": ["1", "2", "3", "4"]}]}'),
         ("PUT", "points", b'{"points": [{"id": 1, "vector": [1, null, 3, 4]}]}'),
-        ("PUT", "points", b'{"points": [{"id": 1, "vector": {"other": [1, 2, 3, 4]}}]}'),
+        ("PUT", "points?wait=true", b'{"points": [{"id": 1, "vector": {"other": [1, 2, 3, 4]}}]}'),
         ("PUT", "points/vectors", b'{"points": [{"id": 1, "vector": {"text": "a", "model": "b"}}]}'),
         ("PUT", "points", b'{"batch": {"ids": [1, 2], "vectors": [[1, 2, 3, 4]]}}'),
         ("POST", "points/scroll", b'{"limit": "many"}'),
@@ -251,6 +251,17 @@ def test_what_cannot_be_understood_is_refused_not_500(
     )
     assert answer.status_code in (400, 422), answer.text
     assert answer.json()["status"]["error"]
+
+
+def test_a_vector_that_the_collection_does_not_have_is_told_to_who_waits_and_written_for_nobody(
+    client: QdrantClient, collection: str
+) -> None:
+    """Who does not wait is answered before it is tried."""
+    wrong = [m.PointStruct(id=1, vector={"other": [1.0, 2.0, 3.0, 4.0]})]
+    assert refused(lambda: client.upsert(collection, wrong, wait=True)).status_code == 400
+    assert client.upsert(collection, wrong, wait=False).status == m.UpdateStatus.ACKNOWLEDGED
+    client.upsert(collection, [point("a")], wait=True)
+    assert set(stored(client, collection)) == {"a"}
 
 
 def test_an_alias_moves_atomically_and_stands_for_its_collection(
@@ -683,12 +694,12 @@ def fill(client: QdrantClient) -> dict[str, Any]:
 
 
 def contents(client: QdrantClient) -> dict[str, Any]:
-    hits = client.query_points("a", query=[0.3, 0.1, 0.2, 0.9], limit=7).points
+    hits = client.query_points("a", query=[0.3, 0.1, 0.2, 0.9], limit=1000).points
     vectors = {record.id: record.vector for record in client.scroll("a", limit=1000, with_vectors=True)[0]}
     return {
         "payloads": stored(client, "a"),
         "vectors": {each: np.round(np.array(vector), 5).tolist() for each, vector in sorted(vectors.items())},
-        "ranks": [(hit.id, round(hit.score, 5)) for hit in hits],
+        "ranks": sorted((round(hit.score, 5), hit.id) for hit in hits),  # equal ones in any order
         "aliases": client.get_aliases(),
         "collections": client.get_collections(),
         "info": client.get_collection("c"),

@@ -296,6 +296,27 @@ def test_an_older_data_directory_is_told(directory: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_an_index_of_an_older_version_is_told_in_one_line_and_filled_anew_without_a_write(directory: Path) -> None:
+    up = start(directory)
+    up.wait_until_up()
+    assert up.insert("kept over another index")
+    eventually(lambda: up.finds("kept over another index"), within=30)
+    up.process.terminate()
+    up.process.wait(30)
+    folder = directory / "qdrant"
+    shutil.rmtree(folder)
+    (folder / "collection" / "context_items__g1").mkdir(parents=True)
+    (folder / "collection" / "context_items__g1" / "storage.sqlite").write_bytes(b"of another kind")
+    (folder / "meta.json").write_text("{}")
+    again = start(directory)
+    again.wait_until_up()
+    assert len([line for line in again.log.splitlines() if "an older version's" in line]) == 1, again.log
+    eventually(lambda: again.finds("kept over another index"), within=30)
+    assert not (folder / "meta.json").exists()
+    again.process.terminate()
+    again.process.wait(30)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small file system can only be mounted by root")
 def test_a_full_disk_is_told(directory: Path) -> None:
     mounted = directory / "small"

@@ -9,6 +9,7 @@ from tests.faults.sabotage.chunks import CHUNKS
 from tests.faults.sabotage.claims import CLAIM, DOUBT, FENCE
 from tests.faults.sabotage.crew import CREW
 from tests.faults.sabotage.drain import DRAIN
+from tests.faults.sabotage.engine import ENGINE
 from tests.faults.sabotage.floors import FLOORS
 from tests.faults.sabotage.lag import LAG
 from tests.faults.sabotage.mixing import MIXING
@@ -52,4 +53,5 @@ TABLE = (
     *CHUNKS,
     *BUDGET,
     *WITHOUT_PROVIDER,
+    *ENGINE,
 )

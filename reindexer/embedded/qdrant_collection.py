@@ -1,0 +1,318 @@
+"""One collection: a shard of Qdrant's engine, and what the engine does not keep: parameters, metadata, payload schema.
+
+Guarantees: a write that returned survives a SIGKILL, by the engine's write-ahead log, and either all of a write is done
+or, where it can't be understood, nothing. Every method is short, and for one thread alone (`turns`).
+
+The engine's own `optimize` is not called. It holds the interpreter for as long as it takes (✓ 35 s for an index of
+4,500 points of 1,536 dimensions, 2.4 s for 6,000 without one, for it flushes), works until nothing is left to do, and
+what it is needed for here is only the room of deleted points. `compacting` wins that back in short steps. A search
+looks at all vectors, then: ✓ 0.4 ms for 1,000.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import qdrant_edge as edge
+
+from reindexer.embedded import qdrant_words as words
+from reindexer.embedded.qdrant_words import Json
+
+PAGE_BYTES = 512 * 1024
+"""Of vectors that one step of compacting copies: some 20 ms."""
+COMPACT_FROM = 1_000
+"""Deleted points are let lie until they are so many, and more than there are others."""
+EVERYTHING = 2**31
+"""More points than a collection has here."""
+
+
+@dataclass(slots=True)
+class Described:
+    """What is written down of a collection."""
+
+    folder: str
+    """Of its shard."""
+    params: dict[str, Json]
+    schema: dict[str, Json] = field(default_factory=dict)
+    """The payload indexes by their fields: `data_type`, and `params` as they were asked for."""
+    gone: int = 0
+    """How many points were deleted since the shard is there."""
+
+
+@dataclass(slots=True)
+class Update:
+    """One operation, ready for the engine. `points`: ids, or the filter that chooses them; `vectors` that it writes."""
+
+    operation: edge.UpdateOperation
+    points: Any
+    vectors: Sequence[Any] = ()
+    deletes: bool = False
+
+
+class PointMissing(KeyError):
+    """There is no point of this id."""
+
+
+class Collection:
+    """An open collection. `home`: where the shards' folders lie; `log`: whether its writes survive the process;
+    `is_new`: its shard is still to be made."""
+
+    def __init__(self, home: Path, described: Described, *, log: bool, is_new: bool = False) -> None:
+        self._home, self._log = home, log
+        self.described = described
+        if is_new:
+            self.shard = _make_shard(self.folder, described.params, log=log)
+        else:
+            self.shard = edge.EdgeShard.load(str(self.folder))
+        self.unflushed_bytes = 0
+        self.replaced: edge.EdgeShard | None = None
+        """What compacting left over. To let go of it is a flush, which is for a quiet moment."""
+        self._touched: set[Any] | None = None
+        self._fresh: edge.EdgeShard | None = None
+        self.is_open = True
+
+    @property
+    def folder(self) -> Path:
+        """Where its shard lies now."""
+        return self._home / self.described.folder
+
+    def close(self) -> None:
+        """Write everything to disk, and let go of it."""
+        self.is_open = False
+        self.shard.close()
+
+    def drop(self) -> None:
+        """Take it and its data away."""
+        self.is_open = False
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def flush(self) -> None:
+        """Write to the disk what the log alone holds so far, and let the log begin anew."""
+        if self.is_open:
+            self.unflushed_bytes = 0
+            self.shard.flush()
+
+    def let_go(self) -> None:
+        """Of what compacting left over."""
+        self.replaced = None
+
+    # Writes
+
+    def understood(self, operations: Sequence[Mapping[str, Json]]) -> list[Update]:
+        """What /points/batch takes: {kind: parameters} each. KeyError, TypeError or ValueError where that can't be
+        understood."""
+        if not isinstance(operations, list):
+            raise TypeError("operations: not a list")
+        return [_understood(each) for each in operations]
+
+    def write(self, updates: Sequence[Update], size: int) -> None:
+        """Do all of it, in order. Raises ValueError, and does nothing, if a vector does not fit the collection."""
+        for each in updates:
+            for vector in each.vectors:
+                self._require_fits(vector)
+        self.unflushed_bytes += size
+        for each in updates:
+            if self._touched is not None:
+                self._touched |= self._ids_of(each.points)
+            before = self.count() if each.deletes else 0
+            self.shard.update(each.operation)
+            if each.deletes:
+                self.described.gone += before - self.count()
+
+    def _require_fits(self, vector: Any) -> None:
+        """The engine would write the points before the first that does not fit."""
+        for name, each in (vector if isinstance(vector, dict) else {"": vector}).items():
+            if name in self._sparse_names:
+                continue
+            if name not in self._sizes:
+                raise ValueError(f"Not existing vector name error: {name}")
+            rows = each if each and isinstance(each[0], list) else [each]
+            for row in rows:
+                if len(row) != self._sizes[name]:
+                    raise ValueError(f"Vector dimension error: expected dim: {self._sizes[name]}, got {len(row)}")
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        vectors = self.described.params.get("vectors") or {}
+        return {name: each["size"] for name, each in ({"": vectors} if "size" in vectors else vectors).items()}
+
+    @property
+    def _sparse_names(self) -> set[str]:
+        return set(self.described.params.get("sparse_vectors") or {})
+
+    def _ids_of(self, points: Any) -> set[Any]:
+        if isinstance(points, edge.Filter):
+            records, _ = self.shard.scroll(edge.ScrollRequest(limit=EVERYTHING, filter=points, with_payload=False))
+            points = [record.id for record in records]
+        return {each if isinstance(each, int) else uuid.UUID(str(each)) for each in points}
+
+    # Payload indexes
+
+    def index(self, name: str, schema: Json) -> None:
+        """Make an index of a field; one of another type that was there gives way."""
+        kind, params, ours = words.index_of(schema)
+        for shard in self._shards():
+            if name in self.described.schema:
+                shard.update(edge.UpdateOperation.delete_field_index(name))
+            shard.update(edge.UpdateOperation.create_field_index(name, ours))
+        self.described.schema[name] = {"data_type": kind, "params": params}
+
+    def unindex(self, name: str) -> None:
+        """Take an index away; nothing where there is none."""
+        if self.described.schema.pop(name, None):
+            for shard in self._shards():
+                shard.update(edge.UpdateOperation.delete_field_index(name))
+
+    def _shards(self) -> list[edge.EdgeShard]:
+        return [self.shard] + ([self._fresh] if self._fresh is not None else [])
+
+    # Reads
+
+    def count(self, where: edge.Filter | None = None) -> int:
+        """How many points there are; those that the filter lets through."""
+        return self.shard.info().points_count if where is None else self.shard.count(edge.CountRequest(filter=where))
+
+    def vector(self, point_id: Json, using: str | None) -> Any:
+        """One vector of a point. Raises PointMissing."""
+        for record in self.shard.retrieve([point_id], False, True):
+            found = record.vector
+            return found[using or ""] if isinstance(found, dict) else found
+        raise PointMissing(point_id)
+
+    # Compacting
+
+    @property
+    def is_loose(self) -> bool:
+        """Whether deleted points take more room than it is worth."""
+        return self._touched is None and self.described.gone > max(COMPACT_FROM, self.count())
+
+    def compacting(self, folder: str, settled: Callable[[], None]) -> Generator[None]:
+        """Copy what is there into a new shard, a page a step; what is written meanwhile is copied again. `settled` is
+        called when the new one has taken the old one's place: it writes that down.
+
+        A shard holds deleted points until it is made anew, so ids that never return would fill the disk.
+        """
+        old, self._touched = self.folder, set()
+        page, offset, was_gone = self._page(), None, self.described.gone
+        try:
+            self._fresh = _make_shard(self._home / folder, self.described.params, log=self._log)
+            yield
+            for name in list(self.described.schema):  # each waits for the disk
+                if index := self.described.schema.get(name):
+                    self._fresh.update(edge.UpdateOperation.create_field_index(name, _schema_again(index)))
+                    yield
+            while True:
+                request = edge.ScrollRequest(offset, page, with_payload=True, with_vector=True)
+                records, offset = self.shard.scroll(request)
+                _copy(records, self._fresh)
+                if offset is None and len(self._touched) <= page:
+                    break
+                yield
+                while offset is None and len(self._touched) > page:
+                    self._copy_again(page)
+                    yield
+            self._copy_again(page)
+            self.replaced, self.shard, self._fresh = self.shard, self._fresh, None
+            self.described.folder = folder
+            self.described.gone -= was_gone
+            settled()
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            self._touched, self._fresh = None, None
+            if self.described.folder != folder:
+                shutil.rmtree(self._home / folder, ignore_errors=True)
+
+    def _page(self) -> int:
+        return max(1, PAGE_BYTES // (4 * max(1, sum(self._sizes.values()))))
+
+    def _copy_again(self, limit: int) -> None:
+        """Some of the points that were written since copying began, as they are now; or take them away there."""
+        assert self._touched is not None
+        assert self._fresh is not None
+        some = [self._touched.pop() for _ in range(min(limit, len(self._touched)))]
+        if some:
+            self._fresh.update(edge.UpdateOperation.delete_points(some))
+            _copy(self.shard.retrieve(some, True, True), self._fresh)
+
+
+def _make_shard(folder: Path, params: Mapping[str, Json], *, log: bool) -> edge.EdgeShard:
+    folder.mkdir(parents=True)
+    return edge.EdgeShard.create(str(folder), words.shard_config(params, log=log))
+
+
+def _copy(records: Sequence[edge.Record], to: edge.EdgeShard) -> None:
+    if records:
+        points = [edge.Point(each.id, each.vector or {}, each.payload) for each in records]
+        to.update(edge.UpdateOperation.upsert_points(points))
+
+
+def _schema_again(index: Mapping[str, Json]) -> Any:
+    return words.index_of(index["params"] or index["data_type"])[2]
+
+
+_MODES = {
+    None: None, "upsert": edge.UpdateMode.Upsert, "insert_only": edge.UpdateMode.InsertOnly,
+    "update_only": edge.UpdateMode.UpdateOnly,
+}  # fmt: skip
+
+
+def _understood(operation: Mapping[str, Json]) -> Update:
+    for kind, what in operation.items():
+        if kind in _WRITES:
+            return _WRITES[kind](what)
+    raise ValueError(f"no operation is known that looks like {sorted(operation)}")
+
+
+def _upsert(what: Json) -> Update:
+    points = words.points_of(what)
+    condition, mode = words.filter_of(what.get("update_filter")), _MODES[what.get("update_mode")]
+    operation = edge.UpdateOperation.upsert_points(points, condition, mode)
+    return Update(operation, [each.id for each in points], [each.vector for each in points])
+
+
+def _update_vectors(what: Json) -> Update:
+    points = [edge.PointVectors(each["id"], words.vector_of(each["vector"])) for each in what["points"]]
+    operation = edge.UpdateOperation.update_vectors(points, words.filter_of(what.get("update_filter")))
+    return Update(operation, [each.id for each in points], [each.vector for each in points])
+
+
+def _on_chosen(
+    by_id: Callable[..., Any], by_filter: Callable[..., Any], more: Callable[[Json], Sequence[Any]] = lambda _: (),
+    *, deletes: bool = False,
+) -> Callable[[Json], Update]:  # fmt: skip
+    """An operation on points that are chosen by ids or by a filter, with what it takes beside them."""
+
+    def understood(what: Json) -> Update:
+        match what:
+            case {"filter": dict(conditions)}:
+                chosen = words.filter_of(conditions)
+                return Update(by_filter(chosen, *more(what)), chosen, deletes=deletes)
+            case {"points": list(ids)}:
+                return Update(by_id(ids, *more(what)), ids, deletes=deletes)
+        raise ValueError("neither points nor filter says which points are meant")
+
+    return understood
+
+
+def _payload_of(what: Json) -> Sequence[Any]:
+    if not isinstance(what["payload"], dict):
+        raise TypeError("payload: not an object")
+    return what["payload"], what.get("key")
+
+
+_Op = edge.UpdateOperation
+_WRITES: Mapping[str, Callable[[Json], Update]] = {
+    "upsert": _upsert,
+    "update_vectors": _update_vectors,
+    "delete": _on_chosen(_Op.delete_points, _Op.delete_points_by_filter, deletes=True),
+    "set_payload": _on_chosen(_Op.set_payload, _Op.set_payload_by_filter, _payload_of),
+    "overwrite_payload": _on_chosen(_Op.overwrite_payload, _Op.overwrite_payload_by_filter, _payload_of),
+    "delete_payload": _on_chosen(_Op.delete_payload, _Op.delete_payload_by_filter, lambda what: (what["keys"],)),
+    "clear_payload": _on_chosen(_Op.clear_payload, _Op.clear_payload_by_filter),
+    "delete_vectors": _on_chosen(_Op.delete_vectors, _Op.delete_vectors_by_filter, lambda what: (what["vector"],)),
+}

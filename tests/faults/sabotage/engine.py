@@ -1,0 +1,61 @@
+"""Rows about the embedded Qdrant: what was answered stays, steps are short, booleans are booleans."""
+
+from __future__ import annotations
+
+from tests.faults.sabotage.row import Sabotage
+
+TESTS = "tests/contract/test_qdrant_engine.py::"
+COLLECTION = "reindexer/embedded/qdrant_collection.py"
+
+ENGINE = (
+    Sabotage(
+        "the embedded Qdrant: a write is in the engine's log before it is answered",
+        "reindexer/embedded/qdrant_words.py",
+        "        wal_enabled=log,\n",
+        "        wal_enabled=False,\n",
+        TESTS + "test_what_was_answered_survives_a_sigkill_in_the_middle_of_writing",
+    ),
+    Sabotage(
+        "the embedded Qdrant: the engine is told of booleans in a form that it takes for them",
+        "reindexer/embedded/qdrant_words.py",
+        "edge.MatchValue(_BOOLEANS[value])",
+        "edge.MatchValue(value)",
+        TESTS + "test_booleans_are_told_from_each_other_and_from_numbers[False]",
+    ),
+    Sabotage(
+        "the embedded Qdrant: compacting goes by pages, so that requests come between",
+        COLLECTION,
+        "return max(1, PAGE_BYTES // (4 * max(1, sum(self._sizes.values()))))",
+        "return EVERYTHING",
+        TESTS + "test_compacting_takes_short_steps_and_keeps_all_that_is_there",
+    ),
+    Sabotage(
+        "the embedded Qdrant: what is written while a shard is copied is copied again",
+        COLLECTION,
+        "self._touched |= self._ids_of(each.points)",
+        "self._touched |= set()",
+        TESTS + "test_what_is_written_while_it_compacts_is_there_afterwards",
+    ),
+    Sabotage(
+        "the embedded Qdrant: the collection's new shard is written down before the old one goes",
+        COLLECTION,
+        "            settled()\n",
+        "",
+        TESTS + "test_the_server_compacts_by_itself_and_what_it_keeps_survives",
+    ),
+    Sabotage(
+        "the embedded Qdrant: nothing of a write is done where one of its vectors does not fit",
+        COLLECTION,
+        "                self._require_fits(vector)\n",
+        "                pass\n",
+        TESTS + "test_of_points_one_of_which_does_not_fit_none_is_written",
+    ),
+    Sabotage(
+        "up: the index of an older version is filled anew without waiting for a write",
+        "reindexer/cli/up.py",
+        "            rebuild_if_lost(connection, source.name, None)\n",
+        "            pass\n",
+        "tests/integration/test_up.py::"
+        "test_an_index_of_an_older_version_is_told_in_one_line_and_filled_anew_without_a_write",
+    ),
+)
