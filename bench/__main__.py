@@ -14,6 +14,7 @@ from bench import (
     backfill,
     behind_backfill,
     bulk_endpoint,
+    embedded_index,
     freshness,
     idle,
     meaning,
@@ -43,6 +44,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "behind_backfill": behind_backfill.measure,
     "old_snapshot": old_snapshot.measure,
     "meaning": meaning.measure,
+    "embedded_index": embedded_index.measure,
     "memory": memory.measure,
     "scale": scale.measure,
 }
