@@ -13,7 +13,7 @@ local GROWTH = 1.03       -- a second, after a 429
 local GROWN_S = 150       -- 84 times as high: where no limit is known, there is none any more
 local SEEN_S = 10         -- over which the rate is measured
 local LOW_RPS = 2         -- below that a 429 brings no rate whose limit is not known
-local LOW_TOKENS = 500    -- of each: a large request must not hold the rate above the limit
+local LOW_TOKENS = 500    -- of each, also after a small one: its 429 says little of how many tokens are too many
 local KEEP_S = 7200
 local HUGE = math.huge
 local KINDS = {'requests', 'tokens'}
@@ -157,7 +157,7 @@ local function limited()
     for _, kind in ipairs(KINDS) do
       local present = rate(kind)
       if limit(kind) == HUGE then
-        present = math.max(math.min(present, seen(kind)), 2 * LOW_RPS * (kind == 'tokens' and math.min(given.charged, LOW_TOKENS) or 1))
+        present = math.max(math.min(present, seen(kind)), 2 * LOW_RPS * (kind == 'tokens' and LOW_TOKENS or 1))
       end
       -- What was sent when nobody knew the limit says nothing against it, now that it is told.
       if given.limited or limit(kind) == HUGE then slow[kind] = present / 2 end

@@ -184,7 +184,10 @@ def test_where_no_limit_is_known_a_429_begins_one_at_half_of_the_rate_that_was_s
     assert tokens == pytest.approx(50_000 * 60 / 2, rel=0.3)
     slow = budget("slow")
     slow.limited(take(slow, 10), 0.1, None)
-    assert rates(slow)[0] == pytest.approx(120, rel=0.1), "one request says nothing of a rate: not below two a second"
+    least = (120, 60_000)
+    assert rates(slow) == pytest.approx(least, rel=0.1), (
+        "one small request says nothing of a rate: two large ones a second"
+    )
 
 
 def test_a_429_to_what_was_sent_before_the_limit_was_told_brings_the_limit_and_not_half_of_it(budget: Make) -> None:
