@@ -45,7 +45,7 @@ from reindexer.embedded import qdrant_query, qdrant_words
 from reindexer.embedded.older_index import holds_older_index, told_of_older_index
 from reindexer.embedded.qdrant_collection import Collection, PointMissing
 from reindexer.embedded.qdrant_query import OutOfRange
-from reindexer.embedded.qdrant_store import Missing, Store, Taken
+from reindexer.embedded.qdrant_store import Missing, Store, Taken, forget_abandoned
 from reindexer.embedded.qdrant_upkeep import Upkeep
 from reindexer.embedded.qdrant_words import Json
 from reindexer.embedded.turns import Turns
@@ -56,6 +56,8 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 ROOMY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
 """Memory as a folder. An index that is not kept lies there if it has room: no disk has to be waited for."""
 ROOMY_BYTES = 2 * 1024**3
+PASSING = "reindexer-qdrant-"
+"""What folders of indexes are called that go with their process; one that was killed leaves its own to the next."""
 
 log = logging.getLogger("uvicorn.error")
 
@@ -447,9 +449,10 @@ def kept_in(path: Path | None) -> Iterator[tuple[Path, bool]]:
         yield path, True
         return
     has_room = ROOMY.is_dir() and shutil.disk_usage(ROOMY).free > ROOMY_BYTES
-    with tempfile.TemporaryDirectory(
-        prefix="qdrant-", dir=ROOMY if has_room else None, ignore_cleanup_errors=True
-    ) as at:
+    room = ROOMY if has_room else Path(tempfile.gettempdir())
+    for left in room.glob(f"{PASSING}*"):
+        forget_abandoned(left)
+    with tempfile.TemporaryDirectory(prefix=PASSING, dir=room, ignore_cleanup_errors=True) as at:
         yield Path(at), False
 
 

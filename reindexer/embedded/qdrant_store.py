@@ -13,6 +13,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO
@@ -127,8 +128,16 @@ class Store:
                 shutil.rmtree(each, ignore_errors=True)
 
 
-def _locked(path: Path) -> IO[str]:
-    lock = path.open("a", encoding="utf-8")
+def forget_abandoned(folder: Path) -> None:
+    """Take a store's folder away if no process holds it; one that is being made has no lock yet, and stays."""
+    with suppress(OSError):  # held, gone already, or somebody else's
+        lock = _locked(folder / "lock", "r")
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.close()
+
+
+def _locked(path: Path, mode: str = "a") -> IO[str]:
+    lock = path.open(mode, encoding="utf-8")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -18,6 +18,7 @@ from qdrant_client import models as m
 from qdrant_client.http.exceptions import ResponseHandlingException
 
 from reindexer.embedded.qdrant_collection import Collection, Described
+from reindexer.embedded.qdrant_store import Store, forget_abandoned
 from tests.contract.test_embedded_qdrant import Process, connect
 from tests.support.waiting import eventually
 
@@ -209,3 +210,14 @@ def test_the_server_compacts_by_itself_and_what_it_keeps_survives(tmp_path: Path
             {"n": n} for n in range(2_000, 2_100)
         ]
         client.close()
+
+
+def test_an_index_whose_process_was_killed_leaves_no_folder_in_memory_for_long(tmp_path: Path) -> None:
+    held, abandoned, begun = tmp_path / "held", tmp_path / "abandoned", tmp_path / "begun"
+    begun.mkdir()
+    stores = [Store(held), Store(abandoned)]
+    stores[1].close()
+    for folder in (held, abandoned, begun):
+        forget_abandoned(folder)
+    assert [each.exists() for each in (held, abandoned, begun)] == [True, False, True]
+    stores[0].close()
