@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from reindexer.cli.run import Failed
 from reindexer.cli.stdlib_texts import StdlibText, stdlib_texts
-from reindexer.cli.up import DEFAULT_EMBEDDER, Running, running_stack
+from reindexer.cli.up import BUILT_IN, DEFAULT_EMBEDDER, Running, running_stack
 from reindexer.core.posix import require_posix
 from reindexer.core.price import dollars
 from reindexer.core.source import CONTEXT_ITEMS
@@ -34,7 +35,7 @@ from reindexer.wiring import token_price
 WITHIN_S = 15.0
 INDEX_WITHIN_S = 600.0
 BULK = 100
-QUERY = "parse command line arguments and options"
+QUERY = "yesterday or tomorrow"
 NEW_TEXT = "Purple zebras quietly gallop beneath frozen waterfalls."
 
 
@@ -89,8 +90,8 @@ def _introduce(console: Console) -> None:
 
 def _agree_on_costs(console: Console, texts: list[StdlibText], *, yes: bool) -> None:
     settings = Settings.from_environment()
-    if settings.embedder_name in (None, "hashing"):
-        console.print("[yellow]No OPENAI_API_KEY: the built-in embedder matches words, not meaning.[/]\n")
+    if built_in := BUILT_IN.get(settings.embedder_name or DEFAULT_EMBEDDER):
+        console.print(f"{built_in}; no key, nothing to pay\n")
         return
     tokens = sum(estimate_tokens(text.text) for text in texts)
     price = dollars(tokens, token_price(settings, CONTEXT_ITEMS))
@@ -98,6 +99,11 @@ def _agree_on_costs(console: Console, texts: list[StdlibText], *, yes: bool) -> 
     console.print(f"This embeds about {tokens:,} tokens with {settings.embedding_model}, {cost}.")
     if not yes and not typer.confirm("Go on?"):
         raise Failed("nothing was embedded")
+
+
+def words_of(text: str) -> set[str]:
+    """Without case."""
+    return set(re.findall(r"[^\W_]+", text.casefold()))
 
 
 class _Story:
@@ -147,10 +153,17 @@ class _Story:
         self._say(3, "Searching", f"POST /search for “{query}”")
         hits = self._hits(query)
         for hit in hits[:3]:
-            self._console.print(f"   {hit['score']:.3f}  {hit['payload']['title']}")
+            title = hit["payload"]["title"]
+            self._console.print(f"   {hit['score']:.3f}  {title}: {self._text_of(title).splitlines()[0]}", markup=False)
         if not hits:
             raise Failed("the search found nothing")
+        title = hits[0]["payload"]["title"]
+        if not words_of(query) & words_of(f"{title}\n{self._text_of(title)}"):
+            self._console.print("   found by its meaning: the first has no word of the query")
         return hits[0]
+
+    def _text_of(self, title: str) -> str:
+        return next(text.text for text in self._texts if text.name == title)
 
     def _edit(self, hit: dict[str, Any]) -> None:
         self._say(4, "Editing", "that row by SQL, on another connection, to a text that shares no word with it")

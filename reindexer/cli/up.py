@@ -29,6 +29,7 @@ from reindexer.embedded.stack import Stack
 from reindexer.embedded.supervisor import Supervisor
 from reindexer.flow import heartbeat
 from reindexer.flow.attach import all_sources
+from reindexer.flow.vectors import recorded
 from reindexer.flow.walk import rebuild_if_lost
 from reindexer.postgres.connect import connect
 from reindexer.settings import EmbedderName, Settings
@@ -36,8 +37,15 @@ from reindexer.sources_file.read import SourcesFile, read_sources
 
 READY_S = 60.0
 MIN_FREE_MB = 200
-DEFAULT_EMBEDDER: EmbedderName = "hashing"
+DEFAULT_EMBEDDER: EmbedderName = "static"
 """Of `up` and `demo` alone. What they start has it in its environment; other commands find it beside the servers."""
+EARLIER_DEFAULT: EmbedderName = "hashing"
+"""Of data that an older version filled: it stays that data's embedder, as no search compares vectors of two."""
+BUILT_IN: Mapping[str, str] = {
+    "static": "static, built in: it knows meaning, in English",
+    "hashing": "hashing, built in: it matches words, not meaning",
+}
+"""What an embedder without a provider is good for, by its name."""
 
 
 class StopWanted(BaseException):
@@ -141,12 +149,13 @@ def running_stack(
             directory.keep_ports(chosen)
             key = settings.admin_api_key.get_secret_value() if settings.admin_api_key else directory.admin_key()
             stack.env["REINDEXER_ADMIN_API_KEY"] = key
-            settings = settings.model_copy(update={"embedder": settings.embedder_name or DEFAULT_EMBEDDER})
-            stack.env["REINDEXER_EMBEDDER"] = settings.require_embedder()
             _migrate(stack.env["DATABASE_URL"], file, tell)
             if stack.index_was_older:
                 tell(f"[yellow]{escape(told_of_older_index(directory.path / 'qdrant'))}[/]")
                 _fill_anew(stack.env["DATABASE_URL"])
+            embedder = settings.embedder_name or _default_embedder(stack.env["DATABASE_URL"], tell)
+            settings = settings.model_copy(update={"embedder": embedder})
+            stack.env["REINDEXER_EMBEDDER"] = embedder
             stack.start_roles(host, port, without=without)
             running = Running(
                 f"http://{host}:{port}", key, stack, directory, () if "DATABASE_URL" in given else foreign
@@ -178,6 +187,25 @@ def _fill_anew(url: str) -> None:
     with connect(url, application_name="reindexer up") as connection:
         for source in all_sources(connection):
             rebuild_if_lost(connection, source.name, None)
+
+
+def _default_embedder(url: str, tell: Callable[[str], None]) -> EmbedderName:
+    """Where nobody says which: the earlier default, if what is there was made by it and nothing by today's."""
+    with connect(url, application_name="reindexer up") as connection:
+        made_by = recorded(connection)
+        left_open = [each.name for each in all_sources(connection) if each.profile.implied_provider is None]
+    by_name: dict[str, list[str]] = {}
+    for source in left_open:
+        by_name.setdefault((made_by.get(source) or "").partition("-")[0], []).append(source)
+    if EARLIER_DEFAULT not in by_name or DEFAULT_EMBEDDER in by_name:
+        return DEFAULT_EMBEDDER
+    names = ", ".join(repr(name) for name in by_name[EARLIER_DEFAULT])
+    tell(
+        f"[yellow]the points of {escape(names)} are made by `{EARLIER_DEFAULT}`, which matches words, and stay so; for "
+        f"`{DEFAULT_EMBEDDER}`, which knows meaning, set REINDEXER_EMBEDDER={DEFAULT_EMBEDDER} and follow "
+        "docs/operations.md, Another model[/]"
+    )
+    return EARLIER_DEFAULT
 
 
 def _choose_ports(
@@ -279,8 +307,7 @@ def _introduce(console: Console, running: Running) -> None:
         "psql": "".join(["env ", *(f"-u {name} " for name in running.foreign)] if running.foreign else [])
         + f'psql "{env["DATABASE_URL"]}"',
         "Qdrant": env["QDRANT_URL"],
+        "embedder": BUILT_IN.get(env["REINDEXER_EMBEDDER"], env["REINDEXER_EMBEDDER"]),
         "data, logs": f"{path}, {path / 'logs'}",
     }.items():
         console.print(f"  {name:<11} {value}")
-    if env["REINDEXER_EMBEDDER"] == "hashing" and not env.get("OPENAI_API_KEY"):
-        console.print("  [yellow]No OPENAI_API_KEY: the built-in embedder matches words, not meaning.[/]")

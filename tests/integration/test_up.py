@@ -21,6 +21,8 @@ import psutil
 import psycopg
 import pytest
 
+from reindexer.cli.demo import QUERY, words_of
+from reindexer.cli.stdlib_texts import stdlib_texts
 from reindexer.embedded.children import accepts, free_port
 from tests.support.commands import SERVER_SETTINGS
 from tests.support.docs import blocks
@@ -334,12 +336,16 @@ def test_a_full_disk_is_told(directory: Path) -> None:
 
 def test_the_demo_tells_its_figures_and_the_lines_that_the_readme_shows_and_leaves_no_process(directory: Path) -> None:
     """With --json, its lines are on standard error."""
-    done = reindexer("demo", "--limit", "400", "--json", env={"TMPDIR": str(directory)}, forked=False)
+    done = reindexer("demo", "--limit", "1000", "--json", env={"TMPDIR": str(directory)}, forked=False)
     assert done.returncode == 0, done.stderr
     (shown,) = [block for block in blocks(ROOT / "README.md") if block.mark == "demo"]
     assert masked(done.stderr) == masked(shown.text)
     figures = json.loads(done.stdout)
-    assert figures["indexed"] == 400
+    assert figures["indexed"] == 1000
+    found = re.search(r"^ +0\.\d{3}  (\S+): ", done.stderr, re.MULTILINE)
+    assert found
+    (text,) = [each.text for each in stdlib_texts() if each.name == found[1]]
+    assert not words_of(QUERY) & words_of(f"{found[1]} {text}")
     assert figures["edit_searchable_ms"] < 500
     assert figures["delete_gone_ms"] < 500
     assert figures["bulk_queued"] == figures["bulk_succeeded"] == 100
@@ -404,6 +410,44 @@ def test_up_starts_nothing_where_the_sources_file_has_a_mistake(directory: Path)
     done = reindexer("up", "--data-dir", str(directory / "data"), env={"REINDEXER_SOURCES": str(file)})
     assert (done.returncode, done.stderr) == (2, f"reindexer: {file}:1: source is not known; write [sources.NAME]\n")
     assert not (directory / "data").exists()
+
+
+@pytest.mark.timeout(300)
+def test_up_goes_on_by_words_where_its_data_was_made_so_and_knows_meaning_once_that_is_attached_anew(
+    directory: Path,
+) -> None:
+    """An older version's default was `hashing`. Vectors of two never meet, and nothing is dropped unasked."""
+    first = start(directory, REINDEXER_EMBEDDER="hashing")
+    first.wait_until_up()
+    first.insert("the invoice is overdue")
+    eventually(lambda: first.finds("the invoice is overdue"))
+    first.process.terminate()
+    first.process.wait(40)
+    second = start(directory)
+    second.wait_until_up()
+    assert "the points of 'context_items' are made by `hashing`, which matches words, and stay so; for" in second.log
+    assert "hashing, built in: it matches words" in second.log
+    second.insert("a doctor will see you now")
+    eventually(lambda: second.finds("a doctor will see you now"))
+    beside = {"REINDEXER_DATA_DIR": str(directory)}
+    again = ("--table", "public.context_items", "--text", "title,content", "--payload", "title,metadata")
+    assert reindexer("detach", "context_items", "--drop-collection", env=beside).returncode == 0
+    assert reindexer("attach", "context_items", *again, env=beside).returncode == 0
+    second.process.terminate()
+    second.process.wait(40)
+    third = start(directory, REINDEXER_EMBEDDER="static")
+    third.wait_until_up()
+    eventually(lambda: third.finds("the invoice is overdue"))
+    assert "made by" not in third.log
+    third.process.terminate()
+    third.process.wait(40)
+    fourth = start(directory)
+    fourth.wait_until_up()
+    assert "static, built in: it knows meaning" in fourth.log
+    assert "made by" not in fourth.log
+    eventually(lambda: fourth.finds("the invoice is overdue"))
+    fourth.process.terminate()
+    fourth.process.wait(40)
 
 
 def test_up_with_another_model_than_the_data_is_up_and_tells_the_steps_to_take(directory: Path) -> None:

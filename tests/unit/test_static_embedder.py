@@ -19,6 +19,7 @@ from reindexer import wiring
 from reindexer.adapters.hashing_embedder import HashingEmbedder
 from reindexer.adapters.static_embedder import StaticEmbedder, StaticModel
 from reindexer.adapters.static_model import FOLDER, VECTORS, VOCABULARY
+from reindexer.cli.demo import QUERY
 from reindexer.cli.stdlib_texts import stdlib_texts
 from reindexer.core.errors import SourceError
 from reindexer.core.profile import Profile
@@ -160,3 +161,11 @@ def test_the_model_is_small_and_every_piece_has_a_vector() -> None:
     assert model.vectors.shape == (len(model.numbers), 256)
     assert sum((FOLDER / name).stat().st_size for name in (VECTORS, VOCABULARY)) < 10_000_000
     assert "Apache License" in (FOLDER / "LICENSE").read_text(encoding="utf-8")
+
+
+def test_the_demos_query_finds_a_text_without_a_word_of_it() -> None:
+    texts = [f"{each.name}\n{each.text}" for each in stdlib_texts()]
+    embedder = StaticEmbedder()
+    query = embedder.embed([QUERY], timeout_s=1).vectors[0]
+    found = max(texts, key=lambda text: float(embedder.embed([text], timeout_s=1).vectors[0] @ query))
+    assert not words_of(QUERY) & words_of(found), found
