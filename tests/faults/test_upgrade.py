@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from tests.integration.test_four_processes import idle
 from tests.support.comparison import differences
 from tests.support.index_reader import IndexReader
 from tests.support.processes import ROOT, Processes, log_of
-from tests.support.provider import Provider
+from tests.support.provider import Call, Provider
 from tests.support.waiting import eventually
 
 NEWER = "0999"
@@ -99,13 +100,19 @@ def test_no_claim_is_made_and_none_is_settled_once_the_schema_is_another_version
 def test_an_older_worker_beside_a_migrated_schema_claims_and_settles_nothing_and_ends_with_one_line(
     db: Connection, newer_schema: Newer, processes: Processes, index: IndexReader, provider: Provider, pool: str
 ) -> None:
-    provider.latency_s = 6.0
+    migrated = threading.Event()
+
+    def answers_when_it_is_migrated(call: Call) -> None:
+        migrated.wait(60)
+
+    provider.behave = answers_when_it_is_migrated
     listener, standby = processes.listener(), processes.listener()
     worker = processes.worker(pool=pool, REINDEXER_LEASE_S="10")
     for n in range(5):
         insert(db, f"text {n}")
     eventually(lambda: provider.calls)
     newer_schema.migrate()
+    migrated.set()
     db.execute("UPDATE context_items SET content = content || ', edited'")
     insert(db, "written after the migration")
     for old in (listener, standby, worker):
@@ -116,7 +123,6 @@ def test_an_older_worker_beside_a_migrated_schema_claims_and_settles_nothing_and
         assert "Traceback" not in log_of(old)
     assert db.execute("SELECT count(*) FROM reindexer.ledger").fetchone() == (0,), "nothing was settled"
 
-    provider.latency_s = 0.0
     newer_schema.processes.listener()
     newer_schema.processes.worker(REINDEXER_LEASE_S="10")
     eventually(lambda: idle(db), within=30)
