@@ -24,7 +24,7 @@ from reindexer.cli.source_problems import source_problems
 from reindexer.embedded.children import Children, accepts, free_port
 from reindexer.embedded.data_directory import DataDirectory, default_directory
 from reindexer.embedded.environment import libpq_variables
-from reindexer.embedded.older_index import told_of_older_index
+from reindexer.embedded.older_index import is_filled_anew, told_of_older_index
 from reindexer.embedded.stack import Stack
 from reindexer.embedded.supervisor import Supervisor
 from reindexer.flow import heartbeat
@@ -153,6 +153,7 @@ def running_stack(
             if stack.index_was_older:
                 tell(f"[yellow]{escape(told_of_older_index(directory.path / 'qdrant'))}[/]")
                 _fill_anew(stack.env["DATABASE_URL"])
+                is_filled_anew(directory.path / "qdrant")
             embedder = settings.embedder_name or _default_embedder(stack.env["DATABASE_URL"], tell)
             settings = settings.model_copy(update={"embedder": embedder})
             stack.env["REINDEXER_EMBEDDER"] = embedder

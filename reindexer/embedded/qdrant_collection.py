@@ -68,7 +68,7 @@ class Collection:
         if is_new:
             self.shard = _make_shard(self.folder, described.params, log=log)
         else:
-            self.shard = edge.EdgeShard.load(str(self.folder))
+            self.shard = _load_shard(self.folder)
         self.unflushed_bytes = 0
         self.replaced: edge.EdgeShard | None = None
         """What compacting left over. To let go of it is a flush, which is for a quiet moment."""
@@ -132,6 +132,10 @@ class Collection:
             if name not in self._sizes:
                 raise ValueError(f"Not existing vector name error: {name}")
             rows = each if each and isinstance(each[0], list) else [each]
+            if rows is each and name not in self._multiple_names:
+                raise ValueError(
+                    f"Conversion between multi and regular vectors failed: {name or 'the vector'} is one row"
+                )
             for row in rows:
                 if len(row) != self._sizes[name]:
                     raise ValueError(f"Vector dimension error: expected dim: {self._sizes[name]}, got {len(row)}")
@@ -140,6 +144,12 @@ class Collection:
     def _sizes(self) -> dict[str, int]:
         vectors = self.described.params.get("vectors") or {}
         return {name: each["size"] for name, each in ({"": vectors} if "size" in vectors else vectors).items()}
+
+    @property
+    def _multiple_names(self) -> set[str]:
+        vectors = self.described.params.get("vectors") or {}
+        each = {"": vectors} if "size" in vectors else vectors
+        return {name for name, params in each.items() if params.get("multivector_config")}
 
     @property
     def _sparse_names(self) -> set[str]:
@@ -217,10 +227,15 @@ class Collection:
                     self._copy_again(page)
                     yield
             self._copy_again(page)
-            self.replaced, self.shard, self._fresh = self.shard, self._fresh, None
-            self.described.folder = folder
-            self.described.gone -= was_gone
-            settled()
+            before, gone = self.shard, self.described.gone
+            self.shard, self._fresh = self._fresh, None
+            self.described.folder, self.described.gone = folder, gone - was_gone
+            try:
+                settled()
+            except BaseException:  # what is written from now on has to lie where the next start looks
+                self.shard, self.described.folder, self.described.gone = before, old.name, gone
+                raise
+            self.replaced = before
             shutil.rmtree(old, ignore_errors=True)
         finally:
             self._touched, self._fresh = None, None
@@ -243,6 +258,14 @@ class Collection:
 def _make_shard(folder: Path, params: Mapping[str, Json], *, log: bool) -> edge.EdgeShard:
     folder.mkdir(parents=True)
     return edge.EdgeShard.create(str(folder), words.shard_config(params, log=log))
+
+
+def _load_shard(folder: Path) -> edge.EdgeShard:
+    """Raises ValueError, of which the engine has no kind of its own."""
+    try:
+        return edge.EdgeShard.load(str(folder))
+    except Exception as exc:
+        raise ValueError(f"{folder.name}: {exc}") from exc
 
 
 def _copy(records: Sequence[edge.Record], to: edge.EdgeShard) -> None:

@@ -152,11 +152,15 @@ def update(call: Call) -> bool:
         given.pop("sparse_vectors", {}).keys() - set(described.params.get("sparse_vectors") or {})
     ):
         raise ValueError(f"Not existing vector name error: {sorted(unknown)[0]}")
-    shape = given.pop("params", {})
+    shape, was = given.pop("params", {}), dict(described.params)
     for name, value in {**shape, **given}.items():
         before = described.params.get(name)
         described.params[name] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
-    call.store.keep()
+    try:
+        call.store.keep()
+    except BaseException:
+        described.params = was
+        raise
     return True
 
 

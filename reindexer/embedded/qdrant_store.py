@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +22,9 @@ from typing import IO
 from reindexer.embedded.older_index import forget_older_index
 from reindexer.embedded.qdrant_collection import Collection, Described
 from reindexer.embedded.qdrant_words import Json
+
+YOUNG_S = 60.0
+"""A folder in which something was made so lately may be one that is being begun."""
 
 
 class Missing(LookupError):
@@ -70,18 +74,24 @@ class Store:
         described = Described(uuid.uuid4().hex, dict(params))
         try:
             self.collections[name] = Collection(self._folder, described, log=self._log, is_new=True)
-        except BaseException:
+            self.keep()
+        except BaseException:  # what is not written down is gone at the next start: so it was not made
+            self.collections.pop(name, None)
             shutil.rmtree(self._folder / described.folder, ignore_errors=True)
             raise
-        self.keep()
 
     def drop(self, name: str) -> bool:
         """The collection of this name, with its aliases; False where there is none."""
+        collections, aliases = dict(self.collections), self.aliases
         collection = self.collections.pop(name, None)
         if collection is None:
             return False
-        self.aliases = {alias: target for alias, target in self.aliases.items() if target != name}
-        self.keep()
+        self.aliases = {alias: target for alias, target in aliases.items() if target != name}
+        try:
+            self.keep()
+        except BaseException:
+            self.collections, self.aliases = collections, aliases
+            raise
         collection.drop()
         return True
 
@@ -105,8 +115,13 @@ class Store:
                 case _:
                     raise ValueError("actions: an action that is not known")
         before, self.aliases = self.aliases, aliases
-        if before != aliases:
+        if before == aliases:
+            return
+        try:
             self.keep()
+        except BaseException:
+            self.aliases = before
+            raise
 
     def _require_free(self, alias: str) -> None:
         if alias in self.collections:
@@ -129,8 +144,10 @@ class Store:
 
 
 def forget_abandoned(folder: Path) -> None:
-    """Take a store's folder away if no process holds it; one that is being made has no lock yet, and stays."""
+    """Take a store's folder away if no process holds it; one that is being made may not be held yet, and stays."""
     with suppress(OSError):  # held, gone already, or somebody else's
+        if time.time() - folder.stat().st_mtime < YOUNG_S:
+            return
         lock = _locked(folder / "lock", "r")
         shutil.rmtree(folder, ignore_errors=True)
         lock.close()

@@ -20,6 +20,8 @@ from reindexer.embedded.qdrant_store import Store
 from reindexer.embedded.turns import BYTES_PER_S, Turns
 
 LOOK_S = 0.25
+MOST_S = 120.0
+"""After failures, a full disk say, looks come so far apart at most."""
 PASSED_BYTES = BYTES_PER_S // 4
 """A step lets pass what comes within a quarter of a second."""
 FLUSH_BYTES = 32 * 1024 * 1024
@@ -48,15 +50,19 @@ class Upkeep:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._ended.wait(LOOK_S):
+        wait_s = LOOK_S
+        while not self._ended.wait(wait_s):
+            failed = False
             for collection in list(self._store.collections.values()):
                 try:
                     self._look_after(collection)
                 except CancelledError:
                     return
-                except Exception:  # it is tried again, and requests are answered meanwhile
+                except BaseException:  # the engine's panics are no Exceptions; requests are answered meanwhile
                     if collection.is_open:
-                        log.exception("upkeep failed")
+                        failed = True
+                        log.exception("upkeep failed; the next try is in %.0f s", min(2 * wait_s, MOST_S))
+            wait_s = min(2 * wait_s, MOST_S) if failed else LOOK_S
 
     def _look_after(self, collection: Collection) -> None:
         waits, is_quiet = collection.unflushed_bytes, self._turns.quiet_s > QUIET_S

@@ -14,7 +14,7 @@ import psycopg
 import reindexer
 from reindexer.embedded.children import Child, Children, accepts, wait_until_ready
 from reindexer.embedded.environment import reach_own_servers
-from reindexer.embedded.older_index import holds_older_index
+from reindexer.embedded.older_index import is_to_be_filled_anew
 from reindexer.embedded.postgres import start_postgres, wheel_directory
 from reindexer.embedded.redis import start_redis
 from reindexer.embedded.supervisor import Supervisor
@@ -86,7 +86,7 @@ class Stack:
         wheel_directory("qdrant_edge")
         folder = self.directory / "qdrant"
         command = [*PYTHON, *module, str(folder)]
-        self.index_was_older = holds_older_index(folder)
+        self.index_was_older = is_to_be_filled_anew(folder)
 
         def start() -> Child:
             child = self.children.start("qdrant", command, env=self.env)

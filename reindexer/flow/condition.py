@@ -87,8 +87,10 @@ def require(connection: Connection, source: Source) -> None:
         condition=composed(source.resolved_condition or source.condition),
     )
     try:
-        # A kept plan would know a renamed label by its number.
-        connection.execute(query, (), binary=True, prepare=False)
+        with connection.transaction():
+            connection.execute(IN_TRANSACTION)
+            # A kept plan would know a renamed label by its number.
+            connection.execute(query, (), binary=True, prepare=False)
     except psycopg.errors.InsufficientPrivilege:
         return  # who looks is not who reads
     except (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError) as exc:
@@ -111,6 +113,7 @@ def resolved(connection: Connection, source: Source, condition: str) -> Source:
     index = sql.SQL("CREATE INDEX reindexer_condition_ ON pg_temp.reindexer_condition ((1)) WHERE {}")
     try:
         with connection.transaction(force_rollback=True):
+            connection.execute(IN_TRANSACTION)  # a pooler's session may print and read its literals in another way
             connection.execute(make)
             connection.execute(index.format(composed(condition)), (), binary=True)
             connection.execute("SET LOCAL search_path = pg_catalog")

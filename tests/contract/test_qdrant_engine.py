@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import threading
@@ -67,12 +68,17 @@ def test_booleans_are_told_from_each_other_and_from_numbers(indexed: bool) -> No
         client.close()
 
 
-def test_of_points_one_of_which_does_not_fit_none_is_written(collection: Collection) -> None:
+def test_of_points_one_of_which_does_not_fit_none_is_written(collection: Collection, tmp_path: Path) -> None:
     before = contents(collection)
-    good, wrong = {"id": 5, "vector": [1.0] * SIZE}, {"id": 7, "vector": [1.0]}
-    with pytest.raises(Exception, match=f"expected dim: {SIZE}, got 1"):
-        do(collection, "upsert", points=[good, wrong])
-    assert contents(collection) == before
+    good = {"id": 5, "vector": [1.0] * SIZE}
+    for wrong, told in (([1.0], f"expected dim: {SIZE}, got 1"), ([[1.0] * SIZE] * 2, "multi")):
+        with pytest.raises(Exception, match=told):
+            do(collection, "upsert", points=[good, {"id": 7, "vector": wrong}])
+        assert contents(collection) == before
+    collection.close()
+    again = Collection(tmp_path, collection.described, log=True)
+    assert contents(again) == before, "nor is it in the log, to come up after a start"
+    again.close()
 
 
 def test_what_was_answered_survives_a_sigkill_in_the_middle_of_writing(tmp_path: Path) -> None:
@@ -190,6 +196,44 @@ def test_compacting_that_is_given_up_leaves_all_as_it_was(collection: Collection
     assert [each.name for each in tmp_path.iterdir()] == ["first"]
 
 
+def test_where_compacting_cant_be_written_down_what_is_written_next_lies_where_the_next_start_looks(
+    collection: Collection, tmp_path: Path
+) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    gone = collection.described.gone
+    with pytest.raises(OSError, match="No space"):
+        for _ in collection.compacting("second", full):
+            pass
+    assert [each.name for each in tmp_path.iterdir()] == ["first"]
+    assert (collection.described.folder, collection.described.gone) == ("first", gone), "it is tried again"
+    put(collection, range(POINTS, POINTS + 1), "late")
+    collection.close()
+    again = Collection(tmp_path, Described("first", dict(PARAMS)), log=True)
+    assert kinds(again, "late") == 1
+    again.close()
+
+
+def test_what_cant_be_written_down_is_not_in_force(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    store.create("kept", dict(PARAMS))
+    store.change_aliases([{"create_alias": {"collection_name": "kept", "alias_name": "a"}}])
+    blocker = tmp_path / "store" / "collections.new"  # as a full disk: the file can't be written
+    blocker.mkdir()
+    for change in (
+        lambda: store.create("new", dict(PARAMS)),
+        lambda: store.drop("kept"),
+        lambda: store.change_aliases([{"delete_alias": {"alias_name": "a"}}]),
+    ):
+        with pytest.raises(OSError, match="directory"):
+            change()
+    assert (list(store.collections), store.aliases) == (["kept"], {"a": "kept"})
+    blocker.rmdir()
+    store.create("new", dict(PARAMS))
+    store.close()
+
+
 def test_the_server_compacts_by_itself_and_what_it_keeps_survives(tmp_path: Path) -> None:
     def folder() -> str:
         told = json.loads((tmp_path / "collections.json").read_text())
@@ -214,9 +258,15 @@ def test_the_server_compacts_by_itself_and_what_it_keeps_survives(tmp_path: Path
 
 def test_an_index_whose_process_was_killed_leaves_no_folder_in_memory_for_long(tmp_path: Path) -> None:
     held, abandoned, begun = tmp_path / "held", tmp_path / "abandoned", tmp_path / "begun"
+    young = tmp_path / "young"
+    stores = [Store(held), Store(abandoned), Store(young)]
     begun.mkdir()
-    stores = [Store(held), Store(abandoned)]
-    stores[1].close()
+    for store in stores[1:]:
+        store.close()
+    for folder in (held, abandoned, begun):
+        os.utime(folder, (0, 0))
+    forget_abandoned(young)
+    assert young.exists()
     for folder in (held, abandoned, begun):
         forget_abandoned(folder)
     assert [each.exists() for each in (held, abandoned, begun)] == [True, False, True]

@@ -334,6 +334,18 @@ def test_a_condition_whose_words_would_now_mean_something_else_is_a_problem(
     assert told in str(problem), "and `migrate` does not say that all is up to date"
 
 
+def test_a_conditions_literals_mean_the_same_whatever_session_attaches_it(db: Connection, database: str) -> None:
+    """As behind a pooler, whose sessions are set as it likes."""
+    db.execute("CREATE TABLE told (id int PRIMARY KEY, body text, day date, at timestamptz)")
+    wanted = Wanted("context_items_told", "told", ("body",), where="day >= '2024-02-01' AND at > '2024-01-01 00:00'")
+    usual = define(db, wanted)
+    with connect(database, application_name="attach") as pooled:
+        pooled.execute("SET TimeZone = 'America/New_York'; SET DateStyle = 'SQL, DMY'")
+        assert define(pooled, wanted).resolved_condition == usual.resolved_condition
+        attach(pooled, usual)
+        assert status(pooled).sources["context_items_told"].problem is None
+
+
 def test_sources_of_an_older_version_get_their_conditions_names_looked_up_when_they_are_attached_again(
     db: Connection,
 ) -> None:
