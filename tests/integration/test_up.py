@@ -431,14 +431,13 @@ def test_up_goes_on_by_words_where_its_data_was_made_so_and_knows_meaning_once_t
     eventually(lambda: second.finds("a doctor will see you now"))
     beside = {"REINDEXER_DATA_DIR": str(directory)}
     again = ("--table", "public.context_items", "--text", "title,content", "--payload", "title,metadata")
-    assert reindexer("detach", "context_items", "--drop-collection", env=beside).returncode == 0
-    assert reindexer("attach", "context_items", *again, env=beside).returncode == 0
     second.process.terminate()
     second.process.wait(40)
     third = start(directory, REINDEXER_EMBEDDER="static")
     third.wait_until_up()
+    assert reindexer("detach", "context_items", "--drop-collection", env=beside).returncode == 0
+    assert reindexer("attach", "context_items", *again, env=beside).returncode == 0
     eventually(lambda: third.finds("the invoice is overdue"))
-    assert "made by" not in third.log
     third.process.terminate()
     third.process.wait(40)
     fourth = start(directory)
