@@ -25,7 +25,7 @@ $(VENV)/installed: $(VENV)/runs
 
 install: $(VENV)/installed ## make .venv with everything
 
-demo: $(VENV)/runs ## the whole story with real text on this machine, in 25 seconds and the installation
+demo: $(VENV)/runs ## the whole story with real text on this machine, in 20 seconds and the installation
 	"$(BIN)/reindexer" demo
 
 lint: install ## ruff, mypy --strict, import-linter
