@@ -40,8 +40,22 @@ ENGINE = (
         "the embedded Qdrant: the collection's new shard is written down before the old one goes",
         COLLECTION,
         "            settled()\n",
-        "",
+        "            pass\n",
         TESTS + "test_the_server_compacts_by_itself_and_what_it_keeps_survives",
+    ),
+    Sabotage(
+        "the embedded Qdrant: a shard that can't be written down does not take the old one's place",
+        COLLECTION,
+        "self.shard, self.described.folder, self.described.gone = before, old.name, gone",
+        "pass",
+        TESTS + "test_where_compacting_cant_be_written_down_what_is_written_next_lies_where_the_next_start_looks",
+    ),
+    Sabotage(
+        "the embedded Qdrant: a collection that can't be written down is not made",
+        "reindexer/embedded/qdrant_store.py",
+        "            self.collections.pop(name, None)\n            shutil",
+        "            shutil",
+        TESTS + "test_what_cant_be_written_down_is_not_in_force",
     ),
     Sabotage(
         "the embedded Qdrant: nothing of a write is done where one of its vectors does not fit",

@@ -215,6 +215,13 @@ WATCHES = (
         OTHERWISE + "test_a_condition_whose_words_would_now_mean_something_else_is_a_problem",
     ),
     Sabotage(
+        "conditions: their literals are printed as they will be read",
+        "reindexer/flow/condition.py",
+        "            connection.execute(IN_TRANSACTION)  # a pooler's",
+        "            # a pooler's",
+        OTHERWISE + "test_a_conditions_literals_mean_the_same_whatever_session_attaches_it",
+    ),
+    Sabotage(
         "conditions: one that does not work any more fails no item",
         "reindexer/flow/read.py",
         "                require(connection, source)\n                asked",
