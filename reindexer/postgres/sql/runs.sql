@@ -51,7 +51,7 @@ RETURNING id;
 -- name: next_run
 -- An open run of a source whose backlog in the bulk lane is short enough for another page. Not locked: a page may take
 -- long to read. `as_of` is for `lock`. A look at everything (after a TRUNCATE, say) also takes points away, so it goes on
--- where all that waits is marked: no more than the items that the ledger knows can be added by it.
+-- where all that waits is marked. It adds one due row for each row of the table or of the ledger at most.
 SELECT run.id, run.source, run.kind, run.state, run.cursor, run.condition, run.force, run.total IS NULL AS uncounted,
        run.xmin::text AS as_of
 FROM reindexer.run JOIN reindexer.source ON source.name = run.source
