@@ -58,12 +58,13 @@ def prepare(
     if collection.name not in names:
         _require_conditional_writes(client)
         _create(client, collection, dimensions, owner)
-    info = require_dimensions(client, collection.name, dimensions)
-    _require_distance(info, collection)
-    _require_found(info, collection)
+    info = client.get_collection(collection.name)
     noted = owner_of(info)
     owner.require_ours(collection.name, noted)
-    owner.require_same_embedder(collection.source, noted)
+    owner.require_same_embedder(collection.source, noted)  # whose vectors may have another length as well
+    require_dimensions(info, collection.name, dimensions)
+    _require_distance(info, collection)
+    _require_found(info, collection)
     if noted != Owner(owner.instance or noted.instance, owner.embedder):
         note_owner(client, collection.name, owner)
     # Before there are points: Qdrant links those that share a value while it builds the graph, and not afterwards.
@@ -79,9 +80,8 @@ def prepare(
     return str(collection_id) if collection_id else None
 
 
-def require_dimensions(client: QdrantClient, name: str, dimensions: int) -> models.CollectionInfo:
-    """What is known of a collection. Raises SourceError if its vectors are of another length."""
-    info = client.get_collection(name)
+def require_dimensions(info: models.CollectionInfo, name: str, dimensions: int) -> None:
+    """Raises SourceError if a collection's vectors are of another length."""
     if (found := _dimensions(info)) is None:
         raise SourceError(
             f"Qdrant collection {name!r} holds named vectors, and ours have none; it is not ours: name another alias, "
@@ -92,7 +92,6 @@ def require_dimensions(client: QdrantClient, name: str, dimensions: int) -> mode
             f"Qdrant collection {name!r} holds vectors of {found} dimensions, the embedder makes {dimensions}; "
             f"set REINDEXER_EMBEDDING_DIMENSIONS={found}, or delete the collection"
         )
-    return info
 
 
 def owner_of(info: models.CollectionInfo) -> Owner:

@@ -133,7 +133,8 @@ class QdrantIndex:
     def touch(self, collection: Collection, dimensions: int, timeout_s: float) -> None:
         """See `reindexer.ports.Index.touch`."""
         with self._asking(timeout_s):
-            qdrant_collections.require_dimensions(self._client, collection.name, dimensions)
+            info = self._client.get_collection(collection.name)
+            qdrant_collections.require_dimensions(info, collection.name, dimensions)
         self._delete(collection, [models.HasIdCondition(has_id=[_NOBODY])], 0, timeout_s)
 
     def tokens(
@@ -214,7 +215,8 @@ class QdrantIndex:
         except _CollectionMissing:
             return []
         except LastingError:
-            qdrant_collections.require_dimensions(self._client, collection.alias, len(vector))
+            info = self._client.get_collection(collection.alias)
+            qdrant_collections.require_dimensions(info, collection.alias, len(vector))
             raise
         return [hit_of(group.hits[0]) for group in found.groups]
 

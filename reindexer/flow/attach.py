@@ -62,6 +62,7 @@ def attach(connection: Connection, source: Source) -> Attached:
     triggers.install(connection, source)
     remove(connection, source, keep=[table.oid for table in catalog.relations(connection, source)])
     with connection.transaction():
+        before = next((each for each in all_sources(connection) if each.name == source.name), None)
         tables = catalog.relations(connection, source)
         catalog.mark_uncrashed(connection, source, tables)
         facts = catalog.facts(connection, source)
@@ -80,9 +81,12 @@ def attach(connection: Connection, source: Source) -> Attached:
                 "facts": Jsonb(facts),
             },
         )
-        connection.execute(
-            load("runs.sql")["start_look"], {"source": source.name, "kind": "first_fill", "from": "rows"}
-        )
+        start = {"source": source.name, "kind": "first_fill", "from": "rows"}
+        connection.execute(load("runs.sql")["start_look"], start)
+        if before and before.condition != source.condition:
+            # Rows that are out of it now leave the index at once, while the others wait for a provider.
+            leave = {"source": source.name, "kind": "whole_source", "from": "ledger"}
+            connection.execute(load("runs.sql")["start_look"], leave)
     return Attached(source.name, changed=True)
 
 

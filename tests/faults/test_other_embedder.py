@@ -115,6 +115,19 @@ def test_where_nothing_is_recorded_yet_what_is_noted_beside_the_collection_count
     assert db.execute("SELECT embedder FROM reindexer.source").fetchone() == ("openai:text-embedding-3-small:32",)
 
 
+def test_of_a_collection_that_another_model_of_other_dimensions_made_the_model_is_told_first(
+    db: Connection, worker: Worker, settings: Settings, index: IndexReader
+) -> None:
+    """It was left behind by a detach: the dimensions alone could be set right, and the vectors would be mixed."""
+    ready(db, worker, 1)
+    db.execute("UPDATE reindexer.source SET embedder = NULL")
+    insert(db, "new")
+    built = make_worker(settings.model_copy(update={"embedder": "hashing", "embedding_dimensions": 64}), None)
+    work(db, built)
+    built.close()
+    assert "made by openai:text-embedding-3-small:32, the settings here say hashing-1:64" in (problem(db) or "")
+
+
 def test_a_worker_that_had_prepared_the_collection_looks_again_when_the_record_is_gone(
     db: Connection, worker: Worker, index: IndexReader, provider: Provider
 ) -> None:

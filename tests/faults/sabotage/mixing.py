@@ -17,7 +17,7 @@ MIXING = (
     Sabotage(
         "nothing mixed: what is noted beside the collection counts where nothing is recorded",
         "reindexer/adapters/qdrant_collections.py",
-        "    owner.require_same_embedder(collection.source, noted)\n",
+        "    owner.require_same_embedder(collection.source, noted)  # whose vectors may have another length as well\n",
         "",
         OTHER + "test_where_nothing_is_recorded_yet_what_is_noted_beside_the_collection_counts",
     ),

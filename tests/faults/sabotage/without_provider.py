@@ -92,6 +92,13 @@ WITHOUT_PROVIDER = (
         TESTS + "test_truncate_empties_the_index_while_as_many_texts_wait_as_a_backfill_may_have_due",
     ),
     Sabotage(
+        "marks: rows that a changed condition leaves out are looked for at once",
+        "reindexer/flow/attach.py",
+        "if before and before.condition != source.condition:",
+        "if False:",
+        TESTS + "test_rows_that_a_changed_condition_leaves_out_leave_the_index_while_as_many_texts_wait",
+    ),
+    Sabotage(
         "marks: marked items count as backlog",
         "reindexer/postgres/sql/runs.sql",
         "due.lane = 'bulk' AND marked\n",
