@@ -5,7 +5,7 @@ RUN python -m venv --without-pip /venv
 COPY pyproject.toml ./
 RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > dependencies.txt \
     && pip --python /venv install --no-cache-dir --disable-pip-version-check -r dependencies.txt
-COPY README.md ./
+COPY README.md LICENSE ./
 COPY reindexer reindexer
 COPY api api
 COPY migrations migrations
