@@ -1,4 +1,4 @@
-"""`python -m bench [--quick] [--only NAME …]`: measure, print, and write bench/results.json."""
+"""`python -m bench [--quick] [--only NAME …]`: measure, print, and write bench/results.json and bench/results.md."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from bench import (
     rate_limit,
     revoked,
     scale,
+    search,
     write_tax,
 )
 from bench.figures import Figures
@@ -44,11 +45,13 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "behind_backfill": behind_backfill.measure,
     "old_snapshot": old_snapshot.measure,
     "meaning": meaning.measure,
+    "search": search.measure,
     "embedded_index": embedded_index.measure,
     "memory": memory.measure,
     "scale": scale.measure,
 }
 RESULTS = Path(__file__).with_name("results.json")
+TABLE = RESULTS.with_suffix(".md")
 
 
 def main() -> int:
@@ -63,6 +66,7 @@ def main() -> int:
         for name in options.only:
             unsound += not _run(console, built, name, figures, quick=options.quick)
             figures.write(RESULTS)  # what was measured stays where a later one does not end
+            figures.write_table(TABLE)
     figures.print(console)
     return 1 if unsound else 0
 

@@ -29,12 +29,28 @@ class Figures:
         before = json.loads(path.read_text()) if path.exists() else {}
         path.write_text(json.dumps(before | self.values, indent=2, sort_keys=True) + "\n")
 
+    def write_table(self, path: Path) -> None:
+        """What was measured now, as rows of Markdown: docs/performance.md has them under its head."""
+        rows = (f"| `{name}` | {shown(value)} | {_bound(name, value)} | {self.notes[name]} |"
+                for name, value in self.values.items())  # fmt: skip
+        path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+
     def print(self, console: Console) -> None:
         """As a table, and below it how many goals are met."""
         table = Table("figure", "measured", "goal", "", "beside it")
         for name, value in self.values.items():
             goal = GOALS.get(name)
             met = "" if goal is None else "[green]met[/]" if goal.met(value) else "[red]missed[/]"
-            table.add_row(name, f"{value:,.4g}", str(goal or ""), met, self.notes[name])
+            table.add_row(name, shown(value), str(goal or ""), met, self.notes[name])
         console.print(table)
         console.print(verdict(self.values))
+
+
+def shown(value: float) -> str:
+    """As people read it: thousands whole, else four digits."""
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
+
+
+def _bound(name: str, value: float) -> str:
+    goal = GOALS.get(name)
+    return f"{goal}{'' if goal.met(value) else ', missed'}" if goal else ""

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from statistics import median
 
 import openai
@@ -23,6 +24,14 @@ POLL_S = 0.001
 NOT_BEFORE_S = 0.012
 """After its commit an edit is not looked for: each look takes CPU that its way needs."""
 WITHIN_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Seconds: of one request and one upsert with nothing around them, in a loop, and of each edit right after."""
+
+    alone: float
+    edits: Sequence[float]
 
 
 class Watch:
@@ -79,15 +88,17 @@ def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
         while bench.waits():
             time.sleep(0.1)
         bench.require_all_indexed()
-        alone_ms = 1000 * percentile(_alone(bench, 30), 0.5)
         seconds, times = (5, 1) if quick else (30, 3)
         for name, rate, latency_ms in (("idle", 1, 0), ("10", 10, 0), ("100", 100, 0), ("200", 10, 200)):
             stage.provider.set_latency(latency_ms)
-            rounds = [edits(bench, rate, seconds) for _ in range(times)]
+            rounds = [Round(median(_alone(bench, 30)), edits(bench, rate, seconds)) for _ in range(times)]
+            alone_ms = 1000 * median(each.alone for each in rounds)
             note = f"{rate} edits/s, provider {latency_ms} ms; request and upsert alone {alone_ms:.1f} ms; prefork 2"
             for share, of in ((0.5, "p50"), (0.99, "p99")):
-                found = median(percentile(seconds_of, share) for seconds_of in rounds)
+                found = median(percentile(each.edits, share) for each in rounds)
                 figures.add(f"fresh_{name}_{of}_ms", 1000 * found, note)
+            ratio = median(percentile(each.edits, 0.5) / each.alone for each in rounds)
+            figures.add(f"fresh_{name}_ratio", ratio, "p50 ÷ request and upsert alone, which each round begins with")
         stage.provider.set_latency(0)
 
 
