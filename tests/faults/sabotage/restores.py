@@ -60,7 +60,9 @@ RESTORES = (
     Sabotage(
         "the audit: what was refused leaves no row",
         "reindexer/flow/audit.py",
-        "        yield draft\n        note(connection, who, action, draft.source, draft.details)\n",
+        "    with connection.transaction():\n        draft = Draft(source)\n        yield draft\n"
+        "        note(connection, who, action, draft.source, draft.details)\n",
+        "    with connection.transaction():\n        draft = Draft(source)\n"
         "        note(connection, who, action, draft.source, draft.details)\n    yield draft\n",
         "tests/integration/test_dead_letters.py::test_what_was_refused_leaves_no_row_and_no_row_holds_the_key",
     ),
