@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 KeyPath = tuple[str, ...]
+
+_TOKEN = re.compile(
+    r"""
+    \#[^\n]*                                  # a comment
+    | \"{3} (?: [^\\] | \\. )*? \"{3,5}        # strings: of several lines,
+    | '{3} .*? '{3,5}
+    | \" (?: [^"\\\n] | \\. )* \"              # and of one
+    | ' [^'\n]* '
+    | [\[\]{}\n]
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"""What decides where a value ends: what is within comments and strings does not."""
 
 MAX_DEPTH = 16
 """Keys that lie deeper are left out."""
@@ -34,20 +48,40 @@ def lines_of_keys(text: str) -> dict[KeyPath, int]:
 
 def statements(text: str) -> Iterator[tuple[int, str]]:
     """Each statement with its first line; the last one may be unfinished or wrong, and then reaches to the end."""
-    begun: list[str] = []
-    lines = text.replace("\r\n", "\n").split("\n")
-    for number, line in enumerate(lines, 1):
-        begun.append(line)
-        statement = "\n".join(begun)
+    text = text.replace("\r\n", "\n")
+    line, begin = 1, 0
+    for end in _ends(text):
+        statement = text[begin:end]
         try:
             says_something = bool(tomllib.loads(statement))
         except tomllib.TOMLDecodeError:
-            continue
+            break
         if says_something:
-            yield number - len(begun) + 1, statement
-        begun = []
-    if begun:
-        yield len(lines) - len(begun) + 1, "\n".join(begun)
+            yield line, statement
+        line += statement.count("\n") + 1
+        begin = end + 1
+    if begin < len(text) and _says_something(text[begin:]):
+        yield line, text[begin:]
+
+
+def _ends(text: str) -> Iterator[int]:
+    """Where a line ends that is within no value: behind each statement of a valid document, and at its end."""
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        if token[0] in ("[", "{"):
+            depth += 1
+        elif token[0] in ("]", "}"):
+            depth -= 1
+        elif token[0] == "\n" and depth <= 0:
+            yield token.start()
+    yield len(text)
+
+
+def _says_something(text: str) -> bool:
+    try:
+        return bool(tomllib.loads(text))
+    except tomllib.TOMLDecodeError:
+        return True
 
 
 def _paths(table: Mapping[str, Any], depth: int = 1) -> Iterator[KeyPath]:

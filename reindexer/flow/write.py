@@ -54,7 +54,15 @@ def write(
         stored |= index.tokens(collection, places, timeout_s())
     refused = {place: stored.get(place, 0) for place in wanted if stored.get(place, 0) != token}
     refused |= {place: stored[place] for place in gone if place in stored}
-    return {item_id: max(t for (other, _), t in refused.items() if other == item_id) for item_id, _ in refused}
+    return highest_tokens(refused)
+
+
+def highest_tokens(refused: Mapping[Place, int]) -> dict[str, int]:
+    """Of each item the highest token that stands at one of its places."""
+    highest: dict[str, int] = {}
+    for (item_id, _), token in refused.items():
+        highest[item_id] = max(token, highest.get(item_id, token))
+    return highest
 
 
 def exchange_payloads(
