@@ -21,6 +21,7 @@ from typing import Any
 import qdrant_edge as edge
 
 from reindexer.embedded import qdrant_words as words
+from reindexer.embedded.qdrant_shard import Shard
 from reindexer.embedded.qdrant_words import Json
 
 PAGE_BYTES = 512 * 1024
@@ -65,21 +66,19 @@ class Collection:
     def __init__(self, home: Path, described: Described, *, log: bool, is_new: bool = False) -> None:
         self._home, self._log = home, log
         self.described = described
-        if is_new:
-            self.shard = _make_shard(self.folder, described.params, log=log)
-        else:
-            self.shard = _load_shard(self.folder)
-        self.unflushed_bytes = 0
-        self.replaced: edge.EdgeShard | None = None
-        """What compacting left over. To let go of it is a flush, which is for a quiet moment."""
+        folder = home / described.folder
+        self.current = Shard.make(folder, described.params, log=log) if is_new else Shard.load(folder)
+        self.replaced: Shard | None = None
+        """What compacting left over. To let go of it is a flush."""
+        self.fresh: Shard | None = None
+        """What compacting copies to."""
         self._touched: set[Any] | None = None
-        self._fresh: edge.EdgeShard | None = None
         self.is_open = True
 
     @property
-    def folder(self) -> Path:
-        """Where its shard lies now."""
-        return self._home / self.described.folder
+    def shard(self) -> edge.EdgeShard:
+        """The engine's."""
+        return self.current.engine
 
     def close(self) -> None:
         """Write everything to disk, and let go of it."""
@@ -89,17 +88,15 @@ class Collection:
     def drop(self) -> None:
         """Take it and its data away."""
         self.is_open = False
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for each in (self.current, self.replaced):
+            if each is not None:
+                shutil.rmtree(each.folder, ignore_errors=True)
 
-    def flush(self) -> None:
-        """Write to the disk what the log alone holds so far, and let the log begin anew."""
-        if self.is_open:
-            self.unflushed_bytes = 0
-            self.shard.flush()
-
-    def let_go(self) -> None:
-        """Of what compacting left over."""
-        self.replaced = None
+    def let_go(self) -> Path | None:
+        """Of what compacting left over. Returns its folder, which can go now: that of an open shard would take as long
+        as its size to go, and just when the engine lets go of it."""
+        left, self.replaced = self.replaced, None
+        return left.folder if left is not None else None
 
     # Writes
 
@@ -115,7 +112,7 @@ class Collection:
         for each in updates:
             for vector in each.vectors:
                 self._require_fits(vector)
-        self.unflushed_bytes += size
+        self.current.note(sum(len(each.points) for each in updates if isinstance(each.points, list)), size)
         for each in updates:
             if self._touched is not None:
                 self._touched |= self._ids_of(each.points)
@@ -179,7 +176,7 @@ class Collection:
                 shard.update(edge.UpdateOperation.delete_field_index(name))
 
     def _shards(self) -> list[edge.EdgeShard]:
-        return [self.shard] + ([self._fresh] if self._fresh is not None else [])
+        return [each.engine for each in (self.current, self.fresh) if each is not None]
 
     # Reads
 
@@ -201,77 +198,71 @@ class Collection:
         """Whether deleted points take more room than it is worth."""
         return self._touched is None and self.described.gone > max(COMPACT_FROM, self.count())
 
-    def compacting(self, folder: str, settled: Callable[[], None]) -> Generator[None]:
+    def compacting(self, folder: str, settled: Callable[[], None]) -> Generator[bool]:
         """Copy what is there into a new shard, a page a step; what is written meanwhile is copied again. `settled` is
-        called when the new one has taken the old one's place: it writes that down.
+        called when the new one has taken the old one's place: it writes that down. After a step that yields True the
+        new one is to be flushed: what has long been on the disk is to be there still when the old one goes.
 
         A shard holds deleted points until it is made anew, so ids that never return would fill the disk.
         """
-        old, self._touched = self.folder, set()
-        page, offset, was_gone = self._page(), None, self.described.gone
+        old, self._touched = self.current, set()
+        page, offset, was_gone, is_whole = self._page(), None, self.described.gone, False
         try:
-            self._fresh = _make_shard(self._home / folder, self.described.params, log=self._log)
-            yield
+            fresh = self.fresh = Shard.make(self._home / folder, self.described.params, log=self._log)
+            yield False
             for name in list(self.described.schema):  # each waits for the disk
                 if index := self.described.schema.get(name):
-                    self._fresh.update(edge.UpdateOperation.create_field_index(name, _schema_again(index)))
-                    yield
-            while True:
+                    fresh.engine.update(edge.UpdateOperation.create_field_index(name, _schema_again(index)))
+                    yield False
+            while not is_whole:
                 request = edge.ScrollRequest(offset, page, with_payload=True, with_vector=True)
                 records, offset = self.shard.scroll(request)
-                _copy(records, self._fresh)
-                if offset is None and len(self._touched) <= page:
-                    break
-                yield
-                while offset is None and len(self._touched) > page:
+                self._copy(records)
+                is_whole = offset is None
+                yield False
+            for is_flushed in (False, True):
+                while len(self._touched) > page:
                     self._copy_again(page)
-                    yield
+                    yield False
+                if not is_flushed:
+                    yield True
             self._copy_again(page)
-            before, gone = self.shard, self.described.gone
-            self.shard, self._fresh = self._fresh, None
+            gone = self.described.gone
+            self.current, self.fresh = fresh, None
             self.described.folder, self.described.gone = folder, gone - was_gone
             try:
                 settled()
             except BaseException:  # what is written from now on has to lie where the next start looks
-                self.shard, self.described.folder, self.described.gone = before, old.name, gone
+                self.current, self.described.folder, self.described.gone = old, old.folder.name, gone
                 raise
-            self.replaced = before
-            shutil.rmtree(old, ignore_errors=True)
+            self.replaced = old
         finally:
-            self._touched, self._fresh = None, None
+            self._touched, self.fresh = None, None
             if self.described.folder != folder:
                 shutil.rmtree(self._home / folder, ignore_errors=True)
 
     def _page(self) -> int:
-        return max(1, PAGE_BYTES // (4 * max(1, sum(self._sizes.values()))))
+        return max(1, PAGE_BYTES // self._point_bytes)
+
+    @property
+    def _point_bytes(self) -> int:
+        return 4 * max(1, sum(self._sizes.values()))
 
     def _copy_again(self, limit: int) -> None:
         """Some of the points that were written since copying began, as they are now; or take them away there."""
         assert self._touched is not None
-        assert self._fresh is not None
+        assert self.fresh is not None
         some = [self._touched.pop() for _ in range(min(limit, len(self._touched)))]
         if some:
-            self._fresh.update(edge.UpdateOperation.delete_points(some))
-            _copy(self.shard.retrieve(some, True, True), self._fresh)
+            self.fresh.engine.update(edge.UpdateOperation.delete_points(some))
+            self._copy(self.shard.retrieve(some, True, True))
 
-
-def _make_shard(folder: Path, params: Mapping[str, Json], *, log: bool) -> edge.EdgeShard:
-    folder.mkdir(parents=True)
-    return edge.EdgeShard.create(str(folder), words.shard_config(params, log=log))
-
-
-def _load_shard(folder: Path) -> edge.EdgeShard:
-    """Raises ValueError, of which the engine has no kind of its own."""
-    try:
-        return edge.EdgeShard.load(str(folder))
-    except Exception as exc:
-        raise ValueError(f"{folder.name}: {exc}") from exc
-
-
-def _copy(records: Sequence[edge.Record], to: edge.EdgeShard) -> None:
-    if records:
-        points = [edge.Point(each.id, each.vector or {}, each.payload) for each in records]
-        to.update(edge.UpdateOperation.upsert_points(points))
+    def _copy(self, records: Sequence[edge.Record]) -> None:
+        assert self.fresh is not None
+        if records:
+            points = [edge.Point(each.id, each.vector or {}, each.payload) for each in records]
+            self.fresh.engine.update(edge.UpdateOperation.upsert_points(points))
+            self.fresh.note(len(points), len(points) * self._point_bytes)
 
 
 def _schema_again(index: Mapping[str, Json]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -20,6 +21,8 @@ from qdrant_client.http.exceptions import ResponseHandlingException
 
 from reindexer.embedded.qdrant_collection import Collection, Described
 from reindexer.embedded.qdrant_store import Store, forget_abandoned
+from reindexer.embedded.qdrant_upkeep import FLUSH_POINTS, PUT_OFF, Upkeep
+from reindexer.embedded.turns import Turns
 from tests.contract.test_embedded_qdrant import Process, connect
 from tests.support.waiting import eventually
 
@@ -142,8 +145,8 @@ def do(collection: Collection, kind: str, **what: Any) -> None:
     collection.write(collection.understood([{kind: what}]), 0)
 
 
-def put(collection: Collection, ids: range, kind: str = "x") -> None:
-    points = [{"id": n, "vector": [float(n % 7)] * SIZE, "payload": {"n": n, "kind": kind}} for n in ids]
+def put(collection: Collection, ids: range, kind: str = "x", size: int = SIZE) -> None:
+    points = [{"id": n, "vector": [float(n % 7)] * size, "payload": {"n": n, "kind": kind}} for n in ids]
     do(collection, "upsert", points=points)
 
 
@@ -162,7 +165,7 @@ def test_compacting_takes_short_steps_and_keeps_all_that_is_there(collection: Co
     steps = list(collection.compacting("second", lambda: told.append(collection.described.folder)))
     assert len(steps) >= 5, "a page a step"
     assert contents(collection) == before
-    assert (told, [each.name for each in tmp_path.iterdir()]) == (["second"], ["second"])
+    assert (told, collection.let_go()) == (["second"], tmp_path / "first")
     assert collection.described.gone == 0
     assert kinds(collection, "x") == len(before)
     put(collection, range(3))
@@ -254,6 +257,46 @@ def test_the_server_compacts_by_itself_and_what_it_keeps_survives(tmp_path: Path
             {"n": n} for n in range(2_000, 2_100)
         ]
         client.close()
+
+
+@pytest.fixture
+def kept_up(tmp_path: Path) -> Iterator[tuple[Collection, Turns]]:
+    """A collection that is looked after, and the turns in which it is written."""
+    store = Store(tmp_path / "store")
+    store.create("c", {"vectors": {"size": 1, "distance": "Dot"}})
+    with Turns() as turns, Upkeep(store, turns):
+        yield store.collections["c"], turns
+    store.close()
+
+
+def test_a_stream_of_writes_without_a_pause_is_flushed_often(kept_up: tuple[Collection, Turns]) -> None:
+    collection, turns = kept_up
+    written = 0
+
+    def write(points: int) -> None:
+        nonlocal written
+        asyncio.run(turns.take(1, lambda: put(collection, range(written, written + points), size=1)))
+        written += points
+
+    while written < (PUT_OFF - 1) * FLUSH_POINTS:
+        write(500)
+
+    def is_flushed() -> bool:
+        write(1)
+        return collection.current.unflushed_points < FLUSH_POINTS
+
+    eventually(is_flushed, within=30, every=0.02)
+    assert turns.quiet_s < 0.5
+
+
+def test_a_new_shard_is_on_the_disk_when_it_takes_the_old_ones_place(kept_up: tuple[Collection, Turns]) -> None:
+    collection, turns = kept_up
+    first, stays = collection.current, FLUSH_POINTS * 3 // 2
+    turns.put(0, lambda: put(collection, range(2 * stays + 1), size=1)).result()
+    turns.put(0, lambda: do(collection, "delete", points=list(range(stays + 1)))).result()
+    eventually(lambda: collection.current is not first, within=60)
+    assert (collection.count(), collection.current.unflushed_points) == (stays, 0)
+    eventually(lambda: not first.folder.exists(), within=20)
 
 
 def test_an_index_whose_process_was_killed_leaves_no_folder_in_memory_for_long(tmp_path: Path) -> None:

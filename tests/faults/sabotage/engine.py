@@ -6,6 +6,7 @@ from tests.faults.sabotage.row import Sabotage
 
 TESTS = "tests/contract/test_qdrant_engine.py::"
 COLLECTION = "reindexer/embedded/qdrant_collection.py"
+UPKEEP = "reindexer/embedded/qdrant_upkeep.py"
 
 ENGINE = (
     Sabotage(
@@ -25,7 +26,7 @@ ENGINE = (
     Sabotage(
         "the embedded Qdrant: compacting goes by pages, so that requests come between",
         COLLECTION,
-        "return max(1, PAGE_BYTES // (4 * max(1, sum(self._sizes.values()))))",
+        "return max(1, PAGE_BYTES // self._point_bytes)",
         "return EVERYTHING",
         TESTS + "test_compacting_takes_short_steps_and_keeps_all_that_is_there",
     ),
@@ -44,9 +45,37 @@ ENGINE = (
         TESTS + "test_the_server_compacts_by_itself_and_what_it_keeps_survives",
     ),
     Sabotage(
+        "the embedded Qdrant: a stream of writes is flushed though nobody pauses",
+        UPKEEP,
+        "if waits >= PUT_OFF or (waits >= 1 and may_hold_up):",
+        "if waits >= PUT_OFF or (waits >= 1 and self._is_quiet):",
+        TESTS + "test_a_stream_of_writes_without_a_pause_is_flushed_often",
+    ),
+    Sabotage(
+        "the embedded Qdrant: a flush is due by points, too, where bytes are few",
+        UPKEEP,
+        "shard.unflushed_points / FLUSH_POINTS",
+        "0",
+        TESTS + "test_a_stream_of_writes_without_a_pause_is_flushed_often",
+    ),
+    Sabotage(
+        "the embedded Qdrant: a new shard is flushed before it takes the old one's place",
+        UPKEEP,
+        "if is_whole and collection.fresh is not None:",
+        "if False:",
+        TESTS + "test_a_new_shard_is_on_the_disk_when_it_takes_the_old_ones_place",
+    ),
+    Sabotage(
+        "the embedded Qdrant: the folder of a shard that was replaced goes",
+        UPKEEP,
+        "                shutil.rmtree(folder, ignore_errors=True)\n",
+        "                pass\n",
+        TESTS + "test_a_new_shard_is_on_the_disk_when_it_takes_the_old_ones_place",
+    ),
+    Sabotage(
         "the embedded Qdrant: a shard that can't be written down does not take the old one's place",
         COLLECTION,
-        "self.shard, self.described.folder, self.described.gone = before, old.name, gone",
+        "self.current, self.described.folder, self.described.gone = old, old.folder.name, gone",
         "pass",
         TESTS + "test_where_compacting_cant_be_written_down_what_is_written_next_lies_where_the_next_start_looks",
     ),
