@@ -1,67 +1,113 @@
 """Scale: seconds a row of a backfill of 300,000 rows ÷ of one of 10,000.
 
-The large run takes minutes, in which a machine that others use too becomes slower and quicker by a fifth. So small runs
-stand on both sides of it. And a small run begins and ends with a larger part of its time, when not all processes have
-work: of each run only the middle counts.
+The large run takes minutes, in which a machine that others use too becomes slower and quicker. So it is halted every
+few seconds (its source is paused) for a bare loop over a few thousand rows, and what counts is how many times as long
+as the bare loop's a row takes. The small run is measured in the same way, so that a stretch's begin and end, when not
+all processes have work, weigh as much in both.
 """
 
 from __future__ import annotations
 
-import statistics
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.backfill import backfill
 from bench.bare_loop import bare_loop
 from bench.figures import Figures
-from bench.stage import Bench, Stage, Unsound
+from bench.stage import Bench, Stage, Unsound, until
+from reindexer.core.source import CONTEXT_ITEMS
+from reindexer.flow.drain import drain
+from reindexer.flow.pause import set_paused
+from reindexer.postgres.connect import Connection, connect
 
 SMALL, LARGE = 10_000, 300_000
-BESIDE = 2
-"""Small runs on each side."""
-EDGE = 2_000
-"""Rows that do not count, at a run's begin and at its end: eight batches."""
-MIDDLE = """
-SELECT extract(epoch FROM max(settled_at) - min(settled_at))::float
-FROM (SELECT settled_at FROM reindexer.ledger ORDER BY settled_at OFFSET %s LIMIT %s) AS middle
+TIMES = 2
+"""Small runs, before the large one and after it."""
+STRETCH_S = 3.0
+BARE = 4_000
+"""Rows of the bare loop, between two stretches."""
+CLAIMED = "SELECT count(*) FROM reindexer.due WHERE not_before > clock_timestamp()"
+LEFT = "SELECT count(*) FROM (SELECT FROM reindexer.due LIMIT 1) AS first"
+SETTLED = """
+SELECT count(*), extract(epoch FROM max(settled_at))::float - min(token) / 1e6
+FROM reindexer.ledger WHERE settled_at > to_timestamp(%s)
 """
+"""A token is the microsecond of its claim."""
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """Rows a second of one run."""
+class Stretch:
+    """Of a run: its rows, from the first claim to the last settle; and what the bare loop does before and after."""
 
-    ours: float
-    bare: float
+    rows: int
+    seconds: float
+    bare_rate: float
 
 
 def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
-    """Ours and the bare loop at both sizes, a provider of 0 ms. Takes minutes: not in quick."""
+    """With a provider of 0 ms. Takes minutes: not in quick."""
     if quick:
         return
-    before = [_run(stage, SMALL) for _ in range(BESIDE)]
+    small = [each for _ in range(TIMES) for each in _run(stage, SMALL)]
     large = _run(stage, LARGE)
-    small = [*before, *(_run(stage, SMALL) for _ in range(BESIDE))]
-    for name, at_large, at_small in (
-        ("scale_ratio", large.ours, [each.ours for each in small]),
-        ("scale_ratio_bare", large.bare, [each.bare for each in small]),
-    ):
-        told = ", ".join(f"{rate:,.0f}" for rate in at_small)
-        note = f"{at_large:,.0f} rows/s at {LARGE:,}; at {SMALL:,} {told}"
-        figures.add(name, statistics.median(at_small) / at_large, note)
+    small += [each for _ in range(TIMES) for each in _run(stage, SMALL)]
+    tenth = max(1, len(large) // 10)
+    times = [f"{_times_bare(some):.2f}" for some in (large[:tenth], large[-tenth:])]
+    figures.add(
+        "scale_ratio",
+        _times_bare(large) / _times_bare(small),
+        f"a row takes {_times_bare(large):.2f} times as long as the bare loop's at {LARGE:,} ({' … '.join(times)}),"
+        f" {_times_bare(small):.2f} times at {SMALL:,}; {_rate(large):,.0f} and {_rate(small):,.0f} rows/s",
+    )
 
 
-def _run(stage: Stage, rows: int) -> Run:
-    with stage.fresh() as bench:
+def _times_bare(stretches: Sequence[Stretch]) -> float:
+    return sum(each.seconds * each.bare_rate for each in stretches) / sum(each.rows for each in stretches)
+
+
+def _rate(stretches: Sequence[Stretch]) -> float:
+    return sum(each.rows for each in stretches) / sum(each.seconds for each in stretches)
+
+
+def _run(stage: Stage, rows: int) -> list[Stretch]:
+    """Without the last, which is short, if there are several."""
+    stretches = list(_stretches(stage, rows))
+    return stretches[:-1] or stretches
+
+
+def _stretches(stage: Stage, rows: int) -> Iterator[Stretch]:
+    """All rows are due before a listener and a worker of two processes start; not counted is what they begin with."""
+    with stage.fresh() as bench, connect(bench.url, application_name="bench") as connection:
         bench.fill(rows)
-        bare = bare_loop(bench, stage.qdrant(), rows)
-        backfill(bench, within_s=900)
-        return Run(_middle(bench, rows), bare)
+        while drain(connection).changes:
+            pass
+        bench.db.execute("UPDATE reindexer.run SET state = 'finished', finished_at = now()")  # it would find all again
+        bench.processes.worker(pool="prefork", concurrency=2)
+        bench.processes.listener()
+        until(lambda: bench.number("SELECT count(*) FROM (SELECT FROM reindexer.ledger LIMIT 1) AS first") > 0, 30,
+              "nothing is settled")  # fmt: skip
+        _pause(bench, connection)
+        before = bare_loop(bench, stage.qdrant(), BARE)
+        while bench.number(LEFT):
+            settled, seconds = _stretch(bench, connection)
+            after = bare_loop(bench, stage.qdrant(), BARE)
+            yield Stretch(settled, seconds, (before + after) / 2)
+            before = after
+        bench.require_all_indexed()
 
 
-def _middle(bench: Bench, rows: int) -> float:
-    """Rows a second, without the first and the last."""
-    counted = rows - 2 * EDGE
-    (seconds,) = bench.db.execute(MIDDLE, [EDGE, counted]).fetchone() or (0.0,)
-    if not seconds:
-        raise Unsound("nothing was settled")
-    return counted / float(seconds)
+def _stretch(bench: Bench, connection: Connection) -> tuple[int, float]:
+    resumed = time.time()
+    set_paused(connection, CONTEXT_ITEMS.name, paused=False, who="bench")
+    time.sleep(STRETCH_S)
+    _pause(bench, connection)
+    rows, seconds = bench.db.execute(SETTLED, [resumed]).fetchone() or (0, None)
+    if not rows:
+        raise Unsound(f"nothing is settled in {STRETCH_S} s")
+    return rows, seconds
+
+
+def _pause(bench: Bench, connection: Connection) -> None:
+    """Until all that was claimed is settled."""
+    set_paused(connection, CONTEXT_ITEMS.name, paused=True, who="bench")
+    until(lambda: not bench.number(CLAIMED), 60, "what was claimed is not settled")
