@@ -39,7 +39,7 @@ def kill_pool(worker: Child) -> None:
 def lose_claims(db: Connection) -> None:
     """As if the leases of all claims had passed. To be called while no live process holds one."""
     db.execute(
-        "UPDATE reindexer.due SET lease_until = now() - interval '1 s', not_before = now() - interval '1 s'"
+        "UPDATE reindexer.due SET lease_until = now() - interval '1 s', not_before = now()"
         " WHERE lease_until IS NOT NULL"
     )
 

@@ -175,7 +175,7 @@ def test_a_lost_claim_and_a_refused_write_are_counted(
     db.execute("UPDATE context_items SET content = 'newer'")
     drain(db)
     assert claim_batch(db, "live", 10, 60)
-    db.execute("UPDATE reindexer.due SET lease_until = now() - interval '1 s', not_before = now() - interval '1 s'")
+    db.execute("UPDATE reindexer.due SET lease_until = now() - interval '1 s', not_before = now()")
     eventually(lambda: worker.run_lane("live", budget_s=0))
     worker.counters.write()
     now = numbers(client.get("/metrics"))
