@@ -105,11 +105,12 @@ class QdrantIndex:
 
     def update_payload(self, collection: Collection, points: Sequence[Point], token: int, timeout_s: float) -> None:
         """See `reindexer.ports.Index.update_payload`."""
+        lower = _lower(token)
         operations: list[models.UpdateOperation] = [
             models.OverwritePayloadOperation(
                 overwrite_payload=models.SetPayload(
                     payload=payload_of(collection.source, p, token),
-                    filter=_older(point_id(collection.source, p.item_id, p.chunk), p.fingerprint, token),
+                    filter=models.Filter(must=[*_same(collection.source, p), lower]),
                 )
             )
             for p in points
@@ -226,11 +227,10 @@ class QdrantIndex:
             self._client.get_collections()
 
     def _delete(self, collection: Collection, conditions: list[models.Condition], token: int, timeout_s: float) -> None:
-        lower = models.FieldCondition(key=_VERSION, range=models.Range(lt=token))
         with self._asking(timeout_s):
             self._client.delete(
                 collection.name,
-                models.FilterSelector(filter=models.Filter(must=[*conditions, lower])),
+                models.FilterSelector(filter=models.Filter(must=[*conditions, _lower(token)])),
                 wait=True,
                 timeout=_seconds(timeout_s),
             )
@@ -298,14 +298,17 @@ def _rpc_error(exc: Any, place: str) -> Exception:
     return LastingError(text) if code == grpc.StatusCode.INVALID_ARGUMENT else PassingError(text)
 
 
-def _older(point: str, fingerprint: str, token: int) -> models.Filter:
-    return models.Filter(
-        must=[
-            models.HasIdCondition(has_id=[point]),
-            models.FieldCondition(key=_FINGERPRINT, match=models.MatchValue(value=fingerprint)),
-            models.FieldCondition(key=_VERSION, range=models.Range(lt=token)),
-        ]
-    )
+def _lower(token: int) -> models.FieldCondition:
+    """Its token is lower. To make one takes a third of what an operation takes: one is made for all of a request."""
+    return models.FieldCondition(key=_VERSION, range=models.Range(lt=token))
+
+
+def _same(source: str, point: Point) -> list[models.Condition]:
+    """It is this point, and of the same text."""
+    return [
+        models.HasIdCondition(has_id=[point_id(source, point.item_id, point.chunk)]),
+        models.FieldCondition(key=_FINGERPRINT, match=models.MatchValue(value=point.fingerprint)),
+    ]
 
 
 def _of_items(item_ids: Sequence[str]) -> models.FieldCondition:

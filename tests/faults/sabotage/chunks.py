@@ -150,7 +150,7 @@ CHUNKS = (
     Sabotage(
         "payload: facts are never put beside another text's vector",
         "reindexer/adapters/qdrant_index.py",
-        "            models.FieldCondition(key=_FINGERPRINT, match=models.MatchValue(value=fingerprint)),\n",
+        "        models.FieldCondition(key=_FINGERPRINT, match=models.MatchValue(value=point.fingerprint)),\n",
         "",
         CHUNKED + "test_a_payload_edit_does_not_hide_that_qdrant_holds_another_text",
     ),

@@ -20,15 +20,15 @@ FENCE = (
     Sabotage(
         "the fence: a delete spares a point of a higher token",
         "reindexer/adapters/qdrant_index.py",
-        "lower = models.FieldCondition(key=_VERSION, range=models.Range(lt=token))",
-        "lower = models.FieldCondition(key=_VERSION, range=models.Range(lt=2**62))",
+        "models.Filter(must=[*conditions, _lower(token)])",
+        "models.Filter(must=conditions)",
         INDEX + "test_a_late_delete_spares_what_is_newer",
     ),
     Sabotage(
         "the fence: a payload update spares a point of a higher token",
         "reindexer/adapters/qdrant_index.py",
-        "            models.FieldCondition(key=_VERSION, range=models.Range(lt=token)),\n",
-        "",
+        "models.Filter(must=[*_same(collection.source, p), lower])",
+        "models.Filter(must=_same(collection.source, p))",
         INDEX + "test_a_late_payload_update_is_refused",
     ),
     Sabotage(
