@@ -23,7 +23,7 @@ from reindexer.embedded.qdrant_collection import Collection, Described
 from reindexer.embedded.qdrant_store import Store, forget_abandoned
 from reindexer.embedded.qdrant_upkeep import FLUSH_POINTS, PUT_OFF, Upkeep
 from reindexer.embedded.turns import Turns
-from tests.contract.test_embedded_qdrant import Process, connect
+from tests.support.qdrant_process import Process, connect
 from tests.support.waiting import eventually
 
 SIZE = 512
