@@ -31,6 +31,7 @@ SEARCHES = 30
 BATCH = 500
 WRITTEN_AT_ONCE = 64
 """As the program writes, see `reindexer.flow.write`."""
+WRITE_EVERY_S = 0.1
 STREAM_S = 20.0
 COLLECTION = Collection("bench", "bench__g1", "bench")
 PROBE_S = 0.02
@@ -66,7 +67,7 @@ class Filled:
 
     @contextmanager
     def being_written(self, numbers: range) -> Iterator[None]:
-        """These points are written over and over meanwhile, one request after the other."""
+        """These points are written over and over meanwhile, as by a backfill that waits for its embedder."""
         starts = range(numbers.start, numbers.stop, WRITTEN_AT_ONCE)
         bodies = [self._upsert(range(at, min(numbers.stop, at + WRITTEN_AT_ONCE))) for at in starts]
         ended = threading.Event()
@@ -74,7 +75,7 @@ class Filled:
         def write() -> None:
             with httpx.Client(timeout=60) as http:
                 for body in cycle(bodies):
-                    if ended.is_set():
+                    if ended.wait(WRITE_EVERY_S):
                         return
                     http.put(f"{self._points_url}?wait=true", content=body, headers=JSON).raise_for_status()
 

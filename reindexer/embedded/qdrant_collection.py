@@ -73,6 +73,8 @@ class Collection:
         self.fresh: Shard | None = None
         """What compacting copies to."""
         self._touched: set[Any] | None = None
+        self._is_copied = False
+        """What is left to copy is what was written meanwhile."""
         self.is_open = True
 
     @property
@@ -113,6 +115,7 @@ class Collection:
             for vector in each.vectors:
                 self._require_fits(vector)
         self.current.note(sum(len(each.points) for each in updates if isinstance(each.points, list)), size)
+        touched = len(self._touched or ())
         for each in updates:
             if self._touched is not None:
                 self._touched |= self._ids_of(each.points)
@@ -120,6 +123,9 @@ class Collection:
             self.shard.update(each.operation)
             if each.deletes:
                 self.described.gone += before - self.count()
+        # A stream of writes would be ahead of the steps for ever.
+        if self._touched is not None and self._is_copied:
+            self._copy_again(min(len(self._touched) - touched, 4 * self._page()))
 
     def _require_fits(self, vector: Any) -> None:
         """The engine would write the points before the first that does not fit."""
@@ -206,7 +212,7 @@ class Collection:
         A shard holds deleted points until it is made anew, so ids that never return would fill the disk.
         """
         old, self._touched = self.current, set()
-        page, offset, was_gone, is_whole = self._page(), None, self.described.gone, False
+        page, offset, was_gone = self._page(), None, self.described.gone
         try:
             fresh = self.fresh = Shard.make(self._home / folder, self.described.params, log=self._log)
             yield False
@@ -214,11 +220,11 @@ class Collection:
                 if index := self.described.schema.get(name):
                     fresh.engine.update(edge.UpdateOperation.create_field_index(name, _schema_again(index)))
                     yield False
-            while not is_whole:
+            while not self._is_copied:
                 request = edge.ScrollRequest(offset, page, with_payload=True, with_vector=True)
                 records, offset = self.shard.scroll(request)
                 self._copy(records)
-                is_whole = offset is None
+                self._is_copied = offset is None
                 yield False
             for is_flushed in (False, True):
                 while len(self._touched) > page:
@@ -237,7 +243,7 @@ class Collection:
                 raise
             self.replaced = old
         finally:
-            self._touched, self.fresh = None, None
+            self._touched, self.fresh, self._is_copied = None, None, False
             if self.described.folder != folder:
                 shutil.rmtree(self._home / folder, ignore_errors=True)
 

@@ -11,6 +11,8 @@ import fcntl
 import json
 import os
 import shutil
+import statistics
+import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -136,6 +138,18 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(self._names)
+
+    def disk_s(self) -> float:
+        """How long it takes now to write something to the disk: the median of a few tries."""
+        took = []
+        with tempfile.TemporaryFile(dir=self._folder) as file:
+            for _ in range(5):
+                began = time.perf_counter()
+                file.write(b".")
+                file.flush()
+                os.fsync(file)
+                took.append(time.perf_counter() - began)
+        return statistics.median(took)
 
     def _forget_leftovers(self, named: set[str]) -> None:
         for each in self._folder.iterdir():

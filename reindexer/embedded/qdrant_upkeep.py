@@ -30,22 +30,25 @@ FLUSH_POINTS = 4_000
 """A flush holds everybody up: the longer, the more points were written. So it comes often."""
 QUIET_S = 1.0
 """For so long nobody asked: a flush disturbs nobody."""
-SHARE = 20
-"""Else flushes have a twentieth of the time, so that a slow disk makes them rare."""
-PUT_OFF = 4
-"""But more than four times what makes a flush due is never left to the log."""
+HOLD_S = 0.1
+"""Else it waits for a moment in which the disk is so quick that it will hold them up for about so long."""
+WAITS = 40
+"""How often a flush waits for the disk to write something, however little was written since the last."""
+PUT_OFF = 8
+"""More than eight times what makes a flush due is never left to the log."""
+
+AWAIT_S = 5.0
+"""A copy that is whole waits so long for a good moment: what is written meanwhile is to be copied, too."""
 
 log = logging.getLogger("uvicorn.error")
 
 
 class Upkeep:
-    """Of one store. Runs within `with`."""
+    """Of one store. Runs within `with`. `hold_s`: for how long a flush may hold up who asks, if it can wait."""
 
-    def __init__(self, store: Store, turns: Turns) -> None:
-        self._store, self._turns = store, turns
+    def __init__(self, store: Store, turns: Turns, *, hold_s: float = HOLD_S) -> None:
+        self._store, self._turns, self._hold_s = store, turns, hold_s
         self._ended = threading.Event()
-        self._again_at = 0.0
-        """By the monotonic clock: when flushes have had no more than their share of the time."""
         self._thread = threading.Thread(target=self._run, name="upkeep")
 
     def __enter__(self) -> Self:
@@ -83,22 +86,19 @@ class Upkeep:
         return self._turns.quiet_s > QUIET_S
 
     def _flush_due(self, collection: Collection) -> None:
-        may_hold_up = self._is_quiet or time.monotonic() > self._again_at
         for shard in (collection.current, collection.fresh):
             if shard is not None:
                 waits = max(shard.unflushed_bytes / FLUSH_BYTES, shard.unflushed_points / FLUSH_POINTS)
-                if waits >= PUT_OFF or (waits >= 1 and may_hold_up):
+                if waits >= PUT_OFF or (waits >= 1 and self._is_good_moment):
                     self._flush(collection, shard)
 
-    def _flush(self, collection: Collection, shard: Shard) -> None:
-        def flush() -> None:
-            if collection.is_open:
-                began = time.monotonic()
-                shard.flush()
-                self._again_at = time.monotonic() + SHARE * (time.monotonic() - began)
+    @property
+    def _is_good_moment(self) -> bool:
+        return self._is_quiet or WAITS * self._store.disk_s() < self._hold_s
 
+    def _flush(self, collection: Collection, shard: Shard) -> None:
         shard.sync()
-        self._turns.put(PASSED_BYTES, flush).result()
+        self._turns.put(PASSED_BYTES, lambda: shard.flush() if collection.is_open else None).result()
 
     def _compact(self, collection: Collection) -> None:
         steps = collection.compacting(uuid.uuid4().hex, self._store.keep)
@@ -110,10 +110,16 @@ class Upkeep:
         try:
             while not self._ended.is_set() and (is_whole := self._turns.put(PASSED_BYTES, step).result()) is not None:
                 if is_whole and collection.fresh is not None:
+                    self._await_good_moment()
                     self._flush(collection, collection.fresh)
                 self._flush_due(collection)
         finally:
             self._turns.put(0, steps.close).result()
+
+    def _await_good_moment(self) -> None:
+        until = time.monotonic() + AWAIT_S
+        while not self._is_good_moment and time.monotonic() < until and not self._ended.wait(LOOK_S):
+            pass
 
     def _let_go(self, collection: Collection) -> None:
         """Of the shard that was replaced. The engine frees much for that: it takes longer than a flush (✓ 0.35 s for

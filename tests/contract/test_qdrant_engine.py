@@ -8,7 +8,9 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +192,14 @@ def test_what_is_written_while_it_compacts_is_there_afterwards(collection: Colle
     assert (kinds(collection, "early"), kinds(collection, "changed"), kinds(collection, "late")) == (3, 1, 5)
 
 
+def test_compacting_ends_beside_a_stream_of_writes_that_is_ahead_of_its_steps(collection: Collection) -> None:
+    for step, _ in enumerate(collection.compacting("second", lambda: None)):
+        put(collection, range(step * 500 % POINTS, step * 500 % POINTS + 500))
+        assert step < 50
+    assert collection.current.folder.name == "second"
+    assert collection.count() == POINTS
+
+
 def test_compacting_that_is_given_up_leaves_all_as_it_was(collection: Collection, tmp_path: Path) -> None:
     before = contents(collection)
     steps = collection.compacting("second", lambda: None)
@@ -259,44 +269,54 @@ def test_the_server_compacts_by_itself_and_what_it_keeps_survives(tmp_path: Path
         client.close()
 
 
-@pytest.fixture
-def kept_up(tmp_path: Path) -> Iterator[tuple[Collection, Turns]]:
+@contextmanager
+def kept_up(folder: Path, hold_s: float) -> Iterator[tuple[Collection, Turns]]:
     """A collection that is looked after, and the turns in which it is written."""
-    store = Store(tmp_path / "store")
+    store = Store(folder)
     store.create("c", {"vectors": {"size": 1, "distance": "Dot"}})
-    with Turns() as turns, Upkeep(store, turns):
-        yield store.collections["c"], turns
-    store.close()
+    try:
+        with Turns() as turns, Upkeep(store, turns, hold_s=hold_s):
+            yield store.collections["c"], turns
+    finally:
+        store.close()
 
 
-def test_a_stream_of_writes_without_a_pause_is_flushed_often(kept_up: tuple[Collection, Turns]) -> None:
-    collection, turns = kept_up
-    written = 0
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_a_stream_of_writes_is_flushed_often_and_on_a_slow_disk_when_much_waits(tmp_path: Path, is_slow: bool) -> None:
+    """Nobody pauses. Next to a wait of no time every disk is slow."""
+    with kept_up(tmp_path, 0.0 if is_slow else 60.0) as (collection, turns):
+        written = 0
 
-    def write(points: int) -> None:
-        nonlocal written
-        asyncio.run(turns.take(1, lambda: put(collection, range(written, written + points), size=1)))
-        written += points
+        def write(points: int) -> None:
+            nonlocal written
+            asyncio.run(turns.take(1, lambda: put(collection, range(written, written + points), size=1)))
+            written += points
 
-    while written < (PUT_OFF - 1) * FLUSH_POINTS:
-        write(500)
+        def is_flushed() -> bool:
+            write(1)
+            return collection.current.unflushed_points < FLUSH_POINTS
 
-    def is_flushed() -> bool:
-        write(1)
-        return collection.current.unflushed_points < FLUSH_POINTS
+        while written < (PUT_OFF - 1) * FLUSH_POINTS:
+            write(500)
+        if is_slow:
+            for _ in range(100):
+                assert not is_flushed()
+                time.sleep(0.01)
+            while written < PUT_OFF * FLUSH_POINTS:
+                write(500)
+        eventually(is_flushed, within=30, every=0.02)
+        assert turns.quiet_s < 0.5
 
-    eventually(is_flushed, within=30, every=0.02)
-    assert turns.quiet_s < 0.5
 
-
-def test_a_new_shard_is_on_the_disk_when_it_takes_the_old_ones_place(kept_up: tuple[Collection, Turns]) -> None:
-    collection, turns = kept_up
-    first, stays = collection.current, FLUSH_POINTS * 3 // 2
-    turns.put(0, lambda: put(collection, range(2 * stays + 1), size=1)).result()
-    turns.put(0, lambda: do(collection, "delete", points=list(range(stays + 1)))).result()
-    eventually(lambda: collection.current is not first, within=60)
-    assert (collection.count(), collection.current.unflushed_points) == (stays, 0)
-    eventually(lambda: not first.folder.exists(), within=20)
+def test_a_new_shard_is_on_the_disk_when_it_takes_the_old_ones_place(tmp_path: Path) -> None:
+    stays = FLUSH_POINTS // 2
+    with kept_up(tmp_path, 60.0) as (collection, turns):
+        first = collection.current
+        turns.put(0, lambda: put(collection, range(2 * stays + 1), size=1)).result()
+        turns.put(0, lambda: do(collection, "delete", points=list(range(stays + 1)))).result()
+        eventually(lambda: collection.current is not first, within=60)
+        assert (collection.count(), collection.current.unflushed_points) == (stays, 0)
+        eventually(lambda: not first.folder.exists(), within=20)
 
 
 def test_an_index_whose_process_was_killed_leaves_no_folder_in_memory_for_long(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from tests.faults.sabotage.row import Sabotage
 
 TESTS = "tests/contract/test_qdrant_engine.py::"
 COLLECTION = "reindexer/embedded/qdrant_collection.py"
+STREAM = TESTS + "test_a_stream_of_writes_is_flushed_often_and_on_a_slow_disk_when_much_waits"
 UPKEEP = "reindexer/embedded/qdrant_upkeep.py"
 
 ENGINE = (
@@ -38,6 +39,13 @@ ENGINE = (
         TESTS + "test_what_is_written_while_it_compacts_is_there_afterwards",
     ),
     Sabotage(
+        "the embedded Qdrant: a stream of writes is not ahead of the copy for ever",
+        COLLECTION,
+        "if self._touched is not None and self._is_copied:",
+        "if self._touched is not None and False:",
+        TESTS + "test_compacting_ends_beside_a_stream_of_writes_that_is_ahead_of_its_steps",
+    ),
+    Sabotage(
         "the embedded Qdrant: the collection's new shard is written down before the old one goes",
         COLLECTION,
         "            settled()\n",
@@ -45,18 +53,32 @@ ENGINE = (
         TESTS + "test_the_server_compacts_by_itself_and_what_it_keeps_survives",
     ),
     Sabotage(
-        "the embedded Qdrant: a stream of writes is flushed though nobody pauses",
+        "the embedded Qdrant: a stream of writes is flushed though nobody pauses, where the disk is quick",
         UPKEEP,
-        "if waits >= PUT_OFF or (waits >= 1 and may_hold_up):",
-        "if waits >= PUT_OFF or (waits >= 1 and self._is_quiet):",
-        TESTS + "test_a_stream_of_writes_without_a_pause_is_flushed_often",
+        "return self._is_quiet or WAITS * self._store.disk_s() < self._hold_s",
+        "return self._is_quiet",
+        STREAM + "[False]",
+    ),
+    Sabotage(
+        "the embedded Qdrant: a flush that would take long is put off",
+        UPKEEP,
+        "return self._is_quiet or WAITS * self._store.disk_s() < self._hold_s",
+        "return True",
+        STREAM + "[True]",
+    ),
+    Sabotage(
+        "the embedded Qdrant: a flush is put off until much waits, not for ever",
+        UPKEEP,
+        "if waits >= PUT_OFF or (waits >= 1 and self._is_good_moment):",
+        "if waits >= 1 and self._is_good_moment:",
+        STREAM + "[True]",
     ),
     Sabotage(
         "the embedded Qdrant: a flush is due by points, too, where bytes are few",
         UPKEEP,
         "shard.unflushed_points / FLUSH_POINTS",
         "0",
-        TESTS + "test_a_stream_of_writes_without_a_pause_is_flushed_often",
+        STREAM + "[False]",
     ),
     Sabotage(
         "the embedded Qdrant: a new shard is flushed before it takes the old one's place",
