@@ -11,7 +11,7 @@ from bench.stage import Stage, Unsound
 
 def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
     """From the commit of one UPDATE of all rows until nothing waits."""
-    rows, times = (2_000, 1) if quick else (10_000, 3)
+    rows, times = (2_000 if quick else 10_000), 3
     with stage.fresh() as bench:
         bench.fill(rows)
         bench.processes.listener()
