@@ -26,6 +26,8 @@ from reindexer.embedded.qdrant_words import Json
 
 PAGE_BYTES = 512 * 1024
 """Of vectors that one step of compacting copies: some 20 ms."""
+PAGE_POINTS = 500
+"""But no more points, for each has its payload and its place in the indexes, however short its vector."""
 COMPACT_FROM = 1_000
 """Deleted points are let lie until they are so many, and more than there are others."""
 EVERYTHING = 2**31
@@ -248,7 +250,7 @@ class Collection:
                 shutil.rmtree(self._home / folder, ignore_errors=True)
 
     def _page(self) -> int:
-        return max(1, PAGE_BYTES // self._point_bytes)
+        return max(1, min(PAGE_POINTS, PAGE_BYTES // self._point_bytes))
 
     @property
     def _point_bytes(self) -> int:

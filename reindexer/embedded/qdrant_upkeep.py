@@ -101,7 +101,7 @@ class Upkeep:
         self._turns.put(PASSED_BYTES, lambda: shard.flush() if collection.is_open else None).result()
 
     def _compact(self, collection: Collection) -> None:
-        steps = collection.compacting(uuid.uuid4().hex, self._store.keep)
+        steps, look_at = collection.compacting(uuid.uuid4().hex, self._store.keep), 0.0
 
         def step() -> bool | None:
             """What the next one says; None where there is none."""
@@ -112,7 +112,9 @@ class Upkeep:
                 if is_whole and collection.fresh is not None:
                     self._await_good_moment()
                     self._flush(collection, collection.fresh)
-                self._flush_due(collection)
+                if time.monotonic() > look_at:
+                    self._flush_due(collection)
+                    look_at = time.monotonic() + LOOK_S
         finally:
             self._turns.put(0, steps.close).result()
 

@@ -174,6 +174,15 @@ def test_compacting_takes_short_steps_and_keeps_all_that_is_there(collection: Co
     assert len(contents(collection)) == len(before) + 2
 
 
+def test_points_of_short_vectors_are_copied_in_short_steps_too(tmp_path: Path) -> None:
+    short = Described("first", {"vectors": {"size": 1, "distance": "Dot"}})
+    collection = Collection(tmp_path, short, log=True, is_new=True)
+    put(collection, range(POINTS), size=1)
+    steps = len(list(collection.compacting("second", lambda: None)))
+    collection.close()
+    assert steps >= 6
+
+
 def test_what_is_written_while_it_compacts_is_there_afterwards(collection: Collection) -> None:
     writes: Iterator[Callable[[], None]] = iter([
         lambda: put(collection, range(5), "early"),  # behind what is copied

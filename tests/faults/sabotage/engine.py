@@ -27,9 +27,16 @@ ENGINE = (
     Sabotage(
         "the embedded Qdrant: compacting goes by pages, so that requests come between",
         COLLECTION,
-        "return max(1, PAGE_BYTES // self._point_bytes)",
+        "return max(1, min(PAGE_POINTS, PAGE_BYTES // self._point_bytes))",
         "return EVERYTHING",
         TESTS + "test_compacting_takes_short_steps_and_keeps_all_that_is_there",
+    ),
+    Sabotage(
+        "the embedded Qdrant: a page has not too many points, however short their vectors",
+        COLLECTION,
+        "min(PAGE_POINTS, PAGE_BYTES // self._point_bytes)",
+        "PAGE_BYTES // self._point_bytes",
+        TESTS + "test_points_of_short_vectors_are_copied_in_short_steps_too",
     ),
     Sabotage(
         "the embedded Qdrant: what is written while a shard is copied is copied again",
