@@ -48,7 +48,7 @@ class _KeyedRoute(APIRoute):
         async def keyed(request: Request) -> Response:
             settings = request.app.state.parts.settings
             if not self.is_open(settings):
-                _require_key(settings, request.headers)
+                _require_key(settings, request.headers)  # guard api-key-required
             return await handle(request)
 
         return keyed
@@ -75,4 +75,4 @@ def _require_key(settings: Settings, headers: Headers) -> None:
 
 def same(given: bytes, wanted: bytes) -> bool:
     """Whether a key is the wanted one; takes as long wherever they differ."""
-    return hmac.compare_digest(given, wanted)
+    return hmac.compare_digest(given, wanted)  # guard api-key-constant-time

@@ -14,7 +14,7 @@ MAX_DEPTH = 64
 
 def storable_text(text: str) -> str:
     """The text itself. Raises ValueError for NUL and lone surrogates, which Postgres can't store."""
-    if "\x00" in text:
+    if "\x00" in text:  # guard api-nul-character-refusal
         raise ValueError("must not contain the NUL character")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise ValueError("must not contain lone surrogates")

@@ -45,7 +45,7 @@ class BodyLimit:
                 return await receive()  # the client's going away: that may take as long as it likes
             # Whoever reads the body lets these pass, to the handler that makes a problem of them.
             try:
-                async with asyncio.timeout_at(until):
+                async with asyncio.timeout_at(until):  # guard api-dripping-body-timeout
                     message = await receive()
             except TimeoutError:
                 raise HTTPException(408, _TOO_SLOW.format(self.max_s), {"Connection": "close"}) from None

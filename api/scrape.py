@@ -55,7 +55,7 @@ class Scrape:
             Sample("reindexer_dependency_up", {"dependency": "broker"}, queues is not None),
             Sample("reindexer_dependency_up", {"dependency": "qdrant"}, qdrant is not None),
         ]
-        for part in (states, lag if states is not None else None, queues):
+        for part in (states, lag if states is not None else None, queues):  # guard metrics-no-stale-lag
             samples += part or ()
         return generate_latest(_Families(samples))
 

@@ -52,7 +52,7 @@ MAX_BROKER_WAIT_S = 5.0
 def rest_after(took_s: float, *, streams: bool) -> float:
     """Seconds to the next drain, after one that took so long. `streams`: it found many changes."""
     if streams:
-        return min(MAX_STREAM_REST_S, max(STREAM_REST_S, REST_RATIO * took_s))
+        return min(MAX_STREAM_REST_S, max(STREAM_REST_S, REST_RATIO * took_s))  # guard drain-rest-ratio
     return min(STREAM_REST_S, 3 * took_s)
 
 
@@ -95,6 +95,7 @@ class Leader:
                 self._stumbles = 0
                 if drained or walked:
                     awake_until = now + self.quiet_s
+                    # guard drain-stream-pause
                     rest_s = max(self.tick_s, rest_after(now - started, streams=self._streams))
                     self.stop.wait(self.tick_s if walked else rest_s)
                 elif now < awake_until:
@@ -120,7 +121,7 @@ class Leader:
         moved = False
         while not self.stop.is_set():
             taken = self._max_changes if self._streams else min(FEW, self._max_changes)
-            drained = drain(connection, taken, looked_at=self._looked_at, floor=self._floor)
+            drained = drain(connection, taken, looked_at=self._looked_at, floor=self._floor)  # guard drain-scan-floor
             self._max_changes = min(MAX_CHANGES, self._max_changes * 11 // 10)
             self._streams = drained.changes >= FEW
             if drained.changes < taken and drained.looked_at:
@@ -139,7 +140,7 @@ class Leader:
     def _on_timers(self, connection: Connection, now: float) -> bool:
         """Returns True if there is more to do at once."""
         self.beat(connection, now)
-        if self._heal_timer.due(now):
+        if self._heal_timer.due(now):  # guard timer-sweep-healing
             healed = heal(connection)
             self.tally.add(HEALING_TRIES, healed)
             if healed == MAX_HEALED:
@@ -151,9 +152,9 @@ class Leader:
         walked = self._walk_timer.due(now) and self._walk(connection)
         if walked:
             self._walk_timer.next_s = 0.0
-        if self._dispatch_timer.due(now) or (walked and self._refill_timer.due(now)):
+        if self._dispatch_timer.due(now) or (walked and self._refill_timer.due(now)):  # guard timer-dispatch-refill
             self._with_broker(lambda: self.dispatch.top_up(connection))
-            self._with_broker(lambda: self.dispatch.resend(connection))
+            self._with_broker(lambda: self.dispatch.resend(connection))  # guard wish-resend
         return walked
 
     def _walk(self, connection: Connection) -> bool:
@@ -182,6 +183,7 @@ class Leader:
             return False
         try:
             drained = self.drain_all(connection)
+            # guard timer-bell-sleep
             if not drained and any(True for _ in connection.notifies(timeout=SLEEP_S, stop_after=1)):
                 drained = self.drain_all(connection)  # before all else: an edit waits for it
         finally:

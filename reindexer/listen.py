@@ -198,7 +198,7 @@ def main() -> int:
 
     thread = threading.Thread(target=run, name="listener", daemon=True)
     thread.start()
-    stop.wait()
+    stop.wait()  # guard signal-hung-listener
     thread.join(STOP_S)
     code = codes[0] if codes else 0 if thread.is_alive() else 1
     if code == 0:

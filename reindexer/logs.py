@@ -38,7 +38,7 @@ def configure(level: str, log_format: str) -> None:
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_may_talk)
+    handler.addFilter(_may_talk)  # guard log-own-loggers-only
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

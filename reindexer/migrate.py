@@ -46,7 +46,7 @@ def migrate(
     """
     with connect(url, application_name="reindexer migrate") as connection, changing_triggers(connection):
         _require_no_trap(connection)
-        wanted = definitions(connection, file, strict=strict)
+        wanted = definitions(connection, file, strict=strict)  # guard sources-file-pre-check
         if with_context_items and strict:
             require_place(connection)
         _alembic(command.upgrade, url, "head")
@@ -80,6 +80,7 @@ def preview(url: str, file: SourcesFile | None, *, with_context_items: bool = Fa
 
 def _require_no_trap(connection: Connection) -> None:
     """Before there is a schema, in which a table of the user's could end up."""
+    # guard role-schema-creation-refusal
     if revision(connection) is None and (danger := trap(connection)) and danger.is_us:
         raise UsageError(str(danger))
 

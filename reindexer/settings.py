@@ -131,7 +131,7 @@ class Settings(BaseSettings):
             raise UsageError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
         except (OSError, UnicodeError) as exc:
             raise UsageError(f"the file .env can't be read: {type(exc).__name__}; it is text in UTF-8") from None
-        settings._require_usable_urls()
+        settings._require_usable_urls()  # guard settings-url-validation
         return settings
 
     def _require_usable_urls(self) -> None:
@@ -165,7 +165,7 @@ class Settings(BaseSettings):
     @property
     def embedder_name(self) -> EmbedderName | None:
         """Which embedder: as set, else `openai` where there is a key; None: it is not set."""
-        return self.embedder or ("openai" if self.openai_api_key else None)
+        return self.embedder or ("openai" if self.openai_api_key else None)  # guard embedder-explicit-choice
 
     def require_embedder(self) -> EmbedderName:
         """Which embedder, or UsageError: one that is guessed would make vectors that mean something else."""

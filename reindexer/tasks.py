@@ -66,7 +66,7 @@ def _broker() -> CeleryBroker:
 def _warm(**_: Any) -> None:
     """Each process of a pool that forks; it takes messages meanwhile."""
     worker = _worker()  # made here: a task that asked for it at the same time would make another
-    threading.Thread(target=_warm_in_thread, args=[worker], name="warm", daemon=True).start()
+    threading.Thread(target=_warm_in_thread, args=[worker], name="warm", daemon=True).start()  # guard warm-pool-process
 
 
 def _warm_in_thread(worker: Worker) -> None:
@@ -99,6 +99,7 @@ def _unexpected(**about: str) -> Iterator[None]:
         yield
     except (ReindexerError, Ignore):
         raise
+    # guard secret-task-error-text
     except Exception as exc:  # noqa: BLE001
         log.error("unexpected_error", **logs.where(exc), **about)
         raise ItemFailed(f"an unexpected error ({type(exc).__name__}); the worker's log says where") from None
@@ -121,7 +122,7 @@ def _drop_foreign(task: Task[Any, Any]) -> None:
         ours = _instance() if owner else None
     except (ReindexerError, psycopg.Error):
         return  # what it asks for will fail by itself
-    if ours is None or owner == ours:
+    if ours is None or owner == ours:  # guard task-foreign-message-dropped
         return
     if _foreign_timer.due(time.monotonic()):
         log.warning("foreign_message", task=task.name, of=owner, ours=ours, advice="give each a REINDEXER_PREFIX")
@@ -133,7 +134,7 @@ def beat_task(self: Task[Any, Any]) -> None:
     """Record that this worker takes messages and runs them; and tell what nobody has told."""
     with _unexpected(task="beat"):
         _beat(self)
-        _worker().tell_untold()
+        _worker().tell_untold()  # guard wish-untold-result
 
 
 @app.task(name=WORK_TASK, bind=True, ignore_result=True, throws=(ItemFailed,))
@@ -152,9 +153,10 @@ def work_lane_task(self: Task[Any, Any], lane: str) -> None:
             _work_on(lane, LANE_BUDGET_S, waits=False)
         with suppress(ReindexerError):
             _beat(self)
+        # guard helper-provider-wait-handoff
         if (quick and not _worker().leaves(lane)) or crew.help(lane, partial(_work_on, lane, math.inf)):
             return
-        if edits or threading.current_thread() is not threading.main_thread():
+        if edits or threading.current_thread() is not threading.main_thread():  # guard backfill-off-main-thread
             _work_on(lane, LANE_BUDGET_S, waits=not crew.has_helpers)
 
 
@@ -163,6 +165,7 @@ def _work_on(lane: str, budget_s: float, *, waits: bool = True) -> None:
         _worker().run_lane(lane, budget_s=budget_s, waits=waits)
     except ReindexerError as exc:
         log.error("work_fails", lane=lane, error=str(exc))
+    # guard secret-task-error-text
     except Exception as exc:  # noqa: BLE001
         log.error("unexpected_error", **logs.where(exc), lane=lane)
 
@@ -189,7 +192,7 @@ def _is_recorded(task_id: str) -> bool:
         return True  # while Postgres is away nobody knows; it was the first thing to be done
 
 
-@app.task(name=REQUEST_TASK, bind=True, throws=(ItemFailed,), Request=_Wish)
+@app.task(name=REQUEST_TASK, bind=True, throws=(ItemFailed,), Request=_Wish)  # guard wish-pool-process-death
 def regenerate_embedding_task(self: Task[Any, Any], item_id: str, source: str = CONTEXT_ITEMS.name) -> str:
     """Embed one item anew, changed or not; due neighbours come along in the same batch.
 
@@ -203,7 +206,7 @@ def regenerate_embedding_task(self: Task[Any, Any], item_id: str, source: str = 
         try:
             _beat(self)
             return _regenerate(task_id, item_id, source)
-        except PassingError as exc:
+        except PassingError as exc:  # guard wish-postgres-outage-retry
             log.warning("wish_waits", task_id=task_id, error=str(exc))
             time.sleep(AGAIN_S)
             try:

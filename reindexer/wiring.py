@@ -187,7 +187,7 @@ def account_of(settings: Settings) -> AccountOf:
     def of(source: Source) -> str:
         if is_built_in(settings, source.profile):
             return ""
-        return account(_base_url(settings, source.profile), _api_key(settings, source), "")
+        return account(_base_url(settings, source.profile), _api_key(settings, source), "")  # guard breaker-per-account
 
     return of
 

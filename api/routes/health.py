@@ -73,6 +73,7 @@ async def readyz(
     unknown = "not known while Postgres is not ready"
     of_postgres = dict.fromkeys(("listener", "workers", "work", "triggers", "sources", "breakers"), unknown)
     checks = {**of_postgres, **checks}
+    # guard readiness-broken-source-tolerance
     wrong = "; ".join(f"{name}: {state}" for name, state in checks.items() if not state.startswith(OK))
     return problem(503, f"not ready: {wrong}", checks=checks) if wrong else Ready(checks=dict(checks))
 

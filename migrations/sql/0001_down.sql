@@ -5,6 +5,7 @@
 DO $$
 DECLARE routine regprocedure;
 BEGIN
+    -- guard uninstall-own-routines-only
     FOR routine IN SELECT oid FROM pg_proc WHERE pronamespace = 'reindexer'::regnamespace
         AND prorettype = 'trigger'::regtype AND proname ~ '_(rows|update|whole|replica)$' AND prosrc LIKE '%reindexer.outbox%'
     LOOP

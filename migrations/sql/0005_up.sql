@@ -35,6 +35,7 @@ WITH was AS MATERIALIZED (
         AND attname = ANY (key_columns || text_columns || payload_columns)
     WHERE EXISTS (SELECT FROM was WHERE name = 'lc_monetary') AND atttypid IN ('money'::regtype, 'money[]'::regtype)
 )
+-- guard upgrade-reread-differing-sources
 INSERT INTO reindexer.run AS run (source, kind) SELECT name, 'whole_source' FROM differs
 ON CONFLICT (source, kind) WHERE finished_at IS NULL DO UPDATE SET
     state = 'rows', cursor = NULL, queued = 0, total = NULL, started_at = clock_timestamp(), paused_s = 0,

@@ -92,9 +92,10 @@ end
 local function not_huge(value) return value < HUGE and value or nil end
 
 local function reserve()
+  -- guard budget-turn-epoch
   if given.epoch == (state.epoch or 0) and blocked_until() <= now then return {stands = true} end
   local ratio = state.ratio or 1
-  local lane = given.live and 'live' or 'bulk'
+  local lane = given.live and 'live' or 'bulk' -- guard budget-lane-separate-wait
   local cost = {requests = 1, tokens = given.tokens * ratio}
   local go, limited = math.max(now, blocked_until()), blocked_until() > now
   for _, kind in ipairs(KINDS) do
@@ -150,6 +151,7 @@ end
 
 local function limited()
   note_told()
+  -- guard budget-single-halving
   local is_new = given.at > (state.halved or 0) -- else it was sent before the last one was heard
   local blocked = math.max(blocked_until(), now + math.min(given.retry_after_s, 3600))
   if is_new then
@@ -165,7 +167,7 @@ local function limited()
     for kind, value in pairs(slow) do set('slow_' .. kind, value) end
     set('halved', now)
   end
-  if is_new or blocked > blocked_until() + 0.01 then
+  if is_new or blocked > blocked_until() + 0.01 then -- guard budget-shared-retry-after
     set('blocked', blocked)
     set('epoch', (state.epoch or 0) + 1)
     for _, kind in ipairs(KINDS) do

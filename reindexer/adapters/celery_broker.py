@@ -36,7 +36,7 @@ OWNER_HEADER = "reindexer_database"
 LOOK_S = 10.0
 """Between two looks of a connection at whose the prefix is."""
 
-SEND_TIMEOUT_S = 2
+SEND_TIMEOUT_S = 2  # guard broker-send-timeout
 """How long a sender waits for one answer of the broker."""
 
 
@@ -59,7 +59,7 @@ def make_celery(
     app.conf.update(
         task_serializer="json",
         result_serializer="json",
-        accept_content=["json"],
+        accept_content=["json"],  # guard broker-json-only
         result_accept_content=["json"],
         task_queues=[_queue(names, lane) for lane in LANES],
         task_default_queue=names.queue(LANES[0]),
@@ -108,8 +108,10 @@ def _transport_options(server: BrokerUrl | None, names: Names, *, sends_only: bo
             "socket_timeout": silence_s,
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
+            # guard broker-health-check
             "health_check_interval": 10,  # of consumers: a connection that leads nowhere is left after twice as long
             # What a worker holds. Shared with other applications, each would give back the others' after its own time.
+            # guard broker-unacked-namespace
             **{f"{key}_key": f"{names.prefix}.{key}" for key in ("unacked", "unacked_index", "unacked_mutex")},
             **_of_sentinels(server),
         }
@@ -220,7 +222,7 @@ class CeleryBroker:
     def ping(self) -> None:
         """See `reindexer.ports.Broker.ping`. Round trips: kombu takes a connection that was made once for alive. One of
         them writes: a Redis that has become a replica answers, and takes nothing."""
-        with self._connection(look=True):
+        with self._connection(look=True):  # guard broker-write-probe
             pass
         self.depth(LANES[0])
 
@@ -259,7 +261,7 @@ class CeleryBroker:
         if self._owner is None or (time.monotonic() - self._local.looked_at < LOOK_S and not now):
             return
         holder = hold(connection, self.names.database, self._owner)
-        if holder != self._owner:
+        if holder != self._owner:  # guard broker-queue-ownership
             raise PrefixTaken(self.names.prefix, holder=holder, ours=self._owner)
         self._local.looked_at = time.monotonic()
 

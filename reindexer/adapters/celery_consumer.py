@@ -38,7 +38,7 @@ class LastingConsumer(Consumer):  # type: ignore[misc]
                 step.qos_global = _counts_for_all_queues
         self.connection_errors: tuple[type[Exception], ...] = (
             *self.connection_errors,
-            *self.channel_errors,
+            *self.channel_errors,  # guard broker-error-survival
             RedisError,
         )
         self._pause_s = 0.0
@@ -59,7 +59,7 @@ class LastingConsumer(Consumer):  # type: ignore[misc]
         served = time.monotonic() - self._since > SERVED_S
         self._pause_s = PAUSE_S if served else min(MAX_PAUSE_S, max(PAUSE_S, 2 * self._pause_s))
         until = time.monotonic() + self._pause_s
-        while time.monotonic() < until:
+        while time.monotonic() < until:  # guard broker-error-backoff
             maybe_shutdown()
             time.sleep(0.1)
         self._since = time.monotonic()

@@ -70,7 +70,7 @@ class _Answer:
     def forget(self) -> None:
         """It is through. A response of httpx (not of httpx2) and its stream hold each other: what was sent and what
         came back, 2 MB for each write, would stay until a garbage collection, which comes after hundreds of MB."""
-        self._response.stream = None
+        self._response.stream = None  # guard deadline-response-cycle-break
 
     def cut(self) -> None:
         self.is_cut = True
@@ -94,20 +94,20 @@ class _Watchdog:
         self._is_there = False
 
     def watch(self, answer: _Answer) -> None:
-        if self._pid != os.getpid():
+        if self._pid != os.getpid():  # guard deadline-watchdog-per-fork
             self._begin()
         with self._changed:
             self._answers.add(answer)
             if not self._is_there:
                 threading.Thread(target=self._run, name="answers", daemon=True).start()
                 self._is_there = True
-            elif answer.until < self._wakes_at:
+            elif answer.until < self._wakes_at:  # guard deadline-earliest-wakeup
                 self._changed.notify()
 
     def leave(self, answer: _Answer) -> bool:
         """It is through or given up, and its connection somebody else's from now on; True if it was cut."""
         with self._changed:
-            self._answers.discard(answer)
+            self._answers.discard(answer)  # guard deadline-finished-answer-spared
         return answer.is_cut
 
     def _run(self) -> None:

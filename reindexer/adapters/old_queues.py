@@ -86,7 +86,7 @@ def _of_redis(connection: BrokerConnection, queue: str, names: Names) -> Iterato
             for found in client.eval(_FIND, 1, queue, start, start + PAGE - 1):
                 message = _read(found)
                 task = message.get("headers", {}).get("task")
-                if task not in (REQUEST_TASK, WORK_TASK):
+                if task not in (REQUEST_TASK, WORK_TASK):  # guard broker-legacy-own-tasks
                     continue
                 message.get("properties", {})["delivery_info"] = {"exchange": "", "routing_key": target}
                 moved = json.dumps(message) if task == REQUEST_TASK else ""

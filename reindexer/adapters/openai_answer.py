@@ -81,7 +81,7 @@ def _error(status: int, code: object, headers: Mapping[str, str], complaint: str
     known = f" ({code})" if code and _CODE.fullmatch(str(code)) else ""
     text = f"the embedding provider answered {status}{known}"
     if status == 402 or (status == 429 and code == "insufficient_quota"):
-        return OutOfQuota(f"{text}: check the account's credit and limits")
+        return OutOfQuota(f"{text}: check the account's credit and limits")  # guard breaker-quota-exhausted
     if status == 429:
         return RateLimited(text, retry_after_s=_retry_after_s(headers), told=told_by(headers))
     if status in _AWAY:

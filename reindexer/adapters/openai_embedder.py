@@ -99,9 +99,9 @@ class OpenAIEmbedder:
         except TimedOut as exc:
             if len(texts) == 1:
                 raise
-            self._size.timed_out(len(texts))
+            self._size.timed_out(len(texts))  # guard request-size-timeout-shrink
             raise TooSlow(f"{exc}: {len(texts)} texts were too many at once") from exc
-        self._size.answered(len(texts), time.monotonic() - began, timeout_s)
+        self._size.answered(len(texts), time.monotonic() - began, timeout_s)  # guard request-size-regrowth
         return embedding
 
     def _embed(self, texts: Sequence[str], until: float) -> Embedding:
@@ -125,16 +125,18 @@ class OpenAIEmbedder:
         another one is taken from now on."""
         number = inputs if refused.may_be_number else 1
         taken_at, taken = self._taken
+        # guard refusal-single-input-reask
         trusted = inputs > 1 and number <= taken and time.monotonic() - taken_at < TRUST_S
-        if trusted or self._takes(number, form, until):
+        if trusted or self._takes(number, form, until):  # guard refusal-harmless-text-probe
             raise refused.of_input() from refused
         if number > 1 and self._takes(1, form, until):
             most = number // 2
             while most > 1 and not self._takes(most, form, until):
                 most //= 2
+            # guard refusal-max-inputs-memory
             self._limits = replace(self._limits, max_inputs=min(self._limits.max_inputs, most))
             raise TooManyInputs(f"the embedding provider takes {most} inputs a request") from refused
-        if not refused.may_be_form or time.monotonic() < self._look_again_at:
+        if not refused.may_be_form or time.monotonic() < self._look_again_at:  # guard refusal-alternate-request-form
             raise refused.of_all() from refused
         self._adopt(self._another_form(refused, form, until))
 
@@ -206,6 +208,7 @@ class OpenAIEmbedder:
             return self._client
 
     def _new_client(self) -> openai.OpenAI:
+        # guard deadline-dripping-answer
         http = openai.DefaultHttpxClient(event_hooks={"response": [self._deadline.on_response]})
         url = urlsplit(self._base_url or "")
         client = openai.OpenAI(

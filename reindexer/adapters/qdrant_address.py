@@ -24,7 +24,7 @@ class QdrantAddress:
     @property
     def client_options(self) -> dict[str, Any]:
         """For the client."""
-        options = {"url": self.url.rstrip("/"), "port": http_port(self.url)[0]}
+        options = {"url": self.url.rstrip("/"), "port": http_port(self.url)[0]}  # guard address-scheme-default-port
         return options | ({"prefer_grpc": True, "grpc_port": self.grpc_port} if self.grpc_port else {})
 
     @property

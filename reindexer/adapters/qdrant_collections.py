@@ -50,7 +50,7 @@ def prepare(
             f"Qdrant already has a collection {collection.alias!r} of {found} dimensions that is not ours; the "
             f"embedder makes {dimensions}; rename it, or give the source another alias"
         )
-    if hides_points(collection.profile.collection):
+    if hides_points(collection.profile.collection):  # guard profile-hidden-points-refusal
         raise SourceError(
             f"source {collection.source!r}: its profile's collection.optimizers_config.prevent_unoptimized {HIDING}; "
             "leave it out"
@@ -60,7 +60,8 @@ def prepare(
         _create(client, collection, dimensions, owner)
     info = client.get_collection(collection.name)
     noted = owner_of(info)
-    owner.require_ours(collection.name, noted)
+    owner.require_ours(collection.name, noted)  # guard instance-database-copy-refusal
+    # guard embedder-noted-fingerprint
     owner.require_same_embedder(collection.source, noted)  # whose vectors may have another length as well
     require_dimensions(info, collection.name, dimensions)
     _require_distance(info, collection)
@@ -126,7 +127,7 @@ def _create(client: QdrantClient, collection: Collection, dimensions: int, owner
         client.create_collection(
             collection.name,
             vectors_config=vectors,
-            metadata=_metadata(owner) | {_COLLECTION_ID: str(uuid.uuid4())},
+            metadata=_metadata(owner) | {_COLLECTION_ID: str(uuid.uuid4())},  # guard lost-collection-unique-id
             **{name: getattr(others, name) for name in parameters},
         )
     except UnexpectedResponse as exc:

@@ -99,7 +99,7 @@ class QdrantIndex:
                 wait=True,
                 timeout=_seconds(timeout_s),
                 update_filter=models.Filter(
-                    must_not=[models.FieldCondition(key=_VERSION, range=models.Range(gte=token))]
+                    must_not=[models.FieldCondition(key=_VERSION, range=models.Range(gte=token))]  # guard fence-upsert
                 ),
             )
 
@@ -110,7 +110,7 @@ class QdrantIndex:
             models.OverwritePayloadOperation(
                 overwrite_payload=models.SetPayload(
                     payload=payload_of(collection.source, p, token),
-                    filter=models.Filter(must=[*_same(collection.source, p), lower]),
+                    filter=models.Filter(must=[*_same(collection.source, p), lower]),  # guard fence-payload-update
                 )
             )
             for p in points
@@ -230,7 +230,7 @@ class QdrantIndex:
         with self._asking(timeout_s):
             self._client.delete(
                 collection.name,
-                models.FilterSelector(filter=models.Filter(must=[*conditions, _lower(token)])),
+                models.FilterSelector(filter=models.Filter(must=[*conditions, _lower(token)])),  # guard fence-delete
                 wait=True,
                 timeout=_seconds(timeout_s),
             )
@@ -257,7 +257,7 @@ class QdrantIndex:
                 yield
         except UnexpectedResponse as exc:
             status = exc.status_code or 500
-            if 300 <= status < 400 or (status == 404 and not is_of_qdrant(exc.content)):
+            if 300 <= status < 400 or (status == 404 and not is_of_qdrant(exc.content)):  # guard address-foreign-404
                 raise DependencyAway(self._address.somebody_else(f"with {status}")) from exc
             if status == 404:
                 raise _CollectionMissing("Qdrant has no such collection; it is made again") from exc
@@ -307,6 +307,7 @@ def _same(source: str, point: Point) -> list[models.Condition]:
     """It is this point, and of the same text."""
     return [
         models.HasIdCondition(has_id=[point_id(source, point.item_id, point.chunk)]),
+        # guard payload-matching-fingerprint
         models.FieldCondition(key=_FINGERPRINT, match=models.MatchValue(value=point.fingerprint)),
     ]
 

@@ -27,7 +27,7 @@ from reindexer.ports import Chance
 
 log = structlog.get_logger(__name__)
 
-ANSWER_S = 0.25
+ANSWER_S = 0.25  # guard redis-budget-timeout
 """How long Redis may take to connect, and to answer."""
 AWAY_S = 5.0
 """How long it is not asked again after it did not."""

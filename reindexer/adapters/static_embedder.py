@@ -54,7 +54,7 @@ class StaticModel:
         """Read the files. The vectors stay in the file, which all processes share in memory."""
         vocabulary = (folder / VOCABULARY).read_bytes()
         hashed = blake2b(vocabulary, digest_size=4)
-        hashed.update((folder / VECTORS).read_bytes())
+        hashed.update((folder / VECTORS).read_bytes())  # guard embedder-model-file-hash
         vectors = np.load(folder / VECTORS, mmap_mode="r")
         numbers = {piece: number for number, piece in enumerate(vocabulary.decode("utf-8").rstrip("\n").split("\n"))}
         return cls(vectors, numbers, f"{NAME}-{hashed.hexdigest()}")

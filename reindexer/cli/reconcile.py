@@ -48,7 +48,7 @@ def reconcile(app: typer.Typer) -> None:
                 recipe_of(found, embedder), settings.qdrant_timeout_s,
             )  # fmt: skip
             ours = Owner(identity(connection, settings.instance), embedder.fingerprint)
-            require_ours(sides.index, sides.collection, ours)
+            require_ours(sides.index, sides.collection, ours)  # guard reconcile-same-embedder
             with progress_line() as progress, closing(flow.compare(sides, progress, wait_s=wait_s)) as findings:
                 queued = None
                 try:

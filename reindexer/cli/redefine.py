@@ -35,7 +35,7 @@ def confirm(wanted: Redefinition, *, yes: bool, told: TextIO) -> None:
     words = in_words(wanted)
     width = max(map(len, words))
     told.writelines(f"{key:<{width}}  {value}\n" for key, value in words.items())
-    if yes or not wanted.moved:
+    if yes or not wanted.moved:  # guard definition-confirm-row-moves
         return
     if not sys.stdin.isatty():
         raise Failed(f"rows: {wanted.moved}; nothing was changed; if that is meant, say --yes")

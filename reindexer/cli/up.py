@@ -187,7 +187,7 @@ def _fill_anew(url: str) -> None:
     """As where a collection was lost, without waiting for the next write, which would notice it."""
     with connect(url, application_name="reindexer up") as connection:
         for source in all_sources(connection):
-            rebuild_if_lost(connection, source.name, None)
+            rebuild_if_lost(connection, source.name, None)  # guard up-lost-index-rebuild
 
 
 def _default_embedder(url: str, tell: Callable[[str], None]) -> EmbedderName:

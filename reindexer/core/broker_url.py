@@ -94,7 +94,7 @@ def _tls(name: str, scheme: str, given: Mapping[str, str], ca_file: str | None) 
             raise UsageError(f"{name}: {key} is not known here; there are {', '.join(_KNOWN)}")
         if not value:
             raise UsageError(f"{name}: {key} is empty")
-    wanted = given.get("ssl_cert_reqs", "required")
+    wanted = given.get("ssl_cert_reqs", "required")  # guard broker-tls-verification
     if wanted not in _REQUIRED:
         raise UsageError(f"{name}: ssl_cert_reqs is one of none, optional, required")
     checked = given.get("ssl_check_hostname", "true").lower()

@@ -107,6 +107,7 @@ def _cut(text: str, parts: list[_Part], room: int) -> Iterator[tuple[int, int]]:
     def fits(first: int, last: int) -> bool:
         # Together they may be a little more than each by itself: at a seam two characters meet.
         seen = before[last] - before[first] <= room
+        # guard token-estimate-whole-chunk
         return seen and estimate_tokens(text[parts[first].start : parts[last - 1].end]) <= room
 
     before = list(accumulate((part.tokens for part in parts), initial=0))
@@ -130,7 +131,7 @@ def _cut_of(parts: list[_Part], before: list[int], first: int, last: int, margin
     off_middle: Callable[[int], float] = lambda at: abs(before[at] - middle)  # noqa: E731
     if not inner:
         return min(range(first + 1, last), key=off_middle)
-    return min(inner, key=lambda at: (parts[at].strength, off_middle(at)))
+    return min(inner, key=lambda at: (parts[at].strength, off_middle(at)))  # guard chunk-cut-strength
 
 
 def _trimmed(text: str, start: int, end: int) -> Span:

@@ -29,7 +29,7 @@ class Floor(Generic[T]):
 
     def begin(self, now_s: float) -> T | None:
         """Where the next look begins; None: at the queue's beginning."""
-        return self._at if now_s < self._whole_at_s else None
+        return self._at if now_s < self._whole_at_s else None  # guard claim-periodic-full-scan
 
     def found(self, began: T | None, at: T | None, ended_s: float, took_s: float) -> None:
         """What a look that began at `began` found: its first row at `at`; None: it can't tell. `took_s` is without what

@@ -66,7 +66,7 @@ class ClaimedItem:
     @property
     def uncertain(self) -> bool:
         """What lies in Qdrant is not what the ledger says."""
-        return self.doubtful or self.begun_upto is not None
+        return self.doubtful or self.begun_upto is not None  # guard begun-item-ledger-distrust
 
 
 @dataclass(frozen=True, slots=True)

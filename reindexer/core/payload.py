@@ -72,6 +72,7 @@ def read_payload(text: str) -> dict[str, Any]:
         raise UnfitPayload("a payload column holds a number that is larger than a double can be") from None
     if text.count("[") + text.count("{") > MAX_LEVELS and any(level > MAX_LEVELS for level, _ in _values(payload)):
         raise UnfitPayload(f"a payload column holds JSON of more than {MAX_LEVELS} levels")
+    # guard payload-number-range
     if _LONG_NUMBER.search(text) and any(_is_too_large(value) for _, value in _values(payload)):
         raise UnfitPayload("a payload column holds a number that is larger than a double can be")
     return payload

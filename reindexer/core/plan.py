@@ -57,13 +57,14 @@ class Embed:
     @property
     def reuses_before(self) -> int | None:
         """The chunk from which on nothing is to be reused that lies in Qdrant. None: all may be."""
+        # guard doubt-reuse-limit
         return (self.item.begun_upto or 0) if self.item.forced or self.item.doubtful else None
 
     @property
     def may_reuse(self) -> bool:
         """There may be chunks in Qdrant that are wanted again, and known to be right."""
         several = self.item.chunks > 0 and (self.item.chunks > 1 or len(self.chunks) > 1)
-        return self.reuses_before != 0 and (several or self.item.begun_upto is not None)
+        return self.reuses_before != 0 and (several or self.item.begun_upto is not None)  # guard chunk-vector-reuse
 
 
 Step = Delete | Skip | UpdatePayload | Embed
@@ -81,7 +82,7 @@ def plan(item: ClaimedItem, row: Row | None, recipe: Recipe) -> Step:
     text_print, payload_print = item_fingerprint(chunks), payload_fingerprint(row.payload)
     if text_print is None:
         return Delete(item, row, text_fingerprint("", recipe.embedder), payload_print)
-    certain = not item.forced and not item.uncertain and item.chunks == len(chunks)
+    certain = not item.forced and not item.uncertain and item.chunks == len(chunks)  # guard doubt-no-skip
     if certain and item.text_fingerprint == text_print:
         if item.payload_fingerprint == payload_print:
             return Skip(item, row, text_print, payload_print)

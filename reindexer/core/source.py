@@ -99,6 +99,7 @@ class Source:
     @property
     def declared_columns(self) -> tuple[str, ...]:
         """Text, payload and condition columns, each once, in order: what an UPDATE must change to make an item due."""
+        # guard condition-columns-recorded
         return tuple(dict.fromkeys(self.text_columns + self.payload_columns + self.condition_columns))
 
     @property

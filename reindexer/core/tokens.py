@@ -138,7 +138,7 @@ def estimate_tokens(text: str) -> int:
     pairs = (number | number << 12).to_bytes(len(kinds) + 2, "big")  # in each byte a kind, and the next one's beside it
     torn = sum(pairs.translate(_PAIR_WEIGHTS))
     if not text.isascii():
-        torn += _beyond_ascii(text)
+        torn += _beyond_ascii(text)  # guard token-estimate-script-weights
     return min(max(int(tokens), 1 + torn // _UNIT), len(data) + 1)
 
 

@@ -24,7 +24,7 @@ def is_readable(url: str) -> bool:
     Several hosts, parted by commas, are fine. Else a part of the password would be told as a host or a database.
     """
     parts = _PARTS.fullmatch(url)
-    if parts is None or "@" in (parts["rest"] or ""):
+    if parts is None or "@" in (parts["rest"] or ""):  # guard secret-unreadable-url
         return False
     if re.search(r"%(?![0-9a-f]{2})", parts["user"] or "", re.I):
         return False

@@ -48,7 +48,7 @@ class DataDirectory:
 
     def take(self) -> None:
         """Make the directory and take its lock. Raises AlreadyUp, and UsageError on Windows."""
-        require_posix()
+        require_posix()  # guard windows-embedded-refusal
         self.path.mkdir(parents=True, exist_ok=True)
         # Under root, Postgres runs as another user and has to reach its own folder below.
         self.path.chmod(0o755 if user_id() == 0 else 0o700)
@@ -80,6 +80,7 @@ class DataDirectory:
         """What runs there; None if nothing does (a state file without a lock is left from a crash)."""
         try:
             import fcntl
+        # guard windows-missing-file-locks
         except ImportError:  # Windows, where nothing is up
             return None
         try:

@@ -115,18 +115,18 @@ class Collection:
         """Do all of it, in order. Raises ValueError, and does nothing, if a vector does not fit the collection."""
         for each in updates:
             for vector in each.vectors:
-                self._require_fits(vector)
+                self._require_fits(vector)  # guard embedded-write-atomicity
         self.current.note(sum(len(each.points) for each in updates if isinstance(each.points, list)), size)
         touched = len(self._touched or ())
         for each in updates:
             if self._touched is not None:
-                self._touched |= self._ids_of(each.points)
+                self._touched |= self._ids_of(each.points)  # guard embedded-shard-copy-recopy
             before = self.count() if each.deletes else 0
             self.shard.update(each.operation)
             if each.deletes:
                 self.described.gone += before - self.count()
         # A stream of writes would be ahead of the steps for ever.
-        if self._touched is not None and self._is_copied:
+        if self._touched is not None and self._is_copied:  # guard embedded-copy-own-writes
             self._copy_again(min(len(self._touched) - touched, 4 * self._page()))
 
     def _require_fits(self, vector: Any) -> None:
@@ -239,8 +239,9 @@ class Collection:
             self.current, self.fresh = fresh, None
             self.described.folder, self.described.gone = folder, gone - was_gone
             try:
-                settled()
+                settled()  # guard embedded-shard-switch-order
             except BaseException:  # what is written from now on has to lie where the next start looks
+                # guard embedded-shard-switch-rollback
                 self.current, self.described.folder, self.described.gone = old, old.folder.name, gone
                 raise
             self.replaced = old
@@ -250,7 +251,7 @@ class Collection:
                 shutil.rmtree(self._home / folder, ignore_errors=True)
 
     def _page(self) -> int:
-        return max(1, min(PAGE_POINTS, PAGE_BYTES // self._point_bytes))
+        return max(1, min(PAGE_POINTS, PAGE_BYTES // self._point_bytes))  # guard embedded-compaction-paging
 
     @property
     def _point_bytes(self) -> int:

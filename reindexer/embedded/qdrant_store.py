@@ -77,7 +77,7 @@ class Store:
             self.collections[name] = Collection(self._folder, described, log=self._log, is_new=True)
             self.keep()
         except BaseException:  # what is not written down is gone at the next start: so it was not made
-            self.collections.pop(name, None)
+            self.collections.pop(name, None)  # guard embedded-create-rollback
             shutil.rmtree(self._folder / described.folder, ignore_errors=True)
             raise
 

@@ -88,13 +88,14 @@ class Upkeep:
     def _flush_due(self, collection: Collection) -> None:
         for shard in (collection.current, collection.fresh):
             if shard is not None:
+                # guard embedded-flush-by-points
                 waits = max(shard.unflushed_bytes / FLUSH_BYTES, shard.unflushed_points / FLUSH_POINTS)
-                if waits >= PUT_OFF or (waits >= 1 and self._is_good_moment):
+                if waits >= PUT_OFF or (waits >= 1 and self._is_good_moment):  # guard embedded-flush-delay-limit
                     self._flush(collection, shard)
 
     @property
     def _is_good_moment(self) -> bool:
-        return self._is_quiet or WAITS * self._store.disk_s() < self._hold_s
+        return self._is_quiet or WAITS * self._store.disk_s() < self._hold_s  # guard embedded-stream-flush
 
     def _flush(self, collection: Collection, shard: Shard) -> None:
         shard.sync()
@@ -109,7 +110,7 @@ class Upkeep:
 
         try:
             while not self._ended.is_set() and (is_whole := self._turns.put(PASSED_BYTES, step).result()) is not None:
-                if is_whole and collection.fresh is not None:
+                if is_whole and collection.fresh is not None:  # guard embedded-new-shard-flushed
                     self._await_good_moment()
                     self._flush(collection, collection.fresh)
                 if time.monotonic() > look_at:
@@ -129,4 +130,4 @@ class Upkeep:
         if collection.replaced is not None:
             collection.replaced.sync()
             if folder := self._turns.put(PASSED_BYTES, collection.let_go).result():
-                shutil.rmtree(folder, ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)  # guard embedded-old-shard-removed

@@ -91,7 +91,7 @@ def _match(raw: Json) -> Any:
     found: Any
     match raw:
         case {"value": bool(value)}:
-            found = edge.MatchValue(_BOOLEANS[value])
+            found = edge.MatchValue(_BOOLEANS[value])  # guard embedded-boolean-match
         case {"value": str(value) | int(value)}:
             found = edge.MatchValue(value)
         case {"any": list(values)}:
@@ -233,7 +233,7 @@ def shard_config(params: Mapping[str, Json], *, log: bool) -> edge.EdgeConfig:
         vectors={name: _dense(each, params.get("quantization_config")) for name, each in named.items()},
         sparse_vectors={name: _sparse(each or {}) for name, each in sparse.items()},
         on_disk_payload=True,
-        wal_enabled=log,
+        wal_enabled=log,  # guard wal-embedded-write
     )
 
 

@@ -37,12 +37,12 @@ def start_redis(children: Children, directory: Path, *, port: int | None = None)
     """Start a server on loopback, empty. Losing its content costs time only: what is due is written in Postgres."""
     port = port or free_port()
     # A server reads the snapshot that it finds, and ends if it can't: an older release's lies in dump.rdb.
-    (directory / SNAPSHOT).unlink(missing_ok=True)
+    (directory / SNAPSHOT).unlink(missing_ok=True)  # guard redis-stale-snapshot-removal
     child = children.start(
         "redis",
         [
             str(server_binary()), "--port", str(port), "--bind", "127.0.0.1", "--save", "",
-            "--appendonly", "no", "--dir", str(directory), "--dbfilename", SNAPSHOT,
+            "--appendonly", "no", "--dir", str(directory), "--dbfilename", SNAPSHOT,  # guard redis-own-snapshot-name
         ],
     )  # fmt: skip
     wait_until_ready(child, lambda: accepts(port), within_s=10)

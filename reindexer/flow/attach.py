@@ -51,7 +51,7 @@ def attach(connection: Connection, source: Source) -> Attached:
     check(connection, source)
     require_alias(connection, source)
     require_same_table(connection, source.name, source.table_schema, source.table_name)
-    require_same_vectors(connection, source)
+    require_same_vectors(connection, source)  # guard attach-same-vectors
     source = _resolved(connection, source)
     finding = inspect(connection, source)
     if finding.triggers == "ok":
@@ -60,11 +60,12 @@ def attach(connection: Connection, source: Source) -> Attached:
         mend(connection, source, finding)
         return Attached(source.name, changed=True)
     triggers.install(connection, source)
+    # guard attach-replaced-table-cleanup
     remove(connection, source, keep=[table.oid for table in catalog.relations(connection, source)])
     with connection.transaction():
         before = next((each for each in all_sources(connection) if each.name == source.name), None)
         tables = catalog.relations(connection, source)
-        catalog.mark_uncrashed(connection, source, tables)
+        catalog.mark_uncrashed(connection, source, tables)  # guard watch-repeated-crash
         facts = catalog.facts(connection, source)
         connection.execute(
             load("sources.sql")["save"],
@@ -83,7 +84,7 @@ def attach(connection: Connection, source: Source) -> Attached:
         )
         start = {"source": source.name, "kind": "first_fill", "from": "rows"}
         connection.execute(load("runs.sql")["start_look"], start)
-        if before and before.condition != source.condition:
+        if before and before.condition != source.condition:  # guard mark-changed-condition-rows
             # Rows that are out of it now leave the index at once, while the others wait for a provider.
             leave = {"source": source.name, "kind": "whole_source", "from": "ledger"}
             connection.execute(load("runs.sql")["start_look"], leave)
@@ -150,7 +151,7 @@ def require_same_table(connection: Connection, name: str, schema: str, table: st
     """
     named = {"name": name, "table": sql.Identifier(schema, table).as_string(connection)}
     row = connection.execute(load("sources.sql")["same_table"], named).fetchone()
-    if row is None or row[:2] == (schema, table) or row[2]:
+    if row is None or row[:2] == (schema, table) or row[2]:  # guard attach-source-table-fixed
         return
     raise DefinitionError(
         f"source {name!r} follows {row[0]}.{row[1]}, and another table is another source: choose another name, or "
@@ -189,13 +190,13 @@ def _record(connection: Connection, source: Source, finding: Finding, empty: Fac
         before = was.facts if was else {}
         known = {*before, *(str(table.oid) for table in finding.tables)}
         tables = catalog.relations(connection, source)
-        catalog.mark_uncrashed(connection, source, tables)
+        catalog.mark_uncrashed(connection, source, tables)  # guard watch-repeated-crash
         facts = catalog.facts(connection, source)
         now = {key: fact for key, fact in facts.items() if key in known or not key.isdigit()}
         look = look_needed({**{oid: fact for oid, fact in empty.items() if oid not in before}, **before}, now)
         record = {"name": source.name, "table_oid": tables[0].oid, "facts": Jsonb(now)}
         connection.execute(load("sources.sql")["record"], record)
-        if look:
+        if look:  # guard watch-untriggered-changes
             start = {"source": source.name, "kind": "whole_source", "from": look}
             connection.execute(load("runs.sql")["start_look"], start)
     return look

@@ -98,8 +98,9 @@ class Attempt:
         that failed, and all else is done.
         """
         exchanged = held.exchanged if held else None
-        if isinstance(error, SourceError):
+        if isinstance(error, SourceError):  # guard refusal-source-error-scope
             self.problem = str(error)
+            # guard embedder-mismatch-instant-release
             wait_s = 0.0 if isinstance(error, OtherEmbedder) else SOURCE_WAIT_S  # another worker may have the right one
             self.postpone(
                 Postponed(
@@ -108,7 +109,7 @@ class Attempt:
                 )
             )  # fmt: skip
             return
-        if isinstance(error, InputTooLong) and error.chunk_tokens is not None:
+        if isinstance(error, InputTooLong) and error.chunk_tokens is not None:  # guard chunk-too-long-recut
             self.postpone(
                 Postponed(
                     item, 0.0, f"{error}, so it is cut smaller", counts=False, chunk_tokens=error.chunk_tokens,
@@ -131,6 +132,7 @@ class Attempt:
             wait_s = 0.0
         self.postpone(
             Postponed(
+                # guard doubt-unanswered-write
                 item, wait_s, str(error), counts=not limited and not slow, doubtful=not certain,
                 cause=cause, marks=held is not None, payload_fingerprint=exchanged,
             )

@@ -52,7 +52,7 @@ class Draft:
 @contextmanager
 def audited(connection: Connection, who: str, action: Action, source: str | None = None) -> Iterator[Draft]:
     """A transaction for the action and its row; an action that raises leaves neither."""
-    with connection.transaction():
+    with connection.transaction():  # guard audit-rollback-on-refusal
         draft = Draft(source)
         yield draft
         note(connection, who, action, draft.source, draft.details)

@@ -69,10 +69,11 @@ class Witness:
         except DependencyAway as exc:
             self.seen[dependency] = (time.monotonic(), exc)
             raise
-        except ReindexerError:
+        except ReindexerError:  # guard breaker-error-is-answer
             self.seen[dependency] = (time.monotonic(), None)
             raise
         finally:
+            # guard helper-provider-time-measure
             self.asked_s[dependency] = self.asked_s.get(dependency, 0.0) + time.monotonic() - began
         self.seen[dependency] = (time.monotonic(), None)
 
@@ -89,11 +90,12 @@ def record(connection: Connection, claim: Claim, witness: Witness, policy: Break
                 params = {"source": claim.source, "account": witness.account}
                 connection.execute(load("breaker.sql")["note_account"], params)
             whose = witness.account if dependency == "provider" else ""
+            # guard breaker-probe-only-backoff
             _fail(connection, dependency, whose, error, policy, probed=dependency in claim.probes)
         elif dependency in claim.failing:
             _answered(connection, dependency, _whose(claim, dependency), time.monotonic() - at)
     for dependency in claim.probes:
-        if dependency not in witness.seen:
+        if dependency not in witness.seen:  # guard breaker-unused-probe-release
             params = {"dependency": dependency, "account": _whose(claim, dependency)}
             connection.execute(load("breaker.sql")["release"], params)
 

@@ -34,6 +34,7 @@ def built_in(connection: Connection, sources: Collection[Source], *, wanted: boo
     if any(_has_our_table(each) or each.name == CONTEXT_ITEMS.name for each in sources):
         return None
     there = _there(connection)
+    # guard context-items-opt-in
     return CONTEXT_ITEMS if there == (True, True) or (wanted and (there is None or there[0])) else None
 
 

@@ -47,7 +47,7 @@ def conclude(
         except PassingError as exc:
             log.warning("settling_waits", source=claim.source, error=str(exc))
             try:
-                time.sleep(deadline.cap(PAUSE_S))
+                time.sleep(deadline.cap(PAUSE_S))  # guard settle-postgres-retry
             except LeaseOver:
                 raise exc from None
 

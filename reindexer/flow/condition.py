@@ -43,9 +43,9 @@ def is_item(source: Source) -> sql.Composed:
     if source.condition is None:
         return sql.Composed([sql.SQL("true")])
     return sql.SQL("EXISTS (SELECT FROM (SELECT {columns}) AS t WHERE {condition} AND {read_by} IS NOT NULL)").format(
-        read_by=sql.Literal(source.read_by),
+        read_by=sql.Literal(source.read_by),  # guard condition-plan-label-version
         columns=sql.SQL(", ").join(sql.SQL("t.{}").format(Name(c)) for c in source.condition_columns),
-        condition=composed(source.resolved_condition or source.condition),
+        condition=composed(source.resolved_condition or source.condition),  # guard condition-resolved-names
     )
 
 
@@ -84,7 +84,7 @@ def require(connection: Connection, source: Source) -> None:
     types: list[tuple[str, LiteralString]] = connection.execute(load("catalog.sql")["column_types"], named).fetchall()
     query = sql.SQL("SELECT FROM pg_catalog.jsonb_to_recordset('[]') AS t ({columns}) WHERE {condition}").format(
         columns=sql.SQL(", ").join(sql.SQL("{} {}").format(Name(c), sql.SQL(of.replace("%", "%%"))) for c, of in types),
-        condition=composed(source.resolved_condition or source.condition),
+        condition=composed(source.resolved_condition or source.condition),  # guard condition-resolved-names
     )
     try:
         with connection.transaction():
@@ -113,6 +113,7 @@ def resolved(connection: Connection, source: Source, condition: str) -> Source:
     index = sql.SQL("CREATE INDEX reindexer_condition_ ON pg_temp.reindexer_condition ((1)) WHERE {}")
     try:
         with connection.transaction(force_rollback=True):
+            # guard condition-literal-format
             connection.execute(IN_TRANSACTION)  # a pooler's session may print and read its literals in another way
             connection.execute(make)
             connection.execute(index.format(composed(condition)), (), binary=True)
@@ -155,6 +156,7 @@ def renamed(connection: Connection, source: Source) -> Source | None:
         "columns": list(now.condition_columns),
     }
     same = connection.execute(load("catalog.sql")["means_the_same"], lists).fetchone()
+    # guard condition-renamed-object-identity
     return now if same and same[0] and now.condition_columns == source.condition_columns else None
 
 

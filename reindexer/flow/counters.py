@@ -59,7 +59,7 @@ def write_tally(connection: Connection, tally: Tally) -> None:
     try:
         write(connection, sums)
     except BaseException:
-        tally.give_back(sums)
+        tally.give_back(sums)  # guard counter-unwritten-kept
         raise
 
 

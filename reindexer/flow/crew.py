@@ -74,7 +74,8 @@ class Crew:
             self._changed.notify_all()
 
     def _most_helpers(self, lane: str) -> int:
-        far = FAR_S < self._provider_s.get(lane, math.inf) < BUSY_S
+        far = FAR_S < self._provider_s.get(lane, math.inf) < BUSY_S  # guard helper-busy-provider-limit
+        # guard helper-backfill-extra
         return 2 * self._most if far and lane != LANES[0] and not self._edits else self._most
 
     @property
@@ -95,6 +96,7 @@ class Crew:
         """
         self._begin_in_fork()
         quick = self._provider_s.get(lane, math.inf) < QUICK_S
+        # guard edit-halved-backfill-batch
         return math.ceil(batch_size / 2) if quick and self._edits and lane != LANES[0] else batch_size
 
     def note(self, lane: str, took_s: float, provider_s: float) -> None:
@@ -132,6 +134,7 @@ class Crew:
         lane = getattr(self._own, "lane", None)
         with self._changed:
             if lane is not None and self._helpers[lane] > self._most_helpers(lane):
+                # guard helper-surplus-exit
                 self._leave()  # at once, or all of them would go
                 return False
         return not self._ending
@@ -166,7 +169,7 @@ class Crew:
         with self._changed:
             self._changed.wait_for(lambda: not self._alone)
             self._alone = True
-            self._changed.wait_for(lambda: not self._at_work)
+            self._changed.wait_for(lambda: not self._at_work)  # guard suspect-item-isolation
         try:
             yield
         finally:

@@ -108,7 +108,7 @@ def check(connection: Connection, source: Source) -> None:
         foreign = [str(table) for table in catalog.tree(connection, source) if table.is_foreign]
     except SourceError as exc:
         raise DefinitionError(str(exc), key="table") from exc
-    if foreign:
+    if foreign:  # guard attach-foreign-table-refusal
         raise DefinitionError(f"source {source.name!r}: {foreign_below(source, foreign[0])}", key="table")
 
 

@@ -83,6 +83,7 @@ class Delivery:
 
     def bring(self, steps: Sequence[Step]) -> None:
         """Do the steps; each item is then finished or postponed in the attempt. Raises LeaseOver."""
+        # guard deliver-provider-free-first
         self._bring_all_but_texts([step for step in steps if not isinstance(step, Embed)])
         self._bring_texts([step for step in steps if isinstance(step, Embed)])
 
@@ -134,7 +135,7 @@ class Delivery:
 
         def fails(refused: Input, error: ReindexerError) -> None:
             if isinstance(error, RefusesAll):
-                self.refusals.note(self.collection.source, error)
+                self.refusals.note(self.collection.source, error)  # guard refusal-shared-probe
             if isinstance(error, InputRejected):
                 error = cut_smaller(self.collection.source, refused.text, error, self.embedder.limits)
             for step in wanting[refused.fingerprint]:
@@ -155,7 +156,7 @@ class Delivery:
         """Raises LeaseOver if nothing could be had in time, and nothing is written."""
         parts = list(slices(inputs, GROUP_CHUNKS))  # more than one only of an item that is larger
         for part in parts:
-            self.way.give(self.deadline.left_s())
+            self.way.give(self.deadline.left_s())  # guard edit-priority-before-embed
             try:
                 vectors = embed_inputs(
                     self.embedder, part, self.deadline, self.timeouts.provider_s,
@@ -185,7 +186,7 @@ class Delivery:
         for step in steps:
             if held[step.item].may_go_on:
                 self._keep(step, got)
-        others = [step for step in self._open(steps) if has_other_payload(step)]
+        others = [step for step in self._open(steps) if has_other_payload(step)]  # guard payload-beside-old-vector
 
         def exchange(some: Sequence[Embed]) -> Mapping[str, int]:
             return exchange_payloads(self.index, self.collection, self.token, some, self._index_s)
@@ -200,7 +201,7 @@ class Delivery:
     def _keep(self, step: Embed, got: Got) -> bool:
         """Write those of its chunks whose vectors are there, so that no other claim embeds them again. False if that
         did not succeed: the item is then failed or postponed."""
-        if not got.has_new(step):
+        if not got.has_new(step):  # guard begun-long-text-write
             return True
         self.attempt.begin(step.item, len(step.chunks))
 
@@ -234,11 +235,12 @@ class Delivery:
                 self.attempt.fails(step.item, self.refused, certain=False)  # a part of a larger write
             return ()
         try:
-            with self.witness.asks("qdrant"), self.way.taken():
+            with self.witness.asks("qdrant"), self.way.taken():  # guard edit-write-priority
                 refused = send(steps)
         except (LastingError, PassingError) as exc:
             # Part of it may have reached Qdrant, also where no reply came.
-            error = self._cause(exc, steps)
+            error = self._cause(exc, steps)  # guard refusal-qdrant-neutral-write
+            # guard bisect-refused-payload
             if error is exc and len(steps) > 1 and (isinstance(exc, LastingError) or self._fails_again(exc, steps)):
                 half = len(steps) // 2
                 return [*self._sent(steps[:half], send), *self._sent(steps[half:], send)]
@@ -285,7 +287,7 @@ class Delivery:
 
     def _index_s(self) -> float:
         """Asked before each request to the index."""
-        self.way.give(self.deadline.left_s())
+        self.way.give(self.deadline.left_s())  # guard edit-priority-before-write
         return self.deadline.cap(self.timeouts.index_s)
 
 

@@ -25,6 +25,7 @@ def detach(connection: Connection, source: Source, *, who: str, lease_s: float) 
         connection.execute(queries["start_detaching"], named)
         remove(connection, source)
         until = time.monotonic() + lease_s
+        # guard detach-held-items-wait
         while connection.execute(queries["held"], named).fetchone() != (0,) and time.monotonic() < until:
             time.sleep(LOOK_S)
         with audited(connection, who, "detach", source.name) as draft:

@@ -49,7 +49,7 @@ class Dispatch:
         """Send what each of the lanes' queues lacks; returns messages sent by lane. Raises DependencyAway (broker)."""
         sent: dict[str, int] = {}
         for lane, items in self._ready(connection, lanes).items():
-            wanted = min(self.max_messages, ceil(items / self.batch_size))
+            wanted = min(self.max_messages, ceil(items / self.batch_size))  # guard dispatch-message-limit
             if wanted and (missing := wanted - self._depth(lane)) > 0:
                 self._send(lane, missing)
                 sent[lane] = missing
@@ -62,7 +62,7 @@ class Dispatch:
         has taken: that would take as long as all else here. `top_up` knows. Raises DependencyAway (broker).
         """
         for lane, count in items.items():
-            wanted = min(self.max_messages, ceil(count / self.batch_size))
+            wanted = min(self.max_messages, ceil(count / self.batch_size))  # guard dispatch-message-limit
             if wanted and not (wanted == 1 and self._is_likely_empty(lane)):
                 wanted -= self._depth(lane)
             if wanted > 0:
@@ -74,6 +74,7 @@ class Dispatch:
 
     def _is_likely_empty(self, lane: str) -> bool:
         queue = self._queues[lane]
+        # guard dispatch-message-limit, dispatch-unseen-sends-counted
         return queue.at_most < self.max_messages and time.monotonic() - queue.sent_at > TAKEN_S
 
     def _depth(self, lane: str) -> int:
@@ -87,11 +88,11 @@ class Dispatch:
 
     def _ready(self, connection: Connection, lanes: Collection[str]) -> dict[str, int]:
         began_s = time.monotonic()
-        begins = {lane: self._floors[lane].begin(began_s) for lane in lanes}
+        begins = {lane: self._floors[lane].begin(began_s) for lane in lanes}  # guard dispatch-scan-floor
         rows = connection.execute(
             load("dispatch.sql")["ready"],
             {
-                "enough": self.max_messages * self.batch_size,
+                "enough": self.max_messages * self.batch_size,  # guard dispatch-message-limit
                 "lanes": list(begins),
                 "begins_ago_s": [ago_s(begin, began_s) for begin, _ in begins.values()],
                 "marked_begins_ago_s": [ago_s(begin, began_s) for _, begin in begins.values()],

@@ -55,7 +55,7 @@ class Deadline:
     def cap(self, timeout_s: float, *, keep_s: float = 0.0, at_least_s: float = 0.0) -> float:
         """A timeout that ends `keep_s` before the deadline. Raises LeaseOver if no time, or less than that, is left."""
         left_s = self.left_s(keep_s=keep_s)
-        if left_s <= at_least_s:
+        if left_s <= at_least_s:  # guard lease-bounded-timeout
             raise LeaseOver
         return min(timeout_s, left_s)
 
@@ -122,7 +122,7 @@ def embed_inputs(
             elif error is not None:
                 waiting += requests.isolate(batch, error)
     except LeaseOver:
-        if not requests.vectors:
+        if not requests.vectors:  # guard lease-partial-batch-write
             raise
     return requests.vectors
 
@@ -163,13 +163,13 @@ class _Requests:
         began = time.monotonic()
         try:
             embedding = self._ask([each.text for each in batch], self._patience_s(batch))
-        except InputRejected as exc:
+        except InputRejected as exc:  # guard bisect-refused-input
             return exc
         except ReindexerError as exc:
-            if self._may_be_one_of(batch, exc, time.monotonic() - began):
+            if self._may_be_one_of(batch, exc, time.monotonic() - began):  # guard bisect-repeated-failure
                 return exc
             if isinstance(exc, DependencyAway | SourceError):
-                self._ended_by = exc
+                self._ended_by = exc  # guard breaker-claim-stops-asking
             self._fail(batch, exc)
         else:
             self.vectors |= {each.fingerprint: v for each, v in zip(batch, embedding.vectors, strict=True)}
@@ -201,13 +201,14 @@ class _Requests:
             return False
         try:
             self._ask([HARMLESS], PATIENCE_S)
-        except ReindexerError:
+        except ReindexerError:  # guard bisect-not-provider-outage
             return False
         return True
 
     def _patience_s(self, batch: Sequence[Input]) -> float:
         """Half an item's vectors would be for nothing: the rest of one that is begun waits as long as the claim can."""
         spare_s = self._spare_s()
+        # guard budget-begun-item-patience
         return spare_s if any(each.group in self._begun for each in batch) else min(self._pace.patience_s, spare_s)
 
     def isolate(self, batch: Sequence[Input], error: ReindexerError) -> Sequence[Input]:

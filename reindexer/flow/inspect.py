@@ -75,7 +75,7 @@ def inspect(connection: Connection, source: Source) -> Finding:
         return Finding("missing", "no triggers can stand above a foreign table", problem, unbearable=bearing)
     finding = _inspect_triggers(connection, source, found, was, ours)
     try:
-        definition.fit(connection, source)
+        definition.fit(connection, source)  # guard watch-definition-fit
         condition.require(connection, source)
     except (SourceError, UsageError) as exc:
         return replace(finding, problem=str(exc))

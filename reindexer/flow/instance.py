@@ -44,7 +44,7 @@ def require_prefix(connection: Connection, broker: Broker, named: str | None) ->
     holder = broker.hold(ours)
     if holder != ours and _is_dropped(connection, holder):
         holder = broker.hold(ours, instead_of=holder)
-    if holder != ours:
+    if holder != ours:  # guard instance-second-database-refusal
         raise UsageError(str(PrefixTaken(broker.names.prefix, holder=holder, ours=ours)))
 
 

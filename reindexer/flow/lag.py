@@ -134,7 +134,7 @@ def neglected_s(connection: Connection) -> float | None:
         load("lag.sql")["neglected"],
         {"lanes": list(LANES), "long_s": NEGLECTED_S, "signs_of_work": [SETTLED, RETRIES]},
     ).fetchone()
-    return row[0] if row else None
+    return row[0] if row else None  # guard readiness-stalled-workers
 
 
 def _rows(connection: Connection, query: str) -> list[dict[str, Any]]:

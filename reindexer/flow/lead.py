@@ -25,7 +25,7 @@ def hears_itself(connection: Connection, connect: Callable[[], Connection], with
     """
     word = uuid.uuid4().hex
     connection.execute(f"LISTEN {BELL_CHANNEL}")
-    with connect() as other:
+    with connect() as other:  # guard bell-echo-other-connection
         other.execute("SELECT pg_notify(%s, %s)", [BELL_CHANNEL, word])
     until = time.monotonic() + within_s
     while (left_s := until - time.monotonic()) > 0:

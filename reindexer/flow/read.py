@@ -48,25 +48,27 @@ def _ask(
     The statement that reads tells all of these.
     """
     asked = sql.SQL(
-        "SELECT {reads_as_ours}, pg_is_in_recovery(), found.*"
+        "SELECT {reads_as_ours}, pg_is_in_recovery(), found.*"  # guard row-security-policy-error
         " FROM (SELECT) AS always LEFT JOIN ({query}) AS found ON true"
     ).format(reads_as_ours=sql.SQL(READS_AS_OURS), query=query)
     wanted, prepare = {"item_ids": list(item_ids)}, keep_plan(len(item_ids))
     try:
         cursor = connection.execute(asked, wanted, prepare=prepare)
         reads_as_ours, in_recovery, *first = cursor.fetchone() or (False, True)
+        # guard session-pooler-read-settings
         if not reads_as_ours:  # behind a pooler, where connections have no settings of ours
             with connection.pipeline(), connection.transaction():
-                connection.execute(IN_TRANSACTION)
+                connection.execute(IN_TRANSACTION)  # guard row-security-behind-pooler
                 cursor = connection.execute(asked, wanted, prepare=prepare)
             _, in_recovery, *first = cursor.fetchone() or (False, True)
     except psycopg.Error as exc:
-        if connection.closed or not may_be_of_a_row(exc):
+        if connection.closed or not may_be_of_a_row(exc):  # guard row-error-isolation
             raise
+        # guard row-function-error-isolation
         if is_of_the_statement(exc) and (not item_ids or not _can_be_asked(connection, source, query)):
             raise SourceError(f"source {source.name!r} can't be read: {one_line(exc)}") from exc
         raise _RowFails from exc
-    if in_recovery:
+    if in_recovery:  # guard standby-missing-row-error
         raise SourceError(f"source {source.name!r} can't be read: the server is a standby")
     return () if first[0] is None else chain([first], (found for _, _, *found in cursor))
 
@@ -116,6 +118,7 @@ def find_rows(connection: Connection, source: Source, item_ids: Sequence[str], t
     keys = long_keys.keys(connection, source, item_ids)
     names = {key: name for name, key in keys.items()}
     # A key that goes by a name is no item's id: what was indexed under it before it did so leaves the index.
+    # guard long-key-read
     batches = [[keys.get(item_id, item_id) for item_id in dict.fromkeys(item_ids) if not is_too_long(item_id)]]
     asked = False
     while batches:
@@ -126,16 +129,16 @@ def find_rows(connection: Connection, source: Source, item_ids: Sequence[str], t
                 # Of a page's texts there is one copy.
                 item_id = names.get(key, key)
                 row = _row(source, item_id, texts, payload)
-                if item_id in rows or item_id in unreadable:
+                if item_id in rows or item_id in unreadable:  # guard key-duplicate-rows-refused
                     row = Unreadable(_DOUBLE)
                     rows.pop(item_id, None)
                 if isinstance(row, Row):
                     rows[item_id] = row
                 else:
                     unreadable[item_id] = row
-        except _RowFails as exc:
+        except _RowFails as exc:  # guard row-missing-column-error
             if not asked:
-                require(connection, source)
+                require(connection, source)  # guard condition-broken-source-error
                 asked = True
             if half:
                 batches += [batch[:half], batch[half:]]
@@ -144,7 +147,7 @@ def find_rows(connection: Connection, source: Source, item_ids: Sequence[str], t
             else:
                 unreadable[names.get(batch[0], batch[0])] = _reason(exc.__cause__)
                 failures.append(exc.__cause__)
-    if not rows and failures and all(is_of_the_statement(each) for each in failures):
+    if not rows and failures and all(is_of_the_statement(each) for each in failures):  # guard row-common-failure-source
         # A function lacks what it reads, and no row is known to do without: no item is to blame.
         first = failures[0]
         raise SourceError(f"source {source.name!r} can't be read: {one_line(first) if first else ''}") from first
@@ -154,7 +157,7 @@ def find_rows(connection: Connection, source: Source, item_ids: Sequence[str], t
 def _row(source: Source, item_id: str, texts: Sequence[str | None], payload: str) -> Row | Unreadable:
     try:
         return Row(item_id, render_text(source.text_columns, texts, source.template), read_payload(payload))
-    except UnfitPayload as exc:
+    except UnfitPayload as exc:  # guard row-payload-parse-isolation
         return Unreadable(str(exc))
     except (ValueError, ArithmeticError, RecursionError) as exc:  # its message may quote the row
         return Unreadable(f"its row can't be read ({type(exc).__name__})")
@@ -250,11 +253,12 @@ def _wanted_rows(source: Source, types: Sequence[LiteralString]) -> sql.Composed
     return sql.SQL(
         "FROM unnest(%(item_ids)s::text[]) AS wanted (item_id)"
         " CROSS JOIN LATERAL (SELECT t.* FROM {table} AS t WHERE {on}"
-        ' AND {key} COLLATE "C" = wanted.item_id OFFSET 0) AS t {meets}'
+        ' AND {key} COLLATE "C" = wanted.item_id OFFSET 0) AS t {meets}'  # guard key-exact-spelling
     ).format(
         table=Name(source.table_schema, source.table_name),
         on=on,
         key=key_expression(source, "t", Name),
+        # guard condition-unmet-row-absent
         meets=sql.SQL("WHERE ") + is_item(source) if source.condition else sql.SQL(""),
     )
 
@@ -336,6 +340,7 @@ def _key_page(
         is_item=is_item(source) if narrowed else sql.SQL("true"),
         wanted=wanted,
         table=Name(source.table_schema, source.table_name),
+        # guard key-null-row-skipped
         has_key=sql.SQL(" AND ").join(sql.SQL("t.{} IS NOT NULL").format(Name(c)) for c in source.key_columns),
         after=sql.SQL("AND ({columns}) > ({after})").format(columns=columns, after=after_parts)
         if after is not None
@@ -344,6 +349,7 @@ def _key_page(
     )
     with reading(connection, source, where, timeout_s):
         rows = connection.execute(query, {"after": after, "page": page}).fetchall()
+    # guard key-page-deduplication
     keys = dict.fromkeys(str(key) for key, wanted in rows if wanted)  # two rows with one key are one item
-    ids = long_keys.names(connection, source, list(keys))
+    ids = long_keys.names(connection, source, list(keys))  # guard long-key-walk-name
     return Page(tuple(ids), str(rows[-1][0]) if rows and len(rows) == page else None)

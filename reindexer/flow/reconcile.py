@@ -137,7 +137,7 @@ def repair(sides: Sides, findings: Findings, *, who: str, max_deletions: int | N
 
     Raises TooManyDeletions if there are more orphans than `max_deletions`, or than the free ones.
     """
-    check_deletions(findings, max_deletions)
+    check_deletions(findings, max_deletions)  # guard reconcile-deletion-limit
     kinds: tuple[Kind, ...] = ("missing", "stale", "orphaned")
     audit.note(sides.connection, who, "repair", sides.source.name, {kind: getattr(findings, kind) for kind in kinds})
     query, queued = load("reconcile.sql")["make_due"], 0
@@ -219,7 +219,7 @@ def _look_again(sides: Sides, findings: Findings, suspects: Spool, progress: Pro
             if kind is None or suspect.item_id in found.unreadable:
                 continue
             was, now = before[suspect.item_id], after[suspect.item_id]
-            if was.moves or now.moves or was.token != now.token:
+            if was.moves or now.moves or was.token != now.token:  # guard reconcile-in-flight-ignored
                 left.add(suspect)
                 continue
             seen = max(suspect.token, tokens.get(suspect.item_id, 0))
@@ -255,6 +255,7 @@ def _activity(sides: Sides, item_ids: Sequence[str]) -> Mapping[str, _Activity]:
 
 def _chunks(sides: Sides, rows: Mapping[str, Row]) -> Mapping[str, Sequence[Chunk]]:
     most = chunk_tokens(sides.connection, sides.source, list(rows))
+    # guard reconcile-recorded-chunk-size
     return {item_id: sides.recipe.within(most.get(item_id)).chunks(row.text) for item_id, row in rows.items()}
 
 

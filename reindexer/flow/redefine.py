@@ -75,6 +75,7 @@ def redefine(
                 raise UsageError(f"there is no source {name!r} yet; to attach it, say --table and --text")
     elif "table" in given:
         require_same_table(connection, name, *find_table(connection, given["table"], f"source {name!r}"))
+    # guard definition-omitted-values-kept
     wanted = Wanted(name, "", ()) if before is None else _said(connection, before)
     after = define(connection, replace(wanted, **(_taken_away(wanted, given, unset) | dict(given))))
     check(connection, after)

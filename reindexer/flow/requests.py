@@ -78,6 +78,7 @@ def send_unsent(connection: Connection, broker: Broker, *, older_s: float, limit
     settles them tells their task ids. Raises DependencyAway if the broker fails before the first message.
     """
     queries = load("dispatch.sql")
+    # guard wish-send-without-lock
     taken = connection.execute(queries["take_unsent"], {"older_s": older_s, "limit": limit}).fetchall()
     if not taken:
         return 0
@@ -85,7 +86,7 @@ def send_unsent(connection: Connection, broker: Broker, *, older_s: float, limit
     try:
         sent = broker.send_requests([(task_id, source, item_id) for task_id, source, item_id in taken])
     finally:
-        if left := [task_id for task_id, _, _ in taken[sent:]]:
+        if left := [task_id for task_id, _, _ in taken[sent:]]:  # guard wish-unsent-returned
             connection.execute(queries["give_back_unsent"], {"task_ids": left})
     return sent
 

@@ -44,6 +44,6 @@ def search(
     `timeout_s` is the embedder's. Raises PassingError (DependencyAway, RateLimited) or LastingError, as embedder and
     index do; OtherEmbedder if the points are made by another embedder.
     """
-    require_comparable(index, collection, embedder)
+    require_comparable(index, collection, embedder)  # guard search-same-embedder
     embedding = embedder.embed([query], timeout_s=timeout_s)
     return index.search(collection, embedding.vectors[0], limit, where)

@@ -19,7 +19,7 @@ def heal(connection: Connection) -> int:
     """
     queries = load("sweep.sql")
     healed = len(connection.execute(queries["heal"], {"limit": MAX_HEALED}).fetchall())
-    return healed or len(connection.execute(queries["heal_to_probe"]).fetchall())
+    return healed or len(connection.execute(queries["heal_to_probe"]).fetchall())  # guard breaker-failed-item-probe
 
 
 def recheck(connection: Connection) -> int:

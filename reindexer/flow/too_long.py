@@ -27,6 +27,7 @@ def cut_smaller(source: str, text: str, error: InputRejected, limits: RequestLim
     estimate that may be too low, is cut smaller whatever the reason. It is given up where its half would be no text.
     """
     tokens = estimate_tokens(text)
+    # guard chunk-likely-too-long
     may_be_length = isinstance(error, InputTooLong) or tokens > limits.max_input_tokens // 2
     if not may_be_length or tokens // 2 < MIN_CHUNK_TOKENS:
         return error

@@ -48,7 +48,7 @@ class _Run:
         """The state that follows this page."""
         if page.last is not None:
             return self.state
-        return "ledger" if self.state == "rows" and self.kind != "backfill" else "working"
+        return "ledger" if self.state == "rows" and self.kind != "backfill" else "working"  # guard walk-ledger-pass
 
 
 def rebuild_if_lost(connection: Connection, source: str, collection_id: str | None) -> bool:

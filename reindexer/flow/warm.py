@@ -21,4 +21,4 @@ def warm(worker: Worker) -> None:
             sources = all_sources(connection)
         for source in sources:
             with suppress(ReindexerError):
-                worker.embedder_of(source)
+                worker.embedder_of(source)  # guard warm-provider-client

@@ -58,9 +58,9 @@ class Watch:
         while not self._stop.is_set():
             try:
                 with self.connect() as connection:
-                    self.look(connection)
+                    self.look(connection)  # guard watch-listener-trigger-repair
                     while not self._stop.wait(self.every_s):
-                        self.look(connection)
+                        self.look(connection)  # guard watch-listener-trigger-repair
             except (DependencyAway, UsageError, psycopg.Error) as exc:
                 log.warning("watch_interrupted", error=one_line(exc))
                 self._stop.wait(self.every_s)
@@ -105,7 +105,7 @@ class Watch:
 
     def _put_right(self, connection: Connection, source: Source, finding: Finding) -> None:
         if finding.unbearable:
-            remove(connection, source, give_up_after_s=0)
+            remove(connection, source, give_up_after_s=0)  # guard watch-foreign-table-detachment
             log.warning("triggers_taken_off", source=source.name, reason=finding.problem)
             return
         look = mend(connection, source, finding, give_up_after_s=0)

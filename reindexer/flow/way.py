@@ -48,8 +48,9 @@ class Road:
 
     def wait(self, most_s: float) -> None:
         """While an edit goes ahead, so long at most."""
-        give_until = time.monotonic() + min(most_s, self._give_s)
+        give_until = time.monotonic() + min(most_s, self._give_s)  # guard lease-yield-limit
         with self._changed:
+            # guard backfill-yield-limit
             while self._edits and (wait_s := min(self._until, give_until) - time.monotonic()) > 0:
                 self._changed.wait(wait_s)
 

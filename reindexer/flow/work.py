@@ -127,10 +127,10 @@ class Worker:
         than to wait for a provider; marked items are left to others.
         """
         until, items = time.monotonic() + budget_s, 0
-        lanes = LANES[: LANES.index(lane) + 1]
+        lanes = LANES[: LANES.index(lane) + 1]  # guard edit-lane-first
         while (settled := self._take(partial(self._claim_first, lanes, waits=waits))) is not None:
             items += settled
-            if time.monotonic() >= until or not self.crew.goes_on():
+            if time.monotonic() >= until or not self.crew.goes_on():  # guard helper-worker-end-stop
                 return items
         if waits and (waits_s := self._waits_s(lane)) > 0:  # who returned at once would be sent another message at once
             time.sleep(min(waits_s, LOOK_S))
@@ -164,8 +164,9 @@ class Worker:
         most = self.crew.most(lane, self.limits.batch_size)
         embeds = waits and not self._waits_s(lane) and self.crew.may_wait(lane)
         tight = time.monotonic() < self._tight_until.get(lane, 0.0)
-        with self.crew.way(lane).taken(), self.postgres.connection() as connection:
+        with self.crew.way(lane).taken(), self.postgres.connection() as connection:  # guard edit-claim-priority
             claim = claim_batch(
+                # guard claim-scan-floor
                 connection, lane, most, self.limits.lease_s, self._others_sources(), floor=self._floors.get(lane),
                 embeds=embeds, tight=tight,
             )  # fmt: skip
@@ -195,7 +196,7 @@ class Worker:
         attempt, witness = Attempt(claim, self.policy, self.chance, self.limits.lease_s), Witness()
         way = self.crew.way(claim.lane)
         try:
-            with way.taken(), self.crew.waiting(claim.lane, waits=claim.marked):
+            with way.taken(), self.crew.waiting(claim.lane, waits=claim.marked):  # guard edit-work-priority
                 self._attempt(claim, attempt, witness, way, deadline)
         except LeaseOver:
             # What was written or not is for the next claim to find out; nothing here is ours any more.
@@ -215,6 +216,7 @@ class Worker:
         count_outcomes(self.counters, claim, attempt.finished, attempt.postponed, settled)
         self._tell(settled.answers)
         if claim.marked and (waits := [p.wait_s for p in attempt.postponed if p.cause == "rate_limited"]):
+            # guard budget-distant-turn-pause
             self._turn_waits_until[claim.lane] = time.monotonic() + min(*waits, TURN_WAIT_S)
         if any(p.marks for p in attempt.postponed):
             self._leaves.add(claim.lane)
@@ -236,16 +238,16 @@ class Worker:
 
     def _attempt(self, claim: Claim, attempt: Attempt, witness: Witness, way: Way, deadline: Deadline) -> None:
         for item in list(attempt.open):
-            if self.policy.died_too_often(item.losses):
+            if self.policy.died_too_often(item.losses):  # guard suspect-item-loss-limit
                 wait_s = self.policy.healing_wait_s(item.healed)  # it may have been innocent each time
                 attempt.fail(item, "its worker died each time it was tried", certain=False, heal_after_s=wait_s)
         source, rows = self._read(claim, attempt)
         embedder = self.embedder_of(source)
-        require_same(source.name, claim.embedder, embedder.fingerprint)
+        require_same(source.name, claim.embedder, embedder.fingerprint)  # guard claim-embedder-check
         collection = Collection(
             source.name, source.collection(claim.generation), source.alias, source.profile, claim.embedder
         )
-        anew = "qdrant" in claim.failing or bool(claim.problem) or claim.embedder is None
+        anew = "qdrant" in claim.failing or bool(claim.problem) or claim.embedder is None  # guard claim-qdrant-recheck
         try:
             self._prepare(source, collection, embedder, witness, anew=anew)
         except DependencyAway as exc:
@@ -263,10 +265,10 @@ class Worker:
             Timeouts(self.limits.provider_timeout_s, self.limits.index_timeout_s, self.limits.keep_for_writing_s),
             Pace(
                 self.budget_of(source), self.counters, "items", live=claim.lane == "live",
-                patience_s=PATIENCE_S if claim.marked else 0.0,
+                patience_s=PATIENCE_S if claim.marked else 0.0,  # guard rate-limit-turn-patience
             ),
             self._refusals,
-            may_ask="provider" not in claim.left_alone,
+            may_ask="provider" not in claim.left_alone,  # guard breaker-non-probe-silence
         )  # fmt: skip
         try:
             delivery.bring([step for step in steps if not isinstance(step, Skip)])
@@ -290,7 +292,7 @@ class Worker:
         try:
             with witness.asks("qdrant"):
                 collection_id = self.index.prepare(collection, embedder.dimensions, owner, columns)
-                if anew:
+                if anew:  # guard refusal-qdrant-before-embed
                     self.index.touch(collection, embedder.dimensions, self.limits.index_timeout_s)
         except DependencyAway:
             raise
@@ -299,7 +301,7 @@ class Worker:
         with self.postgres.connection() as connection:
             if collection.embedder is None:
                 record(connection, source.name, embedder.fingerprint)
-            if rebuild_if_lost(connection, collection.source, collection_id):
+            if rebuild_if_lost(connection, collection.source, collection_id):  # guard lost-collection-rebuild
                 log.error("collection_lost", source=collection.source, collection=collection.name)
         self._prepared[collection] = now + 30.0
 

@@ -37,6 +37,7 @@ def write(
     what then lies in Qdrant is unknown.
     """
     deletes = [s.item for s in steps if isinstance(s, Delete) and _may_have_points(s.item)]
+    # guard token-reused-chunks
     written = [p for s in steps if isinstance(s, Embed | UpdatePayload) for p in _points(s, vectors, kept, done)]
     surplus = {s.item.item_id: len(s.chunks) for s in steps if isinstance(s, Embed) and _may_have_more(s)}
     if deletes:
@@ -52,6 +53,7 @@ def write(
     stored: dict[Place, int] = {}
     for places in slices(wanted + gone, TOKENS):
         stored |= index.tokens(collection, places, timeout_s())
+    # guard fence-refusal-read-back
     refused = {place: stored.get(place, 0) for place in wanted if stored.get(place, 0) != token}
     refused |= {place: stored[place] for place in gone if place in stored}
     return highest_tokens(refused)
@@ -82,10 +84,13 @@ def exchange_payloads(
     for places in slices(certain, TOKENS):
         stored += index.stored(collection, places, timeout_s(), payload=False).values()
     for some in slices([s.item.item_id for s in steps if s.item.uncertain], TOKENS):
-        stored += index.points_of(collection, some, timeout_s())
+        stored += index.points_of(collection, some, timeout_s())  # guard doubt-payload-all-points
     payloads = {s.item.item_id: s.row.payload for s in steps}
     points = [
-        Point(p.item_id, p.chunk, None, payloads[p.item_id], p.fingerprint, p.span) for p in stored if p.fingerprint
+        # guard payload-exchange-text-facts
+        Point(p.item_id, p.chunk, None, payloads[p.item_id], p.fingerprint, p.span)
+        for p in stored
+        if p.fingerprint
     ]
     for some_points in slices(points, POINTS):
         index.update_payload(collection, some_points, token, timeout_s())
@@ -117,11 +122,12 @@ def write_chunks(
 
 def _may_have_points(item: ClaimedItem) -> bool:
     """One that never had a point has none to delete; one that is or was doubtful may have. A wish looks anyway."""
+    # guard doubt-delete-unknown-points
     return item.chunks > 0 or item.uncertain or item.doubted_ago_s is not None or item.forced
 
 
 def _may_have_more(step: Embed) -> bool:
-    return step.item.chunks > len(step.chunks) or step.item.uncertain
+    return step.item.chunks > len(step.chunks) or step.item.uncertain  # guard chunk-surplus-deletion
 
 
 def _points(

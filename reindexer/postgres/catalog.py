@@ -58,7 +58,7 @@ def tree(connection: Connection, source: Source) -> list[Relation]:
         rows = connection.execute(load("catalog.sql")["tree"], {"table": table}).fetchall()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         raise SourceError(f"source {source.name!r}: table {name} does not exist") from None
-    except psycopg.errors.InsufficientPrivilege as exc:
+    except psycopg.errors.InsufficientPrivilege as exc:  # guard source-schema-privilege-error
         raise SourceError(f"source {source.name!r}: {one_line(exc)}") from None
     found = [
         Relation(oid, schema, table_name, kind == "r", persistence == "u", kind == "f", frozenset(triggers))

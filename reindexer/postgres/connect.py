@@ -34,7 +34,7 @@ FEW = 16
 
 def keep_plan(rows: int) -> bool | None:
     """psycopg's `prepare` for a statement on so many rows: planned anew where the wrong plan would take long."""
-    return None if rows <= FEW else False
+    return None if rows <= FEW else False  # guard plan-empty-table-replan
 
 
 IDLE_S = 15.0
@@ -71,6 +71,7 @@ class Connection(psycopg.Connection[TupleRow]):
         answer_s: float | None = kwargs.pop("answer_s", None)
         settings = {"options": _options(conninfo, answer_s)}
         # The encoding poolers pass on, too; and text is never anything but what UTF-8 can hold.
+        # guard session-utf8-encoding
         kwargs |= {"autocommit": True, "prepare_threshold": PREPARE_AFTER, "client_encoding": "UTF8"}
         if conninfo in cls._pooled_urls:
             return cls._open(conninfo, answer_s, kwargs)
@@ -98,10 +99,11 @@ class Connection(psycopg.Connection[TupleRow]):
         connection = super().connect(conninfo, **kwargs)
         connection.answer_s = answer_s
         pid = connection.info.backend_pid
+        # guard session-uniform-read-settings
         found = connection.execute(opening(pid, connection.info.server_version), prepare=False).fetchone()
         if found is None or found[0] != pid:
             connection.prepare_threshold = None
-            connection.cursor_factory = _BinaryCursor
+            connection.cursor_factory = _BinaryCursor  # guard session-binary-time-format
             cls._pooled_urls.add(conninfo)
         return connection
 
@@ -117,7 +119,7 @@ class Connection(psycopg.Connection[TupleRow]):
                 ready = yield wanted
                 if ready:
                     until = time.monotonic() + answer_s
-                elif time.monotonic() > until:
+                elif time.monotonic() > until:  # guard session-dead-connection-timeout
                     self.pgconn.finish()  # what it was asked may still come about; nothing may be read from it any more
                     raise psycopg.OperationalError(f"no answer within {answer_s:g} s")
                 wanted = gen.send(ready)
@@ -144,7 +146,7 @@ def _options(url: str, answer_s: float | None) -> str:
     }
     if answer_s is not None:
         # A process that was killed while its statement waits for a lock must not keep its own locks.
-        ours["client_connection_check_interval"] = "2s"
+        ours["client_connection_check_interval"] = "2s"  # guard session-killed-leader-statement
     given = conninfo.conninfo_to_dict(url).get("options")
     return " ".join([*([str(given)] if given else []), *(f"-c {name}={value}" for name, value in ours.items())])
 
@@ -218,7 +220,7 @@ def is_of_the_statement(exc: BaseException | None) -> bool:
 
 def one_line(exc: BaseException) -> str:
     """The first line of an error, without its details; of an error that may quote a row only its name."""
-    if isinstance(exc, psycopg.Error) and exc.sqlstate and exc.sqlstate[:2] not in _TOLD:
+    if isinstance(exc, psycopg.Error) and exc.sqlstate and exc.sqlstate[:2] not in _TOLD:  # guard secret-row-error-text
         return f"{type(exc).__name__} ({exc.sqlstate})"
     return first_line(exc)
 

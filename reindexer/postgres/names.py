@@ -11,4 +11,4 @@ class Name(sql.Identifier):
 
     def as_bytes(self, context: AdaptContext | None = None) -> bytes:
         """See psycopg. Only for queries that are executed with parameters."""
-        return super().as_bytes(context).replace(b"%", b"%%")
+        return super().as_bytes(context).replace(b"%", b"%%")  # guard sql-percent-escape

@@ -20,9 +20,9 @@ def require_schema(connection: Connection) -> None:
     """Raises UsageError, fit to be shown, if the database can't be worked on: another revision than this program's, a
     standby, settings by which our statements fail, look at the past or mean something else."""
     (in_recovery,) = connection.execute("SELECT pg_is_in_recovery()").fetchone() or (False,)
-    if in_recovery:
+    if in_recovery:  # guard standby-refusal
         raise UsageError("DATABASE_URL is a standby; reindexer needs the primary")
-    require_settings(connection)
+    require_settings(connection)  # guard session-pooler-settings-check
     require_revision(connection)
 
 

@@ -35,7 +35,7 @@ MEANING: Settings = {
     "array_nulls": "on",
     "transform_null_equals": "off",
     "quote_all_identifiers": "off",
-    "default_transaction_isolation": "read committed",
+    "default_transaction_isolation": "read committed",  # guard session-read-committed
     "default_transaction_read_only": "off",
 }
 """What any statement of ours means, and that it may write."""

@@ -38,7 +38,7 @@ def definitions(connection: Connection, file: SourcesFile | None, *, strict: boo
         try:
             found.append(_fitting(connection, wanted))
         except (UsageError, psycopg.errors.InsufficientPrivilege) as exc:
-            if broken := name in before and _breakage(connection, before[name]):
+            if broken := name in before and _breakage(connection, before[name]):  # guard sources-file-broken-source
                 unfit[name] = broken
                 continue
             key = exc.key if isinstance(exc, DefinitionError) else None
@@ -53,7 +53,7 @@ def definitions(connection: Connection, file: SourcesFile | None, *, strict: boo
 def _fitting(connection: Connection, wanted: Wanted) -> Source:
     source = define(connection, wanted)
     check(connection, source)
-    _require_owner(connection, source)
+    _require_owner(connection, source)  # guard sources-file-table-owner
     if revision(connection) is not None:
         require_alias(connection, source)
         require_same_table(connection, source.name, source.table_schema, source.table_name)

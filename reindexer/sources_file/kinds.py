@@ -111,7 +111,7 @@ def url(value: object) -> str:
 
 def environment_name(value: object) -> str:
     """The name of an environment variable; what looks like a key itself is refused."""
-    if not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,99}", text(value)):
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,99}", text(value)):  # guard secret-sources-file-value
         raise Unfit(
             "is no name of an environment variable; set one in the workers' environment and write its name, in "
             "capital letters, not the key itself"

@@ -11,7 +11,7 @@ ON CONFLICT (dependency, account) DO UPDATE SET
     failures = breaker.failures + excluded.failures,
     reason = excluded.reason,
     failed_at = excluded.failed_at,
-    opened_at = CASE WHEN breaker.failures + excluded.failures >= %(opens_at)s
+    opened_at = CASE WHEN breaker.failures + excluded.failures >= %(opens_at)s -- guard breaker-failure-threshold
                      THEN coalesce(breaker.opened_at, excluded.failed_at) END,
     wait_s = CASE WHEN breaker.opened_at IS NULL THEN excluded.wait_s
                   WHEN %(probed)s THEN least(%(max_s)s, breaker.wait_s * 2)
@@ -26,12 +26,14 @@ RETURNING failures, opened_at IS NOT NULL AS is_open, wait_s;
 -- failed for this one. (A row that a settling worker holds is being decided anew just now.)
 WITH closed AS (
     DELETE FROM reindexer.breaker
+    -- guard breaker-stale-answer-ignored
     WHERE dependency = %(dependency)s AND account = %(account)s AND failed_at <= clock_timestamp() - make_interval(secs => %(ago_s)s)
     RETURNING opened_at
 ), hastened AS (
     UPDATE reindexer.ledger SET heal_at = clock_timestamp()
     WHERE ctid = ANY (ARRAY(
         SELECT ledger.ctid FROM reindexer.ledger
+        -- guard breaker-heal-on-close
         WHERE outcome = 'FAILED' AND heal_at > clock_timestamp() AND EXISTS (SELECT FROM closed WHERE opened_at IS NOT NULL)
         ORDER BY source, item_id
         FOR UPDATE SKIP LOCKED

@@ -18,7 +18,7 @@ SELECT pg_class.oid::bigint AS oid, nspname AS schema_name, relname AS table_nam
 FROM (SELECT oid, max(depth) AS depth FROM tree GROUP BY oid) AS tree
 JOIN pg_class ON pg_class.oid = tree.oid
 JOIN pg_namespace ON pg_namespace.oid = relnamespace
-WHERE relkind IN ('r', 'p', 'f') AND relpersistence <> 't'
+WHERE relkind IN ('r', 'p', 'f') AND relpersistence <> 't' -- guard watch-temporary-table-ignored
 ORDER BY depth, nspname, relname;
 
 -- name: functions
@@ -66,14 +66,14 @@ WITH RECURSIVE tree AS (
         UNION ALL SELECT 'type', atttypid, NULL FROM pg_attribute WHERE attrelid = nullif(typrelid, 0) AND NOT attisdropped
         UNION ALL SELECT 'type', rngsubtype, NULL FROM pg_range WHERE pg_type.oid IN (rngtypid, rngmultitypid)
         UNION ALL SELECT 'function', typoutput, NULL
-        UNION ALL SELECT 'cast', pg_cast.oid, NULL FROM pg_cast WHERE castsource = pg_type.oid
+        UNION ALL SELECT 'cast', pg_cast.oid, NULL FROM pg_cast WHERE castsource = pg_type.oid -- guard watch-type-casts
         UNION ALL SELECT 'function', castfunc, NULL FROM pg_cast WHERE reads.kind = 'cast' AND pg_cast.oid = reads.oid
         UNION ALL SELECT 'function', oprcode, NULL FROM pg_operator WHERE reads.kind = 'operator' AND pg_operator.oid = reads.oid
         UNION ALL SELECT 'text', pg_proc.oid, coalesce(pg_get_function_sqlbody(pg_proc.oid), prosrc) COLLATE "default"
-        FROM pg_proc WHERE reads.kind = 'function' AND pg_proc.oid = reads.oid
+        FROM pg_proc WHERE reads.kind = 'function' AND pg_proc.oid = reads.oid -- guard watch-nested-functions
         UNION ALL SELECT 'function', pg_proc.oid, NULL FROM pg_proc WHERE proname = ANY (words)
         UNION ALL SELECT 'operator', pg_operator.oid, NULL FROM pg_operator
-        WHERE pg_operator.oid >= 16384 AND strpos(body, oprname) > 0
+        WHERE pg_operator.oid >= 16384 AND strpos(body, oprname) > 0 -- guard watch-condition-operators
         UNION ALL SELECT 'type', named.oid, NULL FROM pg_type AS named LEFT JOIN pg_class ON pg_class.oid = named.typrelid
         WHERE named.typname = ANY (words) AND coalesce(relkind, 'c') = 'c'
     ) AS further (kind, oid, body)
@@ -83,6 +83,7 @@ WITH RECURSIVE tree AS (
     FROM pg_inherits JOIN tree ON inhrelid = tree.oid
     UNION ALL
     -- A crash of the server empties it, and writes nothing here; but it empties our own unlogged table too.
+    -- guard watch-unlogged-table-crash
     SELECT tree.oid::text, format('unlogged since %%s', (SELECT mark FROM reindexer.uncrashed))
     FROM pg_class JOIN tree USING (oid) WHERE relpersistence = 'u'
     UNION ALL
@@ -91,7 +92,7 @@ WITH RECURSIVE tree AS (
     SELECT attrelid::text, format('column %%s made by %%s', attname, pg_attrdef.xmin)
     FROM declared JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum AND attgenerated <> ''
     UNION ALL
-    SELECT tgrelid::text, format('trigger %%s, %%s', tgname, pg_trigger.xmin)
+    SELECT tgrelid::text, format('trigger %%s, %%s', tgname, pg_trigger.xmin) -- guard watch-trigger-version
     FROM pg_trigger JOIN tree ON tgrelid = tree.oid JOIN functions ON functions.oid = tgfoid
     UNION ALL
     SELECT 'functions', format('%%s, %%s', proname, xmin) FROM functions
@@ -100,12 +101,12 @@ WITH RECURSIVE tree AS (
     UNION ALL
     SELECT 'reads', format('type %%s, %%s', pg_type.oid, pg_type.xmin) FROM pg_type JOIN reads USING (oid) WHERE kind = 'type'
     UNION ALL
-    SELECT 'reads', format('label %%s, %%s', pg_enum.oid, pg_enum.xmin)
-    FROM pg_enum JOIN reads ON kind = 'type' AND enumtypid = reads.oid
+    SELECT 'reads', format('label %%s, %%s', pg_enum.oid, pg_enum.xmin) -- guard watch-enum-label-version
+    FROM pg_enum JOIN reads ON kind = 'type' AND enumtypid = reads.oid -- guard watch-enum-labels
     UNION ALL
     SELECT 'reads', format('attribute %%s of %%s, %%s', attnum, attrelid, pg_attribute.xmin)
     FROM reads JOIN pg_type ON kind = 'type' AND pg_type.oid = reads.oid
-    JOIN pg_attribute ON attrelid = nullif(typrelid, 0) AND attnum > 0
+    JOIN pg_attribute ON attrelid = nullif(typrelid, 0) AND attnum > 0 -- guard watch-composite-attributes
     UNION ALL
     SELECT 'reads', format('cast %%s, %%s', pg_cast.oid, pg_cast.xmin) FROM pg_cast JOIN reads USING (oid) WHERE kind = 'cast'
     UNION ALL
@@ -140,7 +141,7 @@ SELECT oid::regclass::text FROM pg_class WHERE oid = %(oid)s::oid;
 SELECT nspname::text, relname::text, relkind::text
 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
 JOIN unnest(current_schemas(false)) WITH ORDINALITY AS path (schema_name, place) ON schema_name = nspname
-WHERE relname = %(name)s AND nspname <> 'reindexer' ORDER BY place LIMIT 1;
+WHERE relname = %(name)s AND nspname <> 'reindexer' ORDER BY place LIMIT 1; -- guard role-schema-table-lookup
 
 -- name: in_our_schema
 SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace('reindexer') AND relname = %(name)s

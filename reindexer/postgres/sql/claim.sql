@@ -9,6 +9,7 @@
 WITH gate AS MATERIALIZED (
     SELECT count(opened_at) FILTER (WHERE dependency = 'qdrant') > 0 AS probing,
            coalesce(bool_and(probe_at <= statement_timestamp()) FILTER (WHERE dependency = 'qdrant' AND opened_at IS NOT NULL), true)
+               -- guard version-claim-check
                AND (SELECT version_num FROM reindexer.alembic_version) = %(revision)s AS passes,
            coalesce(array_agg(account) FILTER (WHERE dependency = 'provider'), '{}') AS failing,
            coalesce(array_agg(account) FILTER (WHERE dependency = 'provider' AND opened_at IS NOT NULL), '{}') AS closed,
@@ -39,7 +40,7 @@ WITH gate AS MATERIALIZED (
             WHERE due.source = source.name AND due.lane = %(lane)s AND marked
                 AND not_before <= statement_timestamp()
                 AND not_before >= coalesce(statement_timestamp() - make_interval(secs => %(marked_begin_ago_s)s), '-infinity')
-                AND source.account <> ALL (gate.silent)
+                AND source.account <> ALL (gate.silent) -- guard mark-silent-provider-claim
             ORDER BY not_before LIMIT 1
         )
     ) AS ready
@@ -98,8 +99,9 @@ WITH gate AS MATERIALIZED (
     ) AS ready
 ), picked AS MATERIALIZED (
     SELECT source, item_id, generation, lease_until IS NOT NULL AS lost, place,
+           -- guard suspect-claim-alone
            lease_until IS NOT NULL OR due.losses > 0 OR coalesce(ledger.losses, 0) > 0 AS alone,
-           greatest(due.token, ledger.token) AS token,
+           greatest(due.token, ledger.token) AS token, -- guard token-above-ledger
            text_fingerprint, greatest(chunks, due.begun_chunks, 0) AS chunks,
            CASE WHEN due.begun_upto IS NULL THEN payload_fingerprint ELSE due.begun_payload END AS payload_fingerprint,
            -- Who wants all embedded anew wants it tried anew, too, how much the provider takes.
@@ -121,10 +123,12 @@ WITH gate AS MATERIALIZED (
     -- neighbour is held up.
     SELECT picked.* FROM picked
     CROSS JOIN head
+    -- guard breaker-open-probe-only
     JOIN gate ON NOT (gate.probing OR (head.marked AND head.account = ANY (gate.closed)))
-        OR (place = 1 AND EXISTS (SELECT FROM probe))
+        OR (place = 1 AND EXISTS (SELECT FROM probe)) -- guard breaker-single-probe
     WHERE place <= %(max_items)s
         -- A subquery, asked once: as a join it would be looked through for each item.
+        -- guard suspect-no-neighbours
         AND CASE WHEN (SELECT alone FROM picked WHERE place = 1) THEN place = 1 ELSE NOT alone END
 ), its_breakers AS (
     SELECT dependency, opened_at FROM reindexer.breaker JOIN head ON dependency = 'qdrant' OR breaker.account = head.account
@@ -139,7 +143,7 @@ WITH gate AS MATERIALIZED (
         attempts = attempts + 1,
         losses = due.losses + chosen.lost::integer,
         chunk_tokens = chosen.chunk_tokens,
-        doubtful = due.doubtful OR chosen.lost,
+        doubtful = due.doubtful OR chosen.lost, -- guard doubt-lost-claim
         changed_at = least(due.changed_at, due.later_changed_at),
         later_changed_at = NULL,
         waits_for = NULL
@@ -156,7 +160,7 @@ WITH gate AS MATERIALIZED (
            (SELECT account FROM head) AS account,
            ARRAY(SELECT dependency FROM probe) AS probes,
            clock_timestamp() AS claimed_at,
-           set_config('synchronous_commit', 'on', true) AS durable,
+           set_config('synchronous_commit', 'on', true) AS durable, -- guard wal-claim-durable
            claimed.item_id AS first_item
     FROM claimed JOIN reindexer.source ON source.name = claimed.source CROSS JOIN first
     ORDER BY claimed.item_id LIMIT 1

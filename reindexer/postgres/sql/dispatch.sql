@@ -29,7 +29,7 @@ CROSS JOIN LATERAL (
             ORDER BY not_before
             LIMIT %(enough)s
         ) AS of_source
-        WHERE gate.passes AND NOT source.paused
+        WHERE gate.passes AND NOT source.paused -- guard breaker-dispatch-closed-only
         LIMIT %(enough)s
     ) AS bounded
 ) AS ready
@@ -48,6 +48,7 @@ CROSS JOIN LATERAL (
             LIMIT %(enough)s
         ) AS bounded
     ) AS of_source
+    -- guard breaker-dispatch-silent-provider
     WHERE gate.passes AND NOT source.paused AND source.account <> ALL (gate.silent)
 ) AS marked;
 

@@ -19,6 +19,7 @@ WITH relaxed AS MATERIALIZED (
     ))
     RETURNING outbox.ctid AS place, outbox.source,
               -- No longer than a key of ours can be: one row's must not fail all of them.
+              -- guard long-key-drain-name
               CASE WHEN octet_length(item_id) > 650 THEN reindexer.noted_name(outbox.source, item_id) ELSE item_id END AS item_id,
               lane, greatest(changed_at, %(looked_at)s::timestamptz) AS changed_at
 ), items AS (
@@ -28,16 +29,19 @@ WITH relaxed AS MATERIALIZED (
     INSERT INTO reindexer.due AS due (source, item_id, generation, lane, version, changed_at)
     SELECT items.source, items.item_id, source.generation, items.lane, items.changes, items.changed_at
     FROM items JOIN reindexer.source ON source.name = items.source
-    ORDER BY items.source, items.item_id
+    ORDER BY items.source, items.item_id -- guard drain-lock-order
     ON CONFLICT (source, item_id, generation) DO UPDATE SET
         version = due.version + excluded.version, marked = false,
         lane = greatest(due.lane, excluded.lane),
         attempts = CASE WHEN due.lease_until IS NULL THEN 0 ELSE due.attempts END,
         not_before = CASE WHEN due.lease_until IS NULL THEN least(due.not_before, excluded.not_before) ELSE due.not_before END,
+        -- guard age-oldest-merged-change
         changed_at = CASE WHEN due.lease_until IS NULL THEN least(due.changed_at, excluded.changed_at) ELSE due.changed_at END,
         later_changed_at = CASE WHEN due.lease_until IS NOT NULL THEN least(due.later_changed_at, excluded.changed_at) END,
         waits_for = NULL
+    -- guard drain-rewrite-pending-items
     WHERE due.lease_until IS NOT NULL OR due.attempts > 0 OR due.not_before > statement_timestamp()
+        -- guard drain-rewrite-lane
         OR due.marked OR due.lane < excluded.lane OR due.changed_at IS NULL OR due.changed_at > excluded.changed_at
     RETURNING lane
 ), walks AS (

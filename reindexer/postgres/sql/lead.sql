@@ -10,7 +10,7 @@ SELECT pg_terminate_backend(pid)
 FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND granted AND classid = %(lock_class)s AND objid = %(leader_lock)s
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND state_change < clock_timestamp() - make_interval(secs => %(silent_s)s);
+    AND state_change < clock_timestamp() - make_interval(secs => %(silent_s)s); -- guard leader-silent-termination
 
 -- name: try_sleep
 SELECT pg_try_advisory_lock(%(lock_class)s, %(bell_lock)s);

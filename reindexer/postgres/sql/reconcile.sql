@@ -27,6 +27,7 @@ WHERE source.name = %(source)s;
 -- Doubtful, so that the ledger is not believed, and with the token that was met in the index, so that the claim's is
 -- higher. An item that a claim holds is left alone: its claim may end without having looked at the index.
 INSERT INTO reindexer.due AS due (source, item_id, generation, lane, doubtful, token, changed_at)
+-- guard token-above-qdrant-repair
 SELECT source.name, wrong.item_id, source.generation, 'bulk', true, nullif(wrong.token, 0), ledger.changed_at
 FROM reindexer.source
 CROSS JOIN (
@@ -40,5 +41,5 @@ ORDER BY source.name, wrong.item_id
 ON CONFLICT (source, item_id, generation) DO UPDATE SET
     doubtful = true, token = greatest(due.token, excluded.token), marked = false,
     changed_at = least(due.changed_at, excluded.changed_at)
-    WHERE due.lease_until IS NULL
+    WHERE due.lease_until IS NULL -- guard reconcile-claimed-item-spared
 RETURNING item_id;

@@ -11,12 +11,12 @@ WITH wish AS MATERIALIZED (
     SELECT source.name, wish.item_id, source.generation, %(lane)s, 1
     FROM wish JOIN reindexer.source ON source.name = %(source)s
     WHERE NOT EXISTS (SELECT FROM reindexer.request WHERE request.task_id = wish.task_id)
-    ORDER BY source.name, wish.item_id
+    ORDER BY source.name, wish.item_id -- guard wish-lock-order
     ON CONFLICT (source, item_id, generation) DO UPDATE SET
         version = due.version + 1, marked = false,
         forced_version = due.version + 1,
         -- What was embedded before the wish does not fulfil it, but lies in Qdrant.
-        begun_upto = CASE WHEN due.begun_upto IS NOT NULL THEN 0 END,
+        begun_upto = CASE WHEN due.begun_upto IS NOT NULL THEN 0 END, -- guard wish-begun-reset
         attempts = CASE WHEN due.lease_until IS NULL THEN 0 ELSE due.attempts END,
         not_before = CASE WHEN due.lease_until IS NULL THEN excluded.not_before ELSE due.not_before END,
         waits_for = NULL
@@ -26,7 +26,7 @@ INSERT INTO reindexer.request (task_id, source, item_id, due_version, sent_at)
 SELECT wish.task_id, queued.source, queued.item_id, queued.version, %(sent_at)s::timestamptz
 FROM wish JOIN queued USING (item_id)
 ON CONFLICT (task_id) DO NOTHING
-RETURNING task_id, set_config('synchronous_commit', 'on', true);
+RETURNING task_id, set_config('synchronous_commit', 'on', true); -- guard wal-wish-durable
 
 -- name: of_item
 -- The latest wishes for one item.

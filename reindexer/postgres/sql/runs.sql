@@ -62,6 +62,7 @@ WHERE run.finished_at IS NULL AND run.state <> 'working' AND run.paused_at IS NU
              WHERE due.source = run.source AND due.lane = 'bulk' AND NOT marked LIMIT %(max_backlog)s)
             UNION ALL
             (SELECT FROM reindexer.due
+             -- guard mark-run-backlog
              WHERE (run.kind <> 'whole_source' OR run.force) AND due.source = run.source AND due.lane = 'bulk' AND marked
              LIMIT %(max_backlog)s)
         ) AS backlog) < %(max_backlog)s
@@ -80,6 +81,7 @@ INSERT INTO reindexer.due AS due (source, item_id, generation, lane, forced_vers
 SELECT source.name, page.item_id, source.generation, 'bulk', CASE WHEN %(force)s THEN 1 END, run.id,
        CASE WHEN run.kind <> 'backfill' THEN coalesce(run.changed_at, run.started_at) END
 FROM reindexer.source, unnest(%(item_ids)s::text[]) AS page (item_id), reindexer.run
+-- guard lost-collection-rewritten-skip
 WHERE source.name = %(source)s AND run.id = %(run_id)s AND NOT (run.kind = 'whole_source' AND run.force AND EXISTS (
     SELECT FROM reindexer.ledger
     WHERE ledger.source = source.name AND ledger.item_id = page.item_id AND ledger.generation = source.generation
@@ -91,6 +93,7 @@ ON CONFLICT (source, item_id, generation) DO UPDATE SET
     forced_version = CASE WHEN %(force)s THEN due.version + 1 ELSE due.forced_version END,
     begun_upto = CASE WHEN %(force)s AND due.begun_upto IS NOT NULL THEN 0 ELSE due.begun_upto END,
     not_before = CASE WHEN due.marked AND due.lease_until IS NULL
+                      -- guard mark-walk-immediate
                       THEN least(due.not_before, excluded.not_before) ELSE due.not_before END,
     run_id = CASE WHEN %(takes_over)s THEN excluded.run_id ELSE coalesce(due.run_id, excluded.run_id) END,
     changed_at = CASE WHEN due.lease_until IS NULL THEN least(due.changed_at, excluded.changed_at) ELSE due.changed_at END,

@@ -23,12 +23,14 @@ WITH relaxed AS MATERIALIZED (
     ) AS outcome (item_id, version, outcome, text_fingerprint, payload_fingerprint, chunks, attempts, error,
                   heal_after_s, request_error, losses, doubtful, recheck_after_s)
 ), held AS MATERIALIZED (
+    -- guard settle-changed-item-due
     SELECT due.source, due.item_id, due.generation, due.version > outcome.version AS changed, due.changed_at,
            due.later_changed_at, due.chunk_tokens
     FROM relaxed, server, reindexer.due JOIN outcome USING (source, item_id, generation)
+    -- guard settle-own-token-only, settle-same-server-only
     WHERE server.same AND due.token = %(token)s AND due.lease_until IS NOT NULL
-        AND (SELECT version_num FROM reindexer.alembic_version) = %(revision)s
-    ORDER BY due.source, due.item_id
+        AND (SELECT version_num FROM reindexer.alembic_version) = %(revision)s -- guard version-settle-check
+    ORDER BY due.source, due.item_id -- guard settle-lock-order
     FOR UPDATE OF due
 ), gone AS (
     DELETE FROM reindexer.due USING held
@@ -39,9 +41,10 @@ WITH relaxed AS MATERIALIZED (
         lease_until = NULL, attempts = 0, losses = outcome.losses, not_before = clock_timestamp(),
         begun_upto = NULL, begun_payload = NULL, begun_chunks = NULL,
         -- After its lease, somebody may be about to claim it who looked at the ledger before this commit.
+        -- guard doubt-settle-after-lease
         doubtful = due.doubtful OR outcome.outcome = 'FAILED' OR due.lease_until <= clock_timestamp(),
         changed_at = CASE WHEN outcome.outcome = 'FAILED' THEN least(held.changed_at, held.later_changed_at)
-                          ELSE held.later_changed_at END,
+                          ELSE held.later_changed_at END, -- guard age-change-during-claim
         later_changed_at = NULL,
         forced_version = CASE WHEN forced_version > outcome.version THEN forced_version END
     FROM held JOIN outcome USING (source, item_id, generation)
@@ -70,9 +73,9 @@ WITH relaxed AS MATERIALIZED (
         healed = CASE WHEN excluded.outcome = 'FAILED' AND ledger.outcome = 'FAILED' THEN ledger.healed + 1 ELSE 0 END,
         indexed_at = coalesce(excluded.indexed_at, ledger.indexed_at),
         losses = excluded.losses,
-        doubted_at = coalesce(excluded.doubted_at, ledger.doubted_at),
+        doubted_at = coalesce(excluded.doubted_at, ledger.doubted_at), -- guard doubt-remembered
         recheck_at = excluded.recheck_at,
-        chunk_tokens = excluded.chunk_tokens,
+        chunk_tokens = excluded.chunk_tokens, -- guard chunk-size-remembered
         changed_at = CASE WHEN excluded.outcome = 'FAILED' THEN least(ledger.changed_at, excluded.changed_at) END,
         settled_at = excluded.settled_at
 ), wished AS MATERIALIZED (
@@ -82,6 +85,7 @@ WITH relaxed AS MATERIALIZED (
     FROM held JOIN outcome USING (source, item_id, generation)
     CROSS JOIN LATERAL (
         SELECT task_id FROM reindexer.request
+        -- guard settle-open-wish-lookup
         WHERE request.source = held.source AND request.item_id = held.item_id AND succeeded IS NULL
             AND due_version <= outcome.version
         OFFSET 0
@@ -121,11 +125,12 @@ WITH relaxed AS MATERIALIZED (
     ) AS outcome (item_id, version, wait_s, reason, attempts_back, doubtful, seen_token, chunk_tokens, marks,
                   payload_fingerprint, begun_chunks, begun_upto)
 ), held AS MATERIALIZED (
+    -- guard settle-changed-item-due
     SELECT due.source, due.item_id, due.generation, due.version > outcome.version AS changed
     FROM relaxed, reindexer.due JOIN outcome USING (source, item_id, generation)
-    WHERE due.token = %(token)s AND due.lease_until IS NOT NULL
-        AND (SELECT version_num FROM reindexer.alembic_version) = %(revision)s
-    ORDER BY due.source, due.item_id
+    WHERE due.token = %(token)s AND due.lease_until IS NOT NULL -- guard settle-own-token-only
+        AND (SELECT version_num FROM reindexer.alembic_version) = %(revision)s -- guard version-settle-check
+    ORDER BY due.source, due.item_id -- guard settle-lock-order
     FOR UPDATE OF due
 ), exchanged AS (
     -- What lies in Qdrant, and so what the next plan compares with: without this, who goes back to the former text and
@@ -133,12 +138,12 @@ WITH relaxed AS MATERIALIZED (
     UPDATE reindexer.ledger SET payload_fingerprint = outcome.payload_fingerprint, token = greatest(ledger.token, %(token)s)
     FROM held JOIN outcome USING (source, item_id, generation)
     WHERE ledger.source = held.source AND ledger.item_id = held.item_id AND ledger.generation = held.generation
-        AND outcome.payload_fingerprint IS NOT NULL
+        AND outcome.payload_fingerprint IS NOT NULL -- guard settle-payload-fingerprint
 )
 UPDATE reindexer.due SET
     lease_until = NULL,
-    marked = outcome.marks AND NOT held.changed AND (SELECT same FROM server),
-    token = greatest(due.token, outcome.seen_token),
+    marked = outcome.marks AND NOT held.changed AND (SELECT same FROM server), -- guard mark-not-if-changed
+    token = greatest(due.token, outcome.seen_token), -- guard token-seen-in-qdrant
     attempts = CASE WHEN held.changed THEN 0 ELSE greatest(0, due.attempts - outcome.attempts_back) END,
     not_before = clock_timestamp() + make_interval(secs => CASE WHEN held.changed THEN 0 ELSE outcome.wait_s END),
     -- After its lease, somebody may be about to claim it who looked at the ledger before this commit.

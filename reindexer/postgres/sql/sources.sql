@@ -62,6 +62,7 @@ SELECT to_jsonb(source) FROM reindexer.source ORDER BY name;
 
 -- name: start_detaching
 -- No claim begins any more, and nobody mends triggers that no version made.
+-- guard detach-no-repair
 UPDATE reindexer.source SET paused = true, definition_hash = 'detaching' WHERE name = %(name)s;
 
 -- name: held
@@ -73,6 +74,7 @@ WITH outbox AS (DELETE FROM reindexer.outbox WHERE source = %(name)s),
     request AS (DELETE FROM reindexer.request WHERE source = %(name)s),
     ledger AS (DELETE FROM reindexer.ledger WHERE source = %(name)s RETURNING 1),
     source AS (DELETE FROM reindexer.source WHERE name = %(name)s),
+    -- guard context-items-detached
     detached AS (INSERT INTO reindexer.detached (source) VALUES (%(name)s) ON CONFLICT DO NOTHING)
 SELECT count(*) FROM ledger;
 
@@ -89,7 +91,7 @@ SELECT name, problem FROM reindexer.source WHERE problem IS NOT NULL ORDER BY na
 -- A deletion that needs no provider does not tell that the provider takes the source's texts again.
 UPDATE reindexer.source SET problem = NULL
 WHERE name = %(name)s AND problem IS NOT NULL
-    AND (%(embedded)s OR NOT EXISTS (
+    AND (%(embedded)s OR NOT EXISTS ( -- guard refusal-deletion-not-recovery
         SELECT FROM reindexer.due WHERE due.source = source.name AND due.waits_for = source.problem
     ));
 
@@ -113,6 +115,7 @@ SELECT to_jsonb(source) ->> 'embedder', to_jsonb(source) -> 'profile' FROM reind
 
 -- name: record_embedder
 -- The first one stays.
+-- guard embedder-first-recorded
 UPDATE reindexer.source SET embedder = coalesce(embedder, %(embedder)s) WHERE name = %(name)s RETURNING embedder;
 
 -- name: set_paused

@@ -4,10 +4,11 @@
 -- Items that FAILED for a passing cause get another try.
 INSERT INTO reindexer.due (source, item_id, generation, lane, doubtful, losses, changed_at)
 -- What killed its workers until it FAILED gets one try, not all of them again.
+-- guard suspect-retry-after-heal
 SELECT ledger.source, ledger.item_id, ledger.generation, 'bulk', true, greatest(0, ledger.losses - 1), ledger.changed_at
 FROM reindexer.ledger JOIN reindexer.source
     ON source.name = ledger.source AND source.generation = ledger.generation
-WHERE ledger.outcome = 'FAILED' AND ledger.heal_at <= clock_timestamp()
+WHERE ledger.outcome = 'FAILED' AND ledger.heal_at <= clock_timestamp() -- guard heal-passing-failure
 ORDER BY ledger.source, ledger.item_id
 LIMIT %(limit)s
 ON CONFLICT (source, item_id, generation) DO NOTHING
@@ -19,7 +20,7 @@ INSERT INTO reindexer.due (source, item_id, generation, lane)
 SELECT ledger.source, ledger.item_id, ledger.generation, 'bulk'
 FROM reindexer.ledger JOIN reindexer.source
     ON source.name = ledger.source AND source.generation = ledger.generation
-WHERE ledger.recheck_at <= clock_timestamp()
+WHERE ledger.recheck_at <= clock_timestamp() -- guard doubt-deletion-recheck
 ORDER BY ledger.source, ledger.item_id
 LIMIT %(limit)s
 ON CONFLICT (source, item_id, generation) DO NOTHING
@@ -36,6 +37,7 @@ WITH lonely AS MATERIALIZED (
             AND (breaker.dependency = 'qdrant' OR source.account = breaker.account))
 )
 INSERT INTO reindexer.due (source, item_id, generation, lane, doubtful, losses, changed_at)
+-- guard suspect-retry-after-heal
 SELECT ledger.source, ledger.item_id, ledger.generation, 'bulk', true, greatest(0, ledger.losses - 1), ledger.changed_at
 FROM reindexer.ledger JOIN reindexer.source
     ON source.name = ledger.source AND source.generation = ledger.generation AND NOT source.paused

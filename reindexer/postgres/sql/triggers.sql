@@ -19,8 +19,9 @@
 -- name: ring
         -- Ring only while the listener sleeps: its leader then holds this lock exclusively (docs/design.md, Doorbell).
         -- Held until the commit: so the leader can't fall asleep between our look and our commit, and miss us.
+        -- guard bell-writer-lock
         IF NOT pg_try_advisory_xact_lock_shared({lock_class}, {bell_lock}) AND pg_notification_queue_usage() < 0.5 THEN
-            NOTIFY reindexer_bell;
+            NOTIFY reindexer_bell; -- guard bell-notify
         END IF;
 
 -- name: record
@@ -44,14 +45,14 @@
 -- name: rows_function
 -- AFTER INSERT and AFTER DELETE, FOR EACH STATEMENT.
 CREATE OR REPLACE FUNCTION {rows_function}() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $reindexer$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $reindexer$ -- guard trigger-security-definer
 #variable_conflict use_column
 DECLARE
     item_ids text[];
 BEGIN
     BEGIN
         SELECT array_agg({key}) INTO item_ids FROM changed_rows;
-    EXCEPTION WHEN OTHERS THEN
+    EXCEPTION WHEN OTHERS THEN -- guard trigger-error-swallowed
         item_ids := ARRAY[NULL::text];
     END;
 {record}
@@ -60,6 +61,7 @@ END $reindexer$;
 -- name: update_function
 -- AFTER UPDATE, FOR EACH STATEMENT. A changed key is a delete and an insert: both ids are recorded.
 CREATE OR REPLACE FUNCTION {update_function}() RETURNS trigger
+-- guard trigger-security-definer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_mergejoin = off AS $reindexer$
 #variable_conflict use_column
 DECLARE
@@ -69,20 +71,22 @@ DECLARE
     item_ids text[];
 BEGIN
     BEGIN
+        -- guard trigger-record-image-comparison
         SELECT {key_of_old}, {key_of_new}, ROW({declared_old})::record *<> ROW({declared_new})::record
         INTO STRICT old_id, new_id, edited
-        FROM old_rows CROSS JOIN new_rows;
+        FROM old_rows CROSS JOIN new_rows; -- guard trigger-plan-single-row
     EXCEPTION
         WHEN TOO_MANY_ROWS OR NO_DATA_FOUND THEN
             BEGIN
                 SELECT array_agg({key}){respelt} INTO item_ids
                 FROM old_rows FULL JOIN new_rows USING ({key_columns})
                 WHERE old_rows.{first_key} IS NULL OR new_rows.{first_key} IS NULL
+                   -- guard trigger-record-image-comparison
                    OR ROW({declared_old})::record *<> ROW({declared_new})::record;
-            EXCEPTION WHEN OTHERS THEN
+            EXCEPTION WHEN OTHERS THEN -- guard trigger-error-swallowed
                 item_ids := ARRAY[NULL::text];
             END;
-        WHEN OTHERS THEN
+        WHEN OTHERS THEN -- guard trigger-error-swallowed
             item_ids := ARRAY[NULL::text];
     END;
     IF new_id COLLATE "C" <> old_id THEN
@@ -98,7 +102,7 @@ END $reindexer$;
 -- name: whole_function
 -- AFTER TRUNCATE, FOR EACH STATEMENT.
 CREATE OR REPLACE FUNCTION {whole_function}() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $reindexer$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $reindexer$ -- guard trigger-security-definer
 #variable_conflict use_column
 DECLARE
     item_ids text[] := ARRAY[NULL::text];
@@ -109,7 +113,7 @@ END $reindexer$;
 -- name: replica_function
 -- AFTER INSERT OR UPDATE OR DELETE, FOR EACH ROW, ENABLE REPLICA: logical replication applies fire row triggers only.
 CREATE OR REPLACE FUNCTION {replica_function}() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $reindexer$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $reindexer$ -- guard trigger-security-definer
 #variable_conflict use_column
 DECLARE
     item_ids text[];
@@ -119,12 +123,12 @@ BEGIN
             item_ids := ARRAY[{key_new}];
         ELSIF TG_OP = 'DELETE' THEN
             item_ids := ARRAY[{key_old}];
-        ELSIF {key_old} COLLATE "C" IS DISTINCT FROM {key_new} THEN
+        ELSIF {key_old} COLLATE "C" IS DISTINCT FROM {key_new} THEN -- guard trigger-replica-key-respelling
             item_ids := ARRAY[{key_old}, {key_new}];
         ELSIF ROW({declared_old_row})::record *<> ROW({declared_new_row})::record THEN
             item_ids := ARRAY[{key_new}];
         END IF;
-    EXCEPTION WHEN OTHERS THEN
+    EXCEPTION WHEN OTHERS THEN -- guard trigger-error-swallowed
         item_ids := ARRAY[NULL::text];
     END;
 {record}
@@ -145,4 +149,4 @@ ALTER TABLE {table} ENABLE TRIGGER {insert_trigger}, ENABLE TRIGGER {update_trig
 -- name: row_trigger
 CREATE OR REPLACE TRIGGER {replica_trigger} AFTER INSERT OR UPDATE OR DELETE ON {table}
     FOR EACH ROW EXECUTE FUNCTION {replica_function}();
-ALTER TABLE {table} ENABLE REPLICA TRIGGER {replica_trigger};
+ALTER TABLE {table} ENABLE REPLICA TRIGGER {replica_trigger}; -- guard trigger-replica-enabled

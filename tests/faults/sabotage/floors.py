@@ -10,7 +10,7 @@ SLOW = OLD + "test_claims_and_drains_stay_fast_while_an_old_snapshot_is_open_and
 FLOORS = (
     Sabotage(
         "claims begin where they last found something",
-        "reindexer/flow/work.py",
+        "claim-scan-floor",
         "floor=self._floors.get(lane)",
         "floor=None",
         SLOW,
@@ -18,7 +18,7 @@ FLOORS = (
     ),
     Sabotage(
         "drains begin where they last found something",
-        "reindexer/leader.py",
+        "drain-scan-floor",
         ", floor=self._floor)",
         ")",
         SLOW,
@@ -26,7 +26,7 @@ FLOORS = (
     ),
     Sabotage(
         "dispatch counts from where it last found something",
-        "reindexer/flow/dispatch.py",
+        "dispatch-scan-floor",
         "begins = {lane: self._floors[lane].begin(began_s) for lane in lanes}",
         "begins: dict[str, Begins] = dict.fromkeys(lanes, (None, None))",
         SLOW,
@@ -34,7 +34,7 @@ FLOORS = (
     ),
     Sabotage(
         "what was planned for an empty table is planned anew for a backlog",
-        "reindexer/postgres/connect.py",
+        "plan-empty-table-replan",
         "return None if rows <= FEW else False",
         "return None",
         "tests/faults/test_kept_plans.py::test_what_was_planned_while_all_was_quiet_is_planned_anew_for_a_backlog",
@@ -42,7 +42,7 @@ FLOORS = (
     ),
     Sabotage(
         "claims look at all of a lane now and then",
-        "reindexer/core/floor.py",
+        "claim-periodic-full-scan",
         "return self._at if now_s < self._whole_at_s else None",
         "return self._at",
         OLD + "test_what_lies_below_the_floor_is_found_by_the_next_whole_look",

@@ -9,15 +9,15 @@ WINDOWS = "tests/unit/test_windows.py::"
 PLATFORMS = (
     Sabotage(
         "the command line works where Windows' Python lacks locks of files",
-        "reindexer/embedded/data_directory.py",
-        "        except ImportError:  # Windows, where nothing is up\n",
-        "        except ZeroDivisionError:\n",
+        "windows-missing-file-locks",
+        "except ImportError:  # Windows, where nothing is up\n",
+        "except ZeroDivisionError:\n",
         WINDOWS + "test_settings_are_read_and_nothing_is_up",
     ),
     Sabotage(
         "what can't run on Windows says so",
-        "reindexer/embedded/data_directory.py",
-        "        require_posix()\n",
+        "windows-embedded-refusal",
+        "require_posix()\n",
         "",
         WINDOWS + "test_what_needs_more_says_in_one_line_to_use_wsl[up]",
     ),

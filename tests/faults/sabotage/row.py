@@ -9,15 +9,15 @@ from dataclasses import dataclass
 class Sabotage:
     """One mechanism, taken away by replacing text, so that what remains is a program that runs.
 
-    `file` holds `old` as often as `times` says; all of it becomes `new`; `test` has to notice.
+    `guard` names the lines that a comment `guard NAME` marks, wherever they stand. In each of them `old` begins once, and
+    becomes `new`; `test` has to notice. Of several lines, each is told without the indentation of the first.
     """
 
     mechanism: str
-    file: str
+    guard: str
     old: str
     new: str
     test: str
-    times: int = 1
     fails_with: str = ""
     """Words of a server's error by which the test may fail, rather than by an assertion."""
     alone: bool = False

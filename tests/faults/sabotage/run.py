@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from tests.faults.sabotage.guards import Misplaced, taken_away
 from tests.faults.sabotage.row import Sabotage
 from tests.support.docs import settings_and_defaults
 from tests.support.processes import ROOT
@@ -62,22 +63,24 @@ class Workshop:
     def judge(self, row: Sabotage) -> Verdict:
         """Take the mechanism away, run the test, and put it back."""
         started = time.monotonic()
-        file = self.tree / row.file
-        original = file.read_text(encoding="utf-8")
-        if original.count(row.old) != row.times:
-            return Verdict(row, f"{row.file} holds its text {original.count(row.old)} times, not {row.times}", "", 0.0)
-        file.write_text(original.replace(row.old, row.new), encoding="utf-8")
         try:
-            problem, words = self._broken(row), ""
+            name, changed = taken_away(row)
+        except Misplaced as exc:
+            return Verdict(row, str(exc), "", 0.0)
+        file = self.tree / name
+        original = file.read_text(encoding="utf-8")
+        file.write_text(changed, encoding="utf-8")
+        try:
+            problem, words = self._broken(name), ""
             if not problem:
                 problem, words = self._tested(row)
         finally:
             file.write_text(original, encoding="utf-8")
         return Verdict(row, problem, words, time.monotonic() - started)
 
-    def _broken(self, row: Sabotage) -> str:
+    def _broken(self, file: str) -> str:
         """Why the sabotaged tree is no program any more; or that it is not this tree that is imported."""
-        module = row.file.removesuffix(".py").replace("/", ".") if row.file.endswith(".py") else "reindexer"
+        module = file.removesuffix(".py").replace("/", ".") if file.endswith(".py") else "reindexer"
         code = f"import {module}, reindexer, tests; print(reindexer.__file__, tests.__file__)"
         done = self._python("-c", code, within_s=60)
         if done.returncode:
