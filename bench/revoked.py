@@ -12,7 +12,7 @@ from bench.freshness import POLL_S, WITHIN_S, percentile
 from bench.stage import Bench, Stage, Unsound, until
 from reindexer.core.items import point_id
 from reindexer.flow import backfill
-from reindexer.flow.attach import find_source
+from reindexer.flow.store import find_source
 from reindexer.postgres.connect import connect
 from tests.support.proxy import Mode, Proxy
 

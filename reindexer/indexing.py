@@ -11,7 +11,7 @@ from reindexer import wiring
 from reindexer.core.errors import ItemFailed, PassingError, SourceError
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.flow import requests
-from reindexer.flow.attach import problems
+from reindexer.flow.store import problems
 from reindexer.flow.vectors import recorded_recipe
 from reindexer.flow.work import Worker
 from reindexer.settings import Settings

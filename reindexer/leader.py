@@ -25,10 +25,10 @@ from reindexer.core.source import Source
 from reindexer.core.tally import Tally
 from reindexer.core.timer import Timer
 from reindexer.flow import lead
-from reindexer.flow.attach import find_source, set_problem
 from reindexer.flow.breaker import forget_breakers
 from reindexer.flow.dispatch import Dispatch
 from reindexer.flow.drain import MAX_CHANGES, drain, outbox_floor
+from reindexer.flow.store import find_source, set_problem
 from reindexer.flow.sweep import MAX_HEALED, forget, heal, recheck
 from reindexer.flow.walk import walk_page
 from reindexer.postgres.connect import FEW, Connection, one_line

@@ -20,9 +20,10 @@ from reindexer.core.errors import ReindexerError, UsageError
 from reindexer.core.redefinition import changes
 from reindexer.core.source import Source
 from reindexer.flow import audit
-from reindexer.flow.attach import Attached, all_sources, attach, attached_before, find_source
+from reindexer.flow.attach import Attached, attach
 from reindexer.flow.built_in import built_in, is_built_in, make_table, require_place
 from reindexer.flow.inspect import inspect
+from reindexer.flow.store import all_sources, attached_before, find_source
 from reindexer.postgres.connect import Connection, connect, one_line
 from reindexer.postgres.locks import changing_triggers
 from reindexer.postgres.namesake import others_in_our_schema, trap

@@ -22,8 +22,8 @@ from psycopg.conninfo import make_conninfo
 from api.main import app as api
 from reindexer.cli import app as cli
 from reindexer.embedded.children import Children, free_port
-from reindexer.flow.attach import find_source
 from reindexer.flow.drain import drain
+from reindexer.flow.store import find_source
 from reindexer.flow.sweep import forget, heal
 from reindexer.flow.walk import walk_page
 from reindexer.postgres.connect import connect

@@ -18,7 +18,7 @@ from api.problems import KEYED, documented
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.flow import requests
 from reindexer.flow.audit import audited
-from reindexer.flow.read import key_types
+from reindexer.flow.keys import key_types
 
 LANE = "bulk"
 

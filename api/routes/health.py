@@ -14,11 +14,11 @@ from api.problems import documented, problem
 from reindexer.core.errors import PrefixTaken, SourceError
 from reindexer.core.source import Source
 from reindexer.flow import heartbeat
-from reindexer.flow.attach import all_sources, problems
 from reindexer.flow.breaker import open_breakers
 from reindexer.flow.inspect import Finding, inspect
 from reindexer.flow.lag import neglected_s
 from reindexer.flow.status import listener_state
+from reindexer.flow.store import all_sources, problems
 from reindexer.flow.vectors import recorded, require_same
 from reindexer.ports import Broker, EmbedderOf, Index
 from reindexer.postgres.connect import Postgres, connect

@@ -11,7 +11,7 @@ from api.item_ids import MalformedId, canonical_id
 from api.problems import KEYED, documented
 from reindexer.core.errors import SourceError
 from reindexer.core.source import Source
-from reindexer.flow.read import key_types
+from reindexer.flow.keys import key_types
 from reindexer.flow.status import ItemState
 from reindexer.flow.status import item as item_state
 from reindexer.flow.vectors import recorded_recipe

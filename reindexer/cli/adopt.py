@@ -10,9 +10,9 @@ from reindexer.cli.run import JSON, Failed, report
 from reindexer.core.errors import DependencyAway
 from reindexer.core.owner import Owner
 from reindexer.flow import audit
-from reindexer.flow.attach import all_sources, find_source
 from reindexer.flow.instance import identity
 from reindexer.flow.search import collection_of
+from reindexer.flow.store import all_sources, find_source
 from reindexer.postgres.connect import Connection
 from reindexer.settings import Settings
 

@@ -14,10 +14,11 @@ from reindexer.core.errors import UsageError
 from reindexer.core.profile import Profile
 from reindexer.core.source import Source
 from reindexer.flow import audit
-from reindexer.flow.attach import all_sources, attach, find_source
+from reindexer.flow.attach import attach
 from reindexer.flow.detach import detach
 from reindexer.flow.redefine import Redefinition, redefine
 from reindexer.flow.search import collection_of
+from reindexer.flow.store import all_sources, find_source
 from reindexer.postgres import catalog, triggers
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.locks import changing_triggers

@@ -19,9 +19,9 @@ from reindexer.cli.run import Failed, report
 from reindexer.core.errors import UsageError
 from reindexer.flow import audit
 from reindexer.flow import backfill as runs
-from reindexer.flow.attach import find_source
 from reindexer.flow.backfill import Run, RunConflict
 from reindexer.flow.status import listener_state
+from reindexer.flow.store import find_source
 from reindexer.postgres.connect import Connection, Postgres
 from reindexer.postgres.schema import require_schema
 from reindexer.settings import Settings

@@ -12,10 +12,10 @@ from reindexer.cli.look import database
 from reindexer.cli.run import JSON, report
 from reindexer.core.price import dollars
 from reindexer.core.source import Source
-from reindexer.flow.attach import find_source
-from reindexer.flow.embed import recipe_of
 from reindexer.flow.estimate import estimate as estimate_source
+from reindexer.flow.recipes import recipe_of
 from reindexer.flow.search import collection_of
+from reindexer.flow.store import find_source
 from reindexer.settings import Settings
 
 

@@ -11,9 +11,9 @@ import typer
 from reindexer.cli.look import database
 from reindexer.cli.run import JSON, progress_line, report, rows
 from reindexer.flow import audit, dead_letters
-from reindexer.flow.attach import find_source
 from reindexer.flow.dead_letters import Which
 from reindexer.flow.requests import as_recorded
+from reindexer.flow.store import find_source
 from reindexer.settings import Settings
 
 LASTS = "when replayed: its cause lasts"

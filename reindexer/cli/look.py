@@ -18,8 +18,8 @@ from rich.text import Text
 from reindexer import wiring
 from reindexer.cli.run import JSON, TAKES_DASHES, Failed, report, rows
 from reindexer.core.source import Source
-from reindexer.flow.attach import all_sources, find_source
 from reindexer.flow.status import PastWish, SourceStatus, Status, item, status
+from reindexer.flow.store import all_sources, find_source
 from reindexer.flow.vectors import recorded_recipe
 from reindexer.postgres.connect import Connection, connect
 from reindexer.postgres.schema import require_schema

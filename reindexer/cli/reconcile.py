@@ -15,11 +15,11 @@ from reindexer.cli.run import JSON, Failed, progress_line, report
 from reindexer.core.owner import Owner
 from reindexer.flow import audit
 from reindexer.flow import reconcile as flow
-from reindexer.flow.attach import find_source
-from reindexer.flow.embed import recipe_of
 from reindexer.flow.instance import identity, require_ours
+from reindexer.flow.recipes import recipe_of
 from reindexer.flow.reconcile import Findings, Sides
 from reindexer.flow.search import collection_of
+from reindexer.flow.store import find_source
 from reindexer.settings import Settings
 
 

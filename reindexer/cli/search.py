@@ -12,9 +12,9 @@ from reindexer import wiring
 from reindexer.cli.look import database
 from reindexer.cli.run import JSON, TAKES_DASHES, report, rows
 from reindexer.core.filters import parse_words
-from reindexer.flow.attach import find_source
 from reindexer.flow.search import collection_of, what_is_behind
 from reindexer.flow.search import search as search_items
+from reindexer.flow.store import find_source
 from reindexer.postgres.catalog import payload_columns
 from reindexer.settings import Settings
 

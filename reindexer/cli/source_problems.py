@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reindexer import wiring
 from reindexer.core.errors import SourceError
-from reindexer.flow.attach import all_sources, problems
+from reindexer.flow.store import all_sources, problems
 from reindexer.flow.vectors import recorded, require_same
 from reindexer.postgres.connect import connect
 from reindexer.settings import Settings

@@ -28,7 +28,7 @@ from reindexer.embedded.older_index import is_filled_anew, told_of_older_index
 from reindexer.embedded.stack import Stack
 from reindexer.embedded.supervisor import Supervisor
 from reindexer.flow import heartbeat
-from reindexer.flow.attach import all_sources
+from reindexer.flow.store import all_sources
 from reindexer.flow.vectors import recorded
 from reindexer.flow.walk import rebuild_if_lost
 from reindexer.postgres.connect import connect

@@ -8,12 +8,12 @@ import structlog
 
 from reindexer.core.breaker import BreakerPolicy
 from reindexer.core.errors import PassingError
-from reindexer.flow.attach import clear_problem, set_problem
 from reindexer.flow.attempt import Attempt
 from reindexer.flow.breaker import Witness, record
 from reindexer.flow.claim import Claim
-from reindexer.flow.embed import Deadline, LeaseOver
+from reindexer.flow.lease import Deadline, LeaseOver
 from reindexer.flow.settle import Finished, Settled, finish, postpone
+from reindexer.flow.store import clear_problem, set_problem
 from reindexer.postgres.connect import Postgres
 
 log = structlog.get_logger("reindexer.flow.work")

@@ -15,7 +15,7 @@ from reindexer.core.payload import TENANT_KINDS
 from reindexer.core.profile import Profile
 from reindexer.core.source import Source
 from reindexer.flow import condition
-from reindexer.flow.read import key_types
+from reindexer.flow.keys import key_types
 from reindexer.postgres import catalog
 from reindexer.postgres.catalog import payload_columns
 from reindexer.postgres.connect import Connection, first_line

@@ -26,8 +26,9 @@ from reindexer.core.items import ClaimedItem
 from reindexer.core.plan import Delete, Embed, Step
 from reindexer.flow.attempt import LEFT_ALONE, TOO_LATE, Attempt, Held
 from reindexer.flow.breaker import Witness
-from reindexer.flow.embed import Deadline, Input, LeaseOver, embed_inputs
+from reindexer.flow.embed import Input, embed_inputs
 from reindexer.flow.got import Got
+from reindexer.flow.lease import Deadline, LeaseOver
 from reindexer.flow.pace import Pace
 from reindexer.flow.refusals import Refusals
 from reindexer.flow.reuse import Reused, find_reusable

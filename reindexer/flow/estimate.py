@@ -16,8 +16,9 @@ from reindexer.core.recipe import Recipe
 from reindexer.core.source import Source
 from reindexer.core.tokens import estimate_tokens
 from reindexer.flow import condition
-from reindexer.flow.read import find_rows, key_page
-from reindexer.flow.too_long import chunk_tokens
+from reindexer.flow.chunk_sizes import chunk_tokens
+from reindexer.flow.key_pages import key_page
+from reindexer.flow.read import find_rows
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.names import Name
 from reindexer.postgres.queries import load

@@ -12,10 +12,10 @@ from psycopg.rows import dict_row
 from reindexer.core.metrics import METRICS, Metric
 from reindexer.core.tally import Series, labels_text
 from reindexer.flow import counters, heartbeat
-from reindexer.flow.attach import all_sources
 from reindexer.flow.inspect import inspect
 from reindexer.flow.lag import completed, lag
 from reindexer.flow.status import listener_state
+from reindexer.flow.store import all_sources
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
 

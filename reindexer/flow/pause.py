@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reindexer.flow.attach import find_source
 from reindexer.flow.audit import audited
+from reindexer.flow.store import find_source
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
 

@@ -20,7 +20,8 @@ from reindexer.core.payload import UnfitPayload, read_payload
 from reindexer.core.source import Source
 from reindexer.core.template import render_text
 from reindexer.flow import long_keys
-from reindexer.flow.condition import ConditionRejected, composed, is_item, reading, require
+from reindexer.flow.condition import is_item, require
+from reindexer.flow.keys import KeyTypes, canonical_id, key_types
 from reindexer.flow.long_keys import is_too_long
 from reindexer.postgres.connect import Connection, is_of_the_statement, keep_plan, may_be_of_a_row, one_line
 from reindexer.postgres.names import Name
@@ -28,9 +29,6 @@ from reindexer.postgres.session import IN_TRANSACTION, READS_AS_OURS
 from reindexer.postgres.triggers import key_expression
 
 _DOUBLE = "two rows have this key, and neither can be chosen; delete one, or give it another key"
-
-KeyTypes = tuple[LiteralString, ...]
-"""SQL types of a source's key columns."""
 
 
 class _RowFails(Exception):
@@ -180,62 +178,12 @@ def without_row(connection: Connection, source: Source, item_ids: Sequence[str])
     return [item_id for item_id, key in zip(item_ids, asked, strict=True) if key not in there or is_too_long(item_id)]
 
 
-def canonical_id(connection: Connection, source: Source, item_id: str) -> str | None:
-    """An id as Postgres prints the key, which is how the triggers write it; None if it can't be a key of the source.
-
-    Raises SourceError if the table or a declared column is missing.
-    """
-    types = key_types(connection, source)
-    parts = sql.SQL(", ").join(
-        sql.SQL("({part})::{type}::text").format(
-            part=sql.SQL("%(item_id)s::text")
-            if len(types) == 1
-            else sql.SQL("%(item_id)s::jsonb ->> {}").format(place),
-            type=sql.SQL(type_name),
-        )
-        for place, type_name in enumerate(types)
-    )
-    query = sql.SQL("SELECT {}") if len(types) == 1 else sql.SQL("SELECT jsonb_build_array({})::text")
-    try:
-        with connection.pipeline(), connection.transaction():
-            connection.execute(IN_TRANSACTION)
-            row = connection.execute(query.format(parts), {"item_id": item_id}).fetchone()
-    except (psycopg.DataError, UnicodeEncodeError):
-        return None
-    return None if row is None or row[0] is None else str(row[0])
-
-
 def _reason(exc: BaseException | None) -> Unreadable:
     """Of the server's message only its kind: it may quote the row."""
     if isinstance(exc, psycopg.DataError) and (exc.diag.source_file or "").startswith("json"):
         return Unreadable("a payload column holds JSON that is not valid Unicode")
     lasting = isinstance(exc, psycopg.DataError | psycopg.IntegrityError | psycopg.errors.RaiseException)
     return Unreadable(f"its row can't be read ({type(exc).__name__})", may_pass=not lasting)
-
-
-def key_types(connection: Connection, source: Source) -> KeyTypes:
-    """As `format_type` names them. Raises SourceError if one, or another declared column, is missing."""
-    try:
-        rows = connection.execute(
-            """
-            SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
-            WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped
-            """,
-            [sql.Identifier(source.table_schema, source.table_name).as_string(connection)],
-        ).fetchall()
-    except psycopg.errors.InsufficientPrivilege as exc:
-        raise SourceError(f"source {source.name!r}: {one_line(exc)}") from exc
-    return key_types_among(source, dict(rows))
-
-
-def key_types_among(source: Source, columns: Mapping[str, LiteralString]) -> KeyTypes:
-    """As `key_types`, where the table's columns and their types (which the server has quoted) are known."""
-    missing = [c for c in (*source.key_columns, *source.declared_columns) if c not in columns]
-    if missing:
-        table = f"{source.table_schema}.{source.table_name}"
-        what = f"column {missing[0]!r} of {table}" if columns else f"table {table}"
-        raise SourceError(f"source {source.name!r}: {what} does not exist")
-    return tuple(columns[column] for column in source.key_columns)
 
 
 def _wanted_rows(source: Source, types: Sequence[LiteralString]) -> sql.Composed:
@@ -275,81 +223,3 @@ def _select(source: Source, types: Sequence[LiteralString]) -> sql.Composed:
         payload=sql.SQL(", ").join(sql.SQL("t.{}").format(Name(c)) for c in source.payload_columns),
         wanted_rows=_wanted_rows(source, types),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A stretch of a source in key order."""
-
-    item_ids: tuple[str, ...]
-    """Those that the condition picks."""
-    last: str | None
-    """Where the next page starts after; None: there is none."""
-
-
-def key_page(
-    connection: Connection, source: Source, after: str | None, page: int, *, where: str | None = None, timeout_s: float
-) -> Page:
-    """The next `page` rows in key order after that id (None: from the start), and which of them are items of the source
-    that `where` picks.
-
-    The conditions are tried on these rows only, so that a page takes no longer where they pick few. Where the source's
-    own fails on one of them, all count as items: whoever reads them finds out which. Raises SourceError as find_rows,
-    ConditionRejected if `where` fails or the page takes longer than `timeout_s` because of it.
-    """
-    try:
-        return _key_page(connection, source, after, page, where, timeout_s, narrowed=source.condition is not None)
-    except (SourceError, ConditionRejected) as exc:
-        if source.condition is None or not may_be_of_a_row(exc.__cause__):
-            raise
-        require(connection, source)
-        if is_of_the_statement(exc.__cause__):  # raised again where it needs no row to fail
-            _key_page(connection, source, after, 0, where, timeout_s, narrowed=True)
-        return _key_page(connection, source, after, page, where, timeout_s, narrowed=False)
-
-
-def _key_page(
-    connection: Connection,
-    source: Source,
-    after: str | None,
-    page: int,
-    where: str | None,
-    timeout_s: float,
-    *,
-    narrowed: bool,
-) -> Page:
-    types = key_types(connection, source)
-    columns = sql.SQL(", ").join(sql.SQL("t.{}").format(Name(c)) for c in source.key_columns)
-    single = len(types) == 1
-    after_parts = sql.SQL(", ").join(
-        sql.SQL("({part})::{type}").format(
-            part=sql.SQL("%(after)s::text") if single else sql.SQL("%(after)s::jsonb ->> {}").format(place),
-            type=sql.SQL(type_name),
-        )
-        for place, type_name in enumerate(types)
-    )
-    wanted = sql.SQL("true") if where is None else composed(where) + sql.SQL("::boolean")
-    query = sql.SQL(
-        """
-        SELECT {key}, {is_item} AND {wanted} FROM (
-            SELECT t.* FROM {table} AS t WHERE {has_key} {after} ORDER BY {columns} LIMIT %(page)s
-        ) AS t ORDER BY {columns}
-        """
-    ).format(
-        key=key_expression(source, "t", Name),
-        is_item=is_item(source) if narrowed else sql.SQL("true"),
-        wanted=wanted,
-        table=Name(source.table_schema, source.table_name),
-        # guard key-null-row-skipped
-        has_key=sql.SQL(" AND ").join(sql.SQL("t.{} IS NOT NULL").format(Name(c)) for c in source.key_columns),
-        after=sql.SQL("AND ({columns}) > ({after})").format(columns=columns, after=after_parts)
-        if after is not None
-        else sql.SQL(""),
-        columns=columns,
-    )
-    with reading(connection, source, where, timeout_s):
-        rows = connection.execute(query, {"after": after, "page": page}).fetchall()
-    # guard key-page-deduplication
-    keys = dict.fromkeys(str(key) for key, wanted in rows if wanted)  # two rows with one key are one item
-    ids = long_keys.names(connection, source, list(keys))  # guard long-key-walk-name
-    return Page(tuple(ids), str(rows[-1][0]) if rows and len(rows) == page else None)

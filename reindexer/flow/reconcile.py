@@ -23,9 +23,10 @@ from reindexer.core.items import Row, StoredPoint
 from reindexer.core.recipe import Chunk, Recipe
 from reindexer.core.source import Source
 from reindexer.flow import audit
-from reindexer.flow.read import find_rows, key_page
+from reindexer.flow.chunk_sizes import chunk_tokens
+from reindexer.flow.key_pages import key_page
+from reindexer.flow.read import find_rows
 from reindexer.flow.spool import Spool, Suspect
-from reindexer.flow.too_long import chunk_tokens
 from reindexer.ports import Collection, Index
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from psycopg.rows import class_row
 
 from reindexer.core.errors import SourceError, UsageError
-from reindexer.flow.attach import find_source
-from reindexer.flow.read import canonical_id
+from reindexer.flow.keys import canonical_id
+from reindexer.flow.store import find_source
 from reindexer.ports import Broker
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from reindexer.core.filters import Filter
 from reindexer.core.source import Source
-from reindexer.flow.attach import problems
 from reindexer.flow.inspect import inspect
+from reindexer.flow.store import problems
 from reindexer.flow.vectors import require_comparable
 from reindexer.ports import Collection, Embedder, Hit, Index
 from reindexer.postgres.connect import Connection

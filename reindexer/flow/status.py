@@ -15,11 +15,12 @@ from reindexer.core.items import Row
 from reindexer.core.recipe import Recipe
 from reindexer.core.source import Source
 from reindexer.flow import heartbeat, long_keys
-from reindexer.flow.attach import all_sources
 from reindexer.flow.breaker import OpenBreaker, open_breakers
 from reindexer.flow.inspect import WORST_LAST, TriggersState, inspect
+from reindexer.flow.keys import canonical_id
 from reindexer.flow.lag import completed, lag
-from reindexer.flow.read import canonical_id, find_rows
+from reindexer.flow.read import find_rows
+from reindexer.flow.store import all_sources
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.locks import BELL_LOCK, LEADER_LOCK, LOCK_CLASS
 from reindexer.postgres.queries import load

@@ -6,16 +6,12 @@ which would embed each other's chunks anew, and whoever compares.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import structlog
 
 from reindexer.core.batching import RequestLimits
 from reindexer.core.errors import InputRejected, InputTooLong
-from reindexer.core.source import MIN_CHUNK_TOKENS, Source
+from reindexer.core.source import MIN_CHUNK_TOKENS
 from reindexer.core.tokens import estimate_tokens
-from reindexer.postgres.connect import Connection
-from reindexer.postgres.queries import load
 
 log = structlog.get_logger(__name__)
 
@@ -33,9 +29,3 @@ def cut_smaller(source: str, text: str, error: InputRejected, limits: RequestLim
         return error
     log.info("text_too_long", source=source, estimated_tokens=tokens, chunk_tokens=tokens // 2, error=str(error))
     return InputTooLong(str(error), chunk_tokens=tokens // 2)
-
-
-def chunk_tokens(connection: Connection, source: Source, item_ids: Sequence[str]) -> Mapping[str, int]:
-    """How many tokens the chunks of these items hold at most, where the provider found one too long."""
-    parameters = {"source": source.name, "item_ids": list(item_ids)}
-    return dict(connection.execute(load("status.sql")["chunk_tokens"], parameters).fetchall())

@@ -14,7 +14,7 @@ from reindexer.core.owner import Owner
 from reindexer.core.profile import Profile, other_vectors
 from reindexer.core.recipe import Recipe
 from reindexer.core.source import Source
-from reindexer.flow.embed import recipe_of
+from reindexer.flow.recipes import recipe_of
 from reindexer.ports import Collection, Embedder, Index
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load

@@ -17,7 +17,8 @@ from psycopg.rows import class_row
 from reindexer.core.errors import SourceError, UsageError
 from reindexer.core.source import Source
 from reindexer.flow import condition
-from reindexer.flow.read import Page, key_page, without_row
+from reindexer.flow.key_pages import Page, key_page
+from reindexer.flow.read import without_row
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from reindexer.core.errors import ReindexerError
-from reindexer.flow.attach import all_sources
+from reindexer.flow.store import all_sources
 from reindexer.flow.work import Worker
 
 

@@ -19,8 +19,9 @@ import structlog
 from reindexer.core.errors import DependencyAway, SourceError, UsageError
 from reindexer.core.source import Source
 from reindexer.core.timer import Timer
-from reindexer.flow.attach import all_sources, follow_renames, mend
+from reindexer.flow.attach import follow_renames, mend
 from reindexer.flow.inspect import Finding, inspect
+from reindexer.flow.store import all_sources
 from reindexer.postgres.connect import Connection, one_line
 from reindexer.postgres.queries import load
 from reindexer.postgres.trigger_removal import remove

@@ -31,7 +31,6 @@ from reindexer.core.plan import Skip, plan
 from reindexer.core.retry import RetryPolicy
 from reindexer.core.source import Source
 from reindexer.flow import requests
-from reindexer.flow.attach import find_source_and_columns
 from reindexer.flow.attempt import SOURCE_WAIT_S, Attempt
 from reindexer.flow.breaker import Witness
 from reindexer.flow.claim import Claim, LaneFloor, claim_batch, claim_item
@@ -40,12 +39,15 @@ from reindexer.flow.count import count_claim, count_outcomes
 from reindexer.flow.counters import Counters
 from reindexer.flow.crew import Crew
 from reindexer.flow.deliver import Delivery, Timeouts
-from reindexer.flow.embed import Deadline, LeaseOver, recipe_of
 from reindexer.flow.instance import identity
+from reindexer.flow.keys import key_types_among
+from reindexer.flow.lease import Deadline, LeaseOver
 from reindexer.flow.pace import PATIENCE_S, Pace, Unlimited
-from reindexer.flow.read import find_rows, key_types_among
+from reindexer.flow.read import find_rows
+from reindexer.flow.recipes import recipe_of
 from reindexer.flow.refusals import Refusals
 from reindexer.flow.settle import Answer, Postponed
+from reindexer.flow.store import find_source_and_columns
 from reindexer.flow.vectors import record, require_same
 from reindexer.flow.walk import rebuild_if_lost
 from reindexer.flow.way import Way

@@ -14,8 +14,9 @@ from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
 
 from reindexer.core.source import Source
-from reindexer.flow.attach import all_sources, attach
+from reindexer.flow.attach import attach
 from reindexer.flow.status import status
+from reindexer.flow.store import all_sources
 from reindexer.flow.watch import Watch
 from reindexer.migrate import alembic_config
 from reindexer.postgres.connect import Connection, connect

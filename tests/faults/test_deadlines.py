@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from reindexer.flow.drain import drain
-from reindexer.flow.embed import Deadline, LeaseOver
+from reindexer.flow.lease import Deadline, LeaseOver
 from reindexer.postgres.connect import Connection
 from reindexer.settings import Settings
 from reindexer.wiring import worker as make_worker

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reindexer.flow.attach import find_source
 from reindexer.flow.drain import drain
+from reindexer.flow.store import find_source
 from reindexer.flow.walk import walk_page
 from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from reindexer.flow.attach import all_sources
 from reindexer.flow.inspect import inspect
+from reindexer.flow.store import all_sources
 from reindexer.migrate import migrate
 from reindexer.postgres.connect import Connection, connect
 from reindexer.settings import Settings

@@ -9,11 +9,12 @@ import pytest
 
 from reindexer.core.source import Source
 from reindexer.flow import status as flow_status
-from reindexer.flow.attach import attach, find_source
+from reindexer.flow.attach import attach
 from reindexer.flow.drain import drain
-from reindexer.flow.embed import recipe_of
 from reindexer.flow.read import find_rows
+from reindexer.flow.recipes import recipe_of
 from reindexer.flow.status import status
+from reindexer.flow.store import find_source
 from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection
 from tests.integration.test_four_processes import idle

@@ -13,10 +13,11 @@ import pytest
 from reindexer.core.errors import OtherEmbedder
 from reindexer.core.owner import Owner
 from reindexer.core.source import CONTEXT_ITEMS, Source
-from reindexer.flow.attach import attach, find_source
+from reindexer.flow.attach import attach
 from reindexer.flow.drain import drain
 from reindexer.flow.search import collection_of, search
 from reindexer.flow.status import status
+from reindexer.flow.store import find_source
 from reindexer.flow.vectors import record
 from reindexer.flow.walk import walk_page
 from reindexer.flow.work import Worker

@@ -19,7 +19,7 @@ from reindexer.flow.breaker import Witness, forget_breakers, open_breakers, reco
 from reindexer.flow.claim import Claim, claim_batch, claim_item
 from reindexer.flow.dispatch import Dispatch
 from reindexer.flow.drain import drain
-from reindexer.flow.embed import recipe_of
+from reindexer.flow.recipes import recipe_of
 from reindexer.flow.status import item
 from reindexer.flow.status import status as state_of_everything
 from reindexer.flow.sweep import heal
@@ -239,7 +239,7 @@ def test_the_waits_between_probes_double_up_to_a_limit_and_only_probes_make_them
         worker.run_lane("live", budget_s=0)
     assert waits == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.5, 0.5, 0.5])
     before = db.execute("SELECT wait_s, probe_at FROM reindexer.breaker").fetchone()
-    from reindexer.flow.embed import Deadline
+    from reindexer.flow.lease import Deadline
 
     worker._work(late, Deadline.after(60))
     assert db.execute("SELECT wait_s, probe_at FROM reindexer.breaker").fetchone() == before

@@ -10,9 +10,9 @@ import pytest
 
 from reindexer.adapters.celery_broker import CeleryBroker
 from reindexer.core.errors import ItemFailed
-from reindexer.flow.attach import find_source
 from reindexer.flow.breaker import open_breakers
 from reindexer.flow.drain import drain
+from reindexer.flow.store import find_source
 from reindexer.flow.walk import walk_page
 from reindexer.flow.work import Worker, WorkLimits
 from reindexer.postgres.connect import Connection, connect

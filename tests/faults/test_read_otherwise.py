@@ -12,9 +12,10 @@ import pytest
 from qdrant_client import QdrantClient
 
 from reindexer.core.source import Source
-from reindexer.flow.attach import attach, find_source
+from reindexer.flow.attach import attach
 from reindexer.flow.definition import Wanted, define
 from reindexer.flow.status import status
+from reindexer.flow.store import find_source
 from reindexer.flow.watch import Watch
 from reindexer.flow.work import Worker
 from reindexer.migrate import migrate

@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 
 from reindexer.flow import backfill
-from reindexer.flow.attach import find_source
 from reindexer.flow.breaker import open_breakers
+from reindexer.flow.store import find_source
 from reindexer.postgres.connect import Connection
 from tests.integration.test_four_processes import idle
 from tests.support.index_reader import IndexReader

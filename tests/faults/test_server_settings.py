@@ -18,11 +18,14 @@ from pydantic import SecretStr
 from reindexer.core.errors import UsageError
 from reindexer.core.fingerprint import digest
 from reindexer.core.source import Source
-from reindexer.flow.attach import attach, find_source
+from reindexer.flow.attach import attach
 from reindexer.flow.condition import count
 from reindexer.flow.drain import drain
-from reindexer.flow.read import canonical_id, find_rows, key_page
+from reindexer.flow.key_pages import key_page
+from reindexer.flow.keys import canonical_id
+from reindexer.flow.read import find_rows
 from reindexer.flow.status import status
+from reindexer.flow.store import find_source
 from reindexer.migrate import alembic_config, migrate
 from reindexer.postgres.connect import Connection, connect
 from reindexer.postgres.schema import require_schema

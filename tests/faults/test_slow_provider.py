@@ -13,9 +13,10 @@ import pytest
 
 from reindexer.core.source import Source
 from reindexer.flow import requests
-from reindexer.flow.attach import attach, find_source
+from reindexer.flow.attach import attach
 from reindexer.flow.claim import claim_batch
 from reindexer.flow.drain import drain
+from reindexer.flow.store import find_source
 from reindexer.flow.walk import walk_page
 from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection

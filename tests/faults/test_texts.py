@@ -10,11 +10,11 @@ from contextlib import closing
 import pytest
 
 from reindexer.flow import reconcile, requests
-from reindexer.flow.attach import find_source
-from reindexer.flow.embed import recipe_of
 from reindexer.flow.estimate import estimate
+from reindexer.flow.recipes import recipe_of
 from reindexer.flow.search import collection_of
 from reindexer.flow.status import item
+from reindexer.flow.store import find_source
 from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection
 from tests.integration.test_drain_to_settle import insert, status, work

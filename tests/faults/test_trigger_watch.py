@@ -9,7 +9,7 @@ import pytest
 from reindexer.core.source import CONTEXT_ITEMS, Source
 from reindexer.flow.attach import attach
 from reindexer.flow.inspect import TriggersState
-from reindexer.flow.read import Page, key_page
+from reindexer.flow.key_pages import Page, key_page
 from reindexer.flow.status import status
 from reindexer.flow.watch import Watch
 from reindexer.migrate import migrate

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from reindexer.embedded.children import Children
-from reindexer.flow.attach import all_sources
 from reindexer.flow.claim import claim_batch, claim_item
 from reindexer.flow.drain import drain
 from reindexer.flow.inspect import inspect
 from reindexer.flow.settle import Finished, Postponed, finish, postpone
+from reindexer.flow.store import all_sources
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.schema import REVISION
 from tests.integration.test_drain_to_settle import insert

@@ -16,11 +16,12 @@ from reindexer.core.source import Source
 from reindexer.core.tally import labels_text
 from reindexer.core.tokens import estimate_tokens
 from reindexer.flow import backfill, requests
-from reindexer.flow.attach import attach, find_source
+from reindexer.flow.attach import attach
 from reindexer.flow.breaker import open_breakers
 from reindexer.flow.claim import claim_batch, claim_item
 from reindexer.flow.counters import read
 from reindexer.flow.drain import drain
+from reindexer.flow.store import find_source
 from reindexer.flow.walk import walk_page
 from reindexer.flow.work import Worker, WorkLimits
 from reindexer.postgres.connect import Connection

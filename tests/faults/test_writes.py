@@ -12,12 +12,13 @@ from qdrant_client import QdrantClient
 
 from reindexer.core.source import CONTEXT_ITEMS, Source
 from reindexer.flow import lead, requests
-from reindexer.flow.attach import attach, find_source
+from reindexer.flow.attach import attach
 from reindexer.flow.claim import claim_batch
 from reindexer.flow.drain import drain
 from reindexer.flow.read import read_rows
 from reindexer.flow.settle import Finished, Postponed, finish, postpone
 from reindexer.flow.status import status
+from reindexer.flow.store import find_source
 from reindexer.flow.sweep import heal
 from reindexer.postgres.connect import Connection, connect
 from tests.integration.test_drain_to_settle import insert

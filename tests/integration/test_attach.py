@@ -12,10 +12,10 @@ from psycopg import sql
 
 from reindexer.embedded.postgres import wheel_binaries
 from reindexer.flow import heartbeat
-from reindexer.flow.attach import find_source
 from reindexer.flow.claim import claim_batch
 from reindexer.flow.inspect import inspect
 from reindexer.flow.status import status
+from reindexer.flow.store import find_source
 from reindexer.flow.walk import walk_page
 from reindexer.postgres.connect import connect
 from reindexer.postgres.queries import load

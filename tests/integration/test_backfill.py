@@ -19,10 +19,10 @@ from fastapi.testclient import TestClient
 from api.main import create_app
 from reindexer.core.errors import SourceError
 from reindexer.flow import backfill
-from reindexer.flow.attach import find_source
 from reindexer.flow.backfill import Run
 from reindexer.flow.drain import drain
 from reindexer.flow.status import status as state_of_everything
+from reindexer.flow.store import find_source
 from reindexer.flow.walk import walk_page
 from reindexer.flow.work import Worker, WorkLimits
 from reindexer.postgres.connect import Connection

@@ -10,7 +10,8 @@ from fastapi.testclient import TestClient
 
 from api.main import create_app
 from reindexer.core.source import Source
-from reindexer.flow.attach import all_sources, attach
+from reindexer.flow.attach import attach
+from reindexer.flow.store import all_sources
 from reindexer.migrate import migrate
 from reindexer.postgres.connect import Connection, connect
 from reindexer.settings import Settings

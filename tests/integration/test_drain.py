@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from reindexer.flow import backfill, requests
-from reindexer.flow.attach import find_source
 from reindexer.flow.claim import Claim, claim_batch
 from reindexer.flow.drain import drain
 from reindexer.flow.settle import Finished, Postponed, finish, postpone
+from reindexer.flow.store import find_source
 from reindexer.flow.walk import walk_page
 from reindexer.postgres.connect import Connection
 from tests.integration.test_drain_to_settle import insert

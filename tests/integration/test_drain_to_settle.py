@@ -90,7 +90,7 @@ def test_a_changed_key_moves_the_point(db: Connection, worker: Worker, index: In
 
 
 def test_truncate_empties_the_index(db: Connection, worker: Worker, index: IndexReader) -> None:
-    from reindexer.flow.attach import find_source
+    from reindexer.flow.store import find_source
     from reindexer.flow.walk import walk_page
 
     for n in range(5):

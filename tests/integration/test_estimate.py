@@ -14,8 +14,8 @@ from reindexer.core.recipe import Recipe
 from reindexer.core.source import CONTEXT_ITEMS, Source
 from reindexer.core.tokens import estimate_tokens
 from reindexer.flow.attach import attach
-from reindexer.flow.embed import recipe_of
 from reindexer.flow.estimate import Estimate, estimate
+from reindexer.flow.recipes import recipe_of
 from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.locks import changing_triggers

@@ -8,12 +8,12 @@ import uuid
 import pytest
 
 from reindexer.flow import backfill, requests
-from reindexer.flow.attach import find_source
 from reindexer.flow.claim import Claim, claim_batch
 from reindexer.flow.drain import drain
 from reindexer.flow.lag import Place, completed, lag
 from reindexer.flow.settle import Finished, Postponed, finish, postpone
 from reindexer.flow.status import status as state_of_everything
+from reindexer.flow.store import find_source
 from reindexer.flow.sweep import heal
 from reindexer.flow.walk import walk_page
 from reindexer.flow.work import Worker

@@ -18,11 +18,11 @@ from api.main import create_app
 from reindexer.core.items import point_id
 from reindexer.core.metrics import AT_RUN_TIME, CLAIMS, METRICS
 from reindexer.flow import backfill, heartbeat
-from reindexer.flow.attach import find_source, set_problem
 from reindexer.flow.claim import claim_batch
 from reindexer.flow.counters import SLOTS, Counters, read
 from reindexer.flow.drain import drain
 from reindexer.flow.pause import set_paused
+from reindexer.flow.store import find_source, set_problem
 from reindexer.flow.walk import walk_page
 from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection, Postgres, connect

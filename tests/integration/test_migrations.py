@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 
 from reindexer.core.errors import UsageError
 from reindexer.embedded.postgres import EmbeddedPostgres
-from reindexer.flow.attach import find_source
+from reindexer.flow.store import find_source
 from reindexer.flow.walk import walk_page
 from reindexer.migrate import alembic_config, migrate, uninstall
 from reindexer.postgres.connect import connect

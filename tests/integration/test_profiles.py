@@ -10,10 +10,11 @@ from qdrant_client import models
 from reindexer.core.errors import DefinitionError
 from reindexer.core.profile import Profile
 from reindexer.core.source import Source
-from reindexer.flow.attach import attach, find_source
+from reindexer.flow.attach import attach
 from reindexer.flow.detach import detach
 from reindexer.flow.drain import drain
 from reindexer.flow.search import collection_of, search
+from reindexer.flow.store import find_source
 from reindexer.flow.walk import walk_page
 from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection

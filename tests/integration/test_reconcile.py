@@ -19,12 +19,12 @@ from reindexer.core.chunks import Span
 from reindexer.core.difference import Kind
 from reindexer.core.items import StoredPoint, point_id
 from reindexer.flow import reconcile
-from reindexer.flow.attach import find_source
 from reindexer.flow.claim import claim_batch
 from reindexer.flow.drain import drain
-from reindexer.flow.embed import recipe_of
+from reindexer.flow.recipes import recipe_of
 from reindexer.flow.reconcile import Findings, Sides, TooManyDeletions
 from reindexer.flow.search import collection_of
+from reindexer.flow.store import find_source
 from reindexer.flow.work import Worker
 from reindexer.ports import Point
 from reindexer.postgres.connect import Connection

@@ -11,7 +11,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from reindexer.core.profile import Profile
-from reindexer.flow.attach import all_sources, find_source
+from reindexer.flow.store import all_sources, find_source
 from reindexer.postgres.connect import Connection
 from tests.support.commands import Done
 

@@ -14,7 +14,8 @@ from reindexer.embedded.postgres import EmbeddedPostgres
 from reindexer.flow.attach import attach
 from reindexer.flow.drain import drain
 from reindexer.flow.inspect import inspect
-from reindexer.flow.read import key_page, read_rows, without_row
+from reindexer.flow.key_pages import key_page
+from reindexer.flow.read import read_rows, without_row
 from reindexer.flow.watch import Watch
 from reindexer.postgres import triggers
 from reindexer.postgres.catalog import relations, tree

@@ -13,8 +13,9 @@ from psycopg import sql
 from api.main import create_app
 from reindexer.core.errors import UsageError
 from reindexer.core.source import Source
-from reindexer.flow.attach import attach, find_source
+from reindexer.flow.attach import attach
 from reindexer.flow.drain import drain
+from reindexer.flow.store import find_source
 from reindexer.flow.walk import walk_page
 from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection

@@ -6,9 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from reindexer.core.errors import SourceError
-from reindexer.flow.attach import find_source
 from reindexer.flow.drain import drain
 from reindexer.flow.status import status
+from reindexer.flow.store import find_source
 from reindexer.flow.walk import walk_page
 from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from reindexer.flow.attach import find_source
 from reindexer.flow.drain import drain
+from reindexer.flow.store import find_source
 from reindexer.flow.walk import walk_page
 from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection

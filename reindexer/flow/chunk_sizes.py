@@ -1,0 +1,15 @@
+"""How small the chunks of single items are cut: of those whose text a provider has refused for its length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from reindexer.core.source import Source
+from reindexer.postgres.connect import Connection
+from reindexer.postgres.queries import load
+
+
+def chunk_tokens(connection: Connection, source: Source, item_ids: Sequence[str]) -> Mapping[str, int]:
+    """How many tokens the chunks of these items hold at most, where the provider found one too long."""
+    parameters = {"source": source.name, "item_ids": list(item_ids)}
+    return dict(connection.execute(load("status.sql")["chunk_tokens"], parameters).fetchall())

@@ -1,0 +1,67 @@
+"""A source's key: the types of its columns, and an id as Postgres prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import LiteralString
+
+import psycopg
+from psycopg import sql
+
+from reindexer.core.errors import SourceError
+from reindexer.core.source import Source
+from reindexer.postgres.connect import Connection, one_line
+from reindexer.postgres.session import IN_TRANSACTION
+
+KeyTypes = tuple[LiteralString, ...]
+"""SQL types of a source's key columns."""
+
+
+def canonical_id(connection: Connection, source: Source, item_id: str) -> str | None:
+    """An id as Postgres prints the key, which is how the triggers write it; None if it can't be a key of the source.
+
+    Raises SourceError if the table or a declared column is missing.
+    """
+    types = key_types(connection, source)
+    parts = sql.SQL(", ").join(
+        sql.SQL("({part})::{type}::text").format(
+            part=sql.SQL("%(item_id)s::text")
+            if len(types) == 1
+            else sql.SQL("%(item_id)s::jsonb ->> {}").format(place),
+            type=sql.SQL(type_name),
+        )
+        for place, type_name in enumerate(types)
+    )
+    query = sql.SQL("SELECT {}") if len(types) == 1 else sql.SQL("SELECT jsonb_build_array({})::text")
+    try:
+        with connection.pipeline(), connection.transaction():
+            connection.execute(IN_TRANSACTION)
+            row = connection.execute(query.format(parts), {"item_id": item_id}).fetchone()
+    except (psycopg.DataError, UnicodeEncodeError):
+        return None
+    return None if row is None or row[0] is None else str(row[0])
+
+
+def key_types(connection: Connection, source: Source) -> KeyTypes:
+    """As `format_type` names them. Raises SourceError if one, or another declared column, is missing."""
+    try:
+        rows = connection.execute(
+            """
+            SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
+            WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped
+            """,
+            [sql.Identifier(source.table_schema, source.table_name).as_string(connection)],
+        ).fetchall()
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise SourceError(f"source {source.name!r}: {one_line(exc)}") from exc
+    return key_types_among(source, dict(rows))
+
+
+def key_types_among(source: Source, columns: Mapping[str, LiteralString]) -> KeyTypes:
+    """As `key_types`, where the table's columns and their types (which the server has quoted) are known."""
+    missing = [c for c in (*source.key_columns, *source.declared_columns) if c not in columns]
+    if missing:
+        table = f"{source.table_schema}.{source.table_name}"
+        what = f"column {missing[0]!r} of {table}" if columns else f"table {table}"
+        raise SourceError(f"source {source.name!r}: {what} does not exist")
+    return tuple(columns[column] for column in source.key_columns)
