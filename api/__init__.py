@@ -1,1 +1,1 @@
-"""The HTTP API: shells that translate requests into calls of `reindexer.flow`, and outcomes into JSON."""
+"""The HTTP API: shells that translate requests into calls of `reindexer`, and outcomes into JSON."""

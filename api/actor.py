@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 
 from api.dependencies import SettingsPart
-from reindexer.flow import audit
+from reindexer import audit
 
 
 def get_actor(

@@ -15,11 +15,11 @@ from reindexer import wiring
 from reindexer.celery_app import sending_broker
 from reindexer.core.errors import UsageError
 from reindexer.core.source import CONTEXT_ITEMS, Source
-from reindexer.flow.counters import Counters
-from reindexer.flow.store import find_source
+from reindexer.monitoring.metrics_store import Counters
 from reindexer.ports import Broker, EmbedderOf, Index
 from reindexer.postgres.connect import Connection, Postgres
 from reindexer.settings import Settings
+from reindexer.sources.store import find_source
 
 
 class Parts:

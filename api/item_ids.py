@@ -27,7 +27,7 @@ class MalformedId(ValueError):
 def canonical_id(given: Any, key_types: Sequence[str]) -> str:
     """The item id of a key written as text or integer, or of a composite key as a JSON array of its parts.
 
-    `key_types` as `reindexer.flow.keys.key_types` tells them. Raises MalformedId.
+    `key_types` as `reindexer.sources.keys.key_types` tells them. Raises MalformedId.
     """
     if len(key_types) == 1:
         return _canonical_key(given, key_types[0])

@@ -13,8 +13,8 @@ from prometheus_client.registry import Collector
 from api.shared import SharedAnswer
 from reindexer import __version__
 from reindexer.core.items import LANES
-from reindexer.core.metrics import METRICS
-from reindexer.flow.measure import Sample, measure_counters, measure_lag, measure_states
+from reindexer.monitoring.collect import Sample, measure_counters, measure_lag, measure_states
+from reindexer.monitoring.metrics import METRICS
 from reindexer.ports import Broker, Index
 from reindexer.postgres.connect import Connection, Postgres, connect
 

@@ -11,9 +11,9 @@ import psycopg
 import structlog
 
 from reindexer.core.errors import ReindexerError
-from reindexer.flow.requests import send_unsent
 from reindexer.ports import Broker
 from reindexer.postgres.connect import Postgres
+from reindexer.queue.requests import send_unsent
 
 log = structlog.get_logger(__name__)
 

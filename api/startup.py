@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.dependencies import Parts
 from reindexer import logs
 from reindexer.core.errors import DependencyAway, UsageError
-from reindexer.flow.instance import require_prefix
+from reindexer.index.ownership import require_prefix
 from reindexer.postgres.connect import connect, one_line
 from reindexer.postgres.schema import require_schema
 from reindexer.settings import Settings

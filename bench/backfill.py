@@ -8,8 +8,8 @@ import time
 from bench.bare_loop import bare_loop
 from bench.figures import Figures
 from bench.stage import Bench, Stage, Unsound
-from reindexer.flow.drain import drain
 from reindexer.postgres.connect import connect
+from reindexer.queue.drain import drain
 
 
 def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:

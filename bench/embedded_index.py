@@ -19,7 +19,7 @@ from pydantic_core import to_json
 from bench.figures import Figures
 from bench.provider import DIMENSIONS
 from bench.stage import Stage, Unsound, until
-from reindexer.adapters.qdrant_index import QdrantIndex
+from reindexer.adapters.qdrant.index import QdrantIndex
 from reindexer.core.items import point_id
 from reindexer.core.owner import Owner
 from reindexer.embedded.children import Children, free_port
@@ -30,7 +30,7 @@ SEARCHED, HELD = 100_000, 200_000
 SEARCHES = 30
 BATCH = 500
 WRITTEN_AT_ONCE = 64
-"""As the program writes, see `reindexer.flow.write`."""
+"""As the program writes, see `reindexer.index.write`."""
 WRITE_EVERY_S = 0.1
 STREAM_S = 20.0
 COLLECTION = Collection("bench", "bench__g1", "bench")

@@ -8,9 +8,9 @@ from itertools import islice
 from bench.figures import Figures
 from bench.stage import Stage, Unsound
 from bench.texts import texts
-from reindexer.adapters.hashing_embedder import HashingEmbedder
-from reindexer.adapters.static_embedder import MAX_INPUTS, StaticEmbedder, StaticModel
-from reindexer.core.batching import slices
+from reindexer.adapters.embedders.hashing import HashingEmbedder
+from reindexer.adapters.embedders.static import MAX_INPUTS, StaticEmbedder, StaticModel
+from reindexer.core.text.batching import slices
 from reindexer.ports import Embedder
 from tests.support.meaning import found_by, meaning
 

@@ -7,7 +7,7 @@ from contextlib import closing
 
 from bench.figures import Figures
 from bench.stage import Stage
-from reindexer.adapters.celery_broker import CeleryBroker, make_celery
+from reindexer.adapters.broker.celery_broker import CeleryBroker, make_celery
 from reindexer.core.broker_url import BrokerUrl
 from reindexer.postgres.connect import connect
 from reindexer.settings import Settings

@@ -7,11 +7,11 @@ import time
 
 from bench.figures import Figures
 from bench.stage import Bench, Stage, Unsound
-from reindexer.adapters.celery_broker import CeleryBroker, make_celery
+from reindexer.adapters.broker.celery_broker import CeleryBroker, make_celery
 from reindexer.core.broker_url import BrokerUrl
-from reindexer.flow.claim import LaneFloor, claim_batch
-from reindexer.flow.drain import drain
 from reindexer.postgres.connect import connect
+from reindexer.queue.claim import LaneFloor, claim_batch
+from reindexer.queue.drain import drain
 
 BATCH = 256
 

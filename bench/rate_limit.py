@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from bench.figures import Figures
 from bench.stage import Bench, Stage, Unsound, until
-from reindexer.flow.drain import drain
 from reindexer.postgres.connect import connect
+from reindexer.queue.drain import drain
 
 TOKENS_PER_MINUTE = 600_000
 PROCESSES = 4

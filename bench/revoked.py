@@ -10,10 +10,10 @@ from qdrant_client import QdrantClient
 from bench.figures import Figures
 from bench.freshness import POLL_S, WITHIN_S, percentile
 from bench.stage import Bench, Stage, Unsound, until
+from reindexer.backfills import runs
 from reindexer.core.items import point_id
-from reindexer.flow import backfill
-from reindexer.flow.store import find_source
 from reindexer.postgres.connect import connect
+from reindexer.sources.store import find_source
 from tests.support.proxy import Mode, Proxy
 
 PAUSE_S = 0.05
@@ -68,7 +68,7 @@ def _let_texts_wait(bench: Bench, texts: int) -> None:
             [first + 1, first + 500],
         )
     with connect(bench.url, application_name="bench") as connection:
-        backfill.start(connection, find_source(connection, "context_items"), who="bench")
+        runs.start(connection, find_source(connection, "context_items"), who="bench")
     unseen = "SELECT count(*) FROM reindexer.due WHERE lane = 'live' AND NOT marked"
     bench.until_drained()
     until(lambda: not bench.number(unseen), 120, "edits are not looked at")

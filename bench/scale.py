@@ -16,9 +16,9 @@ from bench.bare_loop import bare_loop
 from bench.figures import Figures
 from bench.stage import Bench, Stage, Unsound, until
 from reindexer.core.source import CONTEXT_ITEMS
-from reindexer.flow.drain import drain
-from reindexer.flow.pause import set_paused
 from reindexer.postgres.connect import Connection, connect
+from reindexer.queue.drain import drain
+from reindexer.sources.pause import set_paused
 
 SMALL, LARGE = 10_000, 300_000
 TIMES = 2

@@ -13,13 +13,13 @@ import psycopg
 
 from bench.figures import Figures
 from bench.stage import Bench, Stage, Unsound, until
-from reindexer.core.metrics import DRAINED
 from reindexer.core.source import Source
 from reindexer.embedded.postgres import wheel_binaries
-from reindexer.flow.attach import attach
-from reindexer.flow.heartbeat import BEAT_S
+from reindexer.monitoring.heartbeat import BEAT_S
+from reindexer.monitoring.metrics import DRAINED
 from reindexer.postgres.connect import connect
 from reindexer.postgres.locks import changing_triggers
+from reindexer.sources.attach import attach
 
 SLICE_S = 1
 """One table's turn. This machine becomes slower and quicker within seconds, so turns are short."""

@@ -14,15 +14,15 @@ from celery.signals import celeryd_init, setup_logging, worker_ready, worker_shu
 from celery.utils.text import str_to_list
 
 from reindexer import logs
-from reindexer.adapters.broker_errors import BROKER_ERRORS
-from reindexer.adapters.celery_beats import Beats, beat_queue
-from reindexer.adapters.celery_broker import REQUEST_TASK, CeleryBroker, make_celery
-from reindexer.adapters.old_queues import take_over, unattended
+from reindexer.adapters.broker.celery_broker import REQUEST_TASK, CeleryBroker, make_celery
+from reindexer.adapters.broker.errors import BROKER_ERRORS
+from reindexer.adapters.broker.heartbeats import Beats, beat_queue
+from reindexer.adapters.broker.old_queues import take_over, unattended
 from reindexer.core.errors import DependencyAway, ReindexerError, UsageError
 from reindexer.core.items import LANES, REQUEST_LANE
 from reindexer.core.queues import CELERY_QUEUE, DEFAULT_PREFIX
-from reindexer.flow import heartbeat
-from reindexer.flow.instance import require_prefix
+from reindexer.index.ownership import require_prefix
+from reindexer.monitoring import heartbeat
 from reindexer.postgres.connect import connect
 from reindexer.postgres.schema import OtherRevision, require_revision, require_schema
 from reindexer.settings import Settings

@@ -10,11 +10,11 @@ from functools import cache
 from reindexer import wiring
 from reindexer.core.errors import ItemFailed, PassingError, SourceError
 from reindexer.core.source import CONTEXT_ITEMS
-from reindexer.flow import requests
-from reindexer.flow.store import problems
-from reindexer.flow.vectors import recorded_recipe
-from reindexer.flow.work import Worker
+from reindexer.queue import requests
 from reindexer.settings import Settings
+from reindexer.sources.embedder_record import recorded_recipe
+from reindexer.sources.store import problems
+from reindexer.worker.worker import Worker
 
 _LANE = "bulk"
 

@@ -1,8 +1,8 @@
 """The listener daemon: `python -m reindexer.listen`.
 
 One listener leads (an advisory lock on its direct connection); others stand by and take over. Only the leader drains
-and owns the bell (`reindexer.leader`). A leader whose process stands still, or whose connection leads nowhere, is put
-down by whoever stands by. Behind a pooler no session lock holds: there each listener drains, which is harmless.
+and owns the bell (`reindexer.listener.leader`). A leader whose process stands still, or whose connection leads nowhere,
+is put down by whoever stands by. Behind a pooler no session lock holds: there each listener drains, which is harmless.
 
 The work is done in a thread, so that the main one hears signals whatever the other hangs in.
 """
@@ -29,19 +29,20 @@ import structlog
 from reindexer import logs
 from reindexer.celery_app import sending_broker
 from reindexer.core.errors import DependencyAway, ReindexerError, UsageError
-from reindexer.core.metrics import RECONNECTS
 from reindexer.core.posix import require_posix
-from reindexer.core.tally import Tally
 from reindexer.core.timer import Timer
-from reindexer.flow import heartbeat, lead
-from reindexer.flow.counters import write_tally
-from reindexer.flow.dispatch import Dispatch
-from reindexer.flow.instance import require_prefix
-from reindexer.flow.watch import Watch
-from reindexer.leader import Leader
+from reindexer.index.ownership import require_prefix
+from reindexer.listener import election
+from reindexer.listener.leader import Leader
+from reindexer.listener.trigger_monitor import Watch
+from reindexer.monitoring import heartbeat
+from reindexer.monitoring.buffer import Tally
+from reindexer.monitoring.metrics import RECONNECTS
+from reindexer.monitoring.metrics_store import write_tally
 from reindexer.postgres.connect import Connection, connect, one_line
 from reindexer.postgres.locks import BELL_CHANNEL
 from reindexer.postgres.schema import OtherRevision, require_revision, require_schema
+from reindexer.queue.dispatch import Dispatch
 from reindexer.settings import Settings
 
 log = structlog.get_logger("reindexer.listen")
@@ -130,7 +131,7 @@ class Listener:
         return None
 
     def _serve(self, connection: Connection) -> None:
-        self._direct = lead.hears_itself(connection, self.connect, ECHO_S)
+        self._direct = election.hears_itself(connection, self.connect, ECHO_S)
         if not self._direct:
             self._beat_timer.next_s = 0.0
         elif not self._stand_by(connection):
@@ -161,7 +162,7 @@ class Listener:
         connection.execute(f"UNLISTEN {BELL_CHANNEL}")  # what nobody fetches would pile up
         told = False
         while not self.stop.is_set():
-            if lead.try_lead(connection):
+            if election.try_lead(connection):
                 return True
             if not told:
                 log.info("standing_by")
@@ -169,7 +170,7 @@ class Listener:
             now = time.monotonic()
             self._beat(connection, now)
             silent_s = SILENT_FACTOR * self.settings.postgres_timeout_s
-            if self._silence_timer.due(now) and lead.end_silent_leader(connection, silent_s):
+            if self._silence_timer.due(now) and election.end_silent_leader(connection, silent_s):
                 log.warning("silent_leader_ended", silent_s=silent_s)
             self.stop.wait(STANDBY_S)
         return False

@@ -16,18 +16,18 @@ from alembic.util.exc import CommandError
 from psycopg.errors import LockNotAvailable
 from sqlalchemy.exc import DBAPIError
 
+from reindexer import audit
 from reindexer.core.errors import ReindexerError, UsageError
 from reindexer.core.redefinition import changes
 from reindexer.core.source import Source
-from reindexer.flow import audit
-from reindexer.flow.attach import Attached, attach
-from reindexer.flow.built_in import built_in, is_built_in, make_table, require_place
-from reindexer.flow.inspect import inspect
-from reindexer.flow.store import all_sources, attached_before, find_source
 from reindexer.postgres.connect import Connection, connect, one_line
 from reindexer.postgres.locks import changing_triggers
 from reindexer.postgres.namesake import others_in_our_schema, trap
 from reindexer.postgres.schema import REVISION, require_revision, revision
+from reindexer.sources.attach import Attached, attach
+from reindexer.sources.built_in import built_in, is_built_in, make_table, require_place
+from reindexer.sources.store import all_sources, attached_before, find_source
+from reindexer.sources.trigger_check import inspect
 from reindexer.sources_file.fit import Definitions, definitions
 from reindexer.sources_file.read import SourcesFile
 

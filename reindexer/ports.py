@@ -9,8 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from reindexer.core.batching import RequestLimits
-from reindexer.core.chunks import Span
 from reindexer.core.filters import Filter
 from reindexer.core.items import StoredPoint
 from reindexer.core.owner import Owner
@@ -19,6 +17,8 @@ from reindexer.core.profile import Profile
 from reindexer.core.queues import Names
 from reindexer.core.rate_limit import RateLimitState, Told, Turn
 from reindexer.core.source import Source
+from reindexer.core.text.batching import RequestLimits
+from reindexer.core.text.chunks import Span
 
 Vectors = NDArray[np.float32]
 """Matrix of float32, shape (inputs, dimensions), rows in the order of the inputs."""

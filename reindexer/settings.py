@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from reindexer.core.batching import RequestLimits
 from reindexer.core.breaker import BreakerPolicy
 from reindexer.core.broker_url import REDIS_SCHEMES, BrokerUrl, read_broker_url
 from reindexer.core.errors import UsageError
 from reindexer.core.queues import DEFAULT_PREFIX, PREFIX_PATTERN, Names
 from reindexer.core.retry import RetryPolicy
+from reindexer.core.text.batching import RequestLimits
 from reindexer.embedded.data_directory import DataDirectory, default_directory
 from reindexer.embedded.environment import reach_own_servers
 from reindexer.postgres.connect import describe

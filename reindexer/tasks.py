@@ -1,4 +1,4 @@
-"""The Celery tasks: thin shells around `reindexer.flow`.
+"""The Celery tasks: thin shells around `reindexer.worker`.
 
 Neither carries state that matters: what is due is written in Postgres, so a message that is lost costs time only.
 """
@@ -23,21 +23,24 @@ from celery.signals import worker_process_init, worker_process_shutdown, worker_
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
-from reindexer import interpreter, logs, wiring
-from reindexer.adapters import openai_embedder, qdrant_index  # noqa: F401  before the pool forks: slow to import
-from reindexer.adapters.celery_beats import BEAT_TASK
-from reindexer.adapters.celery_broker import OWNER_HEADER, REQUEST_TASK, WORK_TASK, CeleryBroker
+from reindexer import logs, wiring
+from reindexer.adapters.broker.celery_broker import OWNER_HEADER, REQUEST_TASK, WORK_TASK, CeleryBroker
+from reindexer.adapters.broker.heartbeats import BEAT_TASK
+from reindexer.adapters.embedders import openai  # noqa: F401  before the pool forks: slow to import
+from reindexer.adapters.qdrant import index  # noqa: F401  before the pool forks: slow to import
 from reindexer.celery_app import app, broker
 from reindexer.core.errors import DependencyAway, ItemFailed, PassingError, ReindexerError
 from reindexer.core.items import LANES, REQUEST_LANE
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.core.timer import Timer
-from reindexer.flow import heartbeat, requests
-from reindexer.flow.instance import identity
-from reindexer.flow.warm import warm
-from reindexer.flow.work import Worker
+from reindexer.index.ownership import identity
+from reindexer.monitoring import heartbeat
 from reindexer.postgres.connect import connect
+from reindexer.queue import requests
 from reindexer.settings import Settings
+from reindexer.worker import runtime
+from reindexer.worker.warmup import warm
+from reindexer.worker.worker import Worker
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +54,7 @@ AGAIN_S = 1.0
 @cache
 def _worker() -> Worker:
     """Of this process and its forks: connections are made lazily, per process id."""
-    interpreter.set_for_work()
+    runtime.set_for_work()
     settings = Settings.load()
     return wiring.worker(settings, _broker(), helpers=settings.claims_in_flight)
 

@@ -18,18 +18,18 @@ from reindexer.core.price import listed_price
 from reindexer.core.profile import Profile, Provider
 from reindexer.core.rate_limit import Caps, RateLimitState, account
 from reindexer.core.source import Source
-from reindexer.flow.count import CountedEmbedder
-from reindexer.flow.counters import Counters
-from reindexer.flow.crew import Crew
-from reindexer.flow.pace import PacedEmbedder, Unlimited
-from reindexer.flow.work import Worker, WorkLimits
+from reindexer.embedding.rate_limit import PacedEmbedder, Unlimited
+from reindexer.monitoring.instrument import CountedEmbedder
+from reindexer.monitoring.metrics_store import Counters
 from reindexer.ports import AccountOf, Broker, Budget, BudgetOf, Embedder, EmbedderOf, Index
 from reindexer.postgres.connect import Postgres
 from reindexer.settings import Settings
+from reindexer.worker.concurrency import Crew
+from reindexer.worker.worker import Worker, WorkLimits
 
 if TYPE_CHECKING:
-    from reindexer.adapters.static_embedder import StaticEmbedder
-    from reindexer.adapters.token_counter import TokenCounter
+    from reindexer.adapters.embedders.static import StaticEmbedder
+    from reindexer.adapters.embedders.token_counter import TokenCounter
 
 
 def postgres(settings: Settings, role: str) -> Postgres:
@@ -64,12 +64,12 @@ def _embedder(settings: Settings, source: Source) -> Embedder:
     dimensions = profile.dimensions or settings.embedding_dimensions
     match _provider(settings, profile):
         case "hashing":
-            from reindexer.adapters.hashing_embedder import HashingEmbedder
+            from reindexer.adapters.embedders.hashing import HashingEmbedder
 
             return HashingEmbedder(dimensions)
         case "static":
             return _static(source)
-    from reindexer.adapters.openai_embedder import OpenAIEmbedder
+    from reindexer.adapters.embedders.openai import OpenAIEmbedder
 
     return OpenAIEmbedder(
         api_key=_api_key(settings, source),
@@ -82,7 +82,7 @@ def _embedder(settings: Settings, source: Source) -> Embedder:
 
 def _static(source: Source) -> StaticEmbedder:
     """Raises SourceError if its profile wants another model than the only one that there is."""
-    from reindexer.adapters.static_embedder import StaticEmbedder
+    from reindexer.adapters.embedders.static import StaticEmbedder
 
     embedder, profile = StaticEmbedder(), source.profile
     asked = {"model": profile.model, "dimensions": profile.dimensions}
@@ -126,7 +126,7 @@ def token_price(settings: Settings, source: Source) -> float | None:
 
 def token_counter_of(settings: Settings, source: Source) -> TokenCounter:
     """How a source's tokens are counted, as far as its model's own count can be had."""
-    from reindexer.adapters.token_counter import ESTIMATE, TokenCounter, token_counter
+    from reindexer.adapters.embedders.token_counter import ESTIMATE, TokenCounter, token_counter
 
     match _provider(settings, source.profile):
         case "hashing":
@@ -204,7 +204,7 @@ def rate_limits(settings: Settings, sources: Iterable[Source]) -> Mapping[str, R
 
 def index(settings: Settings) -> Index:
     """The Qdrant server."""
-    from reindexer.adapters.qdrant_index import QdrantIndex
+    from reindexer.adapters.qdrant.index import QdrantIndex
 
     key = settings.qdrant_api_key
     return QdrantIndex(

@@ -14,15 +14,15 @@ import redis
 from qdrant_client import QdrantClient
 
 from reindexer import indexing
-from reindexer.adapters.celery_broker import CeleryBroker, make_celery
+from reindexer.adapters.broker.celery_broker import CeleryBroker, make_celery
 from reindexer.cli import main
 from reindexer.core.broker_url import BrokerUrl
 from reindexer.embedded.children import Children
-from reindexer.flow.work import Worker
 from reindexer.migrate import migrate
 from reindexer.postgres.connect import Connection, connect
 from reindexer.settings import Settings
 from reindexer.wiring import worker as make_worker
+from reindexer.worker.worker import Worker
 from tests.support.commands import SERVER_SETTINGS, Done
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes

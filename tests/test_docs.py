@@ -20,13 +20,13 @@ import typer
 from psycopg.conninfo import make_conninfo
 
 from api.main import app as api
+from reindexer.backfills.pager import walk_page
 from reindexer.cli import app as cli
 from reindexer.embedded.children import Children, free_port
-from reindexer.flow.drain import drain
-from reindexer.flow.store import find_source
-from reindexer.flow.sweep import forget, heal
-from reindexer.flow.walk import walk_page
 from reindexer.postgres.connect import connect
+from reindexer.queue.drain import drain
+from reindexer.queue.maintenance import forget, heal
+from reindexer.sources.store import find_source
 from tests.support.docs import (
     DOCUMENTS,
     Block,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from reindexer.core.metrics import METRICS
+from reindexer.monitoring.metrics import METRICS
 from tests.support.docs import DOCUMENTS, anchors, sections, table_rows
 from tests.support.processes import ROOT
 

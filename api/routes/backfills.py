@@ -14,10 +14,10 @@ from api.auth import keyed_router
 from api.dependencies import PostgresPart, source_or_404
 from api.fields import SourceName, Text
 from api.problems import KEYED, documented
-from reindexer.flow import backfill
-from reindexer.flow.backfill import Run
-from reindexer.flow.condition import ConditionRejected
+from reindexer.backfills import runs as backfills
+from reindexer.backfills.runs import Run
 from reindexer.postgres.connect import Connection, Postgres
+from reindexer.sources.condition import ConditionRejected
 
 router = keyed_router(prefix="/admin/backfills", tags=["backfills"])
 
@@ -75,10 +75,10 @@ def start(body: BackfillRequest, postgres: PostgresPart, actor: ActorPart) -> Ru
     with postgres.connection() as connection:
         source = source_or_404(connection, body.source)
         try:
-            return backfill.start(connection, source, where=body.where, force=body.force, who=actor)
+            return backfills.start(connection, source, where=body.where, force=body.force, who=actor)
         except ConditionRejected as exc:
             raise HTTPException(422, str(exc)) from exc
-        except backfill.RunConflict as exc:
+        except backfills.RunConflict as exc:
             raise HTTPException(409, str(exc)) from exc
 
 
@@ -86,19 +86,19 @@ def start(body: BackfillRequest, postgres: PostgresPart, actor: ActorPart) -> Ru
 def runs(postgres: PostgresPart, source: Annotated[SourceName | None, Query()] = None) -> Backfills:
     """Open ones first, then the newest; at most 100."""
     with postgres.connection() as connection:
-        return Backfills(backfills=backfill.recent(connection, source))
+        return Backfills(backfills=backfills.recent(connection, source))
 
 
 @router.get("/{run_id}", summary="How far a backfill is", responses=documented({**KEYED, **_NO_RUN}))
 def run(run_id: RunId, postgres: PostgresPart) -> Run:
     """It is `finished` when the last of its items is settled."""
-    return _of(postgres, backfill.get, run_id)
+    return _of(postgres, backfills.get, run_id)
 
 
 @router.post("/{run_id}/pause", summary="Pause a backfill", responses=documented({**KEYED, **_NO_RUN, **_ENDED}))
 def pause(run_id: RunId, postgres: PostgresPart, actor: ActorPart) -> Run:
     """No more items are queued; those that are queued are worked on."""
-    return _of(postgres, partial(backfill.pause, who=actor), run_id)
+    return _of(postgres, partial(backfills.pause, who=actor), run_id)
 
 
 @router.post(
@@ -106,20 +106,20 @@ def pause(run_id: RunId, postgres: PostgresPart, actor: ActorPart) -> Run:
 )
 def resume(run_id: RunId, postgres: PostgresPart, actor: ActorPart) -> Run:
     """It goes on where it was."""
-    return _of(postgres, partial(backfill.resume, who=actor), run_id)
+    return _of(postgres, partial(backfills.resume, who=actor), run_id)
 
 
 @router.post("/{run_id}/cancel", summary="Cancel a backfill", responses=documented({**KEYED, **_NO_RUN, **_ENDED}))
 def cancel(run_id: RunId, postgres: PostgresPart, actor: ActorPart) -> Run:
     """No more items are queued; those that no worker has taken and nobody else asked for are taken back."""
-    return _of(postgres, partial(backfill.cancel, who=actor), run_id)
+    return _of(postgres, partial(backfills.cancel, who=actor), run_id)
 
 
 def _of(postgres: Postgres, act: Callable[[Connection, int], Run], run_id: int) -> Run:
     with postgres.connection() as connection:
         try:
             return act(connection, run_id)
-        except backfill.NoSuchRun as exc:
+        except backfills.NoSuchRun as exc:
             raise HTTPException(404, str(exc)) from exc
-        except backfill.RunConflict as exc:
+        except backfills.RunConflict as exc:
             raise HTTPException(409, str(exc)) from exc

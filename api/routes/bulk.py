@@ -15,10 +15,10 @@ from api.dependencies import PostgresPart, SenderPart, SettingsPart, source_or_4
 from api.fields import SourceName
 from api.item_ids import MalformedId, canonical_id
 from api.problems import KEYED, documented
+from reindexer.audit import audited
 from reindexer.core.source import CONTEXT_ITEMS
-from reindexer.flow import requests
-from reindexer.flow.audit import audited
-from reindexer.flow.keys import key_types
+from reindexer.queue import requests
+from reindexer.sources.keys import key_types
 
 LANE = "bulk"
 

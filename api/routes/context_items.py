@@ -15,9 +15,9 @@ from api.auth import keyed_router
 from api.dependencies import PostgresPart
 from api.fields import JsonObject, Text
 from api.problems import KEYED, documented
-from reindexer.flow.built_in import is_attached
 from reindexer.postgres.connect import Postgres
 from reindexer.postgres.queries import load
+from reindexer.sources.built_in import is_attached
 
 router = keyed_router(prefix="/context-items", tags=["context items"])
 

@@ -13,10 +13,10 @@ from api.auth import keyed_router
 from api.dependencies import PostgresPart, source_or_404
 from api.fields import ItemId, SourceName, Text
 from api.problems import KEYED, documented
-from reindexer.flow import dead_letters
-from reindexer.flow.dead_letters import DeadLetter, Place, Which
-from reindexer.flow.requests import as_recorded
 from reindexer.postgres.connect import Connection
+from reindexer.queue import dead_letters
+from reindexer.queue.dead_letters import DeadLetter, Place, Which
+from reindexer.queue.requests import as_recorded
 
 MAX_PAGE = 1000
 MAX_REPLAYED = 10_000

@@ -13,16 +13,16 @@ from api.probes import OK
 from api.problems import documented, problem
 from reindexer.core.errors import PrefixTaken, SourceError
 from reindexer.core.source import Source
-from reindexer.flow import heartbeat
-from reindexer.flow.breaker import open_breakers
-from reindexer.flow.inspect import Finding, inspect
-from reindexer.flow.lag import neglected_s
-from reindexer.flow.status import listener_state
-from reindexer.flow.store import all_sources, problems
-from reindexer.flow.vectors import recorded, require_same
+from reindexer.monitoring import heartbeat
+from reindexer.monitoring.backlog import neglected_s
+from reindexer.monitoring.status import listener_state
 from reindexer.ports import Broker, EmbedderOf, Index
 from reindexer.postgres.connect import Postgres, connect
 from reindexer.postgres.schema import require_schema
+from reindexer.queue.breaker import open_breakers
+from reindexer.sources.embedder_record import recorded, require_same
+from reindexer.sources.store import all_sources, problems
+from reindexer.sources.trigger_check import Finding, inspect
 
 router = APIRouter(tags=["health"])
 

@@ -11,11 +11,11 @@ from api.item_ids import MalformedId, canonical_id
 from api.problems import KEYED, documented
 from reindexer.core.errors import SourceError
 from reindexer.core.source import Source
-from reindexer.flow.keys import key_types
-from reindexer.flow.status import ItemState
-from reindexer.flow.status import item as item_state
-from reindexer.flow.vectors import recorded_recipe
+from reindexer.monitoring.status import ItemState
+from reindexer.monitoring.status import item as item_state
 from reindexer.postgres.connect import Connection
+from reindexer.sources.embedder_record import recorded_recipe
+from reindexer.sources.keys import key_types
 
 router = keyed_router(prefix="/admin/items", tags=["status"])
 

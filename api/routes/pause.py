@@ -11,8 +11,8 @@ from api.auth import keyed_router
 from api.dependencies import PostgresPart, source_or_404
 from api.fields import SourceName
 from api.problems import KEYED, documented
-from reindexer.flow.pause import set_paused
 from reindexer.postgres.connect import Postgres
+from reindexer.sources.pause import set_paused
 
 router = keyed_router(prefix="/admin", tags=["admin"])
 

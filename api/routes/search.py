@@ -14,8 +14,8 @@ from api.problems import documented
 from reindexer.core.errors import UsageError
 from reindexer.core.filters import parse_filter
 from reindexer.core.source import CONTEXT_ITEMS
-from reindexer.flow.search import collection_of
-from reindexer.flow.search import search as nearest
+from reindexer.index.search import collection_of
+from reindexer.index.search import search as nearest
 from reindexer.postgres.catalog import payload_columns
 
 router = keyed_router(tags=["search"], unless=lambda settings: settings.search_open)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from api.auth import keyed_router
 from api.dependencies import PostgresPart
 from api.problems import KEYED, documented
-from reindexer.flow.status import Status
-from reindexer.flow.status import status as state_of_everything
+from reindexer.monitoring.status import Status
+from reindexer.monitoring.status import status as state_of_everything
 
 router = keyed_router(prefix="/admin", tags=["status"])
 

@@ -11,7 +11,7 @@ from api.auth import keyed_router
 from api.dependencies import PostgresPart
 from api.fields import TaskId
 from api.problems import KEYED, documented
-from reindexer.flow.requests import task_state
+from reindexer.queue.requests import task_state
 
 router = keyed_router(prefix="/admin/tasks", tags=["bulk"])
 

@@ -1,7 +1,7 @@
 """`Budget` in Redis: one for all processes of all hosts that use the same account.
 
-Each call is one run of `budget.lua`, by that server's clock. Redis is never needed: where it does not answer at once
-there is no budget for a few seconds, and each worker waits for 429 by itself.
+Each call is one run of `redis_budget.lua`, by that server's clock. Redis is never needed: where it does not answer at
+once there is no budget for a few seconds, and each worker waits for 429 by itself.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class BudgetServer:
         options = {"socket_timeout": ANSWER_S, "socket_connect_timeout": ANSWER_S}
         self._client = connect_redis(server, retry=retry, decode_responses=True, **options)
         self._keys = keys
-        self._script = self._client.register_script(Path(__file__).with_name("budget.lua").read_text("utf-8"))
+        self._script = self._client.register_script(Path(__file__).with_name("redis_budget.lua").read_text("utf-8"))
         self._away_until = 0.0
 
     def close(self) -> None:

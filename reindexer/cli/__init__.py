@@ -11,17 +11,17 @@ from reindexer import __version__, logs
 from reindexer.cli.adopt import adopt
 from reindexer.cli.attach import attachments
 from reindexer.cli.backfill import backfill
-from reindexer.cli.control import control
+from reindexer.cli.dead_letters import letters
 from reindexer.cli.demo import demo
 from reindexer.cli.estimate import estimate
 from reindexer.cli.health import health
-from reindexer.cli.letters import letters
-from reindexer.cli.look import look
+from reindexer.cli.migrate import setup
+from reindexer.cli.output import Failed, debug_wanted
+from reindexer.cli.pause import control
 from reindexer.cli.processes import processes
 from reindexer.cli.reconcile import reconcile
-from reindexer.cli.run import Failed, debug_wanted
 from reindexer.cli.search import search
-from reindexer.cli.setup import setup
+from reindexer.cli.status import look
 from reindexer.cli.up import StopWanted, up
 from reindexer.core.errors import ReindexerError, UsageError
 from reindexer.postgres.connect import one_line

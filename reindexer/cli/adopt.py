@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import typer
 
-from reindexer import wiring
-from reindexer.cli.look import database
-from reindexer.cli.run import JSON, Failed, report
+from reindexer import audit, wiring
+from reindexer.cli.output import JSON, Failed, report
+from reindexer.cli.status import database
 from reindexer.core.errors import DependencyAway
 from reindexer.core.owner import Owner
-from reindexer.flow import audit
-from reindexer.flow.instance import identity
-from reindexer.flow.search import collection_of
-from reindexer.flow.store import all_sources, find_source
+from reindexer.index.ownership import identity
+from reindexer.index.search import collection_of
 from reindexer.postgres.connect import Connection
 from reindexer.settings import Settings
+from reindexer.sources.store import all_sources, find_source
 
 
 def adopt(app: typer.Typer) -> None:

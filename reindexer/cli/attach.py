@@ -6,24 +6,23 @@ import sys
 
 import typer
 
-from reindexer import wiring
-from reindexer.cli.look import database
+from reindexer import audit, wiring
+from reindexer.cli.output import JSON, Failed, report
 from reindexer.cli.redefine import as_facts, confirm, in_words
-from reindexer.cli.run import JSON, Failed, report
+from reindexer.cli.status import database
 from reindexer.core.errors import UsageError
 from reindexer.core.profile import Profile
 from reindexer.core.source import Source
-from reindexer.flow import audit
-from reindexer.flow.attach import attach
-from reindexer.flow.detach import detach
-from reindexer.flow.redefine import Redefinition, redefine
-from reindexer.flow.search import collection_of
-from reindexer.flow.store import all_sources, find_source
+from reindexer.index.search import collection_of
 from reindexer.postgres import catalog, triggers
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.locks import changing_triggers
 from reindexer.postgres.schema import require_schema
 from reindexer.settings import Settings
+from reindexer.sources.attach import attach
+from reindexer.sources.detach import detach
+from reindexer.sources.redefinition import Redefinition, redefine
+from reindexer.sources.store import all_sources, find_source
 from reindexer.sources_file.document import DEFAULT
 from reindexer.sources_file.kinds import split_names
 from reindexer.sources_file.read import read_sources

@@ -14,17 +14,16 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from reindexer import wiring
-from reindexer.cli.run import Failed, report
+from reindexer import audit, wiring
+from reindexer.backfills import runs
+from reindexer.backfills.runs import Run, RunConflict
+from reindexer.cli.output import Failed, report
 from reindexer.core.errors import UsageError
-from reindexer.flow import audit
-from reindexer.flow import backfill as runs
-from reindexer.flow.backfill import Run, RunConflict
-from reindexer.flow.status import listener_state
-from reindexer.flow.store import find_source
+from reindexer.monitoring.status import listener_state
 from reindexer.postgres.connect import Connection, Postgres
 from reindexer.postgres.schema import require_schema
 from reindexer.settings import Settings
+from reindexer.sources.store import find_source
 
 LOOK_S = 0.25
 LINE_S = 5.0

@@ -21,13 +21,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from reindexer.cli.run import Failed
+from reindexer.cli.output import Failed
 from reindexer.cli.stdlib_texts import StdlibText, stdlib_texts
 from reindexer.cli.up import BUILT_IN, DEFAULT_EMBEDDER, Running, running_stack
 from reindexer.core.posix import require_posix
 from reindexer.core.price import dollars
 from reindexer.core.source import CONTEXT_ITEMS
-from reindexer.core.tokens import estimate_tokens
+from reindexer.core.text.tokens import estimate_tokens
 from reindexer.embedded.children import free_port
 from reindexer.settings import Settings
 from reindexer.wiring import token_price

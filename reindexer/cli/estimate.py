@@ -8,15 +8,15 @@ from dataclasses import asdict
 import typer
 
 from reindexer import wiring
-from reindexer.cli.look import database
-from reindexer.cli.run import JSON, report
+from reindexer.cli.output import JSON, report
+from reindexer.cli.status import database
 from reindexer.core.price import dollars
 from reindexer.core.source import Source
-from reindexer.flow.estimate import estimate as estimate_source
-from reindexer.flow.recipes import recipe_of
-from reindexer.flow.search import collection_of
-from reindexer.flow.store import find_source
+from reindexer.index.search import collection_of
 from reindexer.settings import Settings
+from reindexer.sources.estimate import estimate as estimate_source
+from reindexer.sources.recipes import recipe_of
+from reindexer.sources.store import find_source
 
 
 def estimate(app: typer.Typer) -> None:

@@ -9,8 +9,8 @@ from urllib.request import urlopen
 
 import typer
 
-from reindexer.cli.run import Failed
-from reindexer.flow import heartbeat
+from reindexer.cli.output import Failed
+from reindexer.monitoring import heartbeat
 from reindexer.postgres.connect import connect
 from reindexer.settings import Settings
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 import reindexer
-from reindexer.cli.run import Failed
+from reindexer.cli.output import Failed
 from reindexer.core.errors import UsageError
 from reindexer.core.items import LANES
 from reindexer.core.posix import require_posix

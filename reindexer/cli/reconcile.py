@@ -9,18 +9,17 @@ from typing import Any
 
 import typer
 
-from reindexer import wiring
-from reindexer.cli.look import database
-from reindexer.cli.run import JSON, Failed, progress_line, report
+from reindexer import audit, wiring
+from reindexer.cli.output import JSON, Failed, progress_line, report
+from reindexer.cli.status import database
 from reindexer.core.owner import Owner
-from reindexer.flow import audit
-from reindexer.flow import reconcile as flow
-from reindexer.flow.instance import identity, require_ours
-from reindexer.flow.recipes import recipe_of
-from reindexer.flow.reconcile import Findings, Sides
-from reindexer.flow.search import collection_of
-from reindexer.flow.store import find_source
+from reindexer.index import reconcile as flow
+from reindexer.index.ownership import identity, require_ours
+from reindexer.index.reconcile import Findings, Sides
+from reindexer.index.search import collection_of
 from reindexer.settings import Settings
+from reindexer.sources.recipes import recipe_of
+from reindexer.sources.store import find_source
 
 
 def reconcile(app: typer.Typer) -> None:

@@ -8,8 +8,8 @@ from typing import Any, TextIO
 
 import typer
 
-from reindexer.cli.run import Failed
-from reindexer.flow.redefine import Redefinition
+from reindexer.cli.output import Failed
+from reindexer.sources.redefinition import Redefinition
 
 NOTHING = "nothing would be changed"
 

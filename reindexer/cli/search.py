@@ -9,14 +9,14 @@ from dataclasses import asdict
 import typer
 
 from reindexer import wiring
-from reindexer.cli.look import database
-from reindexer.cli.run import JSON, TAKES_DASHES, report, rows
+from reindexer.cli.output import JSON, TAKES_DASHES, report, rows
+from reindexer.cli.status import database
 from reindexer.core.filters import parse_words
-from reindexer.flow.search import collection_of, what_is_behind
-from reindexer.flow.search import search as search_items
-from reindexer.flow.store import find_source
+from reindexer.index.search import collection_of, what_is_behind
+from reindexer.index.search import search as search_items
 from reindexer.postgres.catalog import payload_columns
 from reindexer.settings import Settings
+from reindexer.sources.store import find_source
 
 
 def search(app: typer.Typer) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from reindexer import wiring
 from reindexer.core.errors import SourceError
-from reindexer.flow.store import all_sources, problems
-from reindexer.flow.vectors import recorded, require_same
 from reindexer.postgres.connect import connect
 from reindexer.settings import Settings
+from reindexer.sources.embedder_record import recorded, require_same
+from reindexer.sources.store import all_sources, problems
 
 
 def source_problems(settings: Settings, url: str) -> list[str]:

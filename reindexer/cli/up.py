@@ -19,7 +19,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from reindexer.cli.run import Failed
+from reindexer.backfills.pager import rebuild_if_lost
+from reindexer.cli.output import Failed
 from reindexer.cli.source_problems import source_problems
 from reindexer.embedded.children import Children, accepts, free_port
 from reindexer.embedded.data_directory import DataDirectory, default_directory
@@ -27,12 +28,11 @@ from reindexer.embedded.environment import libpq_variables
 from reindexer.embedded.older_index import is_filled_anew, told_of_older_index
 from reindexer.embedded.stack import Stack
 from reindexer.embedded.supervisor import Supervisor
-from reindexer.flow import heartbeat
-from reindexer.flow.store import all_sources
-from reindexer.flow.vectors import recorded
-from reindexer.flow.walk import rebuild_if_lost
+from reindexer.monitoring import heartbeat
 from reindexer.postgres.connect import connect
 from reindexer.settings import EmbedderName, Settings
+from reindexer.sources.embedder_record import recorded
+from reindexer.sources.store import all_sources
 from reindexer.sources_file.read import SourcesFile, read_sources
 
 READY_S = 60.0

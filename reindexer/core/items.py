@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha1
 from typing import Any
 
-from reindexer.core.chunks import Span
+from reindexer.core.text.chunks import Span
 
 LANES = ("live", "bulk")
 """What is due is worked on in one of them: edits, and what they overtake."""

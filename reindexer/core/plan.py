@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from reindexer.core.fingerprint import payload_fingerprint, text_fingerprint
 from reindexer.core.items import ClaimedItem, Row
-from reindexer.core.recipe import Chunk, Recipe, item_fingerprint
+from reindexer.core.text.recipe import Chunk, Recipe, item_fingerprint
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from reindexer.core.errors import DefinitionError, UsageError
 from reindexer.core.profile import Profile
-from reindexer.core.template import check_template
+from reindexer.core.text.template import check_template
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
 

@@ -18,15 +18,7 @@ from psycopg import sql
 
 from reindexer.core.errors import SourceError
 from reindexer.core.source import Source
-from reindexer.postgres.catalog import (
-    FUNCTIONS,
-    Facts,
-    Relation,
-    facts,
-    function_names,
-    key_is_spelt_freely,
-    relations,
-)
+from reindexer.postgres.catalog import FUNCTIONS, Facts, Relation, facts, function_names, key_is_spelt_freely, relations
 from reindexer.postgres.connect import Connection, first_line, one_line
 from reindexer.postgres.locks import BELL_LOCK, LOCK_CLASS, MIGRATE_LOCK
 from reindexer.postgres.queries import load

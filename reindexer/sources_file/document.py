@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reindexer.core.errors import DefinitionError, UsageError
-from reindexer.core.toml_lines import KeyPath, lines_of_keys, statements
+from reindexer.sources_file.toml_lines import KeyPath, lines_of_keys, statements
 
 DEFAULT = Path("reindexer.toml")
 

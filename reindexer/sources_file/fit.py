@@ -10,13 +10,13 @@ from psycopg import sql
 
 from reindexer.core.errors import DefinitionError, ReindexerError, UsageError
 from reindexer.core.source import Source
-from reindexer.flow.attach import require_alias, require_same_table
-from reindexer.flow.definition import Wanted, check, define
-from reindexer.flow.store import attached_before
-from reindexer.flow.vectors import require_same_vectors
 from reindexer.postgres.connect import Connection, one_line
 from reindexer.postgres.queries import load
 from reindexer.postgres.schema import revision
+from reindexer.sources.attach import require_alias, require_same_table
+from reindexer.sources.definition import Wanted, check, define
+from reindexer.sources.embedder_record import require_same_vectors
+from reindexer.sources.store import attached_before
 from reindexer.sources_file.read import SourcesFile
 
 

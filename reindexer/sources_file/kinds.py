@@ -12,9 +12,9 @@ from datetime import date, datetime, time
 from difflib import get_close_matches
 from typing import Any
 
-from reindexer.core.toml_lines import KeyPath
 from reindexer.core.urls import is_readable
 from reindexer.sources_file.document import Document, dotted
+from reindexer.sources_file.toml_lines import KeyPath
 
 Kind = Callable[[object], Any]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from reindexer.core.errors import DefinitionError
 from reindexer.core.profile import Profile
-from reindexer.core.toml_lines import KeyPath
-from reindexer.flow.definition import Wanted, draft
+from reindexer.sources.definition import Wanted, draft
 from reindexer.sources_file import kinds
 from reindexer.sources_file.document import Document, dotted, read_document
+from reindexer.sources_file.toml_lines import KeyPath
 
 _SOURCE: Mapping[str, kinds.Kind] = {
     "table": kinds.text,
@@ -138,7 +138,7 @@ def _profile(document: Document, name: str, raw: Mapping[str, Any]) -> Profile:
 
 
 def _check_collection(document: Document, path: KeyPath, parameters: object) -> None:
-    from reindexer.adapters.qdrant_parameters import PARAMETERS, wrong_parameter  # the client takes a second to import
+    from reindexer.adapters.qdrant.parameters import PARAMETERS, wrong_parameter  # the client takes a second to import
 
     if not isinstance(parameters, dict):
         raise document.wrong(path, f"is {kinds.what(parameters)}; write its keys under [{dotted(path)}]")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from qdrant_client import QdrantClient
 
-from reindexer.adapters.qdrant_index import QdrantIndex
+from reindexer.adapters.qdrant.index import QdrantIndex
 from reindexer.core.owner import Owner
 from reindexer.ports import Collection
 from tests.support.servers import Servers

@@ -12,10 +12,9 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from reindexer.adapters.hashing_embedder import HashingEmbedder
-from reindexer.adapters.openai_embedder import OpenAIEmbedder
-from reindexer.adapters.static_embedder import StaticEmbedder
-from reindexer.core.batching import RequestLimits
+from reindexer.adapters.embedders.hashing import HashingEmbedder
+from reindexer.adapters.embedders.openai import OpenAIEmbedder
+from reindexer.adapters.embedders.static import StaticEmbedder
 from reindexer.core.errors import (
     DependencyAway,
     InputRejected,
@@ -27,6 +26,7 @@ from reindexer.core.errors import (
     TimedOut,
     TooManyInputs,
 )
+from reindexer.core.text.batching import RequestLimits
 from reindexer.ports import Embedder
 from tests.support.provider import DIMENSIONS, Call, Provider, Reply, error, vector_of
 from tests.support.waiting import eventually

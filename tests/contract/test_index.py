@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 
-from reindexer.adapters.qdrant_index import QdrantIndex
-from reindexer.core.batching import slices
-from reindexer.core.chunks import Span
+from reindexer.adapters.qdrant.index import QdrantIndex
 from reindexer.core.errors import DependencyAway, OtherEmbedder, PassingError, SourceError
 from reindexer.core.items import StoredPoint, point_id
 from reindexer.core.owner import Owner
+from reindexer.core.text.batching import slices
+from reindexer.core.text.chunks import Span
 from reindexer.ports import Collection, Point
 from tests.contract.conftest import OWNER, SIZE
 from tests.support.garbage import left_behind

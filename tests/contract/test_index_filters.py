@@ -13,11 +13,11 @@ from pydantic import BaseModel
 from qdrant_client import QdrantClient, models
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
-from reindexer.adapters.qdrant_filters import filter_of
-from reindexer.adapters.qdrant_index import QdrantIndex
-from reindexer.core.chunks import Span
+from reindexer.adapters.qdrant.filters import filter_of
+from reindexer.adapters.qdrant.index import QdrantIndex
 from reindexer.core.filters import parse_filter
 from reindexer.core.payload import Kind, PayloadColumn
+from reindexer.core.text.chunks import Span
 from reindexer.ports import Collection, Point
 from tests.contract.conftest import OWNER, SIZE
 from tests.support.provider import vector_of

@@ -8,9 +8,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.main import create_app
-from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection
 from reindexer.settings import Settings
+from reindexer.worker.worker import Worker
 from tests.support.flow import Flow
 from tests.support.index_reader import IndexReader
 from tests.support.proxy import Proxy

@@ -14,13 +14,13 @@ from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
 
 from reindexer.core.source import Source
-from reindexer.flow.attach import attach
-from reindexer.flow.status import status
-from reindexer.flow.store import all_sources
-from reindexer.flow.watch import Watch
+from reindexer.listener.trigger_monitor import Watch
 from reindexer.migrate import alembic_config
+from reindexer.monitoring.status import status
 from reindexer.postgres.connect import Connection, connect
 from reindexer.settings import Settings
+from reindexer.sources.attach import attach
+from reindexer.sources.store import all_sources
 from reindexer.wiring import worker as make_worker
 from tests.integration.test_drain_to_settle import insert
 from tests.support.commands import Done

@@ -11,11 +11,11 @@ import httpx
 import pytest
 import redis
 
-from reindexer.adapters.celery_broker import CeleryBroker
+from reindexer.adapters.broker.celery_broker import CeleryBroker
 from reindexer.core.errors import DependencyAway
 from reindexer.embedded.children import Child, Children, accepts, free_port, wait_until_ready
 from reindexer.embedded.redis import server_binary, start_redis
-from reindexer.flow import heartbeat
+from reindexer.monitoring import heartbeat
 from reindexer.postgres.connect import Connection
 from tests.integration.test_drain_to_settle import insert
 from tests.support.index_reader import IndexReader

@@ -14,11 +14,11 @@ from celery.result import AsyncResult
 
 from reindexer.embedded.children import free_port
 from reindexer.embedded.redis import start_redis
-from reindexer.flow import requests
-from reindexer.flow.claim import claim_batch
-from reindexer.flow.pause import set_paused
-from reindexer.flow.settle import Finished, finish
 from reindexer.postgres.connect import Connection
+from reindexer.queue import requests
+from reindexer.queue.claim import claim_batch
+from reindexer.queue.settle import Finished, finish
+from reindexer.sources.pause import set_paused
 from tests.integration.test_drain_to_settle import insert
 from tests.integration.test_four_processes import idle
 from tests.support.applications import application

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reindexer.core.chunks import Span
-from reindexer.flow.claim import Claim, claim_batch
-from reindexer.flow.drain import drain
-from reindexer.flow.settle import Finished, finish
-from reindexer.flow.sweep import heal
-from reindexer.flow.work import Worker
+from reindexer.core.text.chunks import Span
 from reindexer.ports import Collection, Point
 from reindexer.postgres.connect import Connection, connect
+from reindexer.queue.claim import Claim, claim_batch
+from reindexer.queue.drain import drain
+from reindexer.queue.maintenance import heal
+from reindexer.queue.settle import Finished, finish
 from reindexer.settings import Settings
 from reindexer.wiring import worker as make_worker
+from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert, status, work
 from tests.support.index_reader import IndexReader
 from tests.support.provider import Call, Provider, error, vector_of

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import psycopg
 
-from reindexer.flow.instance import identity
-from reindexer.flow.status import status
-from reindexer.flow.work import Worker
+from reindexer.index.ownership import identity
+from reindexer.monitoring.status import status
 from reindexer.postgres.connect import Postgres, connect
+from reindexer.worker.worker import Worker
 from tests.faults.test_restores import backup, points
 from tests.integration.test_drain_to_settle import insert, work
 from tests.integration.test_reconcile import assert_index_equals_table, finish_work, ready

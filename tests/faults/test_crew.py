@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from reindexer.adapters.celery_broker import CeleryBroker
+from reindexer.adapters.broker.celery_broker import CeleryBroker
 from reindexer.core.errors import PassingError
-from reindexer.flow.crew import Crew
-from reindexer.flow.drain import drain
-from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection
+from reindexer.queue.drain import drain
+from reindexer.worker.concurrency import Crew
+from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes

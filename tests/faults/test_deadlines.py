@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from reindexer.flow.drain import drain
-from reindexer.flow.lease import Deadline, LeaseOver
 from reindexer.postgres.connect import Connection
+from reindexer.queue.drain import drain
+from reindexer.queue.lease import Deadline, LeaseOver
 from reindexer.settings import Settings
 from reindexer.wiring import worker as make_worker
 from tests.integration.test_drain_to_settle import insert, status

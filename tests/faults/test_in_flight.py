@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from reindexer.flow.drain import drain
-from reindexer.flow.store import find_source
-from reindexer.flow.walk import walk_page
-from reindexer.flow.work import Worker
+from reindexer.backfills.pager import walk_page
 from reindexer.postgres.connect import Connection
+from reindexer.queue.drain import drain
+from reindexer.sources.store import find_source
+from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert, work
 from tests.support.index_reader import IndexReader
 from tests.support.provider import Call, Provider

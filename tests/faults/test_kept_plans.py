@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from reindexer.adapters.celery_broker import CeleryBroker
-from reindexer.core.tally import Tally
-from reindexer.flow.claim import claim_batch
-from reindexer.flow.dispatch import Dispatch
-from reindexer.flow.settle import Finished, finish
-from reindexer.leader import Leader
+from reindexer.adapters.broker.celery_broker import CeleryBroker
+from reindexer.listener.leader import Leader
+from reindexer.monitoring.buffer import Tally
 from reindexer.postgres.connect import Connection, connect
+from reindexer.queue.claim import claim_batch
+from reindexer.queue.dispatch import Dispatch
+from reindexer.queue.settle import Finished, finish
 
 CHANGES = 40_000
 BATCH = 256

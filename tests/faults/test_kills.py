@@ -17,9 +17,9 @@ import pytest
 import redis
 from celery.result import AsyncResult
 
-from reindexer.adapters.celery_broker import CeleryBroker
-from reindexer.flow.drain import drain
+from reindexer.adapters.broker.celery_broker import CeleryBroker
 from reindexer.postgres.connect import Connection, connect
+from reindexer.queue.drain import drain
 from tests.faults.test_claims import lose_leases
 from tests.integration.test_celery import TASK
 from tests.integration.test_drain_to_settle import insert, status

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reindexer.flow.status import Status
-from reindexer.flow.status import status as state_of_everything
+from reindexer.monitoring.status import Status
+from reindexer.monitoring.status import status as state_of_everything
 from reindexer.postgres.connect import Connection, connect
 from tests.integration.test_drain_to_settle import insert
 from tests.integration.test_four_processes import idle

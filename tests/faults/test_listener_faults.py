@@ -13,7 +13,7 @@ import psutil
 import psycopg
 import pytest
 
-from reindexer.flow.status import listener_state
+from reindexer.monitoring.status import listener_state
 from reindexer.postgres.connect import Connection
 from tests.integration.test_drain_to_settle import insert
 from tests.integration.test_four_processes import idle

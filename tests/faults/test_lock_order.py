@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
-from reindexer.flow import requests
-from reindexer.flow.claim import Claim, claim_batch
-from reindexer.flow.drain import drain
-from reindexer.flow.settle import Finished, Postponed, finish, postpone
 from reindexer.postgres.connect import Connection, connect
+from reindexer.queue import requests
+from reindexer.queue.claim import Claim, claim_batch
+from reindexer.queue.drain import drain
+from reindexer.queue.settle import Finished, Postponed, finish, postpone
 from tests.support.waiting import eventually
 
 ITEMS = [f"00000000-0000-0000-0000-{n:012}" for n in range(100)]

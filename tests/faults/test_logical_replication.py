@@ -11,8 +11,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection, connect
+from reindexer.worker.worker import Worker
 from tests.conftest import database_url
 from tests.integration.test_drain_to_settle import insert
 from tests.integration.test_four_processes import idle

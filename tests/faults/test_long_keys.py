@@ -10,13 +10,13 @@ import pytest
 from alembic import command
 
 from reindexer.core.source import Source
-from reindexer.flow import requests
-from reindexer.flow.attach import attach
-from reindexer.flow.drain import drain
-from reindexer.flow.requests import Wish
-from reindexer.flow.work import Worker
 from reindexer.migrate import alembic_config
 from reindexer.postgres.connect import Connection
+from reindexer.queue import requests
+from reindexer.queue.drain import drain
+from reindexer.queue.requests import Wish
+from reindexer.sources.attach import attach
+from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert
 from tests.support.commands import Done
 from tests.support.flow import Flow

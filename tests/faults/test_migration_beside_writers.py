@@ -13,11 +13,11 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from reindexer.flow.inspect import inspect
-from reindexer.flow.store import all_sources
 from reindexer.migrate import migrate
 from reindexer.postgres.connect import Connection, connect
 from reindexer.settings import Settings
+from reindexer.sources.store import all_sources
+from reindexer.sources.trigger_check import inspect
 from reindexer.wiring import worker as make_worker
 from tests.conftest import database_url
 from tests.integration.test_migrations import TABLE

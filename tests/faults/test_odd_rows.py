@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from reindexer.core.source import Source
-from reindexer.flow import status as flow_status
-from reindexer.flow.attach import attach
-from reindexer.flow.drain import drain
-from reindexer.flow.read import find_rows
-from reindexer.flow.recipes import recipe_of
-from reindexer.flow.status import status
-from reindexer.flow.store import find_source
-from reindexer.flow.work import Worker
+from reindexer.monitoring import status as flow_status
+from reindexer.monitoring.status import status
 from reindexer.postgres.connect import Connection
+from reindexer.queue.drain import drain
+from reindexer.sources.attach import attach
+from reindexer.sources.recipes import recipe_of
+from reindexer.sources.rows import find_rows
+from reindexer.sources.store import find_source
+from reindexer.worker.worker import Worker
 from tests.integration.test_four_processes import idle
 from tests.support.commands import Done
 from tests.support.flow import Flow

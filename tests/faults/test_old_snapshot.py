@@ -9,13 +9,13 @@ import time
 
 import pytest
 
-from reindexer.adapters.celery_broker import CeleryBroker
-from reindexer.flow.claim import MAX_PAUSE_S as LANE_PAUSE_S
-from reindexer.flow.claim import LaneFloor, claim_batch
-from reindexer.flow.drain import MAX_PAUSE_S as OUTBOX_PAUSE_S
-from reindexer.flow.drain import drain, outbox_floor
-from reindexer.flow.work import Worker
+from reindexer.adapters.broker.celery_broker import CeleryBroker
 from reindexer.postgres.connect import Connection
+from reindexer.queue.claim import MAX_PAUSE_S as LANE_PAUSE_S
+from reindexer.queue.claim import LaneFloor, claim_batch
+from reindexer.queue.drain import MAX_PAUSE_S as OUTBOX_PAUSE_S
+from reindexer.queue.drain import drain, outbox_floor
+from reindexer.worker.worker import Worker
 from tests.support.old_snapshot import old_snapshot, queue_of
 from tests.support.waiting import eventually
 

@@ -10,21 +10,21 @@ from itertools import count
 import httpx
 import pytest
 
+from reindexer.backfills.pager import walk_page
 from reindexer.core.errors import OtherEmbedder
 from reindexer.core.owner import Owner
 from reindexer.core.source import CONTEXT_ITEMS, Source
-from reindexer.flow.attach import attach
-from reindexer.flow.drain import drain
-from reindexer.flow.search import collection_of, search
-from reindexer.flow.status import status
-from reindexer.flow.store import find_source
-from reindexer.flow.vectors import record
-from reindexer.flow.walk import walk_page
-from reindexer.flow.work import Worker
+from reindexer.index.search import collection_of, search
+from reindexer.monitoring.status import status
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.locks import changing_triggers
+from reindexer.queue.drain import drain
 from reindexer.settings import Settings
+from reindexer.sources.attach import attach
+from reindexer.sources.embedder_record import record
+from reindexer.sources.store import find_source
 from reindexer.wiring import worker as make_worker
+from reindexer.worker.worker import Worker
 from tests.faults.test_restores import points
 from tests.integration.test_drain_to_settle import insert, work
 from tests.integration.test_reconcile import assert_index_equals_table, finish_work, ready

@@ -8,11 +8,11 @@ import pytest
 from qdrant_client import QdrantClient
 
 from reindexer.core.source import Source
-from reindexer.flow.attach import attach
-from reindexer.flow.status import status
-from reindexer.flow.watch import Watch
-from reindexer.flow.work import Worker
+from reindexer.listener.trigger_monitor import Watch
+from reindexer.monitoring.status import status
 from reindexer.postgres.connect import Connection, connect
+from reindexer.sources.attach import attach
+from reindexer.worker.worker import Worker
 from tests.support.comparison import differences
 from tests.support.flow import WATCH_S, Flow
 from tests.support.index_reader import IndexReader

@@ -11,11 +11,11 @@ import psutil
 import pytest
 from celery.result import AsyncResult
 
-from reindexer.adapters.celery_broker import CeleryBroker
+from reindexer.adapters.broker.celery_broker import CeleryBroker
 from reindexer.core.errors import ItemFailed
 from reindexer.embedded.children import Child
-from reindexer.flow import requests
 from reindexer.postgres.connect import Connection, connect
+from reindexer.queue import requests
 from tests.integration.test_celery import TASK
 from tests.integration.test_drain_to_settle import insert, status
 from tests.integration.test_four_processes import idle

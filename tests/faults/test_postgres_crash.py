@@ -17,15 +17,15 @@ from reindexer.core.errors import DependencyAway, UsageError
 from reindexer.core.source import Source
 from reindexer.embedded.children import Children
 from reindexer.embedded.postgres import EmbeddedPostgres, start_postgres
-from reindexer.flow.attach import attach
-from reindexer.flow.claim import claim_batch
-from reindexer.flow.drain import drain
-from reindexer.flow.inspect import inspect
-from reindexer.flow.watch import Watch
+from reindexer.listener.trigger_monitor import Watch
 from reindexer.migrate import migrate
 from reindexer.postgres.connect import Connection, connect
 from reindexer.postgres.schema import require_schema
+from reindexer.queue.claim import claim_batch
+from reindexer.queue.drain import drain
 from reindexer.settings import Settings
+from reindexer.sources.attach import attach
+from reindexer.sources.trigger_check import inspect
 from reindexer.wiring import worker as make_worker
 from tests.integration.test_drain_to_settle import insert
 from tests.support.flow import WATCH_S, Flow

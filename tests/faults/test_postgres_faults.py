@@ -20,10 +20,10 @@ import pytest
 from celery.result import AsyncResult
 
 from reindexer.embedded.children import Children, free_port
-from reindexer.flow.claim import claim_batch
-from reindexer.flow.drain import drain
 from reindexer.migrate import migrate
 from reindexer.postgres.connect import Connection, connect
+from reindexer.queue.claim import claim_batch
+from reindexer.queue.drain import drain
 from tests.faults.test_listener_faults import cable, waits_for_a_lock
 from tests.integration.test_drain_to_settle import insert, status
 from tests.integration.test_four_processes import idle

@@ -10,23 +10,23 @@ import httpx
 import pytest
 import redis
 
-from reindexer.adapters.celery_broker import CeleryBroker
+from reindexer.adapters.broker.celery_broker import CeleryBroker
 from reindexer.core.errors import ItemFailed
 from reindexer.core.source import CONTEXT_ITEMS
-from reindexer.flow import requests
-from reindexer.flow.attempt import LEFT_ALONE
-from reindexer.flow.breaker import Witness, forget_breakers, open_breakers, record
-from reindexer.flow.claim import Claim, claim_batch, claim_item
-from reindexer.flow.dispatch import Dispatch
-from reindexer.flow.drain import drain
-from reindexer.flow.recipes import recipe_of
-from reindexer.flow.status import item
-from reindexer.flow.status import status as state_of_everything
-from reindexer.flow.sweep import heal
-from reindexer.flow.work import Worker, WorkLimits
+from reindexer.monitoring.status import item
+from reindexer.monitoring.status import status as state_of_everything
 from reindexer.postgres.connect import Connection, connect
+from reindexer.queue import requests
+from reindexer.queue.breaker import Witness, forget_breakers, open_breakers, record
+from reindexer.queue.claim import Claim, claim_batch, claim_item
+from reindexer.queue.dispatch import Dispatch
+from reindexer.queue.drain import drain
+from reindexer.queue.maintenance import heal
 from reindexer.settings import Settings
+from reindexer.sources.recipes import recipe_of
 from reindexer.wiring import embedder_of
+from reindexer.worker.claim_state import LEFT_ALONE
+from reindexer.worker.worker import Worker, WorkLimits
 from tests.integration.test_drain_to_settle import insert, status, work
 from tests.integration.test_four_processes import idle
 from tests.support.index_reader import IndexReader
@@ -239,7 +239,7 @@ def test_the_waits_between_probes_double_up_to_a_limit_and_only_probes_make_them
         worker.run_lane("live", budget_s=0)
     assert waits == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.5, 0.5, 0.5])
     before = db.execute("SELECT wait_s, probe_at FROM reindexer.breaker").fetchone()
-    from reindexer.flow.lease import Deadline
+    from reindexer.queue.lease import Deadline
 
     worker._work(late, Deadline.after(60))
     assert db.execute("SELECT wait_s, probe_at FROM reindexer.breaker").fetchone() == before

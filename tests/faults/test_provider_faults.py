@@ -11,11 +11,11 @@ from dataclasses import replace
 import pytest
 
 from reindexer.core.breaker import BreakerPolicy
-from reindexer.flow import requests
-from reindexer.flow.breaker import open_breakers
-from reindexer.flow.drain import drain
-from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection
+from reindexer.queue import requests
+from reindexer.queue.breaker import open_breakers
+from reindexer.queue.drain import drain
+from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert, status, work
 from tests.support.index_reader import IndexReader
 from tests.support.provider import DIMENSIONS, Call, Provider, Reply, error, vector_of

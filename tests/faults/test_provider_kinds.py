@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from reindexer.flow.breaker import open_breakers
-from reindexer.flow.status import status as state_of_everything
-from reindexer.flow.work import Worker
+from reindexer.monitoring.status import status as state_of_everything
 from reindexer.postgres.connect import Connection
+from reindexer.queue.breaker import open_breakers
 from reindexer.settings import Settings
 from reindexer.wiring import embedder_of
+from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert, status, work
 from tests.support.index_reader import IndexReader
 from tests.support.provider import Provider, vector_of

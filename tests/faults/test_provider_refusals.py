@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from reindexer.core.errors import SourceError
-from reindexer.flow import requests
-from reindexer.flow.breaker import open_breakers
-from reindexer.flow.drain import drain
-from reindexer.flow.status import status as state_of_everything
-from reindexer.flow.work import Worker, WorkLimits
+from reindexer.monitoring.status import status as state_of_everything
 from reindexer.postgres.connect import Connection
+from reindexer.queue import requests
+from reindexer.queue.breaker import open_breakers
+from reindexer.queue.drain import drain
+from reindexer.worker.worker import Worker, WorkLimits
 from tests.faults.test_provider_faults import attempts
 from tests.integration.test_drain_to_settle import insert, status, work
 from tests.support.index_reader import IndexReader

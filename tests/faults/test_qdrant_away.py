@@ -8,16 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from reindexer.adapters.celery_broker import CeleryBroker
+from reindexer.adapters.broker.celery_broker import CeleryBroker
+from reindexer.backfills.pager import walk_page
 from reindexer.core.errors import ItemFailed
-from reindexer.flow.breaker import open_breakers
-from reindexer.flow.drain import drain
-from reindexer.flow.store import find_source
-from reindexer.flow.walk import walk_page
-from reindexer.flow.work import Worker, WorkLimits
 from reindexer.postgres.connect import Connection, connect
+from reindexer.queue.breaker import open_breakers
+from reindexer.queue.drain import drain
 from reindexer.settings import Settings
+from reindexer.sources.store import find_source
 from reindexer.wiring import worker as make_worker
+from reindexer.worker.worker import Worker, WorkLimits
 from tests.faults.test_provider_away import attempts, ready
 from tests.integration.test_celery import TASK
 from tests.integration.test_drain_to_settle import insert, status, work
@@ -159,21 +159,21 @@ def test_a_collection_that_is_lost_is_made_again_by_the_next_write_and_everythin
     caplog: pytest.LogCaptureFixture,
     force: bool,
 ) -> None:
-    from reindexer.flow import backfill
+    from reindexer.backfills import runs
 
     ids = [insert(db, f"text {n}") for n in range(20)]
     work(db, worker)
     index.client.delete_collection(COLLECTION)
     if force:
-        backfill.start(db, find_source(db, "context_items"), who="test", force=True)
+        runs.start(db, find_source(db, "context_items"), who="test", force=True)
     late_id = insert(db, "the next write")
     work(db, worker)
     ready(db)
     work(db, worker)
     assert index.holds(late_id, vector_of("the next write"))
     assert "collection_lost" in capsys.readouterr().out + caplog.text  # where logs go depends on who configured them
-    runs = backfill.recent(db, "context_items")
-    assert [(run.kind, run.force) for run in runs if run.is_open] == [("backfill" if force else "whole_source", True)]
+    found = runs.recent(db, "context_items")
+    assert [(run.kind, run.force) for run in found if run.is_open] == [("backfill" if force else "whole_source", True)]
     finish_runs(db, worker)
     assert index.count() == 21
     assert all(index.holds(item_id, vector_of(f"text {n}")) for n, item_id in enumerate(ids))
@@ -272,7 +272,7 @@ def test_qdrant_lost_its_data_while_all_processes_run_and_all_of_it_comes_back(
 def test_a_wish_whose_item_waits_for_qdrant_is_told_as_retry(
     db: Connection, worker: Worker, proxy: Proxy, index: IndexReader
 ) -> None:
-    from reindexer.flow import requests
+    from reindexer.queue import requests
 
     item_id, task_id = insert(db, "text"), str(uuid.uuid4())
     drain(db)

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 from qdrant_client import models
 
-from reindexer.flow.breaker import open_breakers
-from reindexer.flow.status import status as state_of_everything
-from reindexer.flow.work import Worker, WorkLimits
+from reindexer.monitoring.status import status as state_of_everything
 from reindexer.postgres.connect import Connection
+from reindexer.queue.breaker import open_breakers
+from reindexer.worker.worker import Worker, WorkLimits
 from tests.faults.test_provider_away import attempts, ready
 from tests.integration.test_drain_to_settle import insert, status, work
 from tests.support.index_reader import IndexReader

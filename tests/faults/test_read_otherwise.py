@@ -12,14 +12,14 @@ import pytest
 from qdrant_client import QdrantClient
 
 from reindexer.core.source import Source
-from reindexer.flow.attach import attach
-from reindexer.flow.definition import Wanted, define
-from reindexer.flow.status import status
-from reindexer.flow.store import find_source
-from reindexer.flow.watch import Watch
-from reindexer.flow.work import Worker
+from reindexer.listener.trigger_monitor import Watch
 from reindexer.migrate import migrate
+from reindexer.monitoring.status import status
 from reindexer.postgres.connect import Connection, connect
+from reindexer.sources.attach import attach
+from reindexer.sources.definition import Wanted, define
+from reindexer.sources.store import find_source
+from reindexer.worker.worker import Worker
 from tests.support.comparison import differences
 from tests.support.flow import WATCH_S, Flow
 from tests.support.index_reader import IndexReader

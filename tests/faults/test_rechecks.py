@@ -10,15 +10,15 @@ from collections.abc import Callable
 
 import pytest
 
-from reindexer.core.chunks import Span
 from reindexer.core.owner import Owner
 from reindexer.core.source import CONTEXT_ITEMS
-from reindexer.flow.claim import Claim
-from reindexer.flow.drain import drain
-from reindexer.flow.sweep import forget, recheck
-from reindexer.flow.work import Worker
+from reindexer.core.text.chunks import Span
 from reindexer.ports import Collection, Point
 from reindexer.postgres.connect import Connection
+from reindexer.queue.claim import Claim
+from reindexer.queue.drain import drain
+from reindexer.queue.maintenance import forget, recheck
+from reindexer.worker.worker import Worker
 from tests.faults.test_claims import claim, lose_leases
 from tests.integration.test_drain_to_settle import insert, status, work
 from tests.support.index_reader import IndexReader

@@ -16,8 +16,8 @@ from psycopg.conninfo import conninfo_to_dict
 from qdrant_client import models
 
 from reindexer.core.items import point_id
-from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection, Postgres, connect
+from reindexer.worker.worker import Worker
 from tests.conftest import database_url
 from tests.integration.test_drain_to_settle import insert
 from tests.integration.test_reconcile import assert_index_equals_table, differences, finish_work, ready, repair

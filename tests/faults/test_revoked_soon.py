@@ -7,10 +7,10 @@ from functools import partial
 
 import pytest
 
-from reindexer.flow import backfill
-from reindexer.flow.breaker import open_breakers
-from reindexer.flow.store import find_source
+from reindexer.backfills import runs
 from reindexer.postgres.connect import Connection
+from reindexer.queue.breaker import open_breakers
+from reindexer.sources.store import find_source
 from tests.integration.test_four_processes import idle
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
@@ -46,7 +46,7 @@ def many_texts_wait(db: Connection) -> None:
             "INSERT INTO context_items (title, content) SELECT 'waits', 'text ' || n FROM generate_series(%s::int, %s) n",
             [first + 1, first + 500],
         )
-    backfill.start(db, find_source(db, "context_items"), who="test")
+    runs.start(db, find_source(db, "context_items"), who="test")
 
 
 def unseen(db: Connection) -> list[str]:

@@ -18,18 +18,18 @@ from pydantic import SecretStr
 from reindexer.core.errors import UsageError
 from reindexer.core.fingerprint import digest
 from reindexer.core.source import Source
-from reindexer.flow.attach import attach
-from reindexer.flow.condition import count
-from reindexer.flow.drain import drain
-from reindexer.flow.key_pages import key_page
-from reindexer.flow.keys import canonical_id
-from reindexer.flow.read import find_rows
-from reindexer.flow.status import status
-from reindexer.flow.store import find_source
 from reindexer.migrate import alembic_config, migrate
+from reindexer.monitoring.status import status
 from reindexer.postgres.connect import Connection, connect
 from reindexer.postgres.schema import require_schema
+from reindexer.queue.drain import drain
 from reindexer.settings import Settings
+from reindexer.sources.attach import attach
+from reindexer.sources.condition import count
+from reindexer.sources.key_pages import key_page
+from reindexer.sources.keys import canonical_id
+from reindexer.sources.rows import find_rows
+from reindexer.sources.store import find_source
 from reindexer.wiring import worker as make_worker
 from tests.conftest import database_url
 from tests.faults.test_listener_faults import cable

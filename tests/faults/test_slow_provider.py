@@ -11,18 +11,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from reindexer.backfills.pager import walk_page
 from reindexer.core.source import Source
-from reindexer.flow import requests
-from reindexer.flow.attach import attach
-from reindexer.flow.claim import claim_batch
-from reindexer.flow.drain import drain
-from reindexer.flow.store import find_source
-from reindexer.flow.walk import walk_page
-from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.locks import changing_triggers
+from reindexer.queue import requests
+from reindexer.queue.claim import claim_batch
+from reindexer.queue.drain import drain
 from reindexer.settings import Settings
+from reindexer.sources.attach import attach
+from reindexer.sources.store import find_source
 from reindexer.wiring import embedder_of
+from reindexer.worker.worker import Worker
 from tests.faults.test_provider_faults import work_until_done
 from tests.integration.test_drain_to_settle import insert
 from tests.support.index_reader import IndexReader

@@ -13,9 +13,9 @@ from reindexer.core.errors import SourceError
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.embedded.children import Children
 from reindexer.embedded.postgres import EmbeddedPostgres, start_postgres
-from reindexer.flow.read import read_rows, without_row
 from reindexer.migrate import migrate
 from reindexer.postgres.connect import Connection, connect
+from reindexer.sources.rows import read_rows, without_row
 from tests.integration.test_drain_to_settle import insert
 from tests.integration.test_four_processes import idle
 from tests.integration.test_starts import ROLES, start

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from reindexer.adapters.celery_beats import MAX_WAITING, Beats, beat_queue
-from reindexer.adapters.celery_broker import CeleryBroker
+from reindexer.adapters.broker.celery_broker import CeleryBroker
+from reindexer.adapters.broker.heartbeats import MAX_WAITING, Beats, beat_queue
 from reindexer.core.queues import Names
 from reindexer.embedded.children import Children
 from reindexer.embedded.redis import start_redis
-from reindexer.flow import heartbeat
+from reindexer.monitoring import heartbeat
 from reindexer.postgres.connect import Connection
 from tests.integration.test_drain_to_settle import insert, status
 from tests.support.forks import forked_python

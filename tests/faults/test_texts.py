@@ -9,14 +9,15 @@ from contextlib import closing
 
 import pytest
 
-from reindexer.flow import reconcile, requests
-from reindexer.flow.estimate import estimate
-from reindexer.flow.recipes import recipe_of
-from reindexer.flow.search import collection_of
-from reindexer.flow.status import item
-from reindexer.flow.store import find_source
-from reindexer.flow.work import Worker
+from reindexer.index import reconcile
+from reindexer.index.search import collection_of
+from reindexer.monitoring.status import item
 from reindexer.postgres.connect import Connection
+from reindexer.queue import requests
+from reindexer.sources.estimate import estimate
+from reindexer.sources.recipes import recipe_of
+from reindexer.sources.store import find_source
+from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert, status, work
 from tests.support.index_reader import IndexReader
 from tests.support.provider import Call, Provider, Reply, vector_of

@@ -7,13 +7,13 @@ from collections.abc import Callable
 import pytest
 
 from reindexer.core.source import CONTEXT_ITEMS, Source
-from reindexer.flow.attach import attach
-from reindexer.flow.inspect import TriggersState
-from reindexer.flow.key_pages import Page, key_page
-from reindexer.flow.status import status
-from reindexer.flow.watch import Watch
+from reindexer.listener.trigger_monitor import Watch
 from reindexer.migrate import migrate
+from reindexer.monitoring.status import status
 from reindexer.postgres.connect import Connection, connect
+from reindexer.sources.attach import attach
+from reindexer.sources.key_pages import Page, key_page
+from reindexer.sources.trigger_check import TriggersState
 from tests.integration.test_drain_to_settle import insert
 from tests.integration.test_four_processes import idle
 from tests.support.comparison import differences

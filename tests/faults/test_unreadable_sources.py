@@ -12,9 +12,9 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
 
-from reindexer.flow.status import status
-from reindexer.flow.watch import Watch
+from reindexer.listener.trigger_monitor import Watch
 from reindexer.migrate import migrate
+from reindexer.monitoring.status import status
 from reindexer.postgres.connect import Connection, connect
 from reindexer.settings import Settings
 from reindexer.wiring import worker as make_worker

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from reindexer.embedded.children import Children
-from reindexer.flow.claim import claim_batch, claim_item
-from reindexer.flow.drain import drain
-from reindexer.flow.inspect import inspect
-from reindexer.flow.settle import Finished, Postponed, finish, postpone
-from reindexer.flow.store import all_sources
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.schema import REVISION
+from reindexer.queue.claim import claim_batch, claim_item
+from reindexer.queue.drain import drain
+from reindexer.queue.settle import Finished, Postponed, finish, postpone
+from reindexer.sources.store import all_sources
+from reindexer.sources.trigger_check import inspect
 from tests.integration.test_drain_to_settle import insert
 from tests.integration.test_four_processes import idle
 from tests.support.comparison import differences

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from reindexer.flow.crew import Crew
-from reindexer.flow.drain import drain
-from reindexer.flow.way import GIVE_S, Road, Way
-from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection
+from reindexer.queue.drain import drain
+from reindexer.worker.concurrency import Crew
+from reindexer.worker.priority_gate import GIVE_S, Road, Way
+from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert
 from tests.support.provider import Call, Provider
 from tests.support.proxy import Mode, Proxy

@@ -10,23 +10,24 @@ from dataclasses import replace
 import pytest
 import redis
 
-from reindexer.core.metrics import PROVIDER_TURN
+from reindexer.backfills import runs
+from reindexer.backfills.pager import walk_page
 from reindexer.core.profile import Profile
 from reindexer.core.source import Source
-from reindexer.core.tally import labels_text
-from reindexer.core.tokens import estimate_tokens
-from reindexer.flow import backfill, requests
-from reindexer.flow.attach import attach
-from reindexer.flow.breaker import open_breakers
-from reindexer.flow.claim import claim_batch, claim_item
-from reindexer.flow.counters import read
-from reindexer.flow.drain import drain
-from reindexer.flow.store import find_source
-from reindexer.flow.walk import walk_page
-from reindexer.flow.work import Worker, WorkLimits
+from reindexer.core.text.tokens import estimate_tokens
+from reindexer.monitoring.buffer import labels_text
+from reindexer.monitoring.metrics import PROVIDER_TURN
+from reindexer.monitoring.metrics_store import read
 from reindexer.postgres.connect import Connection
+from reindexer.queue import requests
+from reindexer.queue.breaker import open_breakers
+from reindexer.queue.claim import claim_batch, claim_item
+from reindexer.queue.drain import drain
 from reindexer.settings import Settings
+from reindexer.sources.attach import attach
+from reindexer.sources.store import find_source
 from reindexer.wiring import worker as make_worker
+from reindexer.worker.worker import Worker, WorkLimits
 from tests.integration.test_drain_to_settle import insert, status, work
 from tests.support.index_reader import IndexReader
 from tests.support.provider import Call, Provider, Reply, error, vector_of
@@ -223,7 +224,7 @@ def test_marked_items_are_not_claimed_again_use_no_attempt_and_a_later_change_of
     drain(db)
     wish = requests.Wish(str(uuid.uuid4()), ids[1])
     requests.record(db, "context_items", [wish], lane="bulk", sent=True)
-    backfill.start(db, find_source(db, "context_items"), who="test", where=f"id = '{ids[2]}'")
+    runs.start(db, find_source(db, "context_items"), who="test", where=f"id = '{ids[2]}'")
     assert walk_page(db, lambda name: find_source(db, name))
     assert set(ids) - set(marked(db)) == set(ids[:3])
     work(db, worker)
@@ -272,12 +273,12 @@ def test_no_claim_is_in_vain_while_marked_items_wait_beside_others(
 def test_the_backlog_of_a_backfill_stays_short_while_the_provider_is_away(
     db: Connection, worker: Worker, index: IndexReader, away: Away, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reindexer.flow.walk.PAGE", 20)
-    monkeypatch.setattr("reindexer.flow.walk.MAX_BACKLOG", 60)
+    monkeypatch.setattr("reindexer.backfills.pager.PAGE", 20)
+    monkeypatch.setattr("reindexer.backfills.pager.MAX_BACKLOG", 60)
     away.goes()
     db.execute("INSERT INTO context_items (content) SELECT 'text ' || n FROM generate_series(1, 200) n")
     db.execute("DELETE FROM reindexer.outbox")
-    backfill.start(db, find_source(db, "context_items"), who="test")
+    runs.start(db, find_source(db, "context_items"), who="test")
 
     def goes_on() -> bool:
         walked = walk_page(db, lambda name: find_source(db, name))
@@ -287,16 +288,16 @@ def test_the_backlog_of_a_backfill_stays_short_while_the_provider_is_away(
     while goes_on():
         pass
     assert 60 <= len(marked(db)) <= 80
-    (run,) = [each for each in backfill.recent(db, "context_items") if each.is_open]
-    backfill.cancel(db, run.id, who="test")
+    (run,) = [each for each in runs.recent(db, "context_items") if each.is_open]
+    runs.cancel(db, run.id, who="test")
     assert len(marked(db)) == 1, "and what it queued goes with it"
 
 
 def test_truncate_empties_the_index_while_as_many_texts_wait_as_a_backfill_may_have_due(
     db: Connection, worker: Worker, index: IndexReader, away: Away, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reindexer.flow.walk.PAGE", 20)
-    monkeypatch.setattr("reindexer.flow.walk.MAX_BACKLOG", 60)
+    monkeypatch.setattr("reindexer.backfills.pager.PAGE", 20)
+    monkeypatch.setattr("reindexer.backfills.pager.MAX_BACKLOG", 60)
     insert(db, "was there")
     work(db, worker)
     assert index.count() == 1
@@ -309,8 +310,8 @@ def test_truncate_empties_the_index_while_as_many_texts_wait_as_a_backfill_may_h
 def test_rows_that_a_changed_condition_leaves_out_leave_the_index_while_as_many_texts_wait(
     db: Connection, worker: Worker, index: IndexReader, away: Away, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reindexer.flow.walk.PAGE", 20)
-    monkeypatch.setattr("reindexer.flow.walk.MAX_BACKLOG", 60)
+    monkeypatch.setattr("reindexer.backfills.pager.PAGE", 20)
+    monkeypatch.setattr("reindexer.backfills.pager.MAX_BACKLOG", 60)
     insert(db, "was there", "secret")
     work(db, worker)
     assert index.count() == 1

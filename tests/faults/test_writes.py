@@ -11,16 +11,17 @@ import pytest
 from qdrant_client import QdrantClient
 
 from reindexer.core.source import CONTEXT_ITEMS, Source
-from reindexer.flow import lead, requests
-from reindexer.flow.attach import attach
-from reindexer.flow.claim import claim_batch
-from reindexer.flow.drain import drain
-from reindexer.flow.read import read_rows
-from reindexer.flow.settle import Finished, Postponed, finish, postpone
-from reindexer.flow.status import status
-from reindexer.flow.store import find_source
-from reindexer.flow.sweep import heal
+from reindexer.listener import election
+from reindexer.monitoring.status import status
 from reindexer.postgres.connect import Connection, connect
+from reindexer.queue import requests
+from reindexer.queue.claim import claim_batch
+from reindexer.queue.drain import drain
+from reindexer.queue.maintenance import heal
+from reindexer.queue.settle import Finished, Postponed, finish, postpone
+from reindexer.sources.attach import attach
+from reindexer.sources.rows import read_rows
+from reindexer.sources.store import find_source
 from tests.integration.test_drain_to_settle import insert
 from tests.integration.test_drain_to_settle import status as status_of
 from tests.integration.test_four_processes import idle
@@ -234,8 +235,8 @@ def test_a_users_statements_never_wait_for_a_drain_claim_read_wish_or_settle_tha
         assert find_source(ours["read"], "context_items") == CONTEXT_ITEMS
 
         leader = stack.enter_context(connect(database, application_name="a leader, asleep"))
-        assert lead.try_lead(leader)
-        assert lead.try_sleep(leader)
+        assert election.try_lead(leader)
+        assert election.try_sleep(leader)
 
         db.execute("SET lock_timeout = '100ms'")
         db.execute("UPDATE context_items SET content = content || ', edited'")

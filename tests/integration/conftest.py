@@ -13,9 +13,9 @@ import pytest
 
 from reindexer.embedded.children import Children
 from reindexer.embedded.postgres import EmbeddedPostgres, start_postgres
-from reindexer.flow.work import Worker
 from reindexer.migrate import migrate
 from reindexer.postgres.connect import Connection, connect
+from reindexer.worker.worker import Worker
 from tests.support.commands import Done
 from tests.support.index_reader import IndexReader
 from tests.support.servers import FAST, postgres_versions

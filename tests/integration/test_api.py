@@ -18,14 +18,14 @@ from fastapi.testclient import TestClient
 
 from api.dependencies import get_broker
 from api.main import create_app
-from reindexer.adapters.celery_broker import CeleryBroker
+from reindexer.adapters.broker.celery_broker import CeleryBroker
 from reindexer.core.errors import DependencyAway
 from reindexer.core.source import Source
-from reindexer.flow.attach import attach
-from reindexer.flow.drain import drain
-from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection
+from reindexer.queue.drain import drain
 from reindexer.settings import Settings
+from reindexer.sources.attach import attach
+from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert, status, work
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes, log_of

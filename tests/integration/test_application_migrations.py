@@ -15,9 +15,9 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.engine import URL
 
 from reindexer.core.source import Source
-from reindexer.flow.attach import attach
 from reindexer.migrate import migrate
 from reindexer.postgres.connect import connect
+from reindexer.sources.attach import attach
 from tests.conftest import database_url
 from tests.support.docs import blocks
 from tests.support.processes import ROOT

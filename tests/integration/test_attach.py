@@ -10,16 +10,16 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from reindexer.backfills.pager import walk_page
 from reindexer.embedded.postgres import wheel_binaries
-from reindexer.flow import heartbeat
-from reindexer.flow.claim import claim_batch
-from reindexer.flow.inspect import inspect
-from reindexer.flow.status import status
-from reindexer.flow.store import find_source
-from reindexer.flow.walk import walk_page
+from reindexer.monitoring import heartbeat
+from reindexer.monitoring.status import status
 from reindexer.postgres.connect import connect
 from reindexer.postgres.queries import load
 from reindexer.postgres.trigger_removal import remove
+from reindexer.queue.claim import claim_batch
+from reindexer.sources.store import find_source
+from reindexer.sources.trigger_check import inspect
 from tests.support.commands import Done
 from tests.support.provider import Provider, vector_of
 from tests.support.shop import ATTACH, Shop

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reindexer.flow.store import all_sources, find_source
+from reindexer.sources.store import all_sources, find_source
 from tests.support.shop import ATTACH, Shop
 from tests.support.waiting import eventually
 

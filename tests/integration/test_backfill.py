@@ -17,16 +17,16 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.main import create_app
+from reindexer.backfills import runs
+from reindexer.backfills.pager import walk_page
+from reindexer.backfills.runs import Run
 from reindexer.core.errors import SourceError
-from reindexer.flow import backfill
-from reindexer.flow.backfill import Run
-from reindexer.flow.drain import drain
-from reindexer.flow.status import status as state_of_everything
-from reindexer.flow.store import find_source
-from reindexer.flow.walk import walk_page
-from reindexer.flow.work import Worker, WorkLimits
+from reindexer.monitoring.status import status as state_of_everything
 from reindexer.postgres.connect import Connection
+from reindexer.queue.drain import drain
 from reindexer.settings import Settings
+from reindexer.sources.store import find_source
+from reindexer.worker.worker import Worker, WorkLimits
 from tests.integration.test_drain_to_settle import insert, work
 from tests.support.forks import forked_python
 from tests.support.index_reader import IndexReader
@@ -46,11 +46,11 @@ def client(settings: Settings, index: IndexReader) -> Iterator[TestClient]:
 
 @pytest.fixture(autouse=True)
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reindexer.flow.walk.PAGE", 10)
+    monkeypatch.setattr("reindexer.backfills.pager.PAGE", 10)
 
 
 def start(db: Connection, **options: Any) -> Run:
-    return backfill.start(db, find_source(db, "context_items"), who="test", **options)
+    return runs.start(db, find_source(db, "context_items"), who="test", **options)
 
 
 def walk(db: Connection, *, pages: int = 1_000) -> None:
@@ -80,19 +80,19 @@ def test_a_backfill_is_finished_when_its_last_item_is_settled_and_no_unchanged_t
     run = start(db)
     assert (run.state, run.total, run.total_is_estimate, run.done) == ("running", 25, False, 0)
     walk(db)
-    run = backfill.get(db, run.id)
+    run = runs.get(db, run.id)
     assert (run.state, run.queued, run.done, run.eta_s) == ("running", 25, 0, None)
     worker.limits = WorkLimits(batch_size=10)
     worker.run_lane("bulk", budget_s=0)
     walk(db)
-    run = backfill.get(db, run.id)
+    run = runs.get(db, run.id)
     assert (run.state, run.done) == ("running", 10)
     assert run.rate is not None
     assert run.eta_s is not None
     worker.run_lane("bulk", budget_s=5)
     assert state_of_everything(db).pending == 1
     walk(db)
-    run = backfill.get(db, run.id)
+    run = runs.get(db, run.id)
     assert (run.state, run.total, run.done, run.failed, run.eta_s) == ("finished", 25, 25, 0, None)
     assert run.finished_at is not None
     assert state_of_everything(db).pending == 0
@@ -120,7 +120,7 @@ def test_an_edit_before_and_after_its_page_is_embedded_and_counted_once(
     db.execute("UPDATE context_items SET content = 'edited too' WHERE id = %s", [ids[1]])
     work(db, worker)
     walk(db)
-    run = backfill.get(db, run.id)
+    run = runs.get(db, run.id)
     assert (run.state, run.done) == ("finished", 5)
     assert len(provider.inputs) - before == 5
     assert index.holds(ids[0], vector_of("title 0\nedited"))
@@ -136,7 +136,7 @@ def test_items_that_fail_are_told_and_do_not_hold_the_run_up(
     walk(db)
     work(db, worker)
     walk(db)
-    run = backfill.get(db, run.id)
+    run = runs.get(db, run.id)
     assert (run.state, run.done, run.failed) == ("finished", 12, 1)
 
 
@@ -160,7 +160,7 @@ def test_a_condition_picks_its_rows_on_every_page(db: Connection, worker: Worker
     assert (run.total, due(db)) == (picked, picked)
     work(db, worker)
     walk(db)
-    assert backfill.get(db, run.id).state == "finished"
+    assert runs.get(db, run.id).state == "finished"
 
 
 @pytest.mark.parametrize(
@@ -210,26 +210,26 @@ def test_a_condition_that_fails_on_a_later_row_ends_its_run_alone_and_quotes_no_
     db.execute("INSERT INTO reindexer.outbox (source) VALUES ('context_items')")
     drain(db)
     walk(db)
-    run = backfill.get(db, run.id)
+    run = runs.get(db, run.id)
     assert run.state == "failed"
     assert "InvalidTextRepresentation" in str(run.error)
     assert "secret" not in str(run.error)
     work(db, worker)
     walk(db)
-    assert [each.state for each in backfill.recent(db) if each.kind == "whole_source"] == ["finished"]
+    assert [each.state for each in runs.recent(db) if each.kind == "whole_source"] == ["finished"]
     assert index.holds(secret, vector_of("secret\ntext"))
 
 
 def test_a_condition_that_is_too_slow_ends_its_run_and_keeps_the_connection(
     db: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reindexer.flow.walk.PAGE_S", 0.1)
+    monkeypatch.setattr("reindexer.backfills.pager.PAGE_S", 0.1)
     for n in range(30):
         insert(db, f"text {n}")
     run = start(db, where="pg_sleep(0.05) IS NOT NULL")
     assert run.total_is_estimate
     walk(db)
-    run = backfill.get(db, run.id)
+    run = runs.get(db, run.id)
     assert (run.state, run.error) == ("failed", "the condition takes too long")
     assert db.execute("SHOW statement_timeout").fetchone() == ("0",)
 
@@ -239,7 +239,7 @@ def test_a_condition_that_exhausts_the_server_ends_its_run_and_not_the_listener(
     run = start(db, where="deep(0)")
     insert(db, "text")
     walk(db)
-    run = backfill.get(db, run.id)
+    run = runs.get(db, run.id)
     assert run.state == "failed"
     assert "stack depth" in str(run.error)
 
@@ -259,14 +259,14 @@ def test_a_source_that_can_not_be_read_makes_its_run_wait_and_say_why(db: Connec
     db.execute("ALTER TABLE context_items RENAME COLUMN content TO body")
     with pytest.raises(SourceError):
         walk(db)
-    run = backfill.get(db, run.id)
+    run = runs.get(db, run.id)
     assert run.state == "running"
     assert "'content'" in str(run.error)
     walk(db)
     db.execute("ALTER TABLE context_items RENAME COLUMN body TO content")
     db.execute("UPDATE reindexer.run SET not_before = now()")
     walk(db)
-    run = backfill.get(db, run.id)
+    run = runs.get(db, run.id)
     assert (run.queued, run.error) == (1, None)
 
 
@@ -314,12 +314,12 @@ def test_a_pause_while_a_page_is_read_holds_that_page_back(db: Connection) -> No
     run = start(db)
 
     def pause_meanwhile(name: str) -> Any:
-        backfill.pause(db, run.id, who="test")
+        runs.pause(db, run.id, who="test")
         return find_source(db, name)
 
     walk_page(db, pause_meanwhile)
     assert due(db) == 0
-    backfill.resume(db, run.id, who="test")
+    runs.resume(db, run.id, who="test")
     walk(db)
     assert due(db) == 1
 
@@ -348,7 +348,7 @@ def test_cancelled_what_nobody_has_taken_or_asked_for_is_taken_back_and_edits_st
 def test_a_run_that_keeps_the_index_right_can_not_be_cancelled(client: TestClient, db: Connection) -> None:
     db.execute("TRUNCATE context_items")
     drain(db)
-    run = backfill.recent(db)[0]
+    run = runs.recent(db)[0]
     assert run.kind == "whole_source"
     assert client.post(f"{PATH}/{run.id}/cancel").status_code == 409
 
@@ -367,8 +367,8 @@ def test_a_truncate_during_a_backfill_with_a_condition_empties_the_index(
     walk(db)
     assert index.count() == 1
     assert index.holds(kept, vector_of("title 3\nkept"))
-    assert backfill.get(db, run.id).state == "finished"
-    assert {each.state for each in backfill.recent(db)} == {"finished"}
+    assert runs.get(db, run.id).state == "finished"
+    assert {each.state for each in runs.recent(db)} == {"finished"}
 
 
 def command(processes: Processes, *arguments: str, forked: bool = True) -> subprocess.Popen[str]:
@@ -398,7 +398,7 @@ def test_ctrl_c_leaves_the_backfill_running_and_says_how_to_watch_and_end_it(
     assert "--watch" in err
     assert "--cancel" in err
     assert "Traceback" not in err
-    assert backfill.recent(db, "context_items")[0].state == "running"
+    assert runs.recent(db, "context_items")[0].state == "running"
     code, _, err = ended(command(processes, "context_items"))
     assert (code, err.count("\n")) == (1, 1)
     assert "--watch" in err

@@ -10,7 +10,7 @@ import pytest
 import redis
 from celery.result import AsyncResult
 
-from reindexer.adapters.celery_broker import CeleryBroker, make_celery
+from reindexer.adapters.broker.celery_broker import CeleryBroker, make_celery
 from reindexer.adapters.redis_budget import BudgetServer
 from reindexer.core.broker_url import read_broker_url
 from reindexer.core.errors import DependencyAway

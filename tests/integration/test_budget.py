@@ -16,12 +16,12 @@ from reindexer.core.broker_url import BrokerUrl
 from reindexer.core.errors import RateLimited
 from reindexer.core.rate_limit import Bucket, Caps, Told, Turn
 from reindexer.core.source import CONTEXT_ITEMS
-from reindexer.flow.drain import drain
-from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection
+from reindexer.queue.drain import drain
 from reindexer.settings import Settings
 from reindexer.wiring import query_embedder_of
 from reindexer.wiring import worker as make_worker
+from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert, status, work
 from tests.integration.test_four_processes import idle
 from tests.support.commands import Done

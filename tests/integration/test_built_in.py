@@ -10,11 +10,11 @@ from fastapi.testclient import TestClient
 
 from api.main import create_app
 from reindexer.core.source import Source
-from reindexer.flow.attach import attach
-from reindexer.flow.store import all_sources
 from reindexer.migrate import migrate
 from reindexer.postgres.connect import Connection, connect
 from reindexer.settings import Settings
+from reindexer.sources.attach import attach
+from reindexer.sources.store import all_sources
 from tests.support.commands import Done
 from tests.support.index_reader import IndexReader
 

@@ -13,16 +13,16 @@ import psutil
 import pytest
 from celery.result import AsyncResult
 
-from reindexer.adapters.celery_broker import CeleryBroker
-from reindexer.adapters.qdrant_index import QdrantIndex
+from reindexer.adapters.broker.celery_broker import CeleryBroker
+from reindexer.adapters.qdrant.index import QdrantIndex
 from reindexer.core.errors import ItemFailed
 from reindexer.core.source import Source
-from reindexer.flow import requests
-from reindexer.flow.dispatch import TAKEN_S, Dispatch
-from reindexer.flow.warm import warm
-from reindexer.flow.work import Worker
 from reindexer.ports import Embedder
 from reindexer.postgres.connect import Connection
+from reindexer.queue import requests
+from reindexer.queue.dispatch import TAKEN_S, Dispatch
+from reindexer.worker.warmup import warm
+from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert, status
 from tests.support.forks import forked_python
 from tests.support.index_reader import IndexReader

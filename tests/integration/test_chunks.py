@@ -12,19 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reindexer.backfills.pager import walk_page
 from reindexer.core.source import Source
-from reindexer.flow import reconcile, requests
-from reindexer.flow.attach import attach
-from reindexer.flow.claim import claim_batch
-from reindexer.flow.drain import drain
-from reindexer.flow.recipes import recipe_of
-from reindexer.flow.search import collection_of, search
-from reindexer.flow.status import item
-from reindexer.flow.store import find_source
-from reindexer.flow.walk import walk_page
-from reindexer.flow.work import Worker
+from reindexer.index import reconcile
+from reindexer.index.search import collection_of, search
+from reindexer.monitoring.status import item
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.locks import changing_triggers
+from reindexer.queue import requests
+from reindexer.queue.claim import claim_batch
+from reindexer.queue.drain import drain
+from reindexer.sources.attach import attach
+from reindexer.sources.recipes import recipe_of
+from reindexer.sources.store import find_source
+from reindexer.worker.worker import Worker
 from tests.integration.test_four_processes import idle
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes

@@ -15,10 +15,10 @@ import pytest
 from qdrant_client import models
 
 from reindexer import __version__
-from reindexer.cli.run import rows
-from reindexer.flow import requests
-from reindexer.flow.work import Worker
+from reindexer.cli.output import rows
 from reindexer.postgres.connect import Connection
+from reindexer.queue import requests
+from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert, work
 from tests.integration.test_up import CLEAN, reindexer
 from tests.support.commands import Done

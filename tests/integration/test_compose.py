@@ -23,7 +23,7 @@ import pytest
 
 from reindexer import __version__
 from reindexer.embedded.children import Children, free_port
-from reindexer.flow.heartbeat import STALE_S
+from reindexer.monitoring.heartbeat import STALE_S
 from reindexer.postgres.connect import connect
 from tests.conftest import database_url
 from tests.support.compose import COMPOSE, LocalServices, compose, health_command, interpolated, seconds, services

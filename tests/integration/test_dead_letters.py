@@ -11,11 +11,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.main import create_app
-from reindexer.flow import dead_letters
-from reindexer.flow.dead_letters import Which
-from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection
+from reindexer.queue import dead_letters
+from reindexer.queue.dead_letters import Which
 from reindexer.settings import Settings
+from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert, status
 from tests.integration.test_reconcile import finish_work
 from tests.support.commands import Done

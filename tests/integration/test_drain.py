@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from reindexer.flow import backfill, requests
-from reindexer.flow.claim import Claim, claim_batch
-from reindexer.flow.drain import drain
-from reindexer.flow.settle import Finished, Postponed, finish, postpone
-from reindexer.flow.store import find_source
-from reindexer.flow.walk import walk_page
+from reindexer.backfills import runs
+from reindexer.backfills.pager import walk_page
 from reindexer.postgres.connect import Connection
+from reindexer.queue import requests
+from reindexer.queue.claim import Claim, claim_batch
+from reindexer.queue.drain import drain
+from reindexer.queue.settle import Finished, Postponed, finish, postpone
+from reindexer.sources.store import find_source
 from tests.integration.test_drain_to_settle import insert
 
 
@@ -77,7 +78,7 @@ def waits_although_the_attempt_was_given_back(db: Connection) -> None:
 
 def waits_and_was_queued_by_a_run(db: Connection) -> None:
     waits_although_the_attempt_was_given_back(db)
-    backfill.start(db, find_source(db, "context_items"), force=True, who="test")
+    runs.start(db, find_source(db, "context_items"), force=True, who="test")
     while walk_page(db, lambda name: find_source(db, name)):
         pass
 

@@ -12,17 +12,17 @@ import psycopg
 import pytest
 from qdrant_client import models
 
-from reindexer.adapters.qdrant_index import QdrantIndex
+from reindexer.adapters.qdrant.index import QdrantIndex
 from reindexer.core.errors import SourceError
 from reindexer.core.source import CONTEXT_ITEMS
-from reindexer.flow import requests
-from reindexer.flow.claim import claim_batch
-from reindexer.flow.drain import drain
-from reindexer.flow.read import read_rows, without_row
-from reindexer.flow.settle import Finished, finish
-from reindexer.flow.sweep import heal
-from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection
+from reindexer.queue import requests
+from reindexer.queue.claim import claim_batch
+from reindexer.queue.drain import drain
+from reindexer.queue.maintenance import heal
+from reindexer.queue.settle import Finished, finish
+from reindexer.sources.rows import read_rows, without_row
+from reindexer.worker.worker import Worker
 from tests.support.index_reader import IndexReader
 from tests.support.provider import Call, Provider, error, vector_of
 
@@ -90,8 +90,8 @@ def test_a_changed_key_moves_the_point(db: Connection, worker: Worker, index: In
 
 
 def test_truncate_empties_the_index(db: Connection, worker: Worker, index: IndexReader) -> None:
-    from reindexer.flow.store import find_source
-    from reindexer.flow.walk import walk_page
+    from reindexer.backfills.pager import walk_page
+    from reindexer.sources.store import find_source
 
     for n in range(5):
         insert(db, f"text {n}")

@@ -10,17 +10,17 @@ import pytest
 
 from reindexer.core.price import dollars
 from reindexer.core.profile import Profile
-from reindexer.core.recipe import Recipe
 from reindexer.core.source import CONTEXT_ITEMS, Source
-from reindexer.core.tokens import estimate_tokens
-from reindexer.flow.attach import attach
-from reindexer.flow.estimate import Estimate, estimate
-from reindexer.flow.recipes import recipe_of
-from reindexer.flow.work import Worker
+from reindexer.core.text.recipe import Recipe
+from reindexer.core.text.tokens import estimate_tokens
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.locks import changing_triggers
 from reindexer.settings import Settings
+from reindexer.sources.attach import attach
+from reindexer.sources.estimate import Estimate, estimate
+from reindexer.sources.recipes import recipe_of
 from reindexer.wiring import token_price
+from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert
 from tests.integration.test_reconcile import ready
 from tests.support.commands import Done

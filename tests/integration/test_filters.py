@@ -11,16 +11,16 @@ from fastapi.testclient import TestClient
 from qdrant_client import models
 
 from api.main import create_app
+from reindexer.backfills.pager import walk_page
 from reindexer.core.errors import UsageError
 from reindexer.core.source import Source
-from reindexer.flow.attach import attach
-from reindexer.flow.drain import drain
-from reindexer.flow.store import find_source
-from reindexer.flow.walk import walk_page
-from reindexer.flow.work import Worker
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.locks import changing_triggers
+from reindexer.queue.drain import drain
 from reindexer.settings import Settings
+from reindexer.sources.attach import attach
+from reindexer.sources.store import find_source
+from reindexer.worker.worker import Worker
 from tests.support.commands import Done
 from tests.support.index_reader import IndexReader
 

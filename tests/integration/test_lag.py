@@ -7,17 +7,18 @@ import uuid
 
 import pytest
 
-from reindexer.flow import backfill, requests
-from reindexer.flow.claim import Claim, claim_batch
-from reindexer.flow.drain import drain
-from reindexer.flow.lag import Place, completed, lag
-from reindexer.flow.settle import Finished, Postponed, finish, postpone
-from reindexer.flow.status import status as state_of_everything
-from reindexer.flow.store import find_source
-from reindexer.flow.sweep import heal
-from reindexer.flow.walk import walk_page
-from reindexer.flow.work import Worker
+from reindexer.backfills import runs
+from reindexer.backfills.pager import walk_page
+from reindexer.monitoring.backlog import Place, completed, lag
+from reindexer.monitoring.status import status as state_of_everything
 from reindexer.postgres.connect import Connection, connect
+from reindexer.queue import requests
+from reindexer.queue.claim import Claim, claim_batch
+from reindexer.queue.drain import drain
+from reindexer.queue.maintenance import heal
+from reindexer.queue.settle import Finished, Postponed, finish, postpone
+from reindexer.sources.store import find_source
+from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert, work
 from tests.support.provider import Provider, error, refuse_texts
 
@@ -194,7 +195,7 @@ def test_a_change_of_a_long_transaction_counts_from_its_commit(db: Connection, d
 def test_backfills_and_wishes_have_no_age_and_leave_that_of_changes_alone(db: Connection, worker: Worker) -> None:
     waiting = insert(db, "text")
     work(db, worker)
-    backfill.start(db, find_source(db, "context_items"), force=True, who="test")
+    runs.start(db, find_source(db, "context_items"), force=True, who="test")
     while walk_page(db, lambda name: find_source(db, name)):
         pass
     requests.record(db, "context_items", [requests.Wish(str(uuid.uuid4()), waiting)], lane="bulk", sent=True)

@@ -15,18 +15,19 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from api.main import create_app
+from reindexer.backfills import runs
+from reindexer.backfills.pager import walk_page
 from reindexer.core.items import point_id
-from reindexer.core.metrics import AT_RUN_TIME, CLAIMS, METRICS
-from reindexer.flow import backfill, heartbeat
-from reindexer.flow.claim import claim_batch
-from reindexer.flow.counters import SLOTS, Counters, read
-from reindexer.flow.drain import drain
-from reindexer.flow.pause import set_paused
-from reindexer.flow.store import find_source, set_problem
-from reindexer.flow.walk import walk_page
-from reindexer.flow.work import Worker
+from reindexer.monitoring import heartbeat
+from reindexer.monitoring.metrics import AT_RUN_TIME, CLAIMS, METRICS
+from reindexer.monitoring.metrics_store import SLOTS, Counters, read
 from reindexer.postgres.connect import Connection, Postgres, connect
+from reindexer.queue.claim import claim_batch
+from reindexer.queue.drain import drain
 from reindexer.settings import Settings
+from reindexer.sources.pause import set_paused
+from reindexer.sources.store import find_source, set_problem
+from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert, work
 from tests.integration.test_four_processes import idle
 from tests.support.index_reader import IndexReader
@@ -121,7 +122,7 @@ def test_freshness_is_the_time_from_commit_to_settled_and_a_backfill_has_none(
     insert(db, "text")
     db.execute("UPDATE reindexer.outbox SET changed_at = changed_at - interval '45 s'")
     work(db, worker)
-    backfill.start(db, find_source(db, "context_items"), who="test", force=True)
+    runs.start(db, find_source(db, "context_items"), who="test", force=True)
     while walk_page(db, lambda name: find_source(db, name)):
         pass
     assert worker.run_lane("bulk", budget_s=0) == 1
@@ -209,7 +210,7 @@ def test_gauges_tell_what_waits_and_how_everything_stands(client: TestClient, db
     heartbeat.beat(db, "worker", "one@host")
     heartbeat.beat(db, "worker", "two@host")
     db.execute("UPDATE reindexer.process SET beat_at = beat_at - interval '100 s' WHERE name = 'two@host'")
-    backfill.start(db, find_source(db, "context_items"), who="test")
+    runs.start(db, find_source(db, "context_items"), who="test")
     now = numbers(client.get("/metrics"))
     wanted = {
         "reindexer_up": 1,

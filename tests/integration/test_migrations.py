@@ -9,13 +9,13 @@ import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
 
+from reindexer.backfills.pager import walk_page
 from reindexer.core.errors import UsageError
 from reindexer.embedded.postgres import EmbeddedPostgres
-from reindexer.flow.store import find_source
-from reindexer.flow.walk import walk_page
 from reindexer.migrate import alembic_config, migrate, uninstall
 from reindexer.postgres.connect import connect
 from reindexer.postgres.schema import REVISION, require_schema
+from reindexer.sources.store import find_source
 
 TABLE = """
     CREATE TABLE context_items (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), title text, content text NOT NULL,
@@ -67,7 +67,7 @@ def test_migrate_is_safe_to_repeat(empty_url: str) -> None:
 def test_rows_that_were_there_before_are_filled_in_pages_in_the_bulk_lane(
     empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reindexer.flow.walk.PAGE", 100)
+    monkeypatch.setattr("reindexer.backfills.pager.PAGE", 100)
     with psycopg.connect(empty_url, autocommit=True) as connection:
         connection.execute(TABLE)
         connection.execute("INSERT INTO context_items (content) SELECT 'row ' || n FROM generate_series(1, 250) n")

@@ -14,8 +14,8 @@ import pytest
 
 from reindexer.core.source import Source
 from reindexer.embedded.postgres import wheel_binaries
-from reindexer.flow.attach import attach
 from reindexer.postgres.connect import Connection
+from reindexer.sources.attach import attach
 from tests.conftest import database_url
 from tests.support.commands import Done
 from tests.support.docs import blocks

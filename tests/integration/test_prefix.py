@@ -13,12 +13,12 @@ import pytest
 import redis
 from celery import Celery
 
-from reindexer.adapters.celery_broker import OWNER_HEADER, REQUEST_TASK, WORK_TASK, CeleryBroker, make_celery
+from reindexer.adapters.broker.celery_broker import OWNER_HEADER, REQUEST_TASK, WORK_TASK, CeleryBroker, make_celery
 from reindexer.core.broker_url import BrokerUrl
 from reindexer.core.errors import PrefixTaken, UsageError
 from reindexer.core.items import LANES
 from reindexer.core.queues import OLD_QUEUES, Names
-from reindexer.flow.instance import identity, require_prefix
+from reindexer.index.ownership import identity, require_prefix
 from reindexer.postgres.connect import Connection, connect
 from tests.conftest import database_url
 from tests.integration.test_drain_to_settle import insert, status

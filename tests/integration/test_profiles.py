@@ -7,18 +7,18 @@ from collections.abc import Iterator
 import pytest
 from qdrant_client import models
 
+from reindexer.backfills.pager import walk_page
 from reindexer.core.errors import DefinitionError
 from reindexer.core.profile import Profile
 from reindexer.core.source import Source
-from reindexer.flow.attach import attach
-from reindexer.flow.detach import detach
-from reindexer.flow.drain import drain
-from reindexer.flow.search import collection_of, search
-from reindexer.flow.store import find_source
-from reindexer.flow.walk import walk_page
-from reindexer.flow.work import Worker
+from reindexer.index.search import collection_of, search
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.locks import changing_triggers
+from reindexer.queue.drain import drain
+from reindexer.sources.attach import attach
+from reindexer.sources.detach import detach
+from reindexer.sources.store import find_source
+from reindexer.worker.worker import Worker
 from tests.support.index_reader import IndexReader
 from tests.support.provider import Provider, vector_of
 

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from reindexer.adapters.qdrant_index import QdrantIndex
+from reindexer.adapters.qdrant.index import QdrantIndex
 from reindexer.core.errors import DependencyAway
 from reindexer.postgres.connect import Connection
 from reindexer.settings import Settings

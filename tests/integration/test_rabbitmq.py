@@ -11,9 +11,9 @@ import pytest
 from celery import Celery
 from kombu import Connection as BrokerConnection
 
-from reindexer.adapters.celery_broker import REQUEST_TASK, WORK_TASK, CeleryBroker, make_celery
+from reindexer.adapters.broker.celery_broker import REQUEST_TASK, WORK_TASK, CeleryBroker, make_celery
 from reindexer.core.broker_url import BrokerUrl
-from reindexer.flow import heartbeat
+from reindexer.monitoring import heartbeat
 from reindexer.postgres.connect import Connection
 from tests.integration.test_drain_to_settle import insert
 from tests.support.index_reader import IndexReader

@@ -14,20 +14,20 @@ from typing import Any
 import pytest
 from qdrant_client import models
 
-from reindexer.adapters.qdrant_index import QdrantIndex
-from reindexer.core.chunks import Span
-from reindexer.core.difference import Kind
+from reindexer.adapters.qdrant.index import QdrantIndex
 from reindexer.core.items import StoredPoint, point_id
-from reindexer.flow import reconcile
-from reindexer.flow.claim import claim_batch
-from reindexer.flow.drain import drain
-from reindexer.flow.recipes import recipe_of
-from reindexer.flow.reconcile import Findings, Sides, TooManyDeletions
-from reindexer.flow.search import collection_of
-from reindexer.flow.store import find_source
-from reindexer.flow.work import Worker
+from reindexer.core.text.chunks import Span
+from reindexer.index import reconcile
+from reindexer.index.difference import Kind
+from reindexer.index.reconcile import Findings, Sides, TooManyDeletions
+from reindexer.index.search import collection_of
 from reindexer.ports import Point
 from reindexer.postgres.connect import Connection
+from reindexer.queue.claim import claim_batch
+from reindexer.queue.drain import drain
+from reindexer.sources.recipes import recipe_of
+from reindexer.sources.store import find_source
+from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert, work
 from tests.support.commands import Done
 from tests.support.index_reader import IndexReader

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 
-from reindexer.adapters.celery_broker import CeleryBroker
-from reindexer.core.tally import Tally
-from reindexer.flow.dispatch import Dispatch
-from reindexer.leader import STREAM_REST_S, Leader
+from reindexer.adapters.broker.celery_broker import CeleryBroker
+from reindexer.listener.leader import STREAM_REST_S, Leader
+from reindexer.monitoring.buffer import Tally
 from reindexer.postgres.connect import Connection, connect
+from reindexer.queue.dispatch import Dispatch
 
 DRAINS = 20
 

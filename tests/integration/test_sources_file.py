@@ -11,8 +11,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from reindexer.core.profile import Profile
-from reindexer.flow.store import all_sources, find_source
 from reindexer.postgres.connect import Connection
+from reindexer.sources.store import all_sources, find_source
 from tests.support.commands import Done
 
 SHOP = b"""

@@ -11,16 +11,16 @@ import pytest
 from reindexer.core.errors import UsageError
 from reindexer.core.source import CONTEXT_ITEMS, Source
 from reindexer.embedded.postgres import EmbeddedPostgres
-from reindexer.flow.attach import attach
-from reindexer.flow.drain import drain
-from reindexer.flow.inspect import inspect
-from reindexer.flow.key_pages import key_page
-from reindexer.flow.read import read_rows, without_row
-from reindexer.flow.watch import Watch
+from reindexer.listener.trigger_monitor import Watch
 from reindexer.postgres import triggers
 from reindexer.postgres.catalog import relations, tree
 from reindexer.postgres.connect import Connection, connect
 from reindexer.postgres.locks import BELL_LOCK, LOCK_CLASS
+from reindexer.queue.drain import drain
+from reindexer.sources.attach import attach
+from reindexer.sources.key_pages import key_page
+from reindexer.sources.rows import read_rows, without_row
+from reindexer.sources.trigger_check import inspect
 
 A, B = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
 

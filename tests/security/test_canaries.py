@@ -27,9 +27,9 @@ from reindexer.core.source import Source
 from reindexer.embedded.children import Child, Children, free_port
 from reindexer.embedded.postgres import EmbeddedPostgres, start_postgres
 from reindexer.embedded.redis import start_redis
-from reindexer.flow.attach import attach
 from reindexer.migrate import migrate
 from reindexer.postgres.connect import Connection, connect
+from reindexer.sources.attach import attach
 from tests.integration.test_up import reindexer
 from tests.support.forks import forked_python
 from tests.support.index_reader import IndexReader

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from reindexer.adapters.celery_broker import CeleryBroker
+from reindexer.adapters.broker.celery_broker import CeleryBroker
 from reindexer.postgres.connect import Connection
 from tests.integration.test_drain_to_settle import insert
 from tests.support.index_reader import IndexReader

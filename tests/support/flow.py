@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
+from reindexer.backfills.pager import walk_page
 from reindexer.core.errors import SourceError
-from reindexer.flow.drain import drain
-from reindexer.flow.status import status
-from reindexer.flow.store import find_source
-from reindexer.flow.walk import walk_page
-from reindexer.flow.work import Worker
+from reindexer.monitoring.status import status
 from reindexer.postgres.connect import Connection
+from reindexer.queue.drain import drain
+from reindexer.sources.store import find_source
+from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert
 from tests.integration.test_four_processes import idle
 

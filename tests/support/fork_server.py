@@ -33,8 +33,8 @@ LIBRARIES = (
     "typer", "uvicorn.lifespan.on", "uvicorn.loops.auto", "uvicorn.main", "uvicorn.protocols.http.auto",
 )  # fmt: skip
 OURS = (
-    "reindexer.adapters.celery_broker", "reindexer.adapters.celery_beats", "reindexer.adapters.openai_embedder",
-    "reindexer.adapters.qdrant_index", "reindexer.cli", "reindexer.leader", "reindexer.migrate", "reindexer.wiring", "api.routes", "api.scrape", "api.problems",
+    "reindexer.adapters.broker.celery_broker", "reindexer.adapters.broker.heartbeats", "reindexer.adapters.embedders.openai",
+    "reindexer.adapters.qdrant.index", "reindexer.cli", "reindexer.listener.leader", "reindexer.migrate", "reindexer.wiring", "api.routes", "api.scrape", "api.problems",
 )  # fmt: skip
 """Without those that read settings when they are imported: `reindexer.celery_app`, and what imports it."""
 

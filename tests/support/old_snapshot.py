@@ -11,12 +11,12 @@ from statistics import median
 
 import psycopg
 
-from reindexer.adapters.celery_broker import CeleryBroker
-from reindexer.core.tally import Tally
-from reindexer.flow.dispatch import Dispatch
-from reindexer.flow.work import Worker
-from reindexer.leader import Leader
+from reindexer.adapters.broker.celery_broker import CeleryBroker
+from reindexer.listener.leader import Leader
+from reindexer.monitoring.buffer import Tally
 from reindexer.postgres.connect import Connection
+from reindexer.queue.dispatch import Dispatch
+from reindexer.worker.worker import Worker
 
 ROUND = 2_000
 ROUNDS = 3

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from reindexer.flow.drain import drain
-from reindexer.flow.store import find_source
-from reindexer.flow.walk import walk_page
-from reindexer.flow.work import Worker
+from reindexer.backfills.pager import walk_page
 from reindexer.postgres.connect import Connection
+from reindexer.queue.drain import drain
+from reindexer.sources.store import find_source
+from reindexer.worker.worker import Worker
 from tests.support.commands import Done
 from tests.support.index_reader import IndexReader
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import psycopg
 
 from reindexer.core.source import Source
-from reindexer.flow.attach import attach
 from reindexer.postgres.connect import connect
 from reindexer.postgres.locks import changing_triggers
+from reindexer.sources.attach import attach
 
 ARTICLES = Source(
     "torture_articles", "public", "articles", ("slug",), ("body",), ("views",), chunk_tokens=40, chunk_overlap=0

@@ -7,8 +7,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reindexer.core.batching import RequestLimits, RequestSize, pack
-from reindexer.core.tokens import estimate_tokens
+from reindexer.core.text.batching import RequestLimits, RequestSize, pack
+from reindexer.core.text.tokens import estimate_tokens
 
 
 @given(st.lists(st.integers(1, 500)), st.integers(1, 20), st.integers(1, 1000))

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reindexer.core.difference import row_difference, same_json
 from reindexer.core.fingerprint import text_fingerprint
 from reindexer.core.items import Row, StoredPoint
-from reindexer.core.recipe import Recipe
+from reindexer.core.text.recipe import Recipe
+from reindexer.index.difference import row_difference, same_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

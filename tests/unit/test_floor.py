@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reindexer.core.floor import DUTY, FREE_S, Floor
+from reindexer.queue.watermark import DUTY, FREE_S, Floor
 
 
 def test_quick_looks_are_all_whole() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from reindexer.flow.reuse import Place
-from reindexer.flow.write import highest_tokens
+from reindexer.index.reuse import Place
+from reindexer.index.write import highest_tokens
 
 
 class Counted(Mapping[Place, int]):

@@ -48,7 +48,7 @@ def test_only_our_own_loggers_and_those_of_celery_and_uvicorn_talk_below_warning
         logger.setLevel(logging.DEBUG)  # as OPENAI_LOG=debug does
         logger.info("secret")
         logger.warning("%s warns", name)
-    logging.getLogger("reindexer.flow.work").debug("ours")
+    logging.getLogger("reindexer.worker.worker").debug("ours")
     told = capsys.readouterr().err
     assert "secret" not in told
     assert "ours" in told

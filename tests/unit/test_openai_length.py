@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reindexer.adapters.openai_length import is_for_length
+from reindexer.adapters.embedders.openai_length import is_for_length
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from reindexer.core.fingerprint import payload_fingerprint, text_fingerprint
 from reindexer.core.items import ClaimedItem, Row
 from reindexer.core.plan import Delete, Embed, Skip, UpdatePayload, plan
-from reindexer.core.recipe import Recipe
-from reindexer.core.template import render_text
+from reindexer.core.text.recipe import Recipe
+from reindexer.core.text.template import render_text
 
 MODEL = "model:8"
 RECIPE = Recipe(MODEL, 8192)

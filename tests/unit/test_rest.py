@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reindexer.leader import MAX_STREAM_REST_S, STREAM_REST_S, rest_after
+from reindexer.listener.leader import MAX_STREAM_REST_S, STREAM_REST_S, rest_after
 
 
 def test_drains_of_a_heavy_stream_take_a_twentieth_of_the_time() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from reindexer.core.errors import UsageError
 from reindexer.core.profile import Profile
-from reindexer.flow.definition import Wanted
+from reindexer.sources.definition import Wanted
 from reindexer.sources_file.document import MAX_BYTES, parse_document
 from reindexer.sources_file.read import SourcesFile, parse_sources, read_sources
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import tracemalloc
 from contextlib import closing
 
-from reindexer.flow.spool import IN_MEMORY_BYTES, Spool, Suspect
+from reindexer.index.spool import IN_MEMORY_BYTES, Spool, Suspect
 
 
 def test_suspects_come_back_in_order_and_more_than_once() -> None:

@@ -16,9 +16,9 @@ import pytest
 from numpy.typing import NDArray
 
 from reindexer import wiring
-from reindexer.adapters.hashing_embedder import HashingEmbedder
-from reindexer.adapters.static_embedder import StaticEmbedder, StaticModel
-from reindexer.adapters.static_model import FOLDER, VECTORS, VOCABULARY
+from reindexer.adapters.embedders.hashing import HashingEmbedder
+from reindexer.adapters.embedders.static import StaticEmbedder, StaticModel
+from reindexer.adapters.embedders.static_model import FOLDER, VECTORS, VOCABULARY
 from reindexer.cli.demo import QUERY
 from reindexer.cli.stdlib_texts import stdlib_texts
 from reindexer.core.errors import SourceError
@@ -100,7 +100,7 @@ def test_a_text_has_the_same_vector_alone_and_in_any_batch_and_thread() -> None:
 def test_another_process_makes_the_same_vectors() -> None:
     """Whatever its hash seed and its threads: Postgres' rows are embedded by one, queries by another."""
     program = (
-        "import json, sys; from reindexer.adapters.static_embedder import StaticEmbedder as E; "
+        "import json, sys; from reindexer.adapters.embedders.static import StaticEmbedder as E; "
         "e = E(); print(json.dumps([e.fingerprint, e.embed(json.load(sys.stdin), timeout_s=1).vectors.tolist()]))"
     )
     texts = [text for text in ODD if text.isprintable()] + ["the invoice is overdue"]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from reindexer.core.metrics import CLAIMS, FRESHNESS, METRICS, PROVIDER_TOKENS, SETTLED
-from reindexer.core.tally import Tally
+from reindexer.monitoring.buffer import Tally
+from reindexer.monitoring.metrics import CLAIMS, FRESHNESS, METRICS, PROVIDER_TOKENS, SETTLED
 
 
 def test_counts_of_one_series_are_added_up_and_taken_once() -> None:

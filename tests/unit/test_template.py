@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reindexer.core.errors import UsageError
-from reindexer.core.template import check_template, render_text
+from reindexer.core.text.template import check_template, render_text
 
 COLUMNS = ["name", "odd {name}.x[0]"]
 

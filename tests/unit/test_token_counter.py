@@ -9,8 +9,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from reindexer.adapters.token_counter import ESTIMATE, token_counter
-from reindexer.core.tokens import estimate_tokens
+from reindexer.adapters.embedders.token_counter import ESTIMATE, token_counter
+from reindexer.core.text.tokens import estimate_tokens
 
 
 def tiktoken(monkeypatch: pytest.MonkeyPatch, behave: object) -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reindexer.core.chunks import spans
-from reindexer.core.tokens import estimate_tokens
+from reindexer.core.text.chunks import spans
+from reindexer.core.text.tokens import estimate_tokens
 
 
 @dataclass(frozen=True)

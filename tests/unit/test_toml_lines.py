@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reindexer.core.toml_lines import lines_of_keys
+from reindexer.sources_file.toml_lines import lines_of_keys
 
 DOCUMENT = '''# a comment: [not.a.table]
 top = 1

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from reindexer.adapters.static_embedder import built_in_model
-from reindexer.adapters.static_model import FOLDER, VOCABULARY
-from reindexer.adapters.wordpiece import pieces, words
+from reindexer.adapters.embedders.static import built_in_model
+from reindexer.adapters.embedders.static_model import FOLDER, VOCABULARY
+from reindexer.adapters.embedders.wordpiece import pieces, words
 
 RECORDED: list[dict[str, Any]] = json.loads(Path(__file__).with_name("wordpieces.json").read_text(encoding="utf-8"))
 TOKENS = (FOLDER / VOCABULARY).read_text(encoding="utf-8").splitlines()

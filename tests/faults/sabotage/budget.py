@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.faults.sabotage.row import Sabotage
 
 TESTS = "tests/integration/test_budget.py::"
-SCRIPT = "reindexer/adapters/budget.lua"
+SCRIPT = "reindexer/adapters/redis_budget.lua"
 
 BUDGET = (
     Sabotage(

@@ -15,7 +15,7 @@ ALL = (
 QDRANT = (
     "tests/faults/test_qdrant_refuses.py::test_a_refusal_of_everything_fails_no_item_and_all_follow_when_it_is_over"
 )
-EMBEDDER = "reindexer/adapters/openai_embedder.py"
+EMBEDDER = "reindexer/adapters/embedders/openai.py"
 
 REFUSALS = (
     Sabotage(

@@ -7,7 +7,7 @@ from tests.faults.sabotage.row import Sabotage
 TESTS = "tests/faults/test_without_provider.py::"
 CLAIM = "reindexer/postgres/sql/claim.sql"
 SETTLE = "reindexer/postgres/sql/settle.sql"
-DELIVER = "reindexer/flow/deliver.py"
+DELIVER = "reindexer/worker/apply.py"
 MARKED = TESTS + "test_marked_items_are_not_claimed_again_use_no_attempt_and_a_later_change_of_any_kind_clears_the_mark"
 
 WITHOUT_PROVIDER = (

@@ -1,0 +1,85 @@
+"""A worker's heartbeat: a message that it sends itself through the broker, takes from its queue, and runs in its pool.
+
+So a beat proves consumption. A ping would not: it is answered by the main process, whose pool may hang, or which may
+have reconnected to the broker and consume nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+
+import structlog
+from celery import Celery
+from kombu import Connection as BrokerConnection
+from kombu import Exchange, Queue
+
+from reindexer.adapters.broker.errors import BROKER_ERRORS, reason
+from reindexer.core.queues import Names
+
+log = structlog.get_logger(__name__)
+
+BEAT_TASK = "reindexer.tasks.beat_task"
+
+
+def beat_queue(names: Names, node: str) -> Queue:
+    """The queue of one worker's own beats; RabbitMQ deletes it some time after the worker has gone."""
+    name = names.beat_queue(node)
+    return Queue(name, Exchange(name), routing_key=name, expires=300)
+
+
+MAX_WAITING = 2
+"""Beats in the queue beyond which none is sent: a worker that hangs for a week must not fill the broker."""
+
+
+class Beats:
+    """Sends a beat every `every_s` from a thread of the worker's main process."""
+
+    def __init__(self, app: Celery, queue: Queue, every_s: float) -> None:
+        self._app = app
+        self._queue = queue
+        self._every_s = every_s
+        self._stop = threading.Event()
+        self._connection: BrokerConnection | None = None
+        self._thread = threading.Thread(target=self._run, name="beats", daemon=True)
+
+    def start(self) -> None:
+        """The first beat leaves at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No further beat."""
+        self._stop.set()
+
+    def _send(self) -> None:
+        self._connection = self._connection or self._app.connection_for_write()
+        self._connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
+        # Declared again as the worker itself declares it: that changes nothing, and tells how many wait.
+        if self._queue(self._connection.default_channel).queue_declare().message_count < MAX_WAITING:
+            producer = self._app.amqp.Producer(self._connection, auto_declare=False)
+            self._app.send_task(
+                BEAT_TASK, queue=self._queue, expires=self._every_s, retry=False, ignore_result=True,
+                producer=producer,
+            )  # fmt: skip
+
+    def _leave(self) -> None:
+        """A connection that failed is left, not used again: it may lead to a server that is the broker no more."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(*BROKER_ERRORS):
+                connection.release()
+
+    def _run(self) -> None:
+        away = False
+        while True:
+            try:
+                self._send()
+                away = False
+            except BROKER_ERRORS as exc:
+                self._leave()
+                if not away:
+                    log.warning("beat_not_sent", error=reason(exc))
+                away = True
+            if self._stop.wait(self._every_s):
+                self._leave()
+                return

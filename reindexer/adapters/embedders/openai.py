@@ -1,0 +1,238 @@
+"""Embeddings over HTTP from OpenAI, or from any server that speaks its API.
+
+Vectors are asked for as base64: the client's own way, through lists of Python floats, costs many times more CPU. A
+server that refuses a request is asked with a harmless text, so that neither the form of a request (`openai_form`) nor a
+refusal of everything is ever taken for an input's fault. What is found out so is remembered.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx2
+import openai
+
+from reindexer.adapters.embedders.openai_answer import OtherDimensions, Refused, parse, status_error
+from reindexer.adapters.embedders.openai_form import Form
+from reindexer.adapters.http_deadline import HttpDeadline
+from reindexer.core.errors import (
+    DependencyAway,
+    InputRejected,
+    PassingError,
+    RefusesAll,
+    TimedOut,
+    TooManyInputs,
+    TooSlow,
+)
+from reindexer.core.rate_limit import told_by
+from reindexer.core.text.batching import HARMLESS, RequestLimits, RequestSize
+from reindexer.ports import Embedding
+
+CONNECT_S = 5.0
+
+TRUST_S = 2.0
+"""For so long after it took as many harmless texts a refusal of several is theirs, without another question. Before one
+alone is blamed it is always asked."""
+
+GIVEN_UP_S = 60.0
+"""For so long after no form was taken none is looked for."""
+
+LATE_S = 0.1
+_NO_TIME = "the embedding provider refuses a request, and there was no time to find out why"
+
+
+class OpenAIEmbedder:
+    """`Embedder` over HTTP. One client, with its own connections, for each process."""
+
+    def __init__(
+        self, *, api_key: str | None, base_url: str | None, model: str, dimensions: int, limits: RequestLimits
+    ) -> None:
+        self._api_key = api_key
+        self._base_url = base_url
+        self._model = model
+        self._dimensions = dimensions
+        self._limits = limits
+        self._size = RequestSize(limits.max_inputs)
+        is_azure = "api-version=" in urlsplit(base_url or "").query
+        # By deployment it takes the key in a header of its own, and takes that of others for a token.
+        self._headers: dict[str, str | openai.Omit] = (
+            {"api-key": api_key or "none", "Authorization": openai.Omit()} if is_azure else {}
+        )
+        self._form = Form()
+        self._taken = (-TRUST_S, 0)
+        """When harmless texts were last taken (monotonic), and how many."""
+        self._refused_forms: dict[Form, OtherDimensions | None] = {}
+        """Those that were tried in vain when the time was up: it is gone on from there."""
+        self._look_again_at = 0.0
+        self._deadline = HttpDeadline()
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._client = self._new_client()
+
+    @property
+    def fingerprint(self) -> str:
+        """Model and dimensions; not the URL, since a gateway in between changes no vector."""
+        return f"openai:{self._model}:{self._dimensions}"
+
+    @property
+    def dimensions(self) -> int:
+        """Length of every vector."""
+        return self._dimensions
+
+    @property
+    def limits(self) -> RequestLimits:
+        """What one request may hold: as set, or less where the server was found to take less, or is slow."""
+        return replace(self._limits, max_inputs=min(self._limits.max_inputs, self._size.inputs))
+
+    def embed(self, texts: Sequence[str], *, timeout_s: float) -> Embedding:
+        """One request, and a few more where it is refused. See `reindexer.ports.Embedder.embed`."""
+        began = time.monotonic()
+        try:
+            embedding = self._embed(texts, began + timeout_s)
+        except TimedOut as exc:
+            if len(texts) == 1:
+                raise
+            self._size.timed_out(len(texts))  # guard request-size-timeout-shrink
+            raise TooSlow(f"{exc}: {len(texts)} texts were too many at once") from exc
+        self._size.answered(len(texts), time.monotonic() - began, timeout_s)  # guard request-size-regrowth
+        return embedding
+
+    def _embed(self, texts: Sequence[str], until: float) -> Embedding:
+        try:
+            while True:
+                if len(texts) > self._limits.max_inputs:
+                    raise TooManyInputs(f"the embedding provider takes {self._limits.max_inputs} inputs a request")
+                form = self._form
+                try:
+                    return self._ask(texts, form, until)
+                except Refused as exc:
+                    if self._form == form:  # else another thread has found one that is taken
+                        self._find_cause(exc, len(texts), form, until)
+        except OtherDimensions as exc:
+            if len(texts) == 1 and self._has_right_dimensions(until):
+                raise PassingError(str(exc)) from exc
+            raise RefusesAll(str(exc)) from exc
+
+    def _find_cause(self, refused: Refused, inputs: int, form: Form, until: float) -> None:
+        """Why a request is refused. Raises InputRejected, TooManyInputs or RefusesAll; returns if it was the form, and
+        another one is taken from now on."""
+        number = inputs if refused.may_be_number else 1
+        taken_at, taken = self._taken
+        # guard refusal-single-input-reask
+        trusted = inputs > 1 and number <= taken and time.monotonic() - taken_at < TRUST_S
+        if trusted or self._takes(number, form, until):  # guard refusal-harmless-text-probe
+            raise refused.of_input() from refused
+        if number > 1 and self._takes(1, form, until):
+            most = number // 2
+            while most > 1 and not self._takes(most, form, until):
+                most //= 2
+            # guard refusal-max-inputs-memory
+            self._limits = replace(self._limits, max_inputs=min(self._limits.max_inputs, most))
+            raise TooManyInputs(f"the embedding provider takes {most} inputs a request") from refused
+        if not refused.may_be_form or time.monotonic() < self._look_again_at:  # guard refusal-alternate-request-form
+            raise refused.of_all() from refused
+        self._adopt(self._another_form(refused, form, until))
+
+    def _another_form(self, refused: Refused, form: Form, until: float) -> Form:
+        """The first form that the server takes. Raises RefusesAll if there is none."""
+        for each in form.others(refused.complaint):
+            if each in self._refused_forms:
+                continue
+            told: OtherDimensions | None = None
+            try:
+                if self._takes(1, each, until):
+                    return each
+            except OtherDimensions as exc:
+                told = exc
+            self._refused_forms[each] = told
+        others = [told for told in list(self._refused_forms.values()) if told is not None]
+        self._refused_forms, self._look_again_at = {}, time.monotonic() + GIVEN_UP_S
+        raise (RefusesAll(str(others[0])) if others else refused.of_all()) from refused
+
+    def _adopt(self, form: Form) -> None:
+        self._form, self._refused_forms = form, {}
+        if not form.listed:
+            self._limits = replace(self._limits, max_inputs=1)
+
+    def _has_right_dimensions(self, until: float) -> bool:
+        """Whether the vector of a harmless text has them."""
+        try:
+            return self._takes(1, self._form, until)
+        except OtherDimensions:
+            return False
+
+    def _takes(self, inputs: int, form: Form, until: float) -> bool:
+        """Whether the server takes harmless texts in this form. Raises OtherDimensions."""
+        try:
+            self._ask([HARMLESS] * inputs, form, until)
+        except Refused:
+            return False
+        except DependencyAway as exc:
+            if time.monotonic() < until - LATE_S:
+                raise
+            raise PassingError(_NO_TIME) from exc  # it was given less than a request's time
+        self._taken = (time.monotonic(), inputs)
+        return True
+
+    def _ask(self, texts: Sequence[str], form: Form, until: float) -> Embedding:
+        """One request. Raises Refused, OtherDimensions, or an error of ours."""
+        if (left_s := until - time.monotonic()) <= 0:
+            raise PassingError(_NO_TIME)
+        with _mapped_errors():
+            body, headers = self._request(texts, form, left_s)
+        return replace(parse(body, headers, len(texts), self._dimensions), told=told_by(headers))
+
+    def _request(self, texts: Sequence[str], form: Form, timeout_s: float) -> tuple[bytes, Mapping[str, str]]:
+        timeout = openai.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
+        with self._deadline.within(timeout_s):
+            # Not `embeddings.create`, which takes half as long again to make the same request.
+            response = self._current_client().post(
+                "/embeddings",
+                cast_to=httpx2.Response,
+                body=form.body(texts, self._model, self._dimensions),
+                options={"timeout": timeout, "security": {"bearer_auth": True}, "headers": self._headers},
+            )
+        return response.content, response.headers
+
+    def _current_client(self) -> openai.OpenAI:
+        with self._lock:
+            if self._pid != os.getpid():
+                self._pid, self._client = os.getpid(), self._new_client()
+            return self._client
+
+    def _new_client(self) -> openai.OpenAI:
+        # guard deadline-dripping-answer
+        http = openai.DefaultHttpxClient(event_hooks={"response": [self._deadline.on_response]})
+        url = urlsplit(self._base_url or "")
+        client = openai.OpenAI(
+            api_key=self._api_key or "none",
+            base_url=url._replace(query="").geturl() or None,
+            default_query=dict(parse_qsl(url.query)),  # behind the path of each request
+            max_retries=0,
+            http_client=http,
+        )
+        weakref.finalize(client, http.close)  # a client that is handed in is not closed by its new owner
+        return client
+
+
+@contextmanager
+def _mapped_errors() -> Iterator[None]:
+    try:
+        yield
+    except (openai.APITimeoutError, TimeoutError) as exc:
+        raise TimedOut("the embedding provider did not answer in time") from exc
+    except openai.APIConnectionError as exc:
+        raise DependencyAway(f"the embedding provider can't be reached: {type(exc.__cause__ or exc).__name__}") from exc
+    except openai.APIStatusError as exc:
+        raise status_error(exc) from exc
+    except openai.OpenAIError as exc:
+        raise PassingError(f"the embedding provider's answer can't be read: {type(exc).__name__}") from exc
+    except UnicodeEncodeError as exc:
+        raise InputRejected("the text is not valid Unicode: it holds half of a surrogate pair") from exc

@@ -1,0 +1,179 @@
+"""Answers of a server that speaks OpenAI's API: vectors, or one error of ours.
+
+Vectors are read straight into a matrix, by pydantic's parser. Error texts hold the provider's status and code only: its
+message may quote the input.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import numpy as np
+import openai
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from reindexer.adapters.embedders.openai_length import is_for_length
+from reindexer.core.errors import (
+    DependencyAway,
+    InputRejected,
+    InputTooLong,
+    OutOfQuota,
+    PassingError,
+    RateLimited,
+    RefusesAll,
+    ReindexerError,
+    TimedOut,
+)
+from reindexer.core.rate_limit import told_by
+from reindexer.ports import Embedding, Vectors
+
+_AWAY = {502, 504, *range(520, 525), 530}
+"""Of a gateway: nobody behind it answers."""
+_LATE = {504, 524}
+"""Not in its time."""
+_PASSING = {408, 409, 424, 425}
+"""Beside 5xx. 424 is what Hugging Face's servers answer where their model fails."""
+_FORM = {400, 406, 415, 422, 501}
+"""What a request of a form that is not known is answered with."""
+_NUMBER = {*_FORM, 413}
+"""What a request of too many inputs is answered with."""
+_CODE = re.compile(r"[a-z_]{1,50}")
+"""What a provider's code looks like. Anything else may be the input."""
+
+
+class Refused(Exception):
+    """The server refuses a request. Whether for its form, for an input of it, or whatever it is asked, is not known."""
+
+    def __init__(self, status: int, text: str, complaint: str, *, for_length: bool) -> None:
+        """`complaint`: its own words, which may quote the input. `for_length`: what they say, if it is for an input."""
+        super().__init__(text)
+        self.for_length = for_length
+        self.text = text
+        self.complaint = complaint
+        self.may_be_form = status in _FORM
+        self.may_be_number = status in _NUMBER
+
+    def of_input(self) -> InputRejected:
+        """It takes others."""
+        if self.for_length:
+            return InputTooLong(f"{self.text}: too long for it")
+        return InputRejected(f"{self.text}: it refuses this input")
+
+    def of_all(self) -> RefusesAll:
+        """It takes none."""
+        return RefusesAll(f"{self.text}: check OPENAI_API_KEY, OPENAI_BASE_URL and REINDEXER_EMBEDDING_MODEL")
+
+
+class OtherDimensions(Exception):
+    """All vectors have the same other number of dimensions."""
+
+
+def status_error(exc: openai.APIStatusError) -> ReindexerError | Refused:
+    """What an error answer means."""
+    return _error(exc.status_code, exc.code, exc.response.headers, f"{exc.code} {exc.message} {exc.body}")
+
+
+def _error(status: int, code: object, headers: Mapping[str, str], complaint: str) -> ReindexerError | Refused:
+    known = f" ({code})" if code and _CODE.fullmatch(str(code)) else ""
+    text = f"the embedding provider answered {status}{known}"
+    if status == 402 or (status == 429 and code == "insufficient_quota"):
+        return OutOfQuota(f"{text}: check the account's credit and limits")  # guard breaker-quota-exhausted
+    if status == 429:
+        return RateLimited(text, retry_after_s=_retry_after_s(headers), told=told_by(headers))
+    if status in _AWAY:
+        return TimedOut(text) if status in _LATE else DependencyAway(text)
+    for_length = is_for_length(status, complaint)
+    if not for_length and (status in _PASSING or (status >= 500 and status != 501)):
+        return PassingError(text, retry_after_s=_retry_after_s(headers))
+    return Refused(status, text, complaint, for_length=for_length)
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    for header, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            return max(0.0, float(headers[header])) * unit_s
+        except (KeyError, ValueError):
+            continue
+    try:  # a date: seconds by the clock that wrote it
+        until, sent = (parsedate_to_datetime(headers[header]) for header in ("retry-after", "date"))
+        return max(0.0, (until - sent).total_seconds())
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+class _Read(BaseModel):
+    model_config = ConfigDict(strict=True, val_json_bytes="base64")
+
+
+class _One(_Read):
+    index: int | None = None
+    embedding: bytes | list[float]
+
+
+class _Answer(_Read):
+    data: list[_One]
+    usage: dict[str, Any] | None = None
+
+
+def parse(body: bytes, headers: Mapping[str, str], inputs: int, dimensions: int) -> Embedding:
+    """The answer's vectors in the order of the inputs.
+
+    Raises OtherDimensions; Refused or an error of ours where a gateway wraps an error in a 200; PassingError for an
+    answer that is not what was asked.
+    """
+    try:
+        answer = _Answer.model_validate_json(body)
+        rows = [_vector(each.embedding) for each in _in_order(answer.data, inputs)]
+        tokens = int((answer.usage or {}).get("total_tokens") or 0)
+    except (ValueError, TypeError) as exc:
+        if isinstance(exc, ValidationError) and (wrapped := _wrapped_error(body, headers)):
+            raise wrapped from exc
+        raise PassingError(f"the embedding provider's answer can't be read: {type(exc).__name__}") from exc
+    if (sizes := {row.size for row in rows}) != {dimensions}:
+        if len(sizes) == 1 and 0 not in sizes:
+            raise OtherDimensions(
+                f"the provider answers {sizes.pop()} dimensions, REINDEXER_EMBEDDING_DIMENSIONS says {dimensions}"
+            )
+        which = "without numbers" if 0 in sizes else "of another length than the others"
+        raise PassingError(f"the embedding provider answered a vector {which}")
+    vectors = np.stack(rows)
+    if not np.isfinite(vectors).all() or not vectors.any(axis=1).all():
+        raise PassingError("the embedding provider answered a vector of zeros or with a value that is not finite")
+    return Embedding(vectors, tokens)
+
+
+def _in_order(data: list[_One], inputs: int) -> list[_One]:
+    """By `index`. Some servers leave it out where it is 0, as protobuf does; who leaves it out everywhere keeps the
+    order."""
+    if len(data) > 1 and all(each.index is None for each in data):
+        indexes = list(range(len(data)))
+    else:
+        data = sorted(data, key=lambda each: each.index or 0)
+        indexes = [each.index or 0 for each in data]
+    if indexes != list(range(inputs)):
+        raise PassingError(f"the embedding provider answered {len(data)} vectors to {inputs} inputs")
+    return data
+
+
+def _wrapped_error(body: bytes, headers: Mapping[str, str]) -> ReindexerError | Refused | None:
+    """Some gateways answer 200 with an error in the body."""
+    try:
+        error = json.loads(body)["error"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    if not error:
+        return None
+    told = error if isinstance(error, dict) else {"message": error}
+    codes = [told.get(name) for name in ("code", "status", "status_code")]
+    status = next((int(code) for code in map(str, codes) if code.isdecimal() and 400 <= int(code) < 600), None)
+    if status is None:
+        return PassingError("the embedding provider answered 200 with an error in it")
+    return _error(status, told.get("type"), headers, f"{told.get('type')} {told.get('message')}")
+
+
+def _vector(value: bytes | list[float]) -> Vectors:
+    return np.frombuffer(value, dtype="<f4") if isinstance(value, bytes) else np.asarray(value, dtype=np.float32)

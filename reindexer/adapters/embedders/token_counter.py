@@ -1,0 +1,47 @@
+"""Tokens as the model counts them, where tiktoken is installed and its tables can be had; else an estimate.
+
+Only for telling what something costs. Texts are cut by the estimate everywhere: hosts with and without the tables would
+cut differently.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from reindexer.core.text.tokens import estimate_tokens
+
+TABLES_S = 5.0
+"""How long the tables may take: they are downloaded once, which nobody may be able to."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounter:
+    """How tokens are counted, in words, and how many a text has."""
+
+    name: str
+    count: Callable[[str], int]
+
+
+ESTIMATE = TokenCounter("estimate, rather too high", estimate_tokens)
+
+
+def token_counter(model: str, *, within_s: float = TABLES_S) -> TokenCounter:
+    """The model's own counter, if it can be had in so many seconds; the estimate otherwise, and for unknown models."""
+    found: list[TokenCounter] = []
+
+    def look() -> None:
+        try:
+            encoding: Any = importlib.import_module("tiktoken").encoding_for_model(model)
+            encoding.encode_ordinary("")
+        except Exception:  # noqa: BLE001  whatever it is (no module, no network, no such model), there is the estimate
+            return
+        found.append(TokenCounter(f"tiktoken {encoding.name}", lambda text: len(encoding.encode_ordinary(text))))
+
+    thread = threading.Thread(target=look, daemon=True, name="token tables")
+    thread.start()
+    thread.join(within_s)
+    return found[0] if found else ESTIMATE

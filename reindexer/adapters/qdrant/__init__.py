@@ -1,0 +1,1 @@
+"""Qdrant, by its official client."""

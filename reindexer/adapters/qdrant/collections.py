@@ -1,0 +1,183 @@
+"""Collections as `QdrantIndex` needs them: made, found to be ours, with payload indexes and alias."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+from pydantic import ValidationError
+from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import UnexpectedResponse
+
+from reindexer.adapters.qdrant.filters import index_of, key_of
+from reindexer.adapters.qdrant.parameters import HIDING, OF_VECTORS, hides_points
+from reindexer.adapters.qdrant.points import FACTS
+from reindexer.core.errors import SourceError
+from reindexer.core.owner import Owner
+from reindexer.core.payload import PayloadColumn
+from reindexer.core.profile import Distance
+from reindexer.ports import Collection
+
+_INDEXED: dict[str, Any] = {
+    f"{FACTS}.item_id": models.PayloadSchemaType.KEYWORD,
+    f"{FACTS}.source": models.PayloadSchemaType.KEYWORD,
+    f"{FACTS}.chunk": models.PayloadSchemaType.INTEGER,
+    f"{FACTS}.version": models.PayloadSchemaType.INTEGER,
+    # Only for a server in strict mode, which refuses filters on what has no index; ids narrow every use of it.
+    f"{FACTS}.fingerprint": models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, on_disk=True),
+}
+_DISTANCES: dict[Distance, models.Distance] = {
+    "cosine": models.Distance.COSINE,
+    "dot": models.Distance.DOT,
+    "euclid": models.Distance.EUCLID,
+    "manhattan": models.Distance.MANHATTAN,
+}
+_INSTANCE, _EMBEDDER, _COLLECTION_ID = "reindexer_instance", "reindexer_embedder", "reindexer_collection_id"
+"""Keys of a collection's metadata."""
+
+
+def prepare(
+    client: QdrantClient, collection: Collection, dimensions: int, owner: Owner, columns: Sequence[PayloadColumn]
+) -> str | None:
+    """See `reindexer.ports.Index.prepare`. Every step is repeated where another process stopped half-way."""
+    names = {each.name for each in client.get_collections().collections}
+    if collection.alias in names:
+        found = _dimensions(client.get_collection(collection.alias))
+        raise SourceError(
+            f"Qdrant already has a collection {collection.alias!r} of {found} dimensions that is not ours; the "
+            f"embedder makes {dimensions}; rename it, or give the source another alias"
+        )
+    if hides_points(collection.profile.collection):  # guard profile-hidden-points-refusal
+        raise SourceError(
+            f"source {collection.source!r}: its profile's collection.optimizers_config.prevent_unoptimized {HIDING}; "
+            "leave it out"
+        )
+    if collection.name not in names:
+        _require_conditional_writes(client)
+        _create(client, collection, dimensions, owner)
+    info = client.get_collection(collection.name)
+    noted = owner_of(info)
+    owner.require_ours(collection.name, noted)  # guard instance-database-copy-refusal
+    # guard embedder-noted-fingerprint
+    owner.require_same_embedder(collection.source, noted)  # whose vectors may have another length as well
+    require_dimensions(info, collection.name, dimensions)
+    _require_distance(info, collection)
+    _require_found(info, collection)
+    if noted != Owner(owner.instance or noted.instance, owner.embedder):
+        note_owner(client, collection.name, owner)
+    # Before there are points: Qdrant links those that share a value while it builds the graph, and not afterwards.
+    indexes = _INDEXED | {key_of([column.name]): index_of(column) for column in columns if column.indexed}
+    # One of another type that is there was made by somebody on purpose (full text, say): a field has but one index, and
+    # to exchange it would take theirs away, and searches with a filter would be slow until the new one is built.
+    for field in indexes.keys() - info.payload_schema.keys():
+        # Of many points it may take minutes, which would look as if Qdrant were away: it is told, and not waited for.
+        # Until it is there the next preparations ask again, which changes nothing.
+        client.create_payload_index(collection.name, field, indexes[field], wait=not info.points_count)
+    _point_alias(client, collection)
+    collection_id = (info.config.metadata or {}).get(_COLLECTION_ID)
+    return str(collection_id) if collection_id else None
+
+
+def require_dimensions(info: models.CollectionInfo, name: str, dimensions: int) -> None:
+    """Raises SourceError if a collection's vectors are of another length."""
+    if (found := _dimensions(info)) is None:
+        raise SourceError(
+            f"Qdrant collection {name!r} holds named vectors, and ours have none; it is not ours: name another alias, "
+            "or delete the collection"
+        )
+    if found != dimensions:
+        raise SourceError(
+            f"Qdrant collection {name!r} holds vectors of {found} dimensions, the embedder makes {dimensions}; "
+            f"set REINDEXER_EMBEDDING_DIMENSIONS={found}, or delete the collection"
+        )
+
+
+def owner_of(info: models.CollectionInfo) -> Owner:
+    """Whose a collection is, as far as that was noted."""
+    metadata = info.config.metadata or {}
+    instance, embedder = metadata.get(_INSTANCE), metadata.get(_EMBEDDER)
+    return Owner(str(instance) if instance else None, str(embedder) if embedder else None)
+
+
+def note_owner(client: QdrantClient, name: str, owner: Owner) -> None:
+    """Write down whose it is from now on; what is not known of the owner stays as it was."""
+    if metadata := _metadata(owner):
+        client.update_collection(name, metadata=metadata)
+
+
+def _metadata(owner: Owner) -> dict[str, str]:
+    return {key: value for key, value in ((_INSTANCE, owner.instance), (_EMBEDDER, owner.embedder)) if value}
+
+
+def _create(client: QdrantClient, collection: Collection, dimensions: int, owner: Owner) -> None:
+    """Does nothing if another process made it just now. Raises SourceError where its parameters are refused."""
+    parameters = dict(collection.profile.collection)
+    of_vectors = {name: parameters.pop(name) for name in OF_VECTORS if name in parameters}
+    try:
+        vectors = models.VectorParams(size=dimensions, distance=_DISTANCES[collection.profile.distance], **of_vectors)
+        others = models.CreateCollection(**parameters)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SourceError(f"source {collection.source!r}: its profile's collection.{where}: {first['msg']}") from exc
+    try:
+        client.create_collection(
+            collection.name,
+            vectors_config=vectors,
+            metadata=_metadata(owner) | {_COLLECTION_ID: str(uuid.uuid4())},  # guard lost-collection-unique-id
+            **{name: getattr(others, name) for name in parameters},
+        )
+    except UnexpectedResponse as exc:
+        if exc.status_code != 409:
+            raise
+    except grpc.RpcError as exc:
+        if exc.code() != grpc.StatusCode.ALREADY_EXISTS:
+            raise
+
+
+def _require_distance(info: models.CollectionInfo, collection: Collection) -> None:
+    vectors = info.config.params.vectors
+    wanted = _DISTANCES[collection.profile.distance]
+    if isinstance(vectors, models.VectorParams) and vectors.distance != wanted:
+        raise SourceError(
+            f"Qdrant collection {collection.name!r} compares by {vectors.distance.value}, the source's profile says "
+            f"{wanted.value}; set that distance, or delete the collection"
+        )
+
+
+def _require_found(info: models.CollectionInfo, collection: Collection) -> None:
+    """Somebody may have changed it since it was made."""
+    if info.config.optimizer_config.prevent_unoptimized:
+        raise SourceError(
+            f"Qdrant collection {collection.name!r} has optimizers_config.prevent_unoptimized, which {HIDING}; PATCH "
+            f"/collections/{collection.name} with false for it takes it away"
+        )
+
+
+def _require_conditional_writes(client: QdrantClient) -> None:
+    """An older server would ignore the fence of every write without a word."""
+    version = client.info().version
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < (1, 16):
+        raise SourceError(f"Qdrant is {version}; writes can be fenced from 1.16 on")
+
+
+def _point_alias(client: QdrantClient, collection: Collection) -> None:
+    aliases = {each.alias_name: each.collection_name for each in client.get_aliases().aliases}
+    target = aliases.get(collection.alias)
+    if target is None:
+        create = models.CreateAlias(collection_name=collection.name, alias_name=collection.alias)
+        client.update_collection_aliases([models.CreateAliasOperation(create_alias=create)])
+    elif not re.fullmatch(re.escape(collection.alias) + r"__g\d+", target):
+        raise SourceError(
+            f"Qdrant's alias {collection.alias!r} names the collection {target!r}, which is not ours; "
+            "give the source another alias"
+        )
+
+
+def _dimensions(info: models.CollectionInfo) -> int | None:
+    """None for a collection of several named vectors."""
+    vectors = info.config.params.vectors
+    return vectors.size if isinstance(vectors, models.VectorParams) else None

@@ -1,0 +1,321 @@
+"""`Index` on a Qdrant server, over REST or gRPC, by the official client only.
+
+Every point carries the token of the claim that wrote it, as `_reindexer.version`. Upserts take effect unless the stored
+version is as high as the token (new points always do); deletes and payload updates only where it is lower.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from json import JSONDecodeError
+from typing import Any, cast
+
+import grpc
+import httpx
+import numpy as np
+from pydantic_core import PydanticSerializationError
+from qdrant_client import QdrantClient, models
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+from reindexer.adapters.http_deadline import HttpDeadline
+from reindexer.adapters.qdrant import collections
+from reindexer.adapters.qdrant.address import QdrantAddress, is_of_qdrant
+from reindexer.adapters.qdrant.filters import filter_of
+from reindexer.adapters.qdrant.points import FACTS, hit_of, own_point, payload_of, stored_point
+from reindexer.core.errors import DependencyAway, LastingError, PassingError
+from reindexer.core.filters import Filter
+from reindexer.core.items import StoredPoint, point_id
+from reindexer.core.owner import Owner
+from reindexer.core.payload import PayloadColumn
+from reindexer.ports import Collection, Hit, Point, ScrolledPage, Vector
+
+_VERSION = f"{FACTS}.version"
+_FINGERPRINT = f"{FACTS}.fingerprint"
+PAGE = 1024
+"""Points that are asked for at once."""
+PREPARE_TIMES = 3
+"""Preparing a collection is several calls: it may take so many times as long as one."""
+_NOBODY = "00000000-0000-0000-0000-000000000000"
+"""No point of ours has this id."""
+_AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+_FORBIDDEN = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
+
+
+class QdrantIndex:
+    """One client, with its own connections, for each process."""
+
+    def __init__(self, url: str, *, api_key: str | None, grpc_port: int | None, timeout_s: float = 10.0) -> None:
+        self._address = QdrantAddress(url, grpc_port)
+        self._api_key = api_key
+        self._timeout_s = timeout_s
+        self._deadline = HttpDeadline()
+        self._lock = threading.Lock()
+        self._clients: tuple[int, QdrantClient] | None = None
+
+    def prepare(
+        self, collection: Collection, dimensions: int, owner: Owner, columns: Sequence[PayloadColumn] = ()
+    ) -> str | None:
+        """See `reindexer.ports.Index.prepare`."""
+        with self._asking(PREPARE_TIMES * self._timeout_s):
+            return collections.prepare(self._client, collection, dimensions, owner, columns)
+
+    def owner(self, collection: Collection) -> Owner:
+        """See `reindexer.ports.Index.owner`."""
+        try:
+            with self._asking(self._timeout_s):
+                return collections.owner_of(self._client.get_collection(collection.name))
+        except _CollectionMissing:
+            return Owner(None)
+
+    def adopt(self, collection: Collection, owner: Owner) -> None:
+        """See `reindexer.ports.Index.adopt`."""
+        try:
+            with self._asking(self._timeout_s):
+                collections.note_owner(self._client, collection.name, owner)
+        except _CollectionMissing:
+            return  # whoever makes it owns it
+
+    def drop(self, collection: Collection) -> None:
+        """See `reindexer.ports.Index.drop`."""
+        with suppress(_CollectionMissing), self._asking(self._timeout_s):
+            self._client.delete_collection(collection.name)
+
+    def upsert(self, collection: Collection, points: Sequence[Point], token: int, timeout_s: float) -> None:
+        """See `reindexer.ports.Index.upsert`. Shape of the request: one batch of float lists."""
+        batch = models.Batch.model_construct(  # of our own making: checking each float takes as long as sending them
+            ids=[point_id(collection.source, p.item_id, p.chunk) for p in points],
+            vectors=[p.vector.tolist() for p in points if p.vector is not None],
+            payloads=[payload_of(collection.source, p, token) for p in points],
+        )
+        with self._asking(timeout_s):
+            self._client.upsert(
+                collection.name,
+                batch,
+                wait=True,
+                timeout=_seconds(timeout_s),
+                update_filter=models.Filter(
+                    must_not=[models.FieldCondition(key=_VERSION, range=models.Range(gte=token))]  # guard fence-upsert
+                ),
+            )
+
+    def update_payload(self, collection: Collection, points: Sequence[Point], token: int, timeout_s: float) -> None:
+        """See `reindexer.ports.Index.update_payload`."""
+        lower = _lower(token)
+        operations: list[models.UpdateOperation] = [
+            models.OverwritePayloadOperation(
+                overwrite_payload=models.SetPayload(
+                    payload=payload_of(collection.source, p, token),
+                    filter=models.Filter(must=[*_same(collection.source, p), lower]),  # guard fence-payload-update
+                )
+            )
+            for p in points
+        ]
+        with self._asking(timeout_s):
+            self._client.batch_update_points(collection.name, operations, wait=True, timeout=_seconds(timeout_s))
+
+    def delete_items(self, collection: Collection, item_ids: Sequence[str], token: int, timeout_s: float) -> None:
+        """See `reindexer.ports.Index.delete_items`."""
+        self._delete(collection, [_of_items(item_ids)], token, timeout_s)
+
+    def delete_surplus(self, collection: Collection, chunks: Mapping[str, int], token: int, timeout_s: float) -> None:
+        """See `reindexer.ports.Index.delete_surplus`."""
+        by_count: dict[int, list[str]] = {}
+        for item_id, count in chunks.items():
+            by_count.setdefault(count, []).append(item_id)
+        for count, item_ids in by_count.items():
+            beyond = models.FieldCondition(key=f"{FACTS}.chunk", range=models.Range(gte=count))
+            self._delete(collection, [_of_items(item_ids), beyond], token, timeout_s)
+
+    def touch(self, collection: Collection, dimensions: int, timeout_s: float) -> None:
+        """See `reindexer.ports.Index.touch`."""
+        with self._asking(timeout_s):
+            info = self._client.get_collection(collection.name)
+            collections.require_dimensions(info, collection.name, dimensions)
+        self._delete(collection, [models.HasIdCondition(has_id=[_NOBODY])], 0, timeout_s)
+
+    def tokens(
+        self, collection: Collection, points: Sequence[tuple[str, int]], timeout_s: float
+    ) -> Mapping[tuple[str, int], int]:
+        """See `reindexer.ports.Index.tokens`."""
+        ids = {point_id(collection.source, item_id, chunk): (item_id, chunk) for item_id, chunk in points}
+        with self._asking(timeout_s):
+            records = self._client.retrieve(
+                collection.name, list(ids), with_payload=[_VERSION], with_vectors=False, timeout=_seconds(timeout_s)
+            )
+        return {ids[str(r.id)]: int((r.payload or {}).get(FACTS, {}).get("version") or 0) for r in records}
+
+    def scroll(self, collection: Collection, start: str | int | None, limit: int, timeout_s: float) -> ScrolledPage:
+        """See `reindexer.ports.Index.scroll`."""
+        try:
+            with self._asking(timeout_s):
+                records, following = self._client.scroll(
+                    collection.name, limit=limit, offset=start, with_payload=[FACTS], with_vectors=False,
+                    timeout=_seconds(timeout_s),
+                )  # fmt: skip
+        except _CollectionMissing:
+            return ScrolledPage([], 0, None)
+        points = [point for record in records if (point := own_point(collection.source, record))]
+        return ScrolledPage(points, len(records) - len(points), cast("str | int | None", following))
+
+    def stored(
+        self, collection: Collection, points: Sequence[tuple[str, int]], timeout_s: float, *, payload: bool = True
+    ) -> Mapping[tuple[str, int], StoredPoint]:
+        """See `reindexer.ports.Index.stored`."""
+        ids = {point_id(collection.source, item_id, chunk): (item_id, chunk) for item_id, chunk in points}
+        try:
+            with self._asking(timeout_s):
+                records = self._client.retrieve(
+                    collection.name, list(ids), with_payload=True if payload else [FACTS], with_vectors=False,
+                    timeout=_seconds(timeout_s),
+                )  # fmt: skip
+        except _CollectionMissing:
+            return {}
+        return {ids[str(record.id)]: stored_point(*ids[str(record.id)], record) for record in records}
+
+    def points_of(self, collection: Collection, item_ids: Sequence[str], timeout_s: float) -> list[StoredPoint]:
+        """See `reindexer.ports.Index.points_of`."""
+        found, start, begun = list[StoredPoint](), None, False
+        try:
+            with self._asking(timeout_s):
+                while start is not None or not begun:
+                    records, start = self._client.scroll(
+                        collection.name, models.Filter(must=[_of_items(item_ids)]), limit=PAGE, offset=start,
+                        with_payload=[FACTS], with_vectors=False, timeout=_seconds(timeout_s),
+                    )  # fmt: skip
+                    found += [point for record in records if (point := own_point(collection.source, record))]
+                    begun = True
+        except _CollectionMissing:
+            return []
+        return found
+
+    def vectors(
+        self, collection: Collection, points: Sequence[tuple[str, int]], timeout_s: float
+    ) -> Mapping[tuple[str, int], Vector]:
+        """See `reindexer.ports.Index.vectors`."""
+        ids = {point_id(collection.source, item_id, chunk): (item_id, chunk) for item_id, chunk in points}
+        with self._asking(timeout_s):
+            records = self._client.retrieve(
+                collection.name, list(ids), with_payload=False, with_vectors=True, timeout=_seconds(timeout_s)
+            )
+        return {ids[str(record.id)]: np.asarray(record.vector, dtype=np.float32) for record in records}
+
+    def search(self, collection: Collection, vector: Vector, limit: int, where: Filter = ()) -> list[Hit]:
+        """See `reindexer.ports.Index.search`."""
+        ours = models.FieldCondition(key=f"{FACTS}.source", match=models.MatchValue(value=collection.source))
+        try:
+            with self._asking(self._timeout_s):
+                found = self._client.query_points_groups(
+                    collection.alias, group_by=f"{FACTS}.item_id", query=vector.tolist(), limit=limit, group_size=1,
+                    with_payload=True, query_filter=filter_of(where, ours),
+                )  # fmt: skip
+        except _CollectionMissing:
+            return []
+        except LastingError:
+            info = self._client.get_collection(collection.alias)
+            collections.require_dimensions(info, collection.alias, len(vector))
+            raise
+        return [hit_of(group.hits[0]) for group in found.groups]
+
+    def ping(self) -> None:
+        """See `reindexer.ports.Index.ping`."""
+        with self._asking(self._timeout_s):
+            self._client.get_collections()
+
+    def _delete(self, collection: Collection, conditions: list[models.Condition], token: int, timeout_s: float) -> None:
+        with self._asking(timeout_s):
+            self._client.delete(
+                collection.name,
+                models.FilterSelector(filter=models.Filter(must=[*conditions, _lower(token)])),  # guard fence-delete
+                wait=True,
+                timeout=_seconds(timeout_s),
+            )
+
+    @property
+    def _client(self) -> QdrantClient:
+        with self._lock:
+            if self._clients is None or self._clients[0] != os.getpid():
+                # The client keeps no connection to a loopback host alive unless it is told to.
+                limits = httpx.Limits(max_connections=32, max_keepalive_connections=32)
+                client = QdrantClient(
+                    api_key=self._api_key, timeout=math.ceil(self._timeout_s), check_compatibility=False,
+                    limits=limits, event_hooks={"response": [self._deadline.on_response]},
+                    **self._address.client_options,
+                )  # fmt: skip
+                self._clients = (os.getpid(), client)
+            return self._clients[1]
+
+    @contextmanager
+    def _asking(self, timeout_s: float) -> Iterator[None]:
+        """Around calls that may take so long together; maps the client's errors to ours."""
+        try:
+            with self._deadline.within(timeout_s):
+                yield
+        except UnexpectedResponse as exc:
+            status = exc.status_code or 500
+            if 300 <= status < 400 or (status == 404 and not is_of_qdrant(exc.content)):  # guard address-foreign-404
+                raise DependencyAway(self._address.somebody_else(f"with {status}")) from exc
+            if status == 404:
+                raise _CollectionMissing("Qdrant has no such collection; it is made again") from exc
+            text = f"Qdrant answered {exc.status_code}"
+            if exc.status_code in (502, 504):  # a gateway: nobody behind it answers
+                raise DependencyAway(text) from exc
+            if exc.status_code in (401, 403):
+                text = f"{text}: check QDRANT_API_KEY and what it may do"
+            raise (LastingError(text) if 400 <= (exc.status_code or 500) < 500 else PassingError(text)) from exc
+        except JSONDecodeError as exc:
+            raise DependencyAway(self._address.somebody_else("without JSON")) from exc
+        except (PydanticSerializationError, ValueError, TypeError, RecursionError) as exc:
+            raise LastingError(f"Qdrant's client can't send this payload: {type(exc).__name__}") from exc
+        except ResourceExhaustedResponse as exc:
+            raise PassingError("Qdrant asks to wait", retry_after_s=float(exc.retry_after_s)) from exc
+        except grpc.RpcError as exc:
+            raise _rpc_error(exc, self._address.grpc) from exc
+        except (ResponseHandlingException, httpx.HTTPError, OSError) as exc:
+            source = getattr(exc, "source", exc)
+            if isinstance(source, ValueError):  # its client can't read the answer
+                raise DependencyAway(self._address.somebody_else(type(source).__name__)) from exc
+            raise DependencyAway(f"{self._address.rest} does not answer: {type(source).__name__}") from exc
+
+
+class _CollectionMissing(PassingError):
+    """The collection is not there: it was lost, or not made yet."""
+
+
+def _rpc_error(exc: Any, place: str) -> Exception:
+    code: grpc.StatusCode = exc.code()
+    if code in _AWAY:
+        return DependencyAway(f"{place} does not answer: {code.name}")
+    if code == grpc.StatusCode.NOT_FOUND:
+        return _CollectionMissing("Qdrant has no such collection; it is made again")
+    text = f"Qdrant answered {code.name}"
+    if code in _FORBIDDEN:
+        return LastingError(f"{text}: check QDRANT_API_KEY and what it may do")
+    return LastingError(text) if code == grpc.StatusCode.INVALID_ARGUMENT else PassingError(text)
+
+
+def _lower(token: int) -> models.FieldCondition:
+    """Its token is lower. One is made for all of a request: it takes a fifth of what an operation takes to make."""
+    return models.FieldCondition(key=_VERSION, range=models.Range(lt=token))
+
+
+def _same(source: str, point: Point) -> list[models.Condition]:
+    """It is this point, and of the same text."""
+    return [
+        models.HasIdCondition(has_id=[point_id(source, point.item_id, point.chunk)]),
+        # guard payload-matching-fingerprint
+        models.FieldCondition(key=_FINGERPRINT, match=models.MatchValue(value=point.fingerprint)),
+    ]
+
+
+def _of_items(item_ids: Sequence[str]) -> models.FieldCondition:
+    return models.FieldCondition(key=f"{FACTS}.item_id", match=models.MatchAny(any=list(item_ids)))
+
+
+def _seconds(timeout_s: float) -> int:
+    """The client takes whole seconds."""
+    return max(1, int(timeout_s))

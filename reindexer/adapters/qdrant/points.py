@@ -1,0 +1,77 @@
+"""What a point's payload holds: the source's payload columns, and our facts under `_reindexer`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeGuard
+
+from qdrant_client import models
+
+from reindexer.core.items import StoredPoint, point_id
+from reindexer.core.text.chunks import Span
+from reindexer.ports import Hit, Point
+
+FACTS = "_reindexer"
+
+MAX_TOKEN = 2**53
+"""Tokens are microseconds since 1970, which have room below this; a larger number is not ours."""
+
+
+def payload_of(source: str, point: Point, token: int) -> dict[str, Any]:
+    """The payload as it is written."""
+    facts = {
+        "source": source,
+        "item_id": point.item_id,
+        "chunk": point.chunk,
+        "version": token,
+        "fingerprint": point.fingerprint,
+        "span": [point.span.start, point.span.end] if point.span else None,
+    }
+    return {**point.payload, FACTS: facts}
+
+
+def own_point(source: str, record: models.Record) -> StoredPoint | None:
+    """A point that says that it is one of the source, and has the id that it then must have; None for any other."""
+    facts = (record.payload or {}).get(FACTS)
+    if not isinstance(facts, dict) or facts.get("source") != source:
+        return None
+    item_id, chunk, token = facts.get("item_id"), facts.get("chunk"), facts.get("version")
+    if not _could_be_key(item_id) or not isinstance(chunk, int) or not _is_token(token):
+        return None
+    if str(record.id) != point_id(source, item_id, chunk):
+        return None
+    return StoredPoint(item_id, chunk, token, str(facts.get("fingerprint") or ""), span=_span(facts))
+
+
+def stored_point(item_id: str, chunk: int, record: models.Record) -> StoredPoint:
+    """The point under an id of ours, whatever it says of itself."""
+    payload = dict(record.payload or {})
+    facts = payload.pop(FACTS, None)
+    facts = facts if isinstance(facts, dict) else {}
+    token = facts.get("version")
+    fingerprint = str(facts.get("fingerprint") or "")
+    return StoredPoint(item_id, chunk, token if _is_token(token) else 0, fingerprint, payload, _span(facts))
+
+
+def hit_of(point: models.ScoredPoint) -> Hit:
+    """A point of ours that a search found."""
+    payload = dict(point.payload or {})
+    facts = payload.pop(FACTS)
+    span = facts.get("span")
+    return Hit(facts["item_id"], point.score, facts["chunk"], (span[0], span[1]) if span else None, payload)
+
+
+def _span(facts: Mapping[str, Any]) -> Span | None:
+    span = facts.get("span")
+    return Span(*span) if isinstance(span, list) and [type(each) for each in span] == [int, int] else None
+
+
+def _could_be_key(item_id: Any) -> TypeGuard[str]:
+    """Text that Postgres can hold: no NUL, no lone surrogate."""
+    if not isinstance(item_id, str) or "\x00" in item_id:
+        return False
+    return item_id.isascii() or not any("\ud800" <= character <= "\udfff" for character in item_id)
+
+
+def _is_token(token: Any) -> TypeGuard[int]:
+    return type(token) is int and 0 <= token < MAX_TOKEN

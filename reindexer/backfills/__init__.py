@@ -1,0 +1,1 @@
+"""Walks over whole sources: first fills, rebuilds, and looks at everything."""

@@ -1,0 +1,1 @@
+"""Texts: put together from columns, cut into chunks, counted in tokens, packed into requests."""

@@ -1,0 +1,193 @@
+"""Embed: texts to vectors in as few requests as the limits allow; one bad input is found by halving."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from reindexer.core.errors import (
+    DependencyAway,
+    InputRejected,
+    OutOfQuota,
+    PassingError,
+    RateLimited,
+    ReindexerError,
+    SourceError,
+    TooManyInputs,
+)
+from reindexer.core.text.batching import HARMLESS, pack
+from reindexer.core.text.tokens import estimate_tokens
+from reindexer.embedding.rate_limit import PATIENCE_S, Pace
+from reindexer.ports import Embedder, Embedding, Vector
+from reindexer.queue.breaker import Witness
+from reindexer.queue.lease import Deadline, LeaseOver
+
+MOST_SEARCHES = 4
+"""In one claim, for inputs on which the provider fails: where there are more, it is rather the provider."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One text that has to be embedded."""
+
+    text: str
+    fingerprint: str
+    """Of all that its vector depends on: who has the same gets the same vector."""
+    group: int = 0
+    """Inputs of one group are of use together only: of an item whose first vectors are there the rest has more time."""
+    tried: bool = False
+    """An earlier request with it failed: it may be the cause."""
+
+
+def embed_inputs(
+    embedder: Embedder,
+    inputs: Sequence[Input],
+    deadline: Deadline,
+    timeout_s: float,
+    keep_s: float,
+    witness: Witness,
+    pace: Pace,
+    fails: Callable[[Input, ReindexerError], None],
+) -> Mapping[str, Vector]:
+    """Vectors by fingerprint; `fails` is called for each input that can't have one.
+
+    Stops in time before the deadline less `keep_s`, and when the provider does not answer: then the rest has neither
+    vector nor failure. Raises LeaseOver if that is all.
+    A request that fails for a reason of its own fails its inputs. One that is refused for what is in it is searched for
+    the input by halving; those that the search passed over then go together in one request: about log2(n) + 2 more. So
+    is one that fails again, where the provider takes something else.
+    """
+    if not inputs:
+        return {}
+    first_s = deadline.cap(timeout_s, keep_s=keep_s)
+
+    def next_s() -> float:
+        # With less than half the time of the first one, the provider would be blamed for the end of our lease.
+        return deadline.cap(timeout_s, keep_s=keep_s, at_least_s=first_s / 2)
+
+    def spare_s() -> float:
+        return deadline.left_s(keep_s=keep_s) - first_s / 2
+
+    requests = _Requests(embedder, next_s, spare_s, witness, pace, fails)
+    counts = {each.fingerprint: estimate_tokens(each.text) for each in inputs}
+    waiting = list(inputs)
+    try:
+        while waiting:  # what a request may hold changes with each answer
+            shape = pace.shape(embedder.limits)
+            first = next(pack([counts[each.fingerprint] for each in waiting[: shape.max_inputs]], shape))
+            batch = waiting[: first.stop]
+            del waiting[: first.stop]
+            error = requests.send(batch)
+            if isinstance(error, TooManyInputs) and len(batch) > embedder.limits.max_inputs:
+                waiting[:0] = batch
+            elif error is not None:
+                waiting += requests.isolate(batch, error)
+    except LeaseOver:
+        if not requests.vectors:  # guard lease-partial-batch-write
+            raise
+    return requests.vectors
+
+
+class _Requests:
+    """Sends requests, and keeps the vectors that come back."""
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        timeout_s: Callable[[], float],
+        spare_s: Callable[[], float],
+        witness: Witness,
+        pace: Pace,
+        fails: Callable[[Input, ReindexerError], None],
+    ) -> None:
+        self._embedder = embedder
+        self._timeout_s = timeout_s
+        self._spare_s = spare_s
+        self._witness = witness
+        self._pace = pace
+        self._fails = fails
+        self._ended_by: DependencyAway | SourceError | None = None
+        """Why no further request is sent."""
+        self._searches = 0
+        self._begun: set[int] = set()
+        self.vectors: dict[str, Vector] = {}
+
+    def send(self, batch: Sequence[Input]) -> ReindexerError | None:
+        """One request. Returns the error if an input of it may be to blame; any other error fails the batch.
+
+        None is sent once the provider did not answer, or refused everything: that fails all that follows.
+        """
+        if self._ended_by is not None:
+            if isinstance(self._ended_by, SourceError):
+                self._fail(batch, self._ended_by)
+            return None
+        began = time.monotonic()
+        try:
+            embedding = self._ask([each.text for each in batch], self._patience_s(batch))
+        except InputRejected as exc:  # guard bisect-refused-input
+            return exc
+        except ReindexerError as exc:
+            if self._may_be_one_of(batch, exc, time.monotonic() - began):  # guard bisect-repeated-failure
+                return exc
+            if isinstance(exc, DependencyAway | SourceError):
+                self._ended_by = exc  # guard breaker-claim-stops-asking
+            self._fail(batch, exc)
+        else:
+            self.vectors |= {each.fingerprint: v for each, v in zip(batch, embedding.vectors, strict=True)}
+            self._begun |= {each.group for each in batch}
+        return None
+
+    def _ask(self, texts: Sequence[str], patience_s: float) -> Embedding:
+        # Before the witness: who waits for his turn has not seen the provider answer.
+        turn = self._pace.wait(texts, patience_s)
+        with self._witness.asks("provider"), self._pace.taken(turn) as answered:
+            embedding = self._embedder.embed(texts, timeout_s=self._timeout_s())
+            answered(embedding)
+        return embedding
+
+    def _fail(self, batch: Sequence[Input], error: ReindexerError) -> None:
+        for each in batch:
+            self._fails(each, error)
+
+    def _may_be_one_of(self, batch: Sequence[Input], error: ReindexerError, took_s: float) -> bool:
+        """Whether the provider fails on something in this batch: it did so before, and takes a harmless text.
+
+        Not where it was slow: it may have too much to do.
+        """
+        if not isinstance(error, PassingError) or isinstance(error, RateLimited | OutOfQuota):
+            return False
+        if len(batch) == 1 or not any(each.tried for each in batch) or self._searches >= MOST_SEARCHES:
+            return False
+        if isinstance(error, DependencyAway) and took_s > self._timeout_s() / 4:
+            return False
+        try:
+            self._ask([HARMLESS], PATIENCE_S)
+        except ReindexerError:  # guard bisect-not-provider-outage
+            return False
+        return True
+
+    def _patience_s(self, batch: Sequence[Input]) -> float:
+        """Half an item's vectors would be for nothing: the rest of one that is begun waits as long as the claim can."""
+        spare_s = self._spare_s()
+        # guard budget-begun-item-patience
+        return spare_s if any(each.group in self._begun for each in batch) else min(self._pace.patience_s, spare_s)
+
+    def isolate(self, batch: Sequence[Input], error: ReindexerError) -> Sequence[Input]:
+        """Find one refused input of a refused batch and fail it; returns those about which nothing is known yet.
+
+        No input is failed that was not refused alone: a request can be refused for its size, too.
+        """
+        self._searches += 1
+        suspects, unknown, refused_alone = list(batch), list[Input](), len(batch) == 1
+        while len(suspects) > 1:
+            half = len(suspects) // 2
+            first, second = suspects[:half], suspects[half:]
+            refused = self.send(first)
+            if refused is None:
+                suspects, refused_alone = second, False
+            else:
+                suspects, unknown, refused_alone, error = first, unknown + second, half == 1, refused
+        if refused_alone or (refused := self.send(suspects)) is not None:
+            self._fails(suspects[0], error)
+        return unknown

@@ -1,0 +1,1 @@
+"""Points in Qdrant: written, reused, searched, compared with the table."""

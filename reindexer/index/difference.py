@@ -1,0 +1,58 @@
+"""How a row, as it is now, and the points that lie in the index differ. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from reindexer.core.items import Row, StoredPoint
+from reindexer.core.text.recipe import Chunk
+
+Kind = Literal["missing", "stale", "orphaned"]
+
+
+def row_difference(
+    row: Row, chunks: Sequence[Chunk], stored: Mapping[tuple[str, int], StoredPoint]
+) -> Literal["missing", "stale"] | None:
+    """What is wrong with the points that a row must have, one a chunk. `stored`: what is there, by (item_id, chunk)."""
+    points = [stored.get((row.item_id, number)) for number in range(len(chunks))]
+    if None in points:
+        return "missing"
+    for chunk, point in zip(chunks, points, strict=True):
+        if point and (point.fingerprint != chunk.fingerprint or not same_json(point.payload, row.payload)):
+            return "stale"
+    return None
+
+
+def same_json(one: Any, other: Any) -> bool:
+    """True for equal JSON values, 1 and 1.0 among them. Integers beyond 64 bits come back as doubles."""
+    pairs = [(one, other)]
+    while pairs:
+        left, right = pairs.pop()
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            if left.keys() != right.keys():
+                return False
+            pairs += [(value, right[key]) for key, value in left.items()]
+        elif isinstance(left, list) and isinstance(right, list):
+            if len(left) != len(right):
+                return False
+            pairs += zip(left, right, strict=True)
+        elif _is_number(left) and _is_number(right):
+            if _as_kept(left) != _as_kept(right):
+                return False
+        elif type(left) is not type(right) or left != right:
+            return False
+    return True
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _as_kept(number: float) -> float:
+    if isinstance(number, float) or -(2**63) <= number < 2**64:
+        return number
+    try:
+        return float(number)
+    except OverflowError:
+        return number

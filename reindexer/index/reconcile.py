@@ -1,0 +1,280 @@
+"""Reconcile: compare a source's table with its points in Qdrant, both ways, asking Qdrant itself.
+
+The ledger is believed in nothing: after a restore of either side it is wrong. What differs at the first look is put
+aside, and counts only if it differs at a second one with nothing in flight. A repair writes nothing to Qdrant: it makes
+the items due and doubtful, so that workers mend them as they would any other, under a token above what Qdrant holds.
+
+Memory is bounded: a page of rows, a page of points, and a spool on disk. Not seen: a vector that somebody changed and
+left its fingerprint beside it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from reindexer import audit
+from reindexer.core.errors import PassingError, ReindexerError
+from reindexer.core.items import Row, StoredPoint
+from reindexer.core.source import Source
+from reindexer.core.text.batching import slices
+from reindexer.core.text.recipe import Chunk, Recipe
+from reindexer.index.difference import Kind, row_difference
+from reindexer.index.spool import Spool, Suspect
+from reindexer.ports import Collection, Index
+from reindexer.postgres.connect import Connection
+from reindexer.postgres.queries import load
+from reindexer.sources.chunk_sizes import chunk_tokens
+from reindexer.sources.key_pages import key_page
+from reindexer.sources.rows import find_rows
+
+PAGE = 256
+"""Rows whose texts are held at a time."""
+PAGE_S = 60.0
+TRIES = 4
+"""Of each question to Qdrant, which may be away for a moment in an hour-long comparison."""
+PAUSE_S = 1.0
+"""Before a second look: a write that Qdrant has answered may reach its replicas a moment later."""
+EXAMPLES = 10
+"""Ids that are told of each kind of difference."""
+FREE_DELETIONS = 100
+FREE_SHARE = 0.1
+"""So many orphans, or this share of the points, are repaired without being asked twice."""
+
+T = TypeVar("T")
+
+
+class TooManyDeletions(ReindexerError):
+    """The repair would delete more than was allowed; nothing was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """What is compared: a source's table and its points, as an embedder would have made them."""
+
+    connection: Connection
+    index: Index
+    source: Source
+    collection: Collection
+    recipe: Recipe
+    """Of the source, with the workers' embedder."""
+    timeout_s: float
+
+
+@dataclass(slots=True)
+class Findings:
+    """What differs. Counts items (missing, stale) and points (orphaned)."""
+
+    rows: int = 0
+    points: int = 0
+    """Of the source, foreign ones not counted."""
+    foreign: int = 0
+    """Points without our facts, or of another source; never touched."""
+    missing: int = 0
+    """Rows with text, and no point."""
+    stale: int = 0
+    """Rows whose point has another text's or model's fingerprint, or another payload."""
+    orphaned: int = 0
+    """Points without a row or without text in it, and surplus chunks."""
+    unsettled: int = 0
+    """Differed, but something was in flight for them until the end: not judged."""
+    unreadable: int = 0
+    """Rows that can't be read: not judged."""
+    unreadable_ids: list[str] = field(default_factory=list)
+    """Some of them."""
+    failed: int = 0
+    """Of all that differs, what is FAILED in the ledger, with its reason."""
+    examples: dict[Kind, list[str]] = field(default_factory=lambda: {"missing": [], "stale": [], "orphaned": []})
+    wrong: Spool = field(default_factory=Spool)
+
+    @property
+    def differences(self) -> int:
+        """How many there are of all kinds."""
+        return self.missing + self.stale + self.orphaned
+
+    def close(self) -> None:
+        """Give the disk back."""
+        self.wrong.close()
+
+    def count(self, kind: Kind, suspect: Suspect, *, failed: bool) -> None:
+        """Note one difference that stood the second look."""
+        setattr(self, kind, getattr(self, kind) + 1)
+        self.failed += failed
+        if len(self.examples[kind]) < EXAMPLES:
+            self.examples[kind].append(suspect.item_id)
+        self.wrong.add(suspect)
+
+
+Progress = Callable[[str, int], None]
+"""Told the name of the stage, and how far it is."""
+
+
+def compare(sides: Sides, progress: Progress, *, wait_s: float, pause_s: float = PAUSE_S) -> Findings:
+    """Both ways, then a second look at what differs; up to `wait_s` longer where something is in flight.
+
+    Raises SourceError if the table can't be read, PassingError if Qdrant stays away.
+    """
+    findings, suspects = Findings(), Spool()
+    try:
+        _look_at_rows(sides, findings, suspects, progress)
+        _look_at_points(sides, findings, suspects, progress)
+        until = time.monotonic() + wait_s
+        while suspects.count:
+            time.sleep(pause_s)
+            suspects = _look_again(sides, findings, suspects, progress)
+            if time.monotonic() > until:
+                break
+        findings.unsettled = suspects.count
+    finally:
+        suspects.close()
+    return findings
+
+
+def repair(sides: Sides, findings: Findings, *, who: str, max_deletions: int | None) -> int:
+    """Make everything due that differs; returns how many items. What a claim holds just now counts as unsettled.
+
+    Raises TooManyDeletions if there are more orphans than `max_deletions`, or than the free ones.
+    """
+    check_deletions(findings, max_deletions)  # guard reconcile-deletion-limit
+    kinds: tuple[Kind, ...] = ("missing", "stale", "orphaned")
+    audit.note(sides.connection, who, "repair", sides.source.name, {kind: getattr(findings, kind) for kind in kinds})
+    query, queued = load("reconcile.sql")["make_due"], 0
+    for batch in findings.wrong.batches(PAGE):
+        item_ids = [suspect.item_id for suspect in batch]
+        made = sides.connection.execute(
+            query,
+            {"source": sides.source.name, "item_ids": item_ids, "tokens": [suspect.token for suspect in batch]},
+        ).fetchall()
+        queued += len(made)
+        findings.unsettled += len(set(item_ids)) - len(made)
+    return queued
+
+
+def check_deletions(findings: Findings, max_deletions: int | None) -> None:
+    """Raises TooManyDeletions. Many orphans often mean the wrong database, not points to delete."""
+    allowed = max(FREE_DELETIONS, int(findings.points * FREE_SHARE)) if max_deletions is None else max_deletions
+    if findings.orphaned > allowed:
+        raise TooManyDeletions(
+            f"{findings.orphaned} of {findings.points} points would be deleted, more than {allowed}; nothing was "
+            f"repaired. If that is right: --max-deletions {findings.orphaned}"
+        )
+
+
+def _look_at_rows(sides: Sides, findings: Findings, suspects: Spool, progress: Progress) -> None:
+    after: str | None = None
+    while True:
+        page = key_page(sides.connection, sides.source, after, PAGE, timeout_s=PAGE_S)
+        found = find_rows(sides.connection, sides.source, page.item_ids)
+        chunks = _chunks(sides, found.rows)
+        stored = _stored(sides, _wanted(chunks))
+        findings.rows += len(found.rows)
+        findings.unreadable += len(found.unreadable)
+        findings.unreadable_ids += list(found.unreadable)[: EXAMPLES - len(findings.unreadable_ids)]
+        for item_id, row in found.rows.items():
+            if row_difference(row, chunks[item_id], stored):
+                suspects.add(Suspect(item_id, None))
+        progress("rows", findings.rows)
+        if page.last is None:
+            return
+        after = page.last
+
+
+def _look_at_points(sides: Sides, findings: Findings, suspects: Spool, progress: Progress) -> None:
+    start: str | int | None = None
+    while True:
+        page = _patiently(partial(sides.index.scroll, sides.collection, start, PAGE, sides.timeout_s))
+        found = find_rows(sides.connection, sides.source, list({point.item_id for point in page.points}))
+        findings.points += len(page.points)
+        findings.foreign += page.foreign
+        chunks = _chunks(sides, found.rows)
+        for point in page.points:
+            if point.item_id not in found.unreadable and point.chunk >= len(chunks.get(point.item_id, ())):
+                suspects.add(Suspect(point.item_id, point.chunk, point.token))
+        progress("points", findings.points + findings.foreign)
+        if page.next is None:
+            return
+        start = page.next
+
+
+def _look_again(sides: Sides, findings: Findings, suspects: Spool, progress: Progress) -> Spool:
+    """Count what still differs with nothing in flight; returns those for which something is.
+
+    "Nothing in flight" must hold before and after, with the same token: a change that came and was settled in between
+    would otherwise show its row as it was, or its point as it is.
+    """
+    left, looked = Spool(), 0
+    for batch in suspects.batches(PAGE):
+        item_ids = list({suspect.item_id for suspect in batch})
+        before = _activity(sides, item_ids)
+        found = find_rows(sides.connection, sides.source, item_ids)
+        places = {(s.item_id, s.chunk) for s in batch if s.chunk is not None}
+        chunks = _chunks(sides, found.rows)
+        stored = _stored(sides, [*_wanted(chunks), *places])
+        tokens = {point.item_id: point.token for point in sorted(stored.values(), key=lambda point: point.token)}
+        after = _activity(sides, item_ids)
+        for suspect in batch:
+            kind = _judge(suspect, found.rows.get(suspect.item_id), chunks.get(suspect.item_id, ()), stored)
+            if kind is None or suspect.item_id in found.unreadable:
+                continue
+            was, now = before[suspect.item_id], after[suspect.item_id]
+            if was.moves or now.moves or was.token != now.token:  # guard reconcile-in-flight-ignored
+                left.add(suspect)
+                continue
+            seen = max(suspect.token, tokens.get(suspect.item_id, 0))
+            findings.count(kind, Suspect(suspect.item_id, suspect.chunk, seen), failed=now.failed)
+        looked += len(batch)
+        progress("second look", looked)
+    suspects.close()
+    return left
+
+
+def _judge(
+    suspect: Suspect, row: Row | None, chunks: Sequence[Chunk], stored: Mapping[tuple[str, int], StoredPoint]
+) -> Kind | None:
+    if suspect.chunk is None:
+        return row_difference(row, chunks, stored) if row else None
+    there = (suspect.item_id, suspect.chunk) in stored
+    return "orphaned" if there and suspect.chunk >= len(chunks) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Activity:
+    moves: bool
+    token: int
+    failed: bool
+
+
+def _activity(sides: Sides, item_ids: Sequence[str]) -> Mapping[str, _Activity]:
+    rows = sides.connection.execute(
+        load("reconcile.sql")["activity"], {"source": sides.source.name, "item_ids": list(item_ids)}
+    )
+    return {str(item_id): _Activity(moves, token, failed) for item_id, moves, token, failed in rows}
+
+
+def _chunks(sides: Sides, rows: Mapping[str, Row]) -> Mapping[str, Sequence[Chunk]]:
+    most = chunk_tokens(sides.connection, sides.source, list(rows))
+    # guard reconcile-recorded-chunk-size
+    return {item_id: sides.recipe.within(most.get(item_id)).chunks(row.text) for item_id, row in rows.items()}
+
+
+def _wanted(chunks: Mapping[str, Sequence[Chunk]]) -> list[tuple[str, int]]:
+    return [(item_id, number) for item_id, each in chunks.items() for number in range(len(each))]
+
+
+def _stored(sides: Sides, places: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], StoredPoint]:
+    found: dict[tuple[str, int], StoredPoint] = {}
+    for asked in slices(places, PAGE):
+        found |= _patiently(partial(sides.index.stored, sides.collection, asked, sides.timeout_s))
+    return found
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    for tried in range(1, TRIES):
+        try:
+            return ask()
+        except PassingError as exc:
+            time.sleep(exc.retry_after_s or tried)
+    return ask()

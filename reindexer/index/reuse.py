@@ -1,0 +1,62 @@
+"""Reuse: chunks whose vectors lie in Qdrant already, at their place or at another, are not embedded again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from reindexer.core.plan import Embed
+from reindexer.core.text.batching import slices
+from reindexer.ports import Collection, Index, Vector
+
+Place = tuple[str, int]
+"""Of a point: item id and number of the chunk."""
+
+FACTS = 1024
+VECTORS = 256
+"""Asked for in one request at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reused:
+    """What need not be embedded."""
+
+    kept: frozenset[Place] = frozenset()
+    """Points that have the vector that they must have."""
+    vectors: Mapping[str, Vector] = field(default_factory=dict)
+    """By fingerprint: of chunks that have to move to another place."""
+
+
+def find_reusable(
+    index: Index, collection: Collection, steps: Sequence[Embed], timeout_s: Callable[[], float]
+) -> Reused:
+    """Ask Qdrant which of the steps' chunks it holds. Raises PassingError or LastingError, as the index does.
+
+    A point's fingerprint tells its vector whatever wrote it, as both are written together.
+    """
+    numbers = {step.item.item_id: range(_most(step)) for step in steps}
+    places = [(item_id, n) for item_id, each in numbers.items() for n in each]
+    there: dict[Place, str] = {}
+    for asked in slices(places, FACTS):
+        stored = index.stored(collection, asked, timeout_s(), payload=False)
+        there |= {place: point.fingerprint for place, point in stored.items()}
+    kept, moved = set[Place](), dict[Place, str]()
+    for step in steps:
+        item_id = step.item.item_id
+        own = {there[item_id, n]: (item_id, n) for n in numbers[item_id] if (item_id, n) in there}
+        for number, chunk in enumerate(step.chunks):
+            if there.get((item_id, number)) == chunk.fingerprint:
+                kept.add((item_id, number))
+            elif chunk.fingerprint in own:
+                moved[own[chunk.fingerprint]] = chunk.fingerprint
+    vectors: dict[str, Vector] = {}
+    for asked in slices(list(moved), VECTORS):
+        found = index.vectors(collection, asked, timeout_s())
+        vectors |= {moved[place]: vector for place, vector in found.items()}
+    return Reused(frozenset(kept), vectors)
+
+
+def _most(step: Embed) -> int:
+    """How many points of it are worth a question."""
+    may_be_there = max(step.item.chunks, len(step.chunks))
+    return may_be_there if step.reuses_before is None else min(may_be_there, step.reuses_before)

@@ -1,0 +1,144 @@
+"""Write: the steps of one claim to Qdrant under its token, then read back what was refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from reindexer.core.items import ClaimedItem, StoredPoint
+from reindexer.core.plan import Delete, Embed, Step, UpdatePayload
+from reindexer.core.text.batching import slices
+from reindexer.core.text.recipe import Chunk
+from reindexer.index.reuse import Place
+from reindexer.ports import Collection as IndexCollection
+from reindexer.ports import Index, Point, Vector
+
+POINTS = 64
+"""Written in one request at most: as lists of floats they take eight times their memory, and neither a process that
+makes such a request nor the embedded Qdrant server that takes it does anything else meanwhile. With four times as many
+an edit behind a backfill took half as long again, and the backfill was no quicker."""
+TOKENS = 1024
+"""Read back in one request at most."""
+
+
+def write(
+    index: Index,
+    collection: IndexCollection,
+    token: int,
+    steps: Sequence[Step],
+    vectors: Mapping[str, Vector],
+    kept: Collection[Place],
+    done: Collection[Place],
+    timeout_s: Callable[[], float],
+) -> Mapping[str, int]:
+    """Bring Qdrant to the steps. Returns the items whose writes were refused, with the token that stands there.
+
+    `vectors` by fingerprint; points in `kept` have theirs already, and those in `done` are written. `timeout_s` is
+    asked before each call, and raises when the lease is over. Raises PassingError or LastingError if any call failed:
+    what then lies in Qdrant is unknown.
+    """
+    deletes = [s.item for s in steps if isinstance(s, Delete) and _may_have_points(s.item)]
+    # guard token-reused-chunks
+    written = [p for s in steps if isinstance(s, Embed | UpdatePayload) for p in _points(s, vectors, kept, done)]
+    surplus = {s.item.item_id: len(s.chunks) for s in steps if isinstance(s, Embed) and _may_have_more(s)}
+    if deletes:
+        index.delete_items(collection, [item.item_id for item in deletes], token, timeout_s())
+    for payloads in slices([p for p in written if p.vector is None], POINTS):
+        index.update_payload(collection, payloads, token, timeout_s())
+    for points in slices([p for p in written if p.vector is not None], POINTS):
+        index.upsert(collection, points, token, timeout_s())
+    if surplus:
+        index.delete_surplus(collection, surplus, token, timeout_s())
+    wanted = [(s.item.item_id, n) for s in steps if isinstance(s, Embed | UpdatePayload) for n in range(len(s.chunks))]
+    gone = [(item.item_id, chunk) for item in deletes for chunk in range(max(1, item.chunks))]
+    stored: dict[Place, int] = {}
+    for places in slices(wanted + gone, TOKENS):
+        stored |= index.tokens(collection, places, timeout_s())
+    # guard fence-refusal-read-back
+    refused = {place: stored.get(place, 0) for place in wanted if stored.get(place, 0) != token}
+    refused |= {place: stored[place] for place in gone if place in stored}
+    return highest_tokens(refused)
+
+
+def highest_tokens(refused: Mapping[Place, int]) -> dict[str, int]:
+    """Of each item the highest token that stands at one of its places."""
+    highest: dict[str, int] = {}
+    for (item_id, _), token in refused.items():
+        highest[item_id] = max(token, highest.get(item_id, token))
+    return highest
+
+
+def exchange_payloads(
+    index: Index,
+    collection: IndexCollection,
+    token: int,
+    steps: Sequence[Embed],
+    timeout_s: Callable[[], float],
+) -> Mapping[str, int]:
+    """Give the points that the items have the payload of their rows, beside the vectors of their older texts.
+
+    Each point keeps what it says of its text. Returns the items whose writes were refused, raises and asks `timeout_s`
+    as `write` does.
+    """
+    stored = list[StoredPoint]()
+    certain = [(s.item.item_id, chunk) for s in steps if not s.item.uncertain for chunk in range(s.item.chunks)]
+    for places in slices(certain, TOKENS):
+        stored += index.stored(collection, places, timeout_s(), payload=False).values()
+    for some in slices([s.item.item_id for s in steps if s.item.uncertain], TOKENS):
+        stored += index.points_of(collection, some, timeout_s())  # guard doubt-payload-all-points
+    payloads = {s.item.item_id: s.row.payload for s in steps}
+    points = [
+        # guard payload-exchange-text-facts
+        Point(p.item_id, p.chunk, None, payloads[p.item_id], p.fingerprint, p.span)
+        for p in stored
+        if p.fingerprint
+    ]
+    for some_points in slices(points, POINTS):
+        index.update_payload(collection, some_points, token, timeout_s())
+    found: dict[Place, int] = {}
+    for places in slices([(point.item_id, point.chunk) for point in points], TOKENS):
+        found |= index.tokens(collection, places, timeout_s())
+    return {item_id: stands for (item_id, _), stands in found.items() if stands != token}
+
+
+def has_other_payload(step: Embed) -> bool:
+    """Points of it may be in Qdrant, and may have another payload than its row."""
+    return _may_have_points(step.item) and (
+        step.item.doubtful or step.item.payload_fingerprint != step.payload_fingerprint
+    )
+
+
+def write_chunks(
+    index: Index, collection: IndexCollection, token: int, points: Sequence[Point], timeout_s: Callable[[], float]
+) -> Mapping[str, int]:
+    """Write some points of items whose others are to follow. Returns and raises as `write` does."""
+    for some in slices(points, POINTS):
+        index.upsert(collection, some, token, timeout_s())
+    stored: dict[Place, int] = {}
+    for places in slices([(point.item_id, point.chunk) for point in points], TOKENS):
+        stored |= index.tokens(collection, places, timeout_s())
+    stands = [(point.item_id, stored.get((point.item_id, point.chunk), 0)) for point in points]
+    return {item_id: found for item_id, found in stands if found != token}
+
+
+def _may_have_points(item: ClaimedItem) -> bool:
+    """One that never had a point has none to delete; one that is or was doubtful may have. A wish looks anyway."""
+    # guard doubt-delete-unknown-points
+    return item.chunks > 0 or item.uncertain or item.doubted_ago_s is not None or item.forced
+
+
+def _may_have_more(step: Embed) -> bool:
+    return step.item.chunks > len(step.chunks) or step.item.uncertain  # guard chunk-surplus-deletion
+
+
+def _points(
+    step: Embed | UpdatePayload, vectors: Mapping[str, Vector], kept: Collection[Place], done: Collection[Place]
+) -> Sequence[Point]:
+    def vector_of(number: int, chunk: Chunk) -> Vector | None:
+        has_one = isinstance(step, UpdatePayload) or (step.item.item_id, number) in kept
+        return None if has_one else vectors[chunk.fingerprint]
+
+    return [
+        Point(step.item.item_id, number, vector_of(number, chunk), step.row.payload, chunk.fingerprint, chunk.span)
+        for number, chunk in enumerate(step.chunks)
+        if (step.item.item_id, number) not in done
+    ]

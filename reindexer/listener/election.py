@@ -1,0 +1,66 @@
+"""Leading: of any number of listeners one holds the leader's lock; asleep, it holds the bell's too.
+
+Both are session locks: freed by a crash, but worth nothing on a connection that is not ours alone, as behind a pooler.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+
+import psycopg
+
+from reindexer.postgres.connect import Connection
+from reindexer.postgres.locks import BELL_CHANNEL, BELL_LOCK, LEADER_LOCK, LOCK_CLASS
+from reindexer.postgres.queries import load
+
+_LOCKS = {"lock_class": LOCK_CLASS, "leader_lock": LEADER_LOCK, "bell_lock": BELL_LOCK}
+
+
+def hears_itself(connection: Connection, connect: Callable[[], Connection], within_s: float) -> bool:
+    """Whether this connection is told what others notify. False means that something stands between, or drops it.
+
+    It is rung from another connection: a pooler would lend one for both, and pass on what that one tells itself.
+    """
+    word = uuid.uuid4().hex
+    connection.execute(f"LISTEN {BELL_CHANNEL}")
+    with connect() as other:  # guard bell-echo-other-connection
+        other.execute("SELECT pg_notify(%s, %s)", [BELL_CHANNEL, word])
+    until = time.monotonic() + within_s
+    while (left_s := until - time.monotonic()) > 0:
+        if any(notify.payload == word for notify in connection.notifies(timeout=left_s, stop_after=1)):
+            return True
+    return False
+
+
+def try_lead(connection: Connection) -> bool:
+    """Take the leader's lock, unless another session holds it."""
+    return _granted(connection, "try_lead")
+
+
+def end_silent_leader(connection: Connection, silent_s: float) -> bool:
+    """End the session of a leader that has said nothing for so long; True if there was one.
+
+    What it was about to do is harmless: it finds its connection closed. Another role's session is left alone.
+    """
+    try:
+        rows = connection.execute(load("election.sql")["end_silent_leader"], _LOCKS | {"silent_s": silent_s}).fetchall()
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    return bool(rows)
+
+
+def try_sleep(connection: Connection) -> bool:
+    """Make triggers ring from now on. False while a transaction is open that saw us awake, and so will not."""
+    return _granted(connection, "try_sleep")
+
+
+def wake(connection: Connection) -> None:
+    """Triggers need not ring any more."""
+    connection.execute(load("election.sql")["wake"], _LOCKS)
+
+
+def _granted(connection: Connection, query: str) -> bool:
+    row = connection.execute(load("election.sql")[query], _LOCKS).fetchone()
+    return bool(row and row[0])

@@ -1,0 +1,212 @@
+"""What the leading listener does: drain, keep the queues filled, walk, heal, forget; and sleep when nothing comes.
+
+It is awake while changes come, draining in short ticks. After a quiet spell it sleeps: it takes the bell's lock, so
+that triggers ring from now on, drains once more, and waits on its connection for at most a second. A notification and
+the timer lead to the same act, a drain: a missed bell costs one timeout. Nothing that hangs holds it up for long: each
+statement and each word with the broker has a time.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+
+import psycopg
+import structlog
+
+from reindexer.backfills.pager import walk_page
+from reindexer.core.errors import DependencyAway, SourceError
+from reindexer.core.source import Source
+from reindexer.core.timer import Timer
+from reindexer.listener import election
+from reindexer.monitoring.buffer import Tally
+from reindexer.monitoring.metrics import DRAINED, HEALING_TRIES
+from reindexer.postgres.connect import FEW, Connection, one_line
+from reindexer.queue.breaker import forget_breakers
+from reindexer.queue.dispatch import Dispatch
+from reindexer.queue.drain import MAX_CHANGES, drain, outbox_floor
+from reindexer.queue.maintenance import MAX_HEALED, forget, heal, recheck
+from reindexer.queue.watermark import Floor
+from reindexer.sources.store import find_source, set_problem
+
+log = structlog.get_logger("reindexer.listen")
+
+SLEEP_S = 1.0
+RESTLESS_S = 0.02
+STREAM_REST_S = 0.05
+"""Between drains of a stream of changes, and no more between those of a few."""
+MAX_STREAM_REST_S = 0.2
+"""At most, between drains of more changes: an edit that is made behind one waits as long for the next."""
+REST_RATIO = 20
+"""Drains of a stream take a twentieth of the time: writers need the CPU, too; and of more at once each costs less."""
+REFILL_S = 0.25
+"""Between two looks at the queues, however many pages are walked: who works on a lane goes on without a message."""
+MAX_STUMBLE_S = 5.0
+MAX_BROKER_WAIT_S = 5.0
+
+
+def rest_after(took_s: float, *, streams: bool) -> float:
+    """Seconds to the next drain, after one that took so long. `streams`: it found many changes."""
+    if streams:
+        return min(MAX_STREAM_REST_S, max(STREAM_REST_S, REST_RATIO * took_s))  # guard drain-rest-ratio
+    return min(STREAM_REST_S, 3 * took_s)
+
+
+@dataclass(slots=True)
+class Leader:
+    """Its state outlives a connection, so that a lost one starts no timer anew. One thread uses it."""
+
+    dispatch: Dispatch
+    stop: threading.Event
+    tick_s: float
+    quiet_s: float
+    beat: Callable[[Connection, float], None]
+    """Called often, with the time: it beats when a beat is due."""
+    tally: Tally
+    _max_changes: int = MAX_CHANGES
+    _streams: bool = True
+    """The last drain took many: the next one may."""
+    _floor: Floor[int] = field(default_factory=outbox_floor)
+    _looked_at: datetime | None = None
+    """When this connection last found the outbox empty, or left it so."""
+    _stumbles: int = 0
+    _dispatch_timer: Timer = field(default_factory=lambda: Timer(1.0))
+    _refill_timer: Timer = field(default_factory=lambda: Timer(REFILL_S))
+    _walk_timer: Timer = field(default_factory=lambda: Timer(1.0))
+    _heal_timer: Timer = field(default_factory=lambda: Timer(5.0))
+    _forget_timer: Timer = field(default_factory=lambda: Timer(3600.0))
+    _broker_timer: Timer = field(default_factory=lambda: Timer(0.0))
+    _broker_away: bool = False
+
+    def lead(self, connection: Connection, *, bell: bool) -> None:
+        """Until `stop`. Raises psycopg.Error where the connection is lost."""
+        awake_until = 0.0
+        self._looked_at = None
+        while not self.stop.is_set():
+            started = time.monotonic()
+            try:
+                drained = self.drain_all(connection)
+                now = time.monotonic()
+                walked = self._on_timers(connection, now)
+                self._stumbles = 0
+                if drained or walked:
+                    awake_until = now + self.quiet_s
+                    # guard drain-stream-pause
+                    rest_s = max(self.tick_s, rest_after(now - started, streams=self._streams))
+                    self.stop.wait(self.tick_s if walked else rest_s)
+                elif now < awake_until:
+                    self.stop.wait(max(self.tick_s, now - started))
+                elif self._sleep(connection, bell, took_s=now - started):
+                    awake_until = time.monotonic() + self.quiet_s
+            except psycopg.Error as exc:
+                if connection.closed:
+                    raise
+                self._stumble(exc)
+
+    def _stumble(self, exc: psycopg.Error) -> None:
+        """A statement failed and the connection did not: somebody holds locks, a deadlock, a disk is full."""
+        if not self._stumbles:
+            log.warning("statement_fails", error=one_line(exc))
+        self._stumbles += 1
+        if isinstance(exc, psycopg.errors.QueryCanceled):
+            self._max_changes = max(100, self._max_changes // 2)
+        self.stop.wait(min(MAX_STUMBLE_S, 0.1 * 2 ** min(self._stumbles, 8)))
+
+    def drain_all(self, connection: Connection) -> bool:
+        """Drain until little or nothing is left, filling the queues; False if there was nothing."""
+        moved = False
+        while not self.stop.is_set():
+            taken = self._max_changes if self._streams else min(FEW, self._max_changes)
+            drained = drain(connection, taken, looked_at=self._looked_at, floor=self._floor)  # guard drain-scan-floor
+            self._max_changes = min(MAX_CHANGES, self._max_changes * 11 // 10)
+            self._streams = drained.changes >= FEW
+            if drained.changes < taken and drained.looked_at:
+                self._looked_at = drained.looked_at
+            if not drained.changes:
+                break
+            moved = True
+            self.tally.add(DRAINED, drained.changes)
+            self._with_broker(partial(self.dispatch.announce, drained.due))
+            if drained.walks:
+                self._walk_timer.next_s = 0.0
+            if drained.changes < taken:
+                break
+        return moved
+
+    def _on_timers(self, connection: Connection, now: float) -> bool:
+        """Returns True if there is more to do at once."""
+        self.beat(connection, now)
+        if self._heal_timer.due(now):  # guard timer-sweep-healing
+            healed = heal(connection)
+            self.tally.add(HEALING_TRIES, healed)
+            if healed == MAX_HEALED:
+                self._heal_timer.next_s = 0.0
+            forget_breakers(connection)
+            recheck(connection)
+        if self._forget_timer.due(now):
+            forget(connection)
+        walked = self._walk_timer.due(now) and self._walk(connection)
+        if walked:
+            self._walk_timer.next_s = 0.0
+        if self._dispatch_timer.due(now) or (walked and self._refill_timer.due(now)):  # guard timer-dispatch-refill
+            self._with_broker(lambda: self.dispatch.top_up(connection))
+            self._with_broker(lambda: self.dispatch.resend(connection))  # guard wish-resend
+        return walked
+
+    def _walk(self, connection: Connection) -> bool:
+        walking: list[str] = []
+
+        def source_of(name: str) -> Source:
+            walking.append(name)
+            return find_source(connection, name)
+
+        try:
+            return walk_page(connection, source_of)
+        except SourceError as exc:
+            log.error("walk_fails", source=walking[-1], error=str(exc))
+            set_problem(connection, walking[-1], str(exc))
+            return False
+
+    def _sleep(self, connection: Connection, bell: bool, took_s: float) -> bool:
+        """Until something comes, a second at most; True if changes were drained."""
+        if not bell:
+            self.stop.wait(max(min(SLEEP_S, 10 * self.tick_s), 4 * took_s))
+            return False
+        if not election.try_sleep(connection):
+            # A transaction that saw us awake, and so did not ring, has yet to commit. Where one stays open for long,
+            # what was drained can't be vacuumed, and each look takes longer.
+            self.stop.wait(max(RESTLESS_S, 4 * took_s))
+            return False
+        try:
+            drained = self.drain_all(connection)
+            # guard timer-bell-sleep
+            if not drained and any(True for _ in connection.notifies(timeout=SLEEP_S, stop_after=1)):
+                drained = self.drain_all(connection)  # before all else: an edit waits for it
+        finally:
+            if not connection.closed:
+                election.wake(connection)
+        for _ in connection.notifies(timeout=0):
+            pass  # rung more than once
+        return drained
+
+    def _with_broker(self, act: Callable[[], object]) -> None:
+        """Do something with the broker; while it is away, try it once in a while and say so once."""
+        now = time.monotonic()
+        if self._broker_away and not self._broker_timer.due(now):
+            return
+        try:
+            act()
+        except DependencyAway as exc:
+            if not self._broker_away:
+                log.warning("broker_away", error=str(exc))
+            self._broker_away = True
+            pause_s = min(MAX_BROKER_WAIT_S, max(0.5, self._broker_timer.every_s * 2))
+            self._broker_timer = Timer(pause_s, time.monotonic() + pause_s)
+        else:
+            if self._broker_away:
+                log.info("broker_back")
+                self._broker_away, self._broker_timer = False, Timer(0.0)

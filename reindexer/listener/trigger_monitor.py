@@ -1,0 +1,120 @@
+"""The watch: once in a while, sees to it that every source's changes are recorded, and makes good what passed unseen.
+
+It mends triggers where it has the rights; where not, `status` and /readyz tell (they look for themselves). Whatever it
+finds changed, it has the source looked at as a whole. Where triggers would make writers fail it takes them off. It
+works on a thread and a connection of its own, so that the leader goes on draining while DDL waits for its locks.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import psycopg
+import structlog
+
+from reindexer.core.errors import DependencyAway, SourceError, UsageError
+from reindexer.core.source import Source
+from reindexer.core.timer import Timer
+from reindexer.postgres.connect import Connection, one_line
+from reindexer.postgres.queries import load
+from reindexer.postgres.trigger_removal import remove
+from reindexer.sources.attach import follow_renames, mend
+from reindexer.sources.store import all_sources
+from reindexer.sources.trigger_check import Finding, inspect
+
+log = structlog.get_logger(__name__)
+
+MAX_WAIT_S = 60.0
+"""Between tries to mend triggers: each may hold writers up for as long as it waits for a lock."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """Looks after all sources every `every_s` while it is entered; of several listeners the leader has one."""
+
+    connect: Callable[[], Connection]
+    every_s: float
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+    _told: dict[str, set[str]] = field(default_factory=dict)
+    _tries: dict[str, Timer] = field(default_factory=dict)
+
+    def __enter__(self) -> Watch:
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=1)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                with self.connect() as connection:
+                    self.look(connection)  # guard watch-listener-trigger-repair
+                    while not self._stop.wait(self.every_s):
+                        self.look(connection)  # guard watch-listener-trigger-repair
+            except (DependencyAway, UsageError, psycopg.Error) as exc:
+                log.warning("watch_interrupted", error=one_line(exc))
+                self._stop.wait(self.every_s)
+
+    def look(self, connection: Connection) -> None:
+        """Inspect every source, and mend what can be mended."""
+        for source in all_sources(connection):
+            try:
+                self._look_after(connection, source)
+            except psycopg.Error as exc:
+                if connection.closed:
+                    raise
+                self._tell(source, "unknown", one_line(exc))  # and the others are looked after
+            connection.execute(load("sources.sql")["clear_idle_problem"], {"name": source.name})
+
+    def _look_after(self, connection: Connection, source: Source) -> None:
+        finding = inspect(connection, source)
+        if finding.problem and finding.problem not in self._told.get(source.name, ()):
+            again = follow_renames(connection, source)
+            if again is not source:
+                log.warning("condition_names_followed", source=source.name, condition=again.resolved_condition)
+                source, finding = again, inspect(connection, again)
+        wrong = finding.problem or finding.wrong
+        if wrong is None:
+            self._told.pop(source.name, None)
+            self._tries.pop(source.name, None)
+            return
+        if finding.problem or not finding.mendable:
+            self._tell(source, finding.triggers, wrong)
+        if not finding.unbearable and not (finding.mendable and finding.wrong):
+            return
+        now = time.monotonic()
+        tries = self._tries.get(source.name, Timer(self.every_s))
+        if not tries.due(now):
+            return
+        try:
+            self._put_right(connection, source, finding)
+        except SourceError as exc:
+            wait_s = min(MAX_WAIT_S, 2 * tries.every_s)
+            self._tries[source.name] = Timer(wait_s, now + wait_s)
+            self._tell(source, finding.triggers, str(exc))
+
+    def _put_right(self, connection: Connection, source: Source, finding: Finding) -> None:
+        if finding.unbearable:
+            remove(connection, source, give_up_after_s=0)  # guard watch-foreign-table-detachment
+            log.warning("triggers_taken_off", source=source.name, reason=finding.problem)
+            return
+        look = mend(connection, source, finding, give_up_after_s=0)
+        log.warning("triggers_mended", source=source.name, was=finding.triggers, wrong=finding.wrong, look=look)
+
+    def _tell(self, source: Source, state: str, wrong: str) -> None:
+        """Once, until all is well again."""
+        told = self._told.setdefault(source.name, set())
+        if wrong not in told:
+            log.error("triggers_wrong", source=source.name, triggers=state, error=wrong)
+        told.add(wrong)

@@ -1,0 +1,1 @@
+"""What the program tells of itself: metrics, status, heartbeats. But for the metrics' store it only reads."""

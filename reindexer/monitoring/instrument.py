@@ -1,0 +1,118 @@
+"""Count: what becomes of claims, items and requests to the provider, into a tally."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from reindexer.core.errors import (
+    DependencyAway,
+    InputRejected,
+    LastingError,
+    OutOfQuota,
+    PassingError,
+    RateLimited,
+    ReindexerError,
+    SourceError,
+)
+from reindexer.core.text.batching import RequestLimits
+from reindexer.monitoring.buffer import Tally
+from reindexer.monitoring.metrics import (
+    CLAIMS,
+    CLAIMS_LOST,
+    FRESHNESS,
+    PROVIDER_INPUTS,
+    PROVIDER_REQUESTS,
+    PROVIDER_SECONDS,
+    PROVIDER_TOKENS,
+    PROVIDER_WAIT,
+    RETRIES,
+    SETTLED,
+    WRITES_REFUSED,
+)
+from reindexer.ports import Embedder, Embedding
+from reindexer.queue.claim import Claim
+from reindexer.queue.settle import Finished, Postponed, Settled
+
+_ANSWERS: tuple[tuple[type[ReindexerError], str], ...] = (
+    (RateLimited, "rate_limited"),
+    (OutOfQuota, "refused"),
+    (DependencyAway, "away"),
+    (PassingError, "error"),
+    (InputRejected, "rejected"),
+    (LastingError, "refused"),
+    (SourceError, "refused"),
+)
+"""The first that fits."""
+
+
+def count_claim(tally: Tally, claim: Claim) -> None:
+    """A claim was taken."""
+    tally.add(CLAIMS, lane=claim.lane)
+    tally.add(CLAIMS_LOST, claim.lost)
+
+
+def count_outcomes(
+    tally: Tally, claim: Claim, finished: Sequence[Finished], postponed: Sequence[Postponed], settled: Settled
+) -> None:
+    """A claim was settled. What it no longer held counts as nothing: its successor settles it."""
+    did = {each.item.item_id: _did(each) for each in finished}
+    for outcome, items in Counter(did[item_id] for item_id in settled.item_ids).items():
+        tally.add(SETTLED, items, lane=claim.lane, outcome=outcome)
+    # Searchable since: only where something was written for a change. What was as it should be had no wait to end.
+    written = (age_s for item_id, age_s in zip(settled.item_ids, settled.ages_s, strict=True)
+               if age_s is not None and did[item_id] not in ("skipped", "failed"))  # fmt: skip
+    tally.observe(FRESHNESS, written, lane=claim.lane)
+    for cause, items in Counter(each.cause for each in postponed).items():
+        tally.add(RETRIES, items, cause=cause)
+    tally.add(WRITES_REFUSED, sum(each.cause == "fenced" for each in postponed))
+
+
+def _did(finished: Finished) -> str:
+    if finished.outcome != "COMPLETED":
+        return finished.outcome.lower()
+    return finished.how if finished.chunks else "blank"
+
+
+class CountedEmbedder:
+    """An `Embedder` whose requests are counted."""
+
+    def __init__(self, embedder: Embedder, tally: Tally, purpose: str) -> None:
+        self._embedder = embedder
+        self._tally = tally
+        self._purpose = purpose
+
+    @property
+    def fingerprint(self) -> str:
+        """See `reindexer.ports.Embedder`."""
+        return self._embedder.fingerprint
+
+    @property
+    def dimensions(self) -> int:
+        """See `reindexer.ports.Embedder`."""
+        return self._embedder.dimensions
+
+    @property
+    def limits(self) -> RequestLimits:
+        """See `reindexer.ports.Embedder`."""
+        return self._embedder.limits
+
+    def embed(self, texts: Sequence[str], *, timeout_s: float) -> Embedding:
+        """See `reindexer.ports.Embedder`."""
+        started = time.monotonic()
+        try:
+            embedding = self._embedder.embed(texts, timeout_s=timeout_s)
+        except ReindexerError as exc:
+            self._answered(started, next(answer for kind, answer in _ANSWERS if isinstance(exc, kind)))
+            if isinstance(exc, PassingError) and exc.retry_after_s:
+                self._tally.add(PROVIDER_WAIT, exc.retry_after_s)
+            raise
+        self._answered(started, "ok")
+        self._tally.add(PROVIDER_INPUTS, len(texts), purpose=self._purpose)
+        self._tally.add(PROVIDER_TOKENS, embedding.tokens, purpose=self._purpose)
+        return embedding
+
+    def _answered(self, started: float, outcome: str) -> None:
+        self._tally.add(PROVIDER_REQUESTS, purpose=self._purpose, outcome=outcome)
+        self._tally.observe(PROVIDER_SECONDS, [time.monotonic() - started], purpose=self._purpose)

@@ -1,0 +1,250 @@
+"""Status: what waits, what failed, who works; and everything that is known of one item. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from psycopg.rows import class_row, dict_row
+
+from reindexer.core.errors import SourceError
+from reindexer.core.items import Row
+from reindexer.core.source import Source
+from reindexer.core.text.recipe import Recipe
+from reindexer.monitoring import heartbeat
+from reindexer.monitoring.backlog import completed, lag
+from reindexer.postgres.connect import Connection
+from reindexer.postgres.locks import BELL_LOCK, LEADER_LOCK, LOCK_CLASS
+from reindexer.postgres.queries import load
+from reindexer.queue.breaker import OpenBreaker, open_breakers
+from reindexer.sources import long_keys
+from reindexer.sources.keys import canonical_id
+from reindexer.sources.rows import find_rows
+from reindexer.sources.store import all_sources
+from reindexer.sources.trigger_check import WORST_LAST, TriggersState, inspect
+
+ListenerState = Literal["awake", "asleep", "absent"]
+
+MAX_HISTORY = 20
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """One source: items by state, and whether it can be worked on."""
+
+    due: int
+    completed: int
+    failed: int
+    """With those that heal."""
+    paused: bool
+    problem: str | None
+    """Why the source as a whole can't be worked on; its items wait."""
+    triggers: TriggersState
+    triggers_wrong: str | None
+    """What is wrong with them, and what mends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerStatus:
+    """A dependency that does not answer: items wait, and one at a time tries it."""
+
+    state: Literal["open"]
+    reason: str
+    failures: int
+    """In a row."""
+    since: datetime
+    next_probe_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The state of everything. Idle: `outbox`, `pending`, `processing` and `healing` are all 0."""
+
+    outbox: int
+    pending: int
+    processing: int
+    failed: int
+    healing: int
+    """Failed for a passing cause, to be tried again."""
+    completed: int
+    """An estimate where it is large."""
+    open_runs: int
+    """First fills, walks and backfills that are not through yet; each that is not paused counts as one `pending`."""
+    oldest_change_age_s: float
+    """Since the commit of the oldest change that is not in Qdrant yet, wherever it waits; 0 if there is none."""
+    listener: ListenerState
+    workers: int
+    """Whose beat is fresh: they really take messages and run them."""
+    triggers: TriggersState
+    """The worst of all sources'."""
+    breakers: Mapping[str, BreakerStatus]
+    """Dependencies (`provider`, `qdrant`) that are left alone because they do not answer, and why. Of several providers
+    the one that has not for the longest time."""
+    sources: Mapping[str, SourceStatus]
+
+
+@dataclass(frozen=True, slots=True)
+class PastWish:
+    """One task id that asked for an item, and what became of it."""
+
+    task_id: str
+    succeeded: bool | None
+    """None: not answered yet."""
+    error: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemState:
+    """Everything that is known of one item."""
+
+    source: str
+    item_id: str
+    status: Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "DELETED"] | None
+    """None: there is a row, but nothing was ever due for it."""
+    wanted: str | None
+    """Fingerprint of the row's text as it is now; None: no row, no text in it, or it can't be read."""
+    indexed: str | None
+    """Fingerprint of the text that lies in Qdrant; None: none, or it is not known."""
+    lane: str | None
+    attempts: int
+    error: str | None
+    """Why the last attempt failed."""
+    waits_for: str | None
+    next_try_at: datetime | None
+    changed_at: datetime | None
+    """The change that waits."""
+    indexed_at: datetime | None
+    chunks: int
+    history: Sequence[PastWish] = ()
+    """The latest wishes for it, newest first."""
+
+
+def status(connection: Connection) -> Status:
+    """The state of everything, now. Ages and counts are the database's."""
+    findings = {source.name: inspect(connection, source) for source in all_sources(connection)}
+    with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")  # so that the counts agree
+        rows = cursor.execute(load("status.sql")["sources"]).fetchall()
+        waits = lag(connection)
+        done = {row["name"]: completed(connection, row["name"], row["generation"]) for row in rows}
+    sources = {
+        row["name"]: SourceStatus(
+            due=sum(each.items for each in waits.due if each.source == row["name"]),
+            completed=done[row["name"]],
+            failed=sum(each.failed + each.healing for each in waits.failed if each.source == row["name"]),
+            paused=row["paused"],
+            problem=findings[row["name"]].problem or row["problem"],
+            triggers=findings[row["name"]].triggers,
+            triggers_wrong=findings[row["name"]].wrong,
+        )
+        for row in rows
+        if row["name"] in findings
+    }
+    return Status(
+        outbox=waits.outbox,
+        pending=sum(each.ready + each.waiting for each in waits.due) + sum(each.running for each in waits.runs),
+        processing=sum(each.claimed for each in waits.due),
+        failed=sum(each.failed for each in waits.failed),
+        healing=sum(each.healing for each in waits.failed),
+        open_runs=sum(each.open for each in waits.runs),
+        oldest_change_age_s=max(waits.oldest_s.values()),
+        completed=sum(done.values()),
+        listener=listener_state(connection),
+        workers=len(heartbeat.alive(connection, "worker")),
+        triggers=max((source.triggers for source in sources.values()), key=WORST_LAST.index, default="ok"),
+        breakers={each.dependency: _breaker_status(each) for each in reversed(open_breakers(connection))},
+        sources=sources,
+    )
+
+
+def listener_state(connection: Connection) -> ListenerState:
+    """Whether a listener leads, and whether it sleeps: both are advisory locks, freed by a crash."""
+    row = connection.execute(
+        load("status.sql")["listener"],
+        {"lock_class": LOCK_CLASS, "leader_lock": LEADER_LOCK, "bell_lock": BELL_LOCK, "stale_s": heartbeat.STALE_S},
+    ).fetchone()
+    led, asleep = row or (False, False)
+    if not led:
+        return "absent"
+    return "asleep" if asleep else "awake"
+
+
+def item(connection: Connection, source: Source, item_id: str, recipe: Recipe) -> ItemState | None:
+    """What is known of one item; None if neither a row nor any trace of one is there.
+
+    What is wanted depends on the source's recipe. Another spelling of the id will do.
+    """
+    with suppress(SourceError):
+        item_id = canonical_id(connection, source, item_id) or item_id
+    item_id = long_keys.name(connection, item_id)
+    with connection.cursor(row_factory=dict_row) as cursor:
+        known = cursor.execute(load("status.sql")["item"], {"source": source.name, "item_id": item_id}).fetchone()
+    row, unreadable = _row(connection, source, item_id)
+    if known is None or not (known["is_due"] or known["is_known"] or known["in_outbox"] or row or unreadable):
+        return None
+    text = row.text if row else ""
+    return ItemState(
+        source=source.name,
+        item_id=item_id,
+        status=known["status"],
+        wanted=recipe.within(known["chunk_tokens"]).fingerprint(text),
+        indexed=known["text_fingerprint"] if known["chunks"] else None,
+        lane=known["lane"],
+        attempts=known["attempts"],
+        error=known["error"],
+        waits_for=_waits_for(known, unreadable, open_breakers(connection)),
+        next_try_at=known["next_try_at"],
+        changed_at=known["changed_at"],
+        indexed_at=known["indexed_at"],
+        chunks=known["chunks"],
+        history=_history(connection, source, item_id),
+    )
+
+
+def _history(connection: Connection, source: Source, item_id: str) -> list[PastWish]:
+    with connection.cursor(row_factory=class_row(PastWish)) as cursor:
+        parameters = {"source": source.name, "item_id": item_id, "limit": MAX_HISTORY}
+        return cursor.execute(load("requests.sql")["of_item"], parameters).fetchall()
+
+
+def _breaker_status(breaker: OpenBreaker) -> BreakerStatus:
+    return BreakerStatus("open", breaker.reason, breaker.failures, breaker.since, breaker.next_probe_at)
+
+
+def _row(connection: Connection, source: Source, item_id: str) -> tuple[Row | None, str | None]:
+    """The row as it is now, and why it can't be read. None and None: there is none."""
+    try:
+        found = find_rows(connection, source, [item_id])
+    except SourceError as exc:
+        return None, str(exc)
+    why = found.unreadable.get(item_id)
+    return found.rows.get(item_id), why.reason if why else None
+
+
+def _holds(breaker: OpenBreaker, known: Mapping[str, Any]) -> bool:
+    """A provider's holds up only items to which nothing but an embedding is left to do."""
+    return breaker.dependency == "qdrant" or (known["is_marked"] and breaker.account == known["account"])
+
+
+def _waits_for(known: Mapping[str, Any], unreadable: str | None, breakers: Sequence[OpenBreaker]) -> str | None:  # noqa: PLR0911  one line a cause
+    """In words, the first cause that applies."""
+    if known["status"] == "PROCESSING":
+        return "the worker that has claimed it"
+    if known["is_due"] and known["paused"]:
+        return "its source is paused"
+    if known["is_due"] and (holding := [each for each in breakers if _holds(each, known)]):
+        return str(holding[0])
+    if known["is_due"]:
+        return known["waits_for"] or known["problem"] or unreadable or f"a worker, in the lane {known['lane']!r}"
+    if known["in_outbox"]:
+        return "the listener: its change is in the outbox"
+    if known["outcome"] == "FAILED":
+        return "another try: the cause may pass" if known["next_try_at"] else "an edit or a replay: the cause stays"
+    if known["status"] is None:
+        return unreadable or "a walk over its source, or an edit"
+    return None

@@ -1,0 +1,95 @@
+"""Dead letters: FAILED items, with the reason, and how they are tried again.
+
+By key, page by page: a million of them are neither held in memory nor made due in one statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.rows import class_row
+
+from reindexer import audit
+from reindexer.postgres.connect import Connection
+from reindexer.postgres.queries import load
+
+PAGE = 1_000
+
+Place = tuple[str, str]
+"""Source and item id, in whose order they are told."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One item that failed."""
+
+    source: str
+    item_id: str
+    error: str | None
+    attempts: int
+    failed_at: datetime
+    heals_at: datetime | None
+    """When it is tried again by itself, its cause being a passing one; None: it failed for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Of which dead letters. None: of any."""
+
+    source: str | None = None
+    item_id: str | None = None
+    error: str | None = None
+    """A part of the reason, in upper or lower case."""
+
+
+def page(connection: Connection, which: Which, limit: int, after: Place | None = None) -> list[DeadLetter]:
+    """Up to `limit` of them by source and item, from after that place."""
+    with connection.cursor(row_factory=class_row(DeadLetter)) as cursor:
+        return cursor.execute(_query("page"), _parameters(which, after) | {"limit": limit}).fetchall()
+
+
+def count(connection: Connection, which: Which) -> int:
+    """How many there are."""
+    row = connection.execute(_query("count"), _parameters(which, None)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def replay(
+    connection: Connection,
+    which: Which,
+    *,
+    who: str,
+    limit: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Make them due again, with all their tries, up to `limit` (None: all); returns how many.
+
+    Each page is a transaction of its own.
+    """
+    wanted = count(connection, which)
+    wanted = wanted if limit is None else min(limit, wanted)
+    details = {"items": wanted, "item_id": which.item_id, "error": which.error is not None}
+    audit.note(connection, who, "replay", which.source, details)
+    queued, looked_at, after = 0, 0, None
+    while looked_at < wanted:
+        parameters = _parameters(which, after) | {"limit": min(PAGE, wanted - looked_at)}
+        row = connection.execute(_query("replay"), parameters).fetchone()
+        if row is None:
+            break
+        after, looked_at, queued = (row[0], row[1]), looked_at + row[2], queued + row[3]
+        if progress:
+            progress(queued)
+    return queued
+
+
+def _query(name: str) -> Any:
+    queries = load("dead_letters.sql")
+    return queries["failed"] + "\n" + queries[name]
+
+
+def _parameters(which: Which, after: Place | None) -> dict[str, Any]:
+    source, item = after or (None, None)
+    return {**asdict(which), "after_source": source, "after_item": item}

@@ -1,0 +1,105 @@
+"""Dispatch: keep enough messages in each lane's queue for the work that is due.
+
+A message says "claim a batch from this lane" and nothing else, so a lost or doubled one means nothing, and the broker
+holds at most `max_messages` of them for each lane, whatever the backlog.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from math import ceil, inf
+
+from reindexer.core.items import LANES
+from reindexer.ports import Broker
+from reindexer.postgres.connect import Connection
+from reindexer.postgres.queries import load
+from reindexer.queue.claim import LaneFloor, ago_s
+from reindexer.queue.requests import send_unsent
+
+TAKEN_S = 0.05
+"""After so long a message has most likely been taken: it costs less to send one that nobody needs than to ask first."""
+
+RESEND_AFTER_S = 5.0
+"""Whoever writes a wish sends its message itself; after this long it is taken to have failed to."""
+
+
+@dataclass(slots=True)
+class _Queue:
+    """What a sender knows of a lane's queue."""
+
+    at_most: float = inf
+    """Messages in it, if none was taken since it was asked; nothing is known before that."""
+    sent_at: float = 0.0
+    """When the last message was sent (monotonic)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """`batch_size` items to a message, at most `max_messages` in a lane's queue."""
+
+    broker: Broker
+    batch_size: int
+    max_messages: int
+    _floors: Mapping[str, LaneFloor] = field(default_factory=lambda: {lane: LaneFloor() for lane in LANES})
+    _queues: Mapping[str, _Queue] = field(default_factory=lambda: {lane: _Queue() for lane in LANES})
+
+    def top_up(self, connection: Connection, lanes: Collection[str] = LANES) -> Mapping[str, int]:
+        """Send what each of the lanes' queues lacks; returns messages sent by lane. Raises DependencyAway (broker)."""
+        sent: dict[str, int] = {}
+        for lane, items in self._ready(connection, lanes).items():
+            wanted = min(self.max_messages, ceil(items / self.batch_size))  # guard dispatch-message-limit
+            if wanted and (missing := wanted - self._depth(lane)) > 0:
+                self._send(lane, missing)
+                sent[lane] = missing
+        return sent
+
+    def announce(self, items: Mapping[str, int]) -> None:
+        """After so many items of each lane became due: send what its queue lacks for them.
+
+        It is not asked whether they can be claimed now, nor, for few, whether there is a message already that nobody
+        has taken: that would take as long as all else here. `top_up` knows. Raises DependencyAway (broker).
+        """
+        for lane, count in items.items():
+            wanted = min(self.max_messages, ceil(count / self.batch_size))  # guard dispatch-message-limit
+            if wanted and not (wanted == 1 and self._is_likely_empty(lane)):
+                wanted -= self._depth(lane)
+            if wanted > 0:
+                self._send(lane, wanted)
+
+    def resend(self, connection: Connection) -> int:
+        """Send the messages of wishes that never left; returns how many. Raises DependencyAway (broker)."""
+        return send_unsent(connection, self.broker, older_s=RESEND_AFTER_S)
+
+    def _is_likely_empty(self, lane: str) -> bool:
+        queue = self._queues[lane]
+        # guard dispatch-message-limit, dispatch-unseen-sends-counted
+        return queue.at_most < self.max_messages and time.monotonic() - queue.sent_at > TAKEN_S
+
+    def _depth(self, lane: str) -> int:
+        self._queues[lane].at_most = depth = self.broker.depth(lane)
+        return depth
+
+    def _send(self, lane: str, messages: int) -> None:
+        self.broker.send_work(lane, messages)
+        self._queues[lane].at_most += messages
+        self._queues[lane].sent_at = time.monotonic()
+
+    def _ready(self, connection: Connection, lanes: Collection[str]) -> dict[str, int]:
+        began_s = time.monotonic()
+        begins = {lane: self._floors[lane].begin(began_s) for lane in lanes}  # guard dispatch-scan-floor
+        rows = connection.execute(
+            load("dispatch.sql")["ready"],
+            {
+                "enough": self.max_messages * self.batch_size,  # guard dispatch-message-limit
+                "lanes": list(begins),
+                "begins_ago_s": [ago_s(begin, began_s) for begin, _ in begins.values()],
+                "marked_begins_ago_s": [ago_s(begin, began_s) for _, begin in begins.values()],
+            },
+        ).fetchall()
+        ended_s = time.monotonic()
+        for lane, _, first_ago_s, marked_ago_s in rows:
+            firsts = (began_s - (first_ago_s or 0.0), began_s - (marked_ago_s or 0.0))
+            self._floors[lane].found(begins[lane], firsts, ended_s, ended_s - began_s)
+        return {str(lane): int(items) for lane, items, *_ in rows}

@@ -1,0 +1,80 @@
+"""Drain: move changes from the outbox to `due`, coalesced per item, in one statement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg.rows import class_row
+
+from reindexer.postgres.connect import Connection, keep_plan
+from reindexer.postgres.queries import load
+from reindexer.queue.watermark import Floor
+
+MAX_CHANGES = 20_000
+"""Changes that one statement takes: it bounds memory and the time that rows are locked."""
+
+
+CHANGE_S = 0.00001
+"""What draining a change takes where nothing is in the way."""
+
+FEW_PAGES = 100
+"""Looking at so many takes no time that matters."""
+
+MAX_PAUSE_S = 1.0
+"""A change waits no longer for a look at all of the outbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What one drain moved: changes taken, items that became due by lane, walks that were started."""
+
+    changes: int
+    live: int
+    bulk: int
+    walks: int
+    looked_at: datetime | None
+    """When it began, by the database's clock; None if it did not look at all of the outbox."""
+    first_page: int | None
+    """Of the outbox, where the first change was taken from."""
+
+    @property
+    def due(self) -> Mapping[str, int]:
+        """Items that became due, by lane."""
+        return {"live": self.live, "bulk": self.bulk}
+
+
+def outbox_floor() -> Floor[int]:
+    """A floor for drains: a page of the outbox. Pages below may be filled again, and wait for a whole look."""
+    return Floor(MAX_PAUSE_S)
+
+
+def drain(
+    connection: Connection,
+    max_changes: int = MAX_CHANGES,
+    *,
+    looked_at: datetime | None = None,
+    floor: Floor[int] | None = None,
+) -> Drained:
+    """Take up to `max_changes` changes. Any number of drains may run at once; each change is taken by one.
+
+    `looked_at` is that of an earlier drain which left nothing: what is found now has committed since, however long ago
+    its statement ran.
+    """
+    began_s = time.monotonic()
+    begin = floor.begin(began_s) if floor else None
+    params = {"max_changes": max_changes, "looked_at": looked_at, "begin": f"({begin or 0},0)"}
+    # A plan that was made when the outbox was small reads all of it, wherever it is to begin.
+    prepare = False if begin else keep_plan(max_changes)
+    with connection.cursor(row_factory=class_row(Drained)) as cursor:
+        drained = cursor.execute(load("drain.sql")["drain"], params, prepare=prepare).fetchone()
+    assert drained is not None
+    if floor:
+        ended_s = time.monotonic()
+        page = begin if drained.first_page is None else drained.first_page
+        floor.found(
+            begin, page if page and page > FEW_PAGES else None, ended_s, ended_s - began_s - drained.changes * CHANGE_S
+        )
+    return drained

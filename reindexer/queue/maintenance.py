@@ -1,0 +1,38 @@
+"""The sweep: what the leading listener does on a timer, beside draining and dispatching."""
+
+from __future__ import annotations
+
+from reindexer import audit
+from reindexer.postgres.connect import Connection
+from reindexer.postgres.queries import load
+
+MAX_HEALED = 5_000
+MAX_RECHECKED = 5_000
+KEEP_DAYS = 7
+"""How long answered requests and deleted items are remembered."""
+
+
+def heal(connection: Connection) -> int:
+    """Make items due that FAILED for a passing cause and have waited long enough; returns how many.
+
+    Sooner where an open breaker has nothing else to be probed with.
+    """
+    queries = load("maintenance.sql")
+    healed = len(connection.execute(queries["heal"], {"limit": MAX_HEALED}).fetchall())
+    return healed or len(connection.execute(queries["heal_to_probe"]).fetchall())  # guard breaker-failed-item-probe
+
+
+def recheck(connection: Connection) -> int:
+    """Make items due again whose point is gone but may have come back: an earlier claim's late write makes a new one.
+
+    Whoever claims them reads the row as it is now, and deletes under a new token where there is none. Returns how many.
+    """
+    return len(connection.execute(load("maintenance.sql")["recheck"], {"limit": MAX_RECHECKED}).fetchall())
+
+
+def forget(connection: Connection) -> None:
+    """Delete requests and deleted items that are older than `KEEP_DAYS`, and what is old of the audit."""
+    for query in ("forget_requests", "forget_deleted", "forget_long_keys"):
+        connection.execute(load("maintenance.sql")[query], {"days": KEEP_DAYS})
+    connection.execute(load("heartbeat.sql")["forget_processes"], {"days": 1})
+    audit.forget(connection)

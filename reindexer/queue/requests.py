@@ -1,0 +1,106 @@
+"""Requests: wishes for a new embedding, each under a task id that tells what became of it.
+
+The wish is in Postgres, with the due row that will answer it, before any message leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from psycopg.rows import class_row
+
+from reindexer.core.errors import SourceError, UsageError
+from reindexer.ports import Broker
+from reindexer.postgres.connect import Connection
+from reindexer.postgres.queries import load
+from reindexer.sources.keys import canonical_id
+from reindexer.sources.store import find_source
+
+TELL_AFTER_S = 2.0
+"""Whoever settles an item tells its outcome itself; after this long it is taken to have failed to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One item that somebody wants embedded anew, and the task id under which they ask."""
+
+    task_id: str
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    """What became of one task id. `state` is one of PENDING, STARTED, RETRY, SUCCESS, FAILURE."""
+
+    task_id: str
+    source: str
+    item_id: str
+    error: str | None
+    state: str
+    waits_for: str | None
+
+
+def as_recorded(connection: Connection, source: str, item_id: str) -> str:
+    """An id as the triggers write it: another spelling of a uuid would be an item, and a point, of its own."""
+    try:
+        return canonical_id(connection, find_source(connection, source), item_id) or item_id
+    except (UsageError, SourceError):
+        return item_id  # for whoever claims it to say what is wrong
+
+
+def record(connection: Connection, source: str, wishes: Sequence[Wish], *, lane: str, sent: bool) -> int:
+    """Commit wishes; returns how many are new (a task id counts once). `sent`: their messages need no sending."""
+    cursor = connection.execute(
+        load("requests.sql")["wish"],
+        {
+            "source": source,
+            "task_ids": [wish.task_id for wish in wishes],
+            "item_ids": [wish.item_id for wish in wishes],
+            "lane": lane,
+            "sent_at": datetime.now(UTC) if sent else None,
+        },
+    )
+    return len(cursor.fetchall())
+
+
+def task_state(connection: Connection, task_id: str) -> TaskState | None:
+    """The state of a task id; None if it was never handed out (or has been forgotten)."""
+    with connection.cursor(row_factory=class_row(TaskState)) as cursor:
+        return cursor.execute(load("requests.sql")["task"], {"task_id": task_id}).fetchone()
+
+
+def send_unsent(connection: Connection, broker: Broker, *, older_s: float, limit: int = 1000) -> int:
+    """Send the messages of up to `limit` unsent wishes, recorded at least `older_s` ago; returns how many left.
+
+    Two senders never take the same wish. One that dies takes some along: their items are due all the same, and whoever
+    settles them tells their task ids. Raises DependencyAway if the broker fails before the first message.
+    """
+    queries = load("dispatch.sql")
+    # guard wish-send-without-lock
+    taken = connection.execute(queries["take_unsent"], {"older_s": older_s, "limit": limit}).fetchall()
+    if not taken:
+        return 0
+    sent = 0
+    try:
+        sent = broker.send_requests([(task_id, source, item_id) for task_id, source, item_id in taken])
+    finally:
+        if left := [task_id for task_id, _, _ in taken[sent:]]:  # guard wish-unsent-returned
+            connection.execute(queries["give_back_unsent"], {"task_ids": left})
+    return sent
+
+
+def mark_told(connection: Connection, task_ids: Sequence[str]) -> None:
+    """The outcomes of these task ids are stored where `AsyncResult` looks."""
+    connection.execute(load("requests.sql")["mark_told"], {"task_ids": list(task_ids)})
+
+
+def tell_untold(connection: Connection, broker: Broker, *, older_s: float = TELL_AFTER_S, limit: int = 1000) -> int:
+    """Store outcomes that whoever settled them did not; returns how many. Raises DependencyAway (result backend)."""
+    with connection.transaction():
+        rows = connection.execute(load("requests.sql")["untold"], {"older_s": older_s, "limit": limit}).fetchall()
+        if rows:
+            broker.store_results([(task_id, item_id, error) for task_id, item_id, error in rows])
+            mark_told(connection, [task_id for task_id, _, _ in rows])
+    return len(rows)

@@ -1,0 +1,136 @@
+"""Estimate: how many tokens a source's rows are, before somebody pays for them.
+
+Small tables are read as a whole; of large ones a sample, taken block by block, so that it takes seconds whatever their
+size. Tokens are counted as the caller does it, or estimated as for packing requests: rarely too few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from psycopg import sql
+
+from reindexer.core.source import Source
+from reindexer.core.text.recipe import Recipe
+from reindexer.core.text.tokens import estimate_tokens
+from reindexer.postgres.connect import Connection
+from reindexer.postgres.names import Name
+from reindexer.postgres.queries import load
+from reindexer.postgres.triggers import key_expression
+from reindexer.sources import condition
+from reindexer.sources.chunk_sizes import chunk_tokens
+from reindexer.sources.key_pages import key_page
+from reindexer.sources.rows import find_rows
+
+SAMPLE = 10_000
+"""Rows up to which all are read."""
+PAGE = 256
+READ_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What embedding would take: all rows (a first fill, `backfill --force`), and those that changed (`backfill`)."""
+
+    rows: int
+    is_estimate: bool
+    """The figures are scaled up from a sample."""
+    sampled: int
+    with_text: int
+    tokens: int
+    changed: int
+    """Rows with text that are not indexed as they are now."""
+    changed_tokens: int
+    unreadable: int = 0
+    """Rows that can't be read, and will end FAILED. Not among the others."""
+
+
+@dataclass(slots=True)
+class _Sums:
+    rows: int = 0
+    with_text: int = 0
+    tokens: int = 0
+    changed: int = 0
+    changed_tokens: int = 0
+    unreadable: int = 0
+
+
+def estimate(
+    connection: Connection,
+    source: Source,
+    recipe: Recipe,
+    count: Callable[[str], int] = estimate_tokens,
+    *,
+    sample: int = SAMPLE,
+) -> Estimate:
+    """Count rows and tokens, these by `count`. Raises SourceError if the table can't be read."""
+    rows, rows_guessed = condition.count(connection, source, None)
+    whole = rows <= sample and not rows_guessed
+    pages = _all_pages(connection, source) if whole else _sample_pages(connection, source, sample, rows)
+    sums = _Sums()
+    for item_ids in pages:
+        _add(connection, source, recipe, count, item_ids, sums)
+    scale = 1.0 if whole or not sums.rows else rows / sums.rows
+    return Estimate(
+        rows=sums.rows if whole else rows,
+        is_estimate=not whole,
+        sampled=sums.rows,
+        with_text=round(sums.with_text * scale),
+        tokens=round(sums.tokens * scale),
+        changed=round(sums.changed * scale),
+        changed_tokens=round(sums.changed_tokens * scale),
+        unreadable=round(sums.unreadable * scale),
+    )
+
+
+def _add(
+    connection: Connection,
+    source: Source,
+    recipe: Recipe,
+    count: Callable[[str], int],
+    item_ids: Sequence[str],
+    sums: _Sums,
+) -> None:
+    parameters = {"source": source.name, "item_ids": list(item_ids)}
+    most = chunk_tokens(connection, source, item_ids)
+    indexed: dict[str, str] = dict(connection.execute(load("estimate.sql")["indexed"], parameters).fetchall())
+    found = find_rows(connection, source, item_ids)
+    sums.unreadable += len(found.unreadable)
+    for item_id, row in found.rows.items():
+        sums.rows += 1
+        if not (text := row.text):
+            continue
+        tokens = count(text)
+        sums.with_text += 1
+        sums.tokens += tokens
+        if indexed.get(item_id) != recipe.within(most.get(item_id)).fingerprint(text):
+            sums.changed += 1
+            sums.changed_tokens += tokens
+
+
+def _all_pages(connection: Connection, source: Source) -> Iterator[Sequence[str]]:
+    after: str | None = None
+    while True:
+        page = key_page(connection, source, after, PAGE, timeout_s=READ_S)
+        yield page.item_ids
+        if page.last is None:
+            return
+        after = page.last
+
+
+def _sample_pages(connection: Connection, source: Source, sample: int, rows: int) -> Iterator[Sequence[str]]:
+    """Ids of about so many rows, of whole blocks picked at random. All of the first blocks, should that find none."""
+    query = sql.SQL("SELECT {key} FROM {table} AS t TABLESAMPLE SYSTEM (%(percent)s) LIMIT %(most)s").format(
+        key=key_expression(source, "t", Name), table=Name(source.table_schema, source.table_name)
+    )
+    with condition.reading(connection, source, None, READ_S):
+        found = None
+        for percent in (min(100.0, 100.0 * sample / max(rows, 1)), 100.0):
+            found = connection.execute(query, {"percent": percent, "most": 2 * sample}).fetchall()
+            if found:
+                break
+    item_ids = iter([str(item_id) for (item_id,) in found or []])
+    while page := list(islice(item_ids, PAGE)):
+        yield page

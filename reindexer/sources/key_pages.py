@@ -1,0 +1,94 @@
+"""Key pages: a source's table in stretches of its key, for whatever walks over all of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from reindexer.core.errors import SourceError
+from reindexer.core.source import Source
+from reindexer.postgres.connect import Connection, is_of_the_statement, may_be_of_a_row
+from reindexer.postgres.names import Name
+from reindexer.postgres.triggers import key_expression
+from reindexer.sources import long_keys
+from reindexer.sources.condition import ConditionRejected, composed, is_item, reading, require
+from reindexer.sources.keys import key_types
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A stretch of a source in key order."""
+
+    item_ids: tuple[str, ...]
+    """Those that the condition picks."""
+    last: str | None
+    """Where the next page starts after; None: there is none."""
+
+
+def key_page(
+    connection: Connection, source: Source, after: str | None, page: int, *, where: str | None = None, timeout_s: float
+) -> Page:
+    """The next `page` rows in key order after that id (None: from the start), and which of them are items of the source
+    that `where` picks.
+
+    The conditions are tried on these rows only, so that a page takes no longer where they pick few. Where the source's
+    own fails on one of them, all count as items: whoever reads them finds out which. Raises SourceError as find_rows,
+    ConditionRejected if `where` fails or the page takes longer than `timeout_s` because of it.
+    """
+    try:
+        return _key_page(connection, source, after, page, where, timeout_s, narrowed=source.condition is not None)
+    except (SourceError, ConditionRejected) as exc:
+        if source.condition is None or not may_be_of_a_row(exc.__cause__):
+            raise
+        require(connection, source)
+        if is_of_the_statement(exc.__cause__):  # raised again where it needs no row to fail
+            _key_page(connection, source, after, 0, where, timeout_s, narrowed=True)
+        return _key_page(connection, source, after, page, where, timeout_s, narrowed=False)
+
+
+def _key_page(
+    connection: Connection,
+    source: Source,
+    after: str | None,
+    page: int,
+    where: str | None,
+    timeout_s: float,
+    *,
+    narrowed: bool,
+) -> Page:
+    types = key_types(connection, source)
+    columns = sql.SQL(", ").join(sql.SQL("t.{}").format(Name(c)) for c in source.key_columns)
+    single = len(types) == 1
+    after_parts = sql.SQL(", ").join(
+        sql.SQL("({part})::{type}").format(
+            part=sql.SQL("%(after)s::text") if single else sql.SQL("%(after)s::jsonb ->> {}").format(place),
+            type=sql.SQL(type_name),
+        )
+        for place, type_name in enumerate(types)
+    )
+    wanted = sql.SQL("true") if where is None else composed(where) + sql.SQL("::boolean")
+    query = sql.SQL(
+        """
+        SELECT {key}, {is_item} AND {wanted} FROM (
+            SELECT t.* FROM {table} AS t WHERE {has_key} {after} ORDER BY {columns} LIMIT %(page)s
+        ) AS t ORDER BY {columns}
+        """
+    ).format(
+        key=key_expression(source, "t", Name),
+        is_item=is_item(source) if narrowed else sql.SQL("true"),
+        wanted=wanted,
+        table=Name(source.table_schema, source.table_name),
+        # guard key-null-row-skipped
+        has_key=sql.SQL(" AND ").join(sql.SQL("t.{} IS NOT NULL").format(Name(c)) for c in source.key_columns),
+        after=sql.SQL("AND ({columns}) > ({after})").format(columns=columns, after=after_parts)
+        if after is not None
+        else sql.SQL(""),
+        columns=columns,
+    )
+    with reading(connection, source, where, timeout_s):
+        rows = connection.execute(query, {"after": after, "page": page}).fetchall()
+    # guard key-page-deduplication
+    keys = dict.fromkeys(str(key) for key, wanted in rows if wanted)  # two rows with one key are one item
+    ids = long_keys.names(connection, source, list(keys))  # guard long-key-walk-name
+    return Page(tuple(ids), str(rows[-1][0]) if rows and len(rows) == page else None)

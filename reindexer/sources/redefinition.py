@@ -1,0 +1,165 @@
+"""A source's definition is changed: what is given changes, the rest stays, and what that does to rows is told before.
+
+Nothing here changes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from dataclasses import fields as fields_of
+from difflib import get_close_matches
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from reindexer.core.errors import SourceError, UsageError
+from reindexer.core.profile import Profile
+from reindexer.core.redefinition import MOVING, Change, changes
+from reindexer.core.source import Source
+from reindexer.postgres.connect import Connection, first_line, one_line
+from reindexer.postgres.names import Name
+from reindexer.sources.attach import require_alias, require_same_table
+from reindexer.sources.condition import is_item, read_only, require
+from reindexer.sources.definition import Wanted, check, define, find_table
+from reindexer.sources.embedder_record import require_same_vectors
+
+COUNT_S = 5.0
+
+_NEEDED = ("table", "text")
+_OPTIONAL = ("key", "payload", "template", "where", "chunk_tokens", "chunk_overlap", "tenant", "profile")
+_PROFILE = tuple(f"profile.{each.name}" for each in fields_of(Profile))
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """How many rows a change lets enter the index, and leave it."""
+
+    enter: int = 0
+    leave: int = 0
+    unknown: str | None = None
+    """Why they can't be counted."""
+
+    def __bool__(self) -> bool:
+        return bool(self.enter or self.leave or self.unknown)
+
+    def __str__(self) -> str:
+        if self.unknown:
+            return f"some may enter the index or leave it: {self.unknown}"
+        if not self:
+            return "none would enter the index or leave it"
+        return f"{self.enter} would enter the index, {self.leave} would leave it"
+
+
+@dataclass(frozen=True, slots=True)
+class Redefinition:
+    """What was a source's definition, what it shall be, and what that means."""
+
+    before: Source | None
+    after: Source
+    changes: Mapping[str, Change]
+    moved: Moved
+
+
+def redefine(
+    connection: Connection, name: str, before: Source | None, given: Mapping[str, Any], unset: Collection[str]
+) -> Redefinition:
+    """What a user wants of a source, attached (`before`) or not: `given` are values of `Wanted`, by its names.
+
+    Raises UsageError where the definition that comes out is none, or does not fit its table.
+    """
+    if before is None:
+        for key in _NEEDED:
+            if key not in given:
+                raise UsageError(f"there is no source {name!r} yet; to attach it, say --table and --text")
+    elif "table" in given:
+        require_same_table(connection, name, *find_table(connection, given["table"], f"source {name!r}"))
+    # guard definition-omitted-values-kept
+    wanted = Wanted(name, "", ()) if before is None else _said(connection, before)
+    after = define(connection, replace(wanted, **(_taken_away(wanted, given, unset) | dict(given))))
+    check(connection, after)
+    require_alias(connection, after)
+    require_same_vectors(connection, after)
+    differing = changes(before, after)
+    moves = before is not None and not MOVING.isdisjoint(differing)
+    return Redefinition(before, after, differing, _moved(connection, before, after) if before and moves else Moved())
+
+
+def _said(connection: Connection, source: Source) -> Wanted:
+    """The words by which a source would be defined as it is."""
+    return Wanted(
+        source.name, sql.Identifier(source.table_schema, source.table_name).as_string(connection), source.text_columns,
+        source.key_columns, source.payload_columns, source.template, source.condition, source.alias,
+        source.chunk_tokens, source.chunk_overlap, source.tenant_column, source.profile,
+    )  # fmt: skip
+
+
+def _taken_away(wanted: Wanted, given: Mapping[str, Any], unset: Collection[str]) -> dict[str, Any]:
+    empty, profile = Wanted("", "", ()), wanted.profile
+    values: dict[str, Any] = {}
+    for key in unset:
+        field, _, part = key.replace("-", "_").partition(".")
+        if field in given:
+            raise UsageError(f"--unset {key}: it is given as well; say one of both")
+        if part and f"{field}.{part}" in _PROFILE:
+            profile = replace(profile, **{part: getattr(Profile(), part)})
+            values["profile"] = profile
+        elif not part and field in _OPTIONAL:
+            values[field] = getattr(empty, field)
+        else:
+            raise UsageError(f"--unset {key}: {_why_not(field, key)}")
+    return values
+
+
+def _why_not(field: str, key: str) -> str:
+    if field in _NEEDED:
+        return "a source can't be without it"
+    if field == "alias":
+        return "it names the collection and can't be changed; detach the source and attach it anew"
+    close = get_close_matches(key, [*_OPTIONAL, *_PROFILE], n=1)
+    known = f"did you mean {close[0]}?" if close else f"known are {', '.join(_OPTIONAL)} and profile.KEY"
+    return f"there is no such key; {known}"
+
+
+def _why_not_counted(connection: Connection, before: Source, exc: psycopg.Error) -> str:
+    """Where it is the condition that counts no more, in Postgres' words: they quote it, and no row."""
+    try:
+        require(connection, before)
+    except SourceError as gone:
+        return first_line(gone.__cause__ or gone)
+    return one_line(exc)
+
+
+def _moved(connection: Connection, before: Source, after: Source) -> Moved:
+    was, now = _in_index(before), _in_index(after)
+    if before.key_columns != after.key_columns:
+        # Other ids: whatever was in the index leaves it, and what is in it then has entered.
+        enter, leave = now, was
+    else:
+        enter, leave = _but_not(now, was), _but_not(was, now)
+    query = sql.SQL("SELECT count(*) FILTER (WHERE {}), count(*) FILTER (WHERE {}) FROM {} AS t").format(
+        enter, leave, Name(after.table_schema, after.table_name)
+    )
+    try:
+        with read_only(connection, COUNT_S):
+            row = connection.execute(query, (), binary=True).fetchone()
+    except psycopg.errors.QueryCanceled:
+        return Moved(unknown=f"counting them took longer than {COUNT_S:g} s")
+    except psycopg.Error as exc:
+        if connection.closed:
+            raise
+        return Moved(unknown=f"they can't be counted: {_why_not_counted(connection, before, exc)}")
+    return Moved(*row) if row else Moved()
+
+
+def _in_index(source: Source) -> sql.Composed:
+    """Whether a row `t` has a point: it is an item, and has text."""
+    texts = sql.SQL(" OR ").join(
+        sql.SQL("coalesce(t.{}::text ~ '\\S', false)").format(Name(c)) for c in source.text_columns
+    )
+    return sql.SQL("({} AND ({}))").format(is_item(source), texts)
+
+
+def _but_not(one: sql.Composed, other: sql.Composed) -> sql.Composed:
+    return sql.SQL("{} AND NOT {}").format(one, other)

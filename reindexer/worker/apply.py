@@ -1,0 +1,312 @@
+"""Deliver: bring Qdrant to the planned steps of a claim: first what needs no provider, then reuse, embed, write.
+
+An item is written as a whole or counts as not written, with two exceptions where its vectors can't all be had now.
+Those that are there are written, so that the next claim finds them and embeds the others: the item is *begun*. And its
+payload is written beside the older ones, for whoever may see a text is not to wait for a provider. Group by group.
+Memory: the vectors of one group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from reindexer.core.errors import (
+    DependencyAway,
+    InputRejected,
+    LastingError,
+    PassingError,
+    RefusesAll,
+    ReindexerError,
+    SourceError,
+)
+from reindexer.core.items import ClaimedItem
+from reindexer.core.plan import Delete, Embed, Step
+from reindexer.core.text.batching import slices
+from reindexer.embedding.batches import Input, embed_inputs
+from reindexer.embedding.rate_limit import Pace
+from reindexer.embedding.refusals import Refusals
+from reindexer.embedding.too_long import cut_smaller
+from reindexer.index.reuse import Reused, find_reusable
+from reindexer.index.write import exchange_payloads, has_other_payload, write, write_chunks
+from reindexer.ports import Collection, Embedder, Index
+from reindexer.queue.breaker import Witness
+from reindexer.queue.lease import Deadline, LeaseOver
+from reindexer.queue.settle import Postponed
+from reindexer.worker.claim_state import LEFT_ALONE, TOO_LATE, Attempt, Held
+from reindexer.worker.gathered import Got
+from reindexer.worker.priority_gate import Way
+
+S = TypeVar("S", bound=Step)
+
+GROUP_CHUNKS = 1024
+"""Chunks of a group at most, if it is more than one item. Of a larger item so many are embedded before they are
+written."""
+MOST_BLAMED = 4
+"""In one claim, of items on which Qdrant fails: where there are more, it is rather Qdrant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Of one request, and how long before the end of a lease no text is embedded any more."""
+
+    provider_s: float
+    index_s: float
+    keep_for_writing_s: float
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One claim's way to Qdrant."""
+
+    index: Index
+    embedder: Embedder
+    collection: Collection
+    token: int
+    attempt: Attempt
+    witness: Witness
+    way: Way
+    deadline: Deadline
+    timeouts: Timeouts
+    pace: Pace
+    refusals: Refusals
+    may_ask: bool = True
+    """False: the provider is left alone."""
+    failed: bool = False
+    """A request to the index failed: the collection may not be there any more."""
+    refused: RefusesAll | None = None
+    """Why the index takes nothing of this source any more."""
+    takes_writes: bool = False
+    """It took a write that changes nothing, after it had refused one."""
+    blamed: int = 0
+    """Items whose writes failed alone."""
+
+    def bring(self, steps: Sequence[Step]) -> None:
+        """Do the steps; each item is then finished or postponed in the attempt. Raises LeaseOver."""
+        # guard deliver-provider-free-first
+        self._bring_all_but_texts([step for step in steps if not isinstance(step, Embed)])
+        self._bring_texts([step for step in steps if isinstance(step, Embed)])
+
+    def _bring_all_but_texts(self, steps: Sequence[Step]) -> None:
+        for group in groups(steps, GROUP_CHUNKS):
+            self._write(group, Got(Reused()))
+            self._require_index()
+
+    def _bring_texts(self, steps: Sequence[Embed]) -> None:
+        for embeds in groups(steps, GROUP_CHUNKS):
+            got = Got(self._find_reusable([step for step in embeds if step.may_reuse]))
+            held = self._embed(self._open(embeds), got)
+            self._write([step for step in self._open(embeds) if step.item not in held], got)
+            self._hold([step for step in self._open(embeds) if step.item in held], held, got)
+            self._require_index()
+
+    def _require_index(self) -> None:
+        if self.refused is not None:
+            raise self.refused
+
+    def _open(self, steps: Sequence[Embed]) -> Sequence[Embed]:
+        return [step for step in steps if step.item in self.attempt.open]
+
+    def _find_reusable(self, steps: Sequence[Embed]) -> Reused:
+        if not steps:
+            return Reused()
+        try:
+            with self.witness.asks("qdrant"):
+                return find_reusable(self.index, self.collection, steps, self._index_s)
+        except (PassingError, LastingError) as exc:
+            self.failed = True
+            if isinstance(exc, LastingError):  # of a question that holds nothing of theirs
+                raise RefusesAll(str(exc)) from exc
+            for step in steps:
+                self.attempt.fails(step.item, exc, certain=True)
+            return Reused()
+
+    def _embed(self, steps: Sequence[Embed], got: Got) -> Mapping[ClaimedItem, Held]:
+        """Get the vectors; returns the items that can't have all of theirs now."""
+        inputs: dict[str, Input] = {}
+        wanting: dict[str, list[Embed]] = {}
+        for place, step in enumerate(steps):
+            for chunk in got.missing(step):
+                one = Input(step.text(chunk), chunk.fingerprint, place, is_tried(step))
+                inputs.setdefault(chunk.fingerprint, one)
+                wanting.setdefault(chunk.fingerprint, []).append(step)
+
+        failed: dict[ClaimedItem, ReindexerError] = {}
+
+        def fails(refused: Input, error: ReindexerError) -> None:
+            if isinstance(error, RefusesAll):
+                self.refusals.note(self.collection.source, error)  # guard refusal-shared-probe
+            if isinstance(error, InputRejected):
+                error = cut_smaller(self.collection.source, refused.text, error, self.embedder.limits)
+            for step in wanting[refused.fingerprint]:
+                failed.setdefault(step.item, error)
+
+        told = self.refusals.last(self.collection.source) if inputs else None
+        if self.may_ask and told is None:
+            self._ask(steps, list(inputs.values()), got, fails)
+        return {
+            step.item: Held(step.payload_fingerprint, failed.get(step.item, told), self._reason(step, missing))
+            for step in steps
+            if (missing := len(got.missing(step)))
+        }
+
+    def _ask(
+        self, steps: Sequence[Embed], inputs: Sequence[Input], got: Got, fails: Callable[[Input, ReindexerError], None]
+    ) -> None:
+        """Raises LeaseOver if nothing could be had in time, and nothing is written."""
+        parts = list(slices(inputs, GROUP_CHUNKS))  # more than one only of an item that is larger
+        for part in parts:
+            self.way.give(self.deadline.left_s())  # guard edit-priority-before-embed
+            try:
+                vectors = embed_inputs(
+                    self.embedder, part, self.deadline, self.timeouts.provider_s,
+                    self.timeouts.keep_for_writing_s, self.witness, self.pace, fails,
+                )  # fmt: skip
+            except LeaseOver:
+                if not got.written:
+                    raise
+                return
+            got.vectors.update(vectors)
+            if len(vectors) < len(part):
+                return
+            if part is not parts[-1]:
+                if not self._keep(steps[0], got):
+                    return
+                got.vectors.clear()
+
+    def _reason(self, step: Embed, missing: int) -> str:
+        """Why it has not all its vectors, where no request failed."""
+        if not self.may_ask:
+            return LEFT_ALONE
+        done = len(step.chunks) - missing
+        return f"{done} of its {len(step.chunks)} chunks are embedded: it goes on from there" if done else TOO_LATE
+
+    def _hold(self, steps: Sequence[Embed], held: Mapping[ClaimedItem, Held], got: Got) -> None:
+        """They wait for their vectors, or have failed; those that they have and their payloads do not wait."""
+        for step in steps:
+            if held[step.item].may_go_on:
+                self._keep(step, got)
+        others = [step for step in self._open(steps) if has_other_payload(step)]  # guard payload-beside-old-vector
+
+        def exchange(some: Sequence[Embed]) -> Mapping[str, int]:
+            return exchange_payloads(self.index, self.collection, self.token, some, self._index_s)
+
+        exchanged = {step.item for step in self._sent(others, exchange)}
+        for step in self._open(steps):
+            why = held[step.item]
+            if step.item in exchanged or self.attempt.has_begun(step.item):
+                why = replace(why, exchanged=step.payload_fingerprint)
+            self.attempt.hold(step.item, why)
+
+    def _keep(self, step: Embed, got: Got) -> bool:
+        """Write those of its chunks whose vectors are there, so that no other claim embeds them again. False if that
+        did not succeed: the item is then failed or postponed."""
+        if not got.has_new(step):  # guard begun-long-text-write
+            return True
+        self.attempt.begin(step.item, len(step.chunks))
+
+        def send(_: Sequence[Embed]) -> Mapping[str, int]:
+            return write_chunks(self.index, self.collection, self.token, got.points(step), self._index_s)
+
+        if not self._sent([step], send):
+            return False
+        got.note_written(step)
+        self.attempt.begin(step.item, len(step.chunks), got.upto(step))
+        return True
+
+    def _write(self, steps: Sequence[Step], got: Got) -> None:
+        def send(some: Sequence[Step]) -> Mapping[str, int]:
+            return write(
+                self.index, self.collection, self.token, some, got.vectors, got.kept, got.written, self._index_s
+            )
+
+        for step in self._sent(steps, send):
+            self.attempt.complete(step)
+
+    def _sent(self, steps: Sequence[S], send: Callable[[Sequence[S]], Mapping[str, int]]) -> Sequence[S]:
+        """Write to Qdrant; returns those that it took. The others have failed, or are postponed.
+
+        `send` writes some of them, and returns the items whose writes were refused, with the token that stands there.
+        """
+        if not steps:
+            return ()
+        if self.refused is not None:
+            for step in steps:
+                self.attempt.fails(step.item, self.refused, certain=False)  # a part of a larger write
+            return ()
+        try:
+            with self.witness.asks("qdrant"), self.way.taken():  # guard edit-write-priority
+                refused = send(steps)
+        except (LastingError, PassingError) as exc:
+            # Part of it may have reached Qdrant, also where no reply came.
+            error = self._cause(exc, steps)  # guard refusal-qdrant-neutral-write
+            # guard bisect-refused-payload
+            if error is exc and len(steps) > 1 and (isinstance(exc, LastingError) or self._fails_again(exc, steps)):
+                half = len(steps) // 2
+                return [*self._sent(steps[:half], send), *self._sent(steps[half:], send)]
+            self.failed = self.failed or not isinstance(error, LastingError)
+            self.blamed += len(steps) == 1
+            for step in steps:
+                self.attempt.fails(step.item, error, certain=False)
+            return ()
+        for step in steps:
+            if step.item.item_id in refused:
+                self.attempt.postpone(
+                    Postponed(
+                        step.item, 0.0, "Qdrant holds another write; done again", counts=False, doubtful=True,
+                        seen_token=refused[step.item.item_id], cause="fenced",
+                    )
+                )  # fmt: skip
+        return [step for step in steps if step.item.item_id not in refused]
+
+    def _cause(self, error: LastingError | PassingError, steps: Sequence[Step]) -> ReindexerError:
+        """Why a write fails: for what is in it (the error itself), or as all do.
+
+        It is asked for a write that changes nothing. One item alone is never said to be refused before that.
+        """
+        if isinstance(error, PassingError) and not self._fails_again(error, steps):
+            return error
+        if self.takes_writes and len(steps) > 1:
+            return error
+        try:
+            with self.witness.asks("qdrant"):
+                self.index.touch(self.collection, self.embedder.dimensions, self._index_s())
+        except (LastingError, SourceError) as exc:
+            self.refused = RefusesAll(str(exc))
+            return self.refused
+        except PassingError as exc:
+            return exc
+        self.takes_writes = True
+        return error
+
+    def _fails_again(self, error: PassingError, steps: Sequence[Step]) -> bool:
+        """Whether one of several may be what Qdrant fails on: it answers, as it did before."""
+        if isinstance(error, DependencyAway) or error.retry_after_s is not None:
+            return False
+        return len(steps) > 1 and self.blamed < MOST_BLAMED and any(map(is_tried, steps))
+
+    def _index_s(self) -> float:
+        """Asked before each request to the index."""
+        self.way.give(self.deadline.left_s())  # guard edit-priority-before-write
+        return self.deadline.cap(self.timeouts.index_s)
+
+
+def is_tried(step: Step) -> bool:
+    """It failed before, so that it may be what others fail for."""
+    return step.item.attempts > 1 or step.item.healed > 0
+
+
+def groups(steps: Sequence[S], most_chunks: int) -> Iterator[Sequence[S]]:
+    """Consecutive steps that have so many chunks together at most, or are one."""
+    group: list[S] = []
+    chunks = 0
+    for step in steps:
+        more = 1 if isinstance(step, Delete) else len(getattr(step, "chunks", ()))
+        if group and chunks + more > most_chunks:
+            yield group
+            group, chunks = [], 0
+        group.append(step)
+        chunks += more
+    if group:
+        yield group

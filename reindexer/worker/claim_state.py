@@ -1,0 +1,179 @@
+"""Attempt: where each item of a claim stands while it is worked on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from reindexer.core.errors import (
+    InputTooLong,
+    NoTurn,
+    OtherEmbedder,
+    PassingError,
+    RateLimited,
+    ReindexerError,
+    SourceError,
+    TooSlow,
+)
+from reindexer.core.items import ClaimedItem
+from reindexer.core.plan import Delete, Embed, Skip, Step, UpdatePayload
+from reindexer.core.retry import RetryPolicy
+from reindexer.ports import Chance
+from reindexer.queue.claim import Claim
+from reindexer.queue.settle import Cause, Finished, How, Outcome, Postponed
+
+SOURCE_WAIT_S = 10.0
+"""How long the items of a source wait that can't be worked on, before somebody looks again."""
+
+_HOW: Mapping[type[Step], How] = {Skip: "skipped", UpdatePayload: "payload", Embed: "embedded"}
+
+LEFT_ALONE = "the embedding provider does not answer, and is left alone but for a probe now and then"
+TOO_LATE = "its claim ended before its turn came"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Why an item's embedding can't be had now, and what was done without it."""
+
+    payload_fingerprint: str
+    """The row's: no other payload is in Qdrant any more."""
+    error: ReindexerError | None = None
+    """Of the request; None: none was made for it."""
+    reason: str = TOO_LATE
+    exchanged: str | None = None
+    """The payload's fingerprint, where it was written beside the vector of an older text, or with some new chunks."""
+
+    @property
+    def may_go_on(self) -> bool:
+        """It is asked for again."""
+        return self.error is None or isinstance(self.error, PassingError | SourceError)
+
+
+class Attempt:
+    """Where each item of a claim stands: open, finished or postponed."""
+
+    def __init__(self, claim: Claim, policy: RetryPolicy, chance: Chance, lease_s: float) -> None:
+        self.source = claim.source
+        self._policy = policy
+        self._chance = chance
+        self._lease_s = lease_s
+        self.open: dict[ClaimedItem, None] = dict.fromkeys(claim.items)
+        self.finished: list[Finished] = []
+        self.postponed: list[Postponed] = []
+        self.problem: str | None = None
+        """Why the source can't be worked on; None: as far as it was tried, it can."""
+        self._begun: dict[ClaimedItem, tuple[int, int | None]] = {}
+
+    def begin(self, item: ClaimedItem, chunks: int, upto: int | None = None) -> None:
+        """Some points of so many chunks may be written, whatever becomes of it; all before `upto` are there."""
+        self._begun[item] = chunks, upto
+
+    def has_begun(self, item: ClaimedItem) -> bool:
+        """Whether this claim wrote some points of it."""
+        return item in self._begun
+
+    def complete(self, step: Step) -> None:
+        """Qdrant equals the row. A wish for a row that does not exist fails, though."""
+        self.open.pop(step.item)
+        if not isinstance(step, Delete):
+            prints = (step.text_fingerprint, step.payload_fingerprint)
+            chunks = step.item.chunks if isinstance(step, Skip) else len(step.chunks)
+            self.finished.append(Finished(step.item, "COMPLETED", *prints, chunks=chunks, how=_HOW[type(step)]))
+            return
+        doubted_ago_s = 0.0 if step.item.doubtful else step.item.doubted_ago_s
+        recheck_after_s = self._policy.recheck_wait_s(doubted_ago_s, self._lease_s)
+        if step.row is not None:
+            facts = Finished(step.item, "COMPLETED", step.text_fingerprint, step.payload_fingerprint)
+        else:
+            missing = f"{self.source}: no row with this key"
+            outcome: Outcome = "DELETED" if step.item.known or not step.item.forced else "FAILED"
+            error = missing if outcome == "FAILED" else None
+            facts = Finished(step.item, outcome, error=error, request_error=missing)
+        self.finished.append(replace(facts, recheck_after_s=recheck_after_s))
+
+    def fails(self, item: ClaimedItem, error: ReindexerError, *, certain: bool, held: Held | None = None) -> None:
+        """Tried again later; FAILED where the cause is its own and stays, or the tries are used up.
+
+        `certain`: nothing was written. An error of the source as a whole costs no try. `held`: it was its embedding
+        that failed, and all else is done.
+        """
+        exchanged = held.exchanged if held else None
+        if isinstance(error, SourceError):  # guard refusal-source-error-scope
+            self.problem = str(error)
+            # guard embedder-mismatch-instant-release
+            wait_s = 0.0 if isinstance(error, OtherEmbedder) else SOURCE_WAIT_S  # another worker may have the right one
+            self.postpone(
+                Postponed(
+                    item, wait_s, str(error), counts=False, doubtful=not certain, cause="source",
+                    marks=held is not None, payload_fingerprint=exchanged,
+                )
+            )  # fmt: skip
+            return
+        if isinstance(error, InputTooLong) and error.chunk_tokens is not None:  # guard chunk-too-long-recut
+            self.postpone(
+                Postponed(
+                    item, 0.0, f"{error}, so it is cut smaller", counts=False, chunk_tokens=error.chunk_tokens,
+                    cause="too_long", payload_fingerprint=exchanged,
+                )
+            )  # fmt: skip
+            return
+        payload_print = held.payload_fingerprint if held else None
+        if not isinstance(error, PassingError):
+            self.fail(item, str(error), certain=certain, payload_fingerprint=payload_print)
+            return
+        limited, slow = isinstance(error, RateLimited), isinstance(error, TooSlow)
+        if self._policy.exhausted(item.attempts) and not limited and not slow:
+            heal_after_s = self._policy.healing_wait_s(item.healed)
+            self.fail(item, str(error), certain=certain, heal_after_s=heal_after_s, payload_fingerprint=payload_print)
+            return
+        wait_s = 0.0 if slow else self._policy.wait_s(item.attempts, self._chance(), error.retry_after_s)
+        cause: Cause = "rate_limited" if limited else "error"
+        if isinstance(error, NoTurn):
+            wait_s = 0.0
+        self.postpone(
+            Postponed(
+                # guard doubt-unanswered-write
+                item, wait_s, str(error), counts=not limited and not slow, doubtful=not certain,
+                cause=cause, marks=held is not None, payload_fingerprint=exchanged,
+            )
+        )  # fmt: skip
+
+    def hold(self, item: ClaimedItem, held: Held) -> None:
+        """All is done but its embedding, which could not be asked for."""
+        if held.error is not None:
+            self.fails(item, held.error, certain=True, held=held)
+            return
+        cause: Cause = "provider" if held.reason == LEFT_ALONE else "late"
+        self.postpone(
+            Postponed(item, 0.0, held.reason, counts=False, cause=cause, marks=True, payload_fingerprint=held.exchanged)
+        )
+
+    def fail(
+        self,
+        item: ClaimedItem,
+        error: str,
+        *,
+        certain: bool,
+        heal_after_s: float | None = None,
+        payload_fingerprint: str | None = None,
+    ) -> None:
+        """FAILED. What lies in Qdrant is not known, or belongs to an older text: of that no fingerprint is kept."""
+        self.open.pop(item)
+        self.finished.append(
+            Finished(item, "FAILED", payload_fingerprint=payload_fingerprint,
+                     chunks=max(item.chunks, self._begun.get(item, (0 if certain else 1, 0))[0]), error=error,
+                     heal_after_s=heal_after_s, request_error=error, doubtful=not certain)
+        )  # fmt: skip
+
+    def doubt(self, reason: str) -> None:
+        """What was finished counts for nothing: it is done again at once, whatever the fingerprints say."""
+        self.postponed += [
+            Postponed(f.item, 0.0, reason, counts=False, doubtful=True, cause="postgres") for f in self.finished
+        ]
+        self.finished = []
+
+    def postpone(self, postponed: Postponed) -> None:
+        """Try again later."""
+        self.open.pop(postponed.item)
+        chunks, upto = self._begun.get(postponed.item, (None, None))
+        self.postponed.append(replace(postponed, begun_chunks=chunks, begun_upto=upto))

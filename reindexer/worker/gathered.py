@@ -1,0 +1,55 @@
+"""Got: what the steps of a group have so far of the vectors that they need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from reindexer.core.plan import Embed
+from reindexer.core.text.recipe import Chunk
+from reindexer.index.reuse import Place, Reused
+from reindexer.ports import Point, Vector
+
+
+class Got:
+    """Vectors in memory, and points that have theirs already."""
+
+    def __init__(self, reused: Reused) -> None:
+        self.kept = reused.kept
+        """Points that had their vectors before this claim."""
+        self.written: set[Place] = set()
+        """Points that this claim has written."""
+        self.vectors: dict[str, Vector] = dict(reused.vectors)
+        """By fingerprint."""
+        self._moved = reused.vectors.keys()
+
+    def missing(self, step: Embed) -> Sequence[Chunk]:
+        """Chunks that have to be embedded."""
+        return [chunk for _, chunk in self._open(step) if chunk.fingerprint not in self.vectors]
+
+    def has_new(self, step: Embed) -> bool:
+        """A chunk of it was embedded, and its point is not written."""
+        return any(
+            chunk.fingerprint in self.vectors and chunk.fingerprint not in self._moved for _, chunk in self._open(step)
+        )
+
+    def points(self, step: Embed) -> Sequence[Point]:
+        """Its points that can be written, and are not."""
+        return [
+            Point(step.item.item_id, number, vector, step.row.payload, chunk.fingerprint, chunk.span)
+            for number, chunk in self._open(step)
+            if (vector := self.vectors.get(chunk.fingerprint)) is not None
+        ]
+
+    def note_written(self, step: Embed) -> None:
+        """These points are written."""
+        self.written |= {(point.item_id, point.chunk) for point in self.points(step)}
+
+    def upto(self, step: Embed) -> int:
+        """The first of its chunks whose point is not there."""
+        return next((number for number, _ in self._open(step)), len(step.chunks))
+
+    def _open(self, step: Embed) -> Iterator[tuple[int, Chunk]]:
+        for number, chunk in enumerate(step.chunks):
+            place = (step.item.item_id, number)
+            if place not in self.kept and place not in self.written:
+                yield number, chunk
