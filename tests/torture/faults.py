@@ -66,7 +66,13 @@ def stopped_for_a_moment(scene: Scene) -> Course:
 
 
 def other_model(scene: Scene) -> Course:
-    """A deployment that lacks the provider's settings: it takes part in everything for a while, and makes no vector."""
+    """A deployment that lacks the provider's settings: it takes part in everything for a while, and makes no vector.
+
+    Not before each source has its model: the first worker of a source decides it, and would be the right one.
+    """
+    if not scene.stage.every_source_has_its_model():
+        yield 0.0
+        return
     stranger = scene.cast.start_stranger()
     yield scene.rng.uniform(4.0, 12.0)
     scene.cast.kill_stranger(stranger)

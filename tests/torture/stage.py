@@ -100,6 +100,14 @@ class Stage:
         if row:
             os.kill(row[0], signal.SIGKILL)
 
+    def every_source_has_its_model(self) -> bool:
+        """A worker has made, or was about to make, points of each; false where Postgres does not answer."""
+        try:
+            with psycopg.connect(self.database_url, connect_timeout=5) as connection:
+                return not connection.execute("SELECT FROM reindexer.source WHERE embedder IS NULL").fetchall()
+        except psycopg.Error:
+            return False
+
     def stop_redis(self) -> None:
         """Nothing of it is on disk."""
         assert self.redis is not None
