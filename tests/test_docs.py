@@ -146,6 +146,21 @@ def test_no_document_names_a_path_of_one_machine(document: Path) -> None:
     assert not re.findall(r"/(?:work|root|home)/\S*", document.read_text(encoding="utf-8"))
 
 
+def test_every_decision_record_has_its_parts_and_its_line_in_the_list() -> None:
+    listed = (DOCS / "adr" / "README.md").read_text(encoding="utf-8")
+    records = sorted((DOCS / "adr").glob("[0-9]*.md"))[1:]  # the first is the template
+    assert [int(record.name[:4]) for record in records] == list(range(1, len(records) + 1))
+    for number, record in enumerate(records, start=1):
+        text = record.read_text(encoding="utf-8")
+        title = re.match(rf"# {number}\. (.+)\n\nStatus: (?:proposed|accepted|superseded by )", text)
+        assert title, record.name
+        assert f"- [{number}]({record.name}) {title[1]}\n" in listed
+        parts = list(sections(record, 2))
+        assert [part for part in parts if part != "Measurements"] == ["Context", "Decision", "Consequences"]
+        assert "Measurements" not in parts or parts[2] == "Measurements"
+        assert [line for line in text.splitlines() if len(line) > 120 and not line.startswith("|")] == [], record.name
+
+
 def test_every_block_of_commands_says_how_it_is_tested() -> None:
     assert [str(block) for block in ALL_BLOCKS if block.language == "sh" and not block.mark] == []
     assert {block.language for block in ALL_BLOCKS} <= {"sh", "sql", "text", "json", "ini", "python", "yaml", "toml"}
@@ -195,11 +210,10 @@ def test_the_commands_of_the_other_documents_run_beside_running_processes(
 
 
 def test_no_document_holds_commands_that_nobody_runs() -> None:
-    followed = {"README.md", "quickstart.md", "api.md", "cli.md", "operations.md", "runbook.md", "sources.md"}
+    names = ("quickstart.md", "api.md", "cli.md", "operations.md", "runbook.md", "sources.md")
+    followed = {README, *(DOCS / name for name in names)}
     assert [
-        str(b)
-        for b in ALL_BLOCKS
-        if b.mark in ("run", "run until", "start", "file") and b.document.name not in followed
+        str(b) for b in ALL_BLOCKS if b.mark in ("run", "run until", "start", "file") and b.document not in followed
     ] == []
 
 

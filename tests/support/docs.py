@@ -33,7 +33,7 @@ from reindexer.settings import Settings
 from tests.support.forks import forked_python
 from tests.support.processes import ROOT
 
-DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 _MARK = re.compile(r"<!-- test: (settings|start|run until|run|skip|roles|demo|file)\b\s*(.*?)\s*-->")
 _COMMENT = re.compile(r"\s+#\s.*$|^#.*$")
