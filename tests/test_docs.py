@@ -159,6 +159,8 @@ def test_every_decision_record_has_its_parts_and_its_line_in_the_list() -> None:
         assert [part for part in parts if part != "Measurements"] == ["Context", "Decision", "Consequences"]
         assert "Measurements" not in parts or parts[2] == "Measurements"
         assert [line for line in text.splitlines() if len(line) > 120 and not line.startswith("|")] == [], record.name
+        named = re.findall(r"`((?:reindexer|api|migrations|tests)/[\w/.]+)`", text)
+        assert [path for path in named if not (ROOT / path).exists()] == [], record.name
 
 
 def test_every_block_of_commands_says_how_it_is_tested() -> None:
