@@ -317,3 +317,13 @@ def short_directory() -> Iterator[Path]:
         directory = Path(name)
         directory.chmod(0o755)
         yield directory
+
+
+def test_operations_tells_every_event_of_the_log() -> None:
+    written = "\n".join(
+        path.read_text(encoding="utf-8") for folder in ("reindexer", "api") for path in (ROOT / folder).rglob("*.py")
+    )
+    events = set(re.findall(r"log\.(?:info|warning|error)\(\s*\"([a-z_]+)\"", written))
+    assert len(events) > 30
+    told = sections(DOCS / "operations.md", 2)["Logs"]
+    assert {event for event in events if f"`{event}`" not in told} == set()
