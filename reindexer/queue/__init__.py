@@ -1,1 +1,1 @@
-"""The queue in Postgres, in the order in which a change meets it: drain, dispatch, claim, settle."""
+"""The queue in Postgres. A change passes its modules in this order: drain, dispatch, claim, settle."""

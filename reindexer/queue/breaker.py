@@ -1,12 +1,13 @@
-"""Breakers: a dependency that does not answer at all is left alone, but for one item at a time that tries it.
+"""Circuit breakers: a dependency that does not answer at all gets no requests, except from one probe item at a time.
 
-The state is a row of `reindexer.breaker`, from the first failure until the next answer; without one nothing here costs
-anything. Claims and dispatch look at it in their own statements: while a breaker is open they take nothing until its
-`probe_at`, and then one item, for which the claim moves `probe_at` on to the end of its lease. What the work then
-sees of the dependencies is recorded when it is settled.
+The state is a row of `reindexer.breaker`, which exists from the first failure until the next answer. Without that row a
+breaker costs nothing. Claims and dispatch read it in their own statements. While a breaker is open they take nothing
+until its `probe_at`, and then one item; that claim moves `probe_at` to the end of its lease. Settling records how the
+dependencies answered the claim's requests.
 
-So it is for Qdrant, without which nothing can be done. A provider's breaker, one for each account, holds up only what
-needs it: other items are claimed and read, what can be done without vectors is done, and what can't is marked.
+Qdrant's breaker holds up everything, because nothing can be done without Qdrant. A provider has one breaker per
+account, and it holds up only work that needs the provider. Other items are claimed and read: the worker does what needs
+no vectors, and marks the items that do need them.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ from reindexer.queue.claim import Claim
 log = structlog.get_logger(__name__)
 
 FORGET_S = 600.0
-"""A breaker that nobody has tried for so long is forgotten: nothing can be waiting for it."""
+"""A breaker that was not probed for this long is deleted: no item can be waiting for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenBreaker:
-    """A dependency that is left alone."""
+    """A dependency whose breaker is open."""
 
     dependency: Dependency
     account: str
-    """The provider's; empty for Qdrant."""
+    """The provider's account. Empty for Qdrant."""
     reason: str
     failures: int
-    """Since its last answer."""
+    """Failures since the dependency's last answer."""
     since: datetime
     next_probe_at: datetime
 
@@ -50,19 +51,19 @@ class OpenBreaker:
 
 
 class Witness:
-    """What the work of one claim sees of the dependencies; of several answers the last counts."""
+    """Records how the dependencies answer while one claim is worked on. Of several answers the last counts."""
 
     def __init__(self) -> None:
         self.account = ""
-        """Whose the provider is that it asks."""
+        """The account of the provider that the claim asks."""
         self.seen: dict[Dependency, tuple[float, DependencyAway | None]] = {}
-        """When it was seen last (monotonic), and the error if it did not answer."""
+        """When the dependency was last asked (monotonic), and the error if it did not answer."""
         self.asked_s: dict[Dependency, float] = {}
-        """How long it was asked, altogether."""
+        """Total time spent asking the dependency, in seconds."""
 
     @contextmanager
     def asks(self, dependency: Dependency) -> Iterator[None]:
-        """Around whatever asks the dependency: any answer is one, also an error."""
+        """Wrap a request to the dependency. Any reply counts as an answer, including an error."""
         began = time.monotonic()
         try:
             yield
@@ -79,10 +80,10 @@ class Witness:
 
 
 def record(connection: Connection, claim: Claim, witness: Witness, policy: BreakerPolicy) -> None:
-    """Count failures, close the breakers of what answers, and hand a probe back that asked nothing.
+    """Count failures, close the breakers of dependencies that answered, and return a probe that asked nothing.
 
-    A source is held up by the account that last failed it: an answer closes that one's breaker, though the key may be
-    another now.
+    A source is held up by the account that failed it last. An answer closes that account's breaker, even if the source
+    uses another key by now.
     """
     for dependency, (at, error) in witness.seen.items():
         if error is not None:
@@ -105,13 +106,13 @@ def _whose(claim: Claim, dependency: Dependency) -> str:
 
 
 def open_breakers(connection: Connection) -> list[OpenBreaker]:
-    """The dependencies that are left alone now, by name."""
+    """Return the dependencies whose breakers are open, by name."""
     with connection.cursor(row_factory=class_row(OpenBreaker)) as cursor:
         return cursor.execute(load("breaker.sql")["open"]).fetchall()
 
 
 def forget_breakers(connection: Connection) -> None:
-    """Delete what is known of dependencies that nobody needs."""
+    """Delete the state of breakers that no item needs."""
     connection.execute(load("breaker.sql")["forget"], {"after_s": FORGET_S})
 
 

@@ -18,60 +18,60 @@ from reindexer.postgres.schema import REVISION
 from reindexer.queue.watermark import Floor
 
 MAX_PAUSE_S = 5.0
-"""A due item waits no longer for a claim that looks at all of its lane."""
+"""Maximum time that a due item waits for a claim that scans its whole lane."""
 
 ITEM_S = 0.00002
-"""What claiming an item takes where nothing is in the way."""
+"""Time to claim one item without obstruction, in seconds."""
 
 Begins = tuple[float | None, float | None]
-"""Where looks begin, or what they found first: among items that are not marked, and among those that are."""
+"""Where scans begin, or the first rows that they found: for unmarked items, and for marked ones."""
 
 MARGIN_S = 1.0
-"""Below the first row that was found: rows are committed somewhat later than `not_before`."""
+"""Margin below the first row that was found: rows are committed somewhat later than their `not_before`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Due items of one source that this process may work on until the lease is over."""
+    """Due items of one source that this process may work on until the lease expires."""
 
     source: str
     generation: int
     lane: str
     token: int
-    """Larger than every earlier token of these items: of two writes to a point, the larger token's stays."""
+    """Fencing token, larger than every earlier token of these items. Of two writes to a point the larger token wins."""
     items: tuple[ClaimedItem, ...]
     claimed_at: datetime
     """By the database's clock, before any row was read."""
     problem: str | None = None
     """Why the source could not be worked on when it was last tried."""
     marked: bool = False
-    """Of its items it is known that nothing but an embedding is left to do: they may wait for it."""
+    """Its items need nothing but an embedding, so they may wait for one."""
     account: str = ""
-    """Whose breaker the provider's was, of those that are told here."""
+    """The account of the provider whose breaker `failing`, `probes` and `left_alone` report."""
     failing: frozenset[Dependency] = frozenset()
-    """Dependencies that did not answer when they were last asked."""
+    """Dependencies that did not answer when last asked."""
     probes: frozenset[Dependency] = frozenset()
-    """Those of them whose breakers are open: this claim, of one item, is the only one that may ask them now."""
+    """Those of `failing` whose breakers are open, and which only this claim, of one item, may ask now."""
     left_alone: frozenset[Dependency] = frozenset()
-    """Those whose breakers are open and that it may not ask."""
+    """Dependencies whose breakers are open, and which this claim may not ask."""
     beside: bool = False
-    """There were marked items, too."""
+    """The scan found marked items too."""
     lost: int = 0
-    """Items among them whose earlier claim ended without an outcome."""
+    """How many of its items had an earlier claim that ended without an outcome."""
     suspect: bool = False
-    """It is one item, which may have killed a worker: nothing else should be in work beside it."""
+    """The claim is one item that may have killed a worker. Nothing else should run beside it."""
     embedder: str | None = None
-    """By which the source's points are made; None: none is made yet."""
+    """Fingerprint of the embedder that makes the source's points. None: it has no point yet."""
 
 
 class LaneFloor:
-    """Where the next look into a lane begins: at the first row's `not_before`. Marked items have one of their own."""
+    """Low watermark of a lane: the next scan begins at the first row's `not_before`. Marked items have their own."""
 
     def __init__(self) -> None:
         self._floors: tuple[Floor[float], Floor[float]] = (Floor(MAX_PAUSE_S), Floor(MAX_PAUSE_S))
 
     def begin(self, now_s: float) -> Begins:
-        """Of both. Times are of this process (monotonic)."""
+        """Return where the scans of unmarked and of marked items begin. Times are monotonic, of this process."""
         unmarked, marked = self._floors
         return unmarked.begin(now_s), marked.begin(now_s)
 
@@ -82,7 +82,7 @@ class LaneFloor:
 
 
 def ago_s(floor: float | None, now_s: float) -> float | None:
-    """How long before now a look begins that begins at `floor`."""
+    """How many seconds before now a scan from `floor` begins."""
     return None if floor is None else max(0.0, now_s - floor) + MARGIN_S
 
 
@@ -97,11 +97,12 @@ def claim_batch(
     embeds: bool = True,
     tight: bool = False,
 ) -> Claim | None:
-    """Claim up to `max_items` of a lane, of one source picked at random among those that have work ready.
+    """Claim up to `max_items` of a lane, of one source picked at random among those with work ready.
 
-    Items that are marked (nothing but an embedding is left to do) or items that are not, never both; only the latter
-    where not `embeds`, or while their provider's breaker is open. While Qdrant's is, None. When an open one may be
-    probed, one item. `tight`: marked ones last, as they have to wait.
+    A claim holds either marked items (which need nothing but an embedding) or unmarked ones, never both. With `embeds`
+    false, or while their provider's breaker is open, it holds unmarked items only. While Qdrant's breaker is open the
+    result is None. An open breaker that may be probed gets a claim of one item. `tight`: marked items come last,
+    because they have to wait for the rate limiter.
     """
     floor = floor or LaneFloor()
     began_s = time.monotonic()
@@ -128,12 +129,12 @@ def claim_item(
     early: bool = False,
     floor: LaneFloor | None = None,
 ) -> Claim | None:
-    """Claim one item, and with it due neighbours of its lane. None if it is settled, or another claim holds it.
+    """Claim one item, and due neighbours of its lane with it. None if it is settled, or another claim holds it.
 
-    None while Qdrant's breaker is open, or while it is marked and its provider's is; when that may be probed, the item
-    alone.
+    Also None while Qdrant's breaker is open, or while the item is marked and its provider's breaker is open. If that
+    breaker may be probed, the item is claimed alone.
 
-    `early`: also while it waits for another try. `floor`: where the look for neighbours begins.
+    `early`: claim it also while it waits for another attempt. `floor`: where the scan for neighbours begins.
     """
     began_s = time.monotonic()
     begins = (floor or LaneFloor()).begin(began_s)

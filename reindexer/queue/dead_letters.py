@@ -1,6 +1,7 @@
-"""Dead letters: FAILED items, with the reason, and how they are tried again.
+"""Dead letters: FAILED items with the reason, and their replay.
 
-By key, page by page: a million of them are neither held in memory nor made due in one statement.
+Reads and replays go page by page in key order. A million dead letters are therefore neither held in memory nor made due
+in one statement.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from reindexer.postgres.queries import load
 PAGE = 1_000
 
 Place = tuple[str, str]
-"""Source and item id, in whose order they are told."""
+"""Source and item id. Dead letters are listed in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,27 +33,27 @@ class DeadLetter:
     attempts: int
     failed_at: datetime
     heals_at: datetime | None
-    """When it is tried again by itself, its cause being a passing one; None: it failed for good."""
+    """When the item is retried automatically (transient cause). None: it failed permanently."""
 
 
 @dataclass(frozen=True, slots=True)
 class Which:
-    """Of which dead letters. None: of any."""
+    """Filter for dead letters. None means any."""
 
     source: str | None = None
     item_id: str | None = None
     error: str | None = None
-    """A part of the reason, in upper or lower case."""
+    """A part of the reason, matched case-insensitively."""
 
 
 def page(connection: Connection, which: Which, limit: int, after: Place | None = None) -> list[DeadLetter]:
-    """Up to `limit` of them by source and item, from after that place."""
+    """Return up to `limit` dead letters, ordered by source and item id, that come after `after`."""
     with connection.cursor(row_factory=class_row(DeadLetter)) as cursor:
         return cursor.execute(_query("page"), _parameters(which, after) | {"limit": limit}).fetchall()
 
 
 def count(connection: Connection, which: Which) -> int:
-    """How many there are."""
+    """Return how many dead letters match."""
     row = connection.execute(_query("count"), _parameters(which, None)).fetchone()
     return int(row[0]) if row else 0
 

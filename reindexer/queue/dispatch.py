@@ -1,7 +1,7 @@
-"""Dispatch: keep enough messages in each lane's queue for the work that is due.
+"""Dispatch: keep enough messages in each lane's broker queue for the work that is due.
 
-A message says "claim a batch from this lane" and nothing else, so a lost or doubled one means nothing, and the broker
-holds at most `max_messages` of them for each lane, whatever the backlog.
+A message says "claim a batch from this lane" and nothing else. A lost or duplicated message therefore changes nothing,
+and the broker holds at most `max_messages` messages per lane, whatever the backlog.
 """
 
 from __future__ import annotations
@@ -19,25 +19,27 @@ from reindexer.queue.claim import LaneFloor, ago_s
 from reindexer.queue.requests import send_unsent
 
 TAKEN_S = 0.05
-"""After so long a message has most likely been taken: it costs less to send one that nobody needs than to ask first."""
+"""A message older than this has most likely been taken. Sending a surplus message is then cheaper than asking for the
+queue's depth."""
 
 RESEND_AFTER_S = 5.0
-"""Whoever writes a wish sends its message itself; after this long it is taken to have failed to."""
+"""The process that records a reindex request sends its message itself. After this time it is assumed to have failed."""
 
 
 @dataclass(slots=True)
 class _Queue:
-    """What a sender knows of a lane's queue."""
+    """What this sender knows of one lane's queue."""
 
     at_most: float = inf
-    """Messages in it, if none was taken since it was asked; nothing is known before that."""
+    """Upper bound of the messages in the queue: the depth when last asked, plus those sent since. Infinite before the
+    first question."""
     sent_at: float = 0.0
     """When the last message was sent (monotonic)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """`batch_size` items to a message, at most `max_messages` in a lane's queue."""
+    """Sends one message per `batch_size` due items, up to `max_messages` in a lane's queue."""
 
     broker: Broker
     batch_size: int
@@ -46,7 +48,7 @@ class Dispatch:
     _queues: Mapping[str, _Queue] = field(default_factory=lambda: {lane: _Queue() for lane in LANES})
 
     def top_up(self, connection: Connection, lanes: Collection[str] = LANES) -> Mapping[str, int]:
-        """Send what each of the lanes' queues lacks; returns messages sent by lane. Raises DependencyAway (broker)."""
+        """Send the messages that the lanes' queues lack. Returns how many by lane. Raises DependencyAway (broker)."""
         sent: dict[str, int] = {}
         for lane, items in self._ready(connection, lanes).items():
             wanted = min(self.max_messages, ceil(items / self.batch_size))  # guard dispatch-message-limit
@@ -56,10 +58,11 @@ class Dispatch:
         return sent
 
     def announce(self, items: Mapping[str, int]) -> None:
-        """After so many items of each lane became due: send what its queue lacks for them.
+        """Send the messages that a lane's queue lacks, after `items` of each lane became due. Raises DependencyAway
+        (broker).
 
-        It is not asked whether they can be claimed now, nor, for few, whether there is a message already that nobody
-        has taken: that would take as long as all else here. `top_up` knows. Raises DependencyAway (broker).
+        This does not ask whether the items can be claimed now. For a single message it does not ask the queue's depth
+        either. Either question would take as long as everything else here; `top_up` asks both.
         """
         for lane, count in items.items():
             wanted = min(self.max_messages, ceil(count / self.batch_size))  # guard dispatch-message-limit
@@ -69,7 +72,7 @@ class Dispatch:
                 self._send(lane, wanted)
 
     def resend(self, connection: Connection) -> int:
-        """Send the messages of wishes that never left; returns how many. Raises DependencyAway (broker)."""
+        """Send the messages of reindex requests that were never sent; returns how many. Raises DependencyAway."""
         return send_unsent(connection, self.broker, older_s=RESEND_AFTER_S)
 
     def _is_likely_empty(self, lane: str) -> bool:

@@ -14,31 +14,31 @@ from reindexer.postgres.queries import load
 from reindexer.queue.watermark import Floor
 
 MAX_CHANGES = 20_000
-"""Changes that one statement takes: it bounds memory and the time that rows are locked."""
+"""Maximum number of changes per statement. It bounds memory and the time that rows are locked."""
 
 
 CHANGE_S = 0.00001
-"""What draining a change takes where nothing is in the way."""
+"""Time to drain one change without obstruction, in seconds."""
 
 FEW_PAGES = 100
-"""Looking at so many takes no time that matters."""
+"""Reading this many pages of the outbox takes negligible time."""
 
 MAX_PAUSE_S = 1.0
-"""A change waits no longer for a look at all of the outbox."""
+"""Maximum time that a change waits for a scan of the whole outbox."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """What one drain moved: changes taken, items that became due by lane, walks that were started."""
+    """What one drain moved: changes taken, items that became due by lane, and backfill runs started."""
 
     changes: int
     live: int
     bulk: int
     walks: int
     looked_at: datetime | None
-    """When it began, by the database's clock; None if it did not look at all of the outbox."""
+    """When the drain began, by the database's clock. None: it did not read the whole outbox."""
     first_page: int | None
-    """Of the outbox, where the first change was taken from."""
+    """Page of the outbox from which the first change was taken."""
 
     @property
     def due(self) -> Mapping[str, int]:
@@ -47,7 +47,10 @@ class Drained:
 
 
 def outbox_floor() -> Floor[int]:
-    """A floor for drains: a page of the outbox. Pages below may be filled again, and wait for a whole look."""
+    """Return a low watermark for drains, as a page number of the outbox.
+
+    Pages below it may be filled again. Their changes wait for the next whole scan.
+    """
     return Floor(MAX_PAUSE_S)
 
 
@@ -60,13 +63,13 @@ def drain(
 ) -> Drained:
     """Take up to `max_changes` changes. Any number of drains may run at once; each change is taken by one.
 
-    `looked_at` is that of an earlier drain which left nothing: what is found now has committed since, however long ago
-    its statement ran.
+    `looked_at` is that of an earlier drain which left nothing. Whatever this drain finds has therefore committed since
+    then, however long ago its statement ran.
     """
     began_s = time.monotonic()
     begin = floor.begin(began_s) if floor else None
     params = {"max_changes": max_changes, "looked_at": looked_at, "begin": f"({begin or 0},0)"}
-    # A plan that was made when the outbox was small reads all of it, wherever it is to begin.
+    # A plan made while the outbox was small reads all of it, wherever the scan is to begin.
     prepare = False if begin else keep_plan(max_changes)
     with connection.cursor(row_factory=class_row(Drained)) as cursor:
         drained = cursor.execute(load("drain.sql")["drain"], params, prepare=prepare).fetchone()

@@ -1,4 +1,4 @@
-"""A claim's lease, as whoever holds it sees it: how much time is left for each step."""
+"""A claim's lease, from its holder's view: how much time is left for each step."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from dataclasses import dataclass
 
 
 class LeaseOver(Exception):
-    """The claim's lease is over, or too nearly so to begin anything."""
+    """The claim's lease has expired, or too little of it is left to begin anything."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A little before the end of a lease, by a monotonic clock of this machine that goes on while it is suspended.
+    """A moment shortly before the end of a lease, on a monotonic clock that keeps running while the machine is
+    suspended.
 
-    Taken before the claim is sent, so that it is never later than the database's.
+    It is taken before the claim is sent, so it is never later than the database's deadline.
     """
 
     at: float
     CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    """Linux' monotonic clock stops while a laptop or a virtual machine sleeps; macOS' goes on."""
+    """Linux's monotonic clock stops while a laptop or a virtual machine sleeps; that of macOS goes on."""
 
     @classmethod
     def after(cls, lease_s: float) -> Deadline:
@@ -31,7 +32,10 @@ class Deadline:
         return self.at - time.clock_gettime(self.CLOCK) - keep_s
 
     def cap(self, timeout_s: float, *, keep_s: float = 0.0, at_least_s: float = 0.0) -> float:
-        """A timeout that ends `keep_s` before the deadline. Raises LeaseOver if no time, or less than that, is left."""
+        """Return `timeout_s`, shortened to end `keep_s` before the deadline.
+
+        Raises LeaseOver if no more than `at_least_s` is left.
+        """
         left_s = self.left_s(keep_s=keep_s)
         if left_s <= at_least_s:  # guard lease-bounded-timeout
             raise LeaseOver

@@ -1,4 +1,4 @@
-"""The sweep: what the leading listener does on a timer, beside draining and dispatching."""
+"""Maintenance: what the leading listener does on a timer, besides draining and dispatching."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from reindexer.postgres.queries import load
 MAX_HEALED = 5_000
 MAX_RECHECKED = 5_000
 KEEP_DAYS = 7
-"""How long answered requests and deleted items are remembered."""
+"""How long answered requests and deleted items are kept."""
 
 
 def heal(connection: Connection) -> int:
-    """Make items due that FAILED for a passing cause and have waited long enough; returns how many.
+    """Make items due that FAILED for a transient cause and have waited long enough. Returns how many.
 
-    Sooner where an open breaker has nothing else to be probed with.
+    An item is retried early if an open breaker has no other item to be probed with.
     """
     queries = load("maintenance.sql")
     healed = len(connection.execute(queries["heal"], {"limit": MAX_HEALED}).fetchall())
@@ -23,15 +23,16 @@ def heal(connection: Connection) -> int:
 
 
 def recheck(connection: Connection) -> int:
-    """Make items due again whose point is gone but may have come back: an earlier claim's late write makes a new one.
+    """Make items due again whose point was deleted, but may have come back by a late write of an earlier claim.
 
-    Whoever claims them reads the row as it is now, and deletes under a new token where there is none. Returns how many.
+    The next claim reads the row as it is then, and deletes the point under a new token if there is no row. Returns how
+    many.
     """
     return len(connection.execute(load("maintenance.sql")["recheck"], {"limit": MAX_RECHECKED}).fetchall())
 
 
 def forget(connection: Connection) -> None:
-    """Delete requests and deleted items that are older than `KEEP_DAYS`, and what is old of the audit."""
+    """Delete requests and deleted items older than `KEEP_DAYS`, and old entries of the audit."""
     for query in ("forget_requests", "forget_deleted", "forget_long_keys"):
         connection.execute(load("maintenance.sql")[query], {"days": KEEP_DAYS})
     connection.execute(load("heartbeat.sql")["forget_processes"], {"days": 1})

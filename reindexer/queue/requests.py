@@ -1,6 +1,6 @@
-"""Requests: wishes for a new embedding, each under a task id that tells what became of it.
+"""Reindex requests: each asks for a new embedding of one item under a task id, which reports the outcome.
 
-The wish is in Postgres, with the due row that will answer it, before any message leaves.
+Postgres holds the request, and the due row that will answer it, before any message is sent.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from reindexer.sources.keys import canonical_id
 from reindexer.sources.store import find_source
 
 TELL_AFTER_S = 2.0
-"""Whoever settles an item tells its outcome itself; after this long it is taken to have failed to."""
+"""The process that settles an item reports its outcome itself. After this time it is assumed to have failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """One item that somebody wants embedded anew, and the task id under which they ask."""
+    """A reindex request: one item to embed anew, and the task id of the request."""
 
     task_id: str
     item_id: str
@@ -32,7 +32,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """What became of one task id. `state` is one of PENDING, STARTED, RETRY, SUCCESS, FAILURE."""
+    """The state of one task id. `state` is one of PENDING, STARTED, RETRY, SUCCESS, FAILURE."""
 
     task_id: str
     source: str
@@ -43,15 +43,20 @@ class TaskState:
 
 
 def as_recorded(connection: Connection, source: str, item_id: str) -> str:
-    """An id as the triggers write it: another spelling of a uuid would be an item, and a point, of its own."""
+    """Return the id in the spelling that the triggers write.
+
+    Another spelling of the same uuid would become an item, and a point, of its own. An id that cannot be converted is
+    returned unchanged.
+    """
     try:
         return canonical_id(connection, find_source(connection, source), item_id) or item_id
     except (UsageError, SourceError):
-        return item_id  # for whoever claims it to say what is wrong
+        return item_id  # the claim reports what is wrong
 
 
 def record(connection: Connection, source: str, wishes: Sequence[Wish], *, lane: str, sent: bool) -> int:
-    """Commit wishes; returns how many are new (a task id counts once). `sent`: their messages need no sending."""
+    """Commit reindex requests. Returns how many are new (a task id counts once). `sent`: their messages need no
+    sending."""
     cursor = connection.execute(
         load("requests.sql")["wish"],
         {
@@ -66,16 +71,17 @@ def record(connection: Connection, source: str, wishes: Sequence[Wish], *, lane:
 
 
 def task_state(connection: Connection, task_id: str) -> TaskState | None:
-    """The state of a task id; None if it was never handed out (or has been forgotten)."""
+    """Return the state of a task id. None: it was never issued, or its record has been pruned."""
     with connection.cursor(row_factory=class_row(TaskState)) as cursor:
         return cursor.execute(load("requests.sql")["task"], {"task_id": task_id}).fetchone()
 
 
 def send_unsent(connection: Connection, broker: Broker, *, older_s: float, limit: int = 1000) -> int:
-    """Send the messages of up to `limit` unsent wishes, recorded at least `older_s` ago; returns how many left.
+    """Send the messages of up to `limit` unsent requests, recorded at least `older_s` ago. Returns how many were sent.
 
-    Two senders never take the same wish. One that dies takes some along: their items are due all the same, and whoever
-    settles them tells their task ids. Raises DependencyAway if the broker fails before the first message.
+    Two senders never take the same request. A sender that dies loses those that it took. Their items are due all the
+    same, and the process that settles them reports their task ids. Raises DependencyAway if the broker fails before the
+    first message.
     """
     queries = load("dispatch.sql")
     # guard wish-send-without-lock
@@ -92,12 +98,13 @@ def send_unsent(connection: Connection, broker: Broker, *, older_s: float, limit
 
 
 def mark_told(connection: Connection, task_ids: Sequence[str]) -> None:
-    """The outcomes of these task ids are stored where `AsyncResult` looks."""
+    """Record that the outcomes of these task ids are stored where `AsyncResult` looks."""
     connection.execute(load("requests.sql")["mark_told"], {"task_ids": list(task_ids)})
 
 
 def tell_untold(connection: Connection, broker: Broker, *, older_s: float = TELL_AFTER_S, limit: int = 1000) -> int:
-    """Store outcomes that whoever settled them did not; returns how many. Raises DependencyAway (result backend)."""
+    """Store the outcomes that the settling process did not store. Returns how many. Raises DependencyAway (result
+    backend)."""
     with connection.transaction():
         rows = connection.execute(load("requests.sql")["untold"], {"older_s": older_s, "limit": limit}).fetchall()
         if rows:

@@ -1,4 +1,4 @@
-"""Settle: record what became of a claim's items, as far as the claim still holds."""
+"""Settle: record the outcomes of a claim's items, as far as the claim still holds them."""
 
 from __future__ import annotations
 
@@ -19,58 +19,58 @@ Outcome = Literal["COMPLETED", "FAILED", "DELETED"]
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The item's work is over."""
+    """An item whose work is over."""
 
     item: ClaimedItem
     outcome: Outcome
     text_fingerprint: str | None = None
-    """None where what lies in Qdrant is not known."""
+    """None where the content of Qdrant is unknown."""
     payload_fingerprint: str | None = None
-    """FAILED: where no older payload stays in Qdrant either, though an older text may."""
+    """For FAILED: the payload in Qdrant, where no older one is left, though the vector may be of an older text."""
     chunks: int = 0
     error: str | None = None
     heal_after_s: float | None = None
-    """FAILED for a passing cause: when it is tried again."""
+    """For FAILED with a transient cause: seconds until the automatic retry."""
     request_error: str | None = None
-    """What those are told who asked for this item by a task id; None is success."""
+    """The error reported under the task ids that requested this item. None is success."""
     doubtful: bool = False
-    """A write may have reached Qdrant, or may still, of which nothing is known."""
+    """In doubt: a write may have reached Qdrant, or may still reach it, with unknown result."""
     recheck_after_s: float | None = None
-    """No point may be there: when to look again for what a late write made."""
+    """Seconds until the delayed verification of an item that should have no point: a late write may have made one."""
     how: How = "embedded"
-    """What it took, where a point is in Qdrant."""
+    """What the work consisted of, where a point is in Qdrant."""
 
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """The item is tried again later."""
+    """An item that is tried again later."""
 
     item: ClaimedItem
     wait_s: float
     reason: str
     counts: bool = True
-    """False: the attempt is given back."""
+    """False: the attempt is not counted."""
     doubtful: bool = False
-    """A write may have reached Qdrant."""
+    """In doubt: a write may have reached Qdrant."""
     seen_token: int = 0
-    """A higher token that was met in Qdrant."""
+    """A higher token that was found in Qdrant."""
     begun_chunks: int | None = None
-    """Some of so many chunks were written; the next claim goes on from there."""
+    """Number of chunks of an item that is written in part. The next claim continues from there."""
     begun_upto: int | None = None
-    """All before this one are there."""
+    """All chunks before this one are written."""
     chunk_tokens: int | None = None
-    """A chunk was too long for the provider: none may hold more than these."""
+    """A chunk was too long for the provider: no chunk may hold more tokens than this."""
     cause: Cause = "error"
-    """The reason as metrics tell it."""
+    """The reason as the metrics label it."""
     marks: bool = False
-    """Nothing but its embedding is left to do."""
+    """The item needs nothing but its embedding."""
     payload_fingerprint: str | None = None
-    """Of the payload that was written beside the vector of an older text; None: none was."""
+    """Of the payload that was written beside the vector of an older text. None: none was written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The end of one wish: its task id, and the error if it failed."""
+    """The outcome of one reindex request: its task id, and the error if it failed."""
 
     task_id: str
     item_id: str
@@ -79,19 +79,19 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What the claim still held of the finished items, and whose wishes that answers."""
+    """The finished items that the claim still held, and the outcomes of their reindex requests."""
 
     item_ids: tuple[str, ...]
     ages_s: tuple[float | None, ...]
-    """Seconds from the commit of each item's oldest change, in the order of `item_ids`; None: it was looked at without
-    one."""
+    """Seconds from the commit of each item's oldest change, in the order of `item_ids`. None: no change led to the
+    claim."""
     answers: tuple[Answer, ...]
     crashed: bool = False
-    """Nothing is settled: the server may have been restarted since the claim, and have lost what was read."""
+    """Nothing is settled: the server may have been restarted since the claim, and may have lost what was read."""
 
 
 def finish(connection: Connection, claim: Claim, finished: Sequence[Finished]) -> Settled:
-    """Record outcomes; delete due rows, except of items that changed meanwhile; answer wishes."""
+    """Record outcomes, delete due rows except of items that changed meanwhile, and answer reindex requests."""
     if not finished:
         return Settled((), (), ())
     rows = connection.execute(
@@ -129,7 +129,7 @@ def finish(connection: Connection, claim: Claim, finished: Sequence[Finished]) -
 
 
 def postpone(connection: Connection, claim: Claim, postponed: Sequence[Postponed]) -> None:
-    """Give items back, to be claimed again after their waits; note what was written of them all the same."""
+    """Return items to the queue, to be claimed again after their waits. Records what was already written of them."""
     if not postponed:
         return
     connection.execute(
