@@ -66,9 +66,9 @@ def replay(
     limit: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> int:
-    """Make them due again, with all their tries, up to `limit` (None: all); returns how many.
+    """Make up to `limit` matching items due again (None: all) with a full set of attempts. Returns how many.
 
-    Each page is a transaction of its own.
+    Every page is a transaction of its own. The replay is noted in the audit under `who`.
     """
     wanted = count(connection, which)
     wanted = wanted if limit is None else min(limit, wanted)

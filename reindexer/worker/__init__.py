@@ -1,1 +1,1 @@
-"""A worker process: which claim is next, what is done with it, how many at once."""
+"""A worker process: which claim comes next, how it is processed, and how many run at once."""

@@ -1,9 +1,13 @@
-"""Deliver: bring Qdrant to the planned steps of a claim: first what needs no provider, then reuse, embed, write.
+"""Apply a claim's planned steps to Qdrant: first those that need no provider, then reuse, embed, write.
 
-An item is written as a whole or counts as not written, with two exceptions where its vectors can't all be had now.
-Those that are there are written, so that the next claim finds them and embeds the others: the item is *begun*. And its
-payload is written beside the older ones, for whoever may see a text is not to wait for a provider. Group by group.
-Memory: the vectors of one group.
+An item is written as a whole or counts as not written. There are two exceptions, for an item whose vectors can't all be
+had now:
+- The vectors that exist are written, so that the next claim finds them and embeds only the rest. The item is then
+  *begun*.
+- The item's payload is written beside its older vectors, because a change of who may see a text must not wait for a
+  provider.
+
+Steps are applied group by group. Memory is bounded by the vectors of one group.
 """
 
 from __future__ import annotations
@@ -41,15 +45,16 @@ from reindexer.worker.priority_gate import Way
 S = TypeVar("S", bound=Step)
 
 GROUP_CHUNKS = 1024
-"""Chunks of a group at most, if it is more than one item. Of a larger item so many are embedded before they are
+"""Maximum chunks of a group of several items. Of a larger single item this many are embedded before they are
 written."""
 MOST_BLAMED = 4
-"""In one claim, of items on which Qdrant fails: where there are more, it is rather Qdrant."""
+"""Maximum items of one claim that are isolated as the cause of Qdrant's failures. Where there are more, Qdrant itself
+is the likelier cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Of one request, and how long before the end of a lease no text is embedded any more."""
+    """Timeouts of one request in seconds. `keep_for_writing_s`: embedding stops this long before the end of a lease."""
 
     provider_s: float
     index_s: float
@@ -58,7 +63,7 @@ class Timeouts:
 
 @dataclass(slots=True)
 class Delivery:
-    """One claim's way to Qdrant."""
+    """Applies the steps of one claim to Qdrant."""
 
     index: Index
     embedder: Embedder
@@ -72,18 +77,18 @@ class Delivery:
     pace: Pace
     refusals: Refusals
     may_ask: bool = True
-    """False: the provider is left alone."""
+    """False: the provider's breaker is open, and this claim may not ask it."""
     failed: bool = False
-    """A request to the index failed: the collection may not be there any more."""
+    """A request to the index failed: the collection may no longer exist."""
     refused: RefusesAll | None = None
-    """Why the index takes nothing of this source any more."""
+    """Why the index refuses every write of this source."""
     takes_writes: bool = False
-    """It took a write that changes nothing, after it had refused one."""
+    """After refusing a write, the index accepted one that changes nothing."""
     blamed: int = 0
-    """Items whose writes failed alone."""
+    """Number of items whose writes failed alone."""
 
     def bring(self, steps: Sequence[Step]) -> None:
-        """Do the steps; each item is then finished or postponed in the attempt. Raises LeaseOver."""
+        """Apply the steps. Each item is then finished or postponed in `attempt`. Raises LeaseOver."""
         # guard deliver-provider-free-first
         self._bring_all_but_texts([step for step in steps if not isinstance(step, Embed)])
         self._bring_texts([step for step in steps if isinstance(step, Embed)])
@@ -116,14 +121,14 @@ class Delivery:
                 return find_reusable(self.index, self.collection, steps, self._index_s)
         except (PassingError, LastingError) as exc:
             self.failed = True
-            if isinstance(exc, LastingError):  # of a question that holds nothing of theirs
+            if isinstance(exc, LastingError):  # the question holds no data of these items
                 raise RefusesAll(str(exc)) from exc
             for step in steps:
                 self.attempt.fails(step.item, exc, certain=True)
             return Reused()
 
     def _embed(self, steps: Sequence[Embed], got: Got) -> Mapping[ClaimedItem, Held]:
-        """Get the vectors; returns the items that can't have all of theirs now."""
+        """Get the vectors. Returns the items that can't have all of theirs now."""
         inputs: dict[str, Input] = {}
         wanting: dict[str, list[Embed]] = {}
         for place, step in enumerate(steps):
@@ -154,8 +159,8 @@ class Delivery:
     def _ask(
         self, steps: Sequence[Embed], inputs: Sequence[Input], got: Got, fails: Callable[[Input, ReindexerError], None]
     ) -> None:
-        """Raises LeaseOver if nothing could be had in time, and nothing is written."""
-        parts = list(slices(inputs, GROUP_CHUNKS))  # more than one only of an item that is larger
+        """Raises LeaseOver if no vector could be had in time and nothing is written."""
+        parts = list(slices(inputs, GROUP_CHUNKS))  # several only of an item larger than a group
         for part in parts:
             self.way.give(self.deadline.left_s())  # guard edit-priority-before-embed
             try:
@@ -176,14 +181,15 @@ class Delivery:
                 got.vectors.clear()
 
     def _reason(self, step: Embed, missing: int) -> str:
-        """Why it has not all its vectors, where no request failed."""
+        """Why the item lacks vectors, where no request failed."""
         if not self.may_ask:
             return LEFT_ALONE
         done = len(step.chunks) - missing
         return f"{done} of its {len(step.chunks)} chunks are embedded: it goes on from there" if done else TOO_LATE
 
     def _hold(self, steps: Sequence[Embed], held: Mapping[ClaimedItem, Held], got: Got) -> None:
-        """They wait for their vectors, or have failed; those that they have and their payloads do not wait."""
+        """Record the items that wait for vectors or have failed. Their available vectors and their payloads are written
+        now."""
         for step in steps:
             if held[step.item].may_go_on:
                 self._keep(step, got)
@@ -200,8 +206,10 @@ class Delivery:
             self.attempt.hold(step.item, why)
 
     def _keep(self, step: Embed, got: Got) -> bool:
-        """Write those of its chunks whose vectors are there, so that no other claim embeds them again. False if that
-        did not succeed: the item is then failed or postponed."""
+        """Write the chunks of an item whose vectors exist, so that no other claim embeds them again.
+
+        Returns False if the write did not succeed: the item is then failed or postponed.
+        """
         if not got.has_new(step):  # guard begun-long-text-write
             return True
         self.attempt.begin(step.item, len(step.chunks))
@@ -225,21 +233,22 @@ class Delivery:
             self.attempt.complete(step)
 
     def _sent(self, steps: Sequence[S], send: Callable[[Sequence[S]], Mapping[str, int]]) -> Sequence[S]:
-        """Write to Qdrant; returns those that it took. The others have failed, or are postponed.
+        """Write to Qdrant. Returns the steps that Qdrant accepted; the others are failed or postponed.
 
-        `send` writes some of them, and returns the items whose writes were refused, with the token that stands there.
+        `send` writes some of the steps. It returns the items whose writes were refused, with the token that Qdrant
+        holds.
         """
         if not steps:
             return ()
         if self.refused is not None:
             for step in steps:
-                self.attempt.fails(step.item, self.refused, certain=False)  # a part of a larger write
+                self.attempt.fails(step.item, self.refused, certain=False)  # part of a larger write that failed
             return ()
         try:
             with self.witness.asks("qdrant"), self.way.taken():  # guard edit-write-priority
                 refused = send(steps)
         except (LastingError, PassingError) as exc:
-            # Part of it may have reached Qdrant, also where no reply came.
+            # Part of the write may have reached Qdrant, even if no reply came.
             error = self._cause(exc, steps)  # guard refusal-qdrant-neutral-write
             # guard bisect-refused-payload
             if error is exc and len(steps) > 1 and (isinstance(exc, LastingError) or self._fails_again(exc, steps)):
@@ -261,9 +270,9 @@ class Delivery:
         return [step for step in steps if step.item.item_id not in refused]
 
     def _cause(self, error: LastingError | PassingError, steps: Sequence[Step]) -> ReindexerError:
-        """Why a write fails: for what is in it (the error itself), or as all do.
+        """Return why a write failed: `error` itself if its content is to blame, another error if every write fails.
 
-        It is asked for a write that changes nothing. One item alone is never said to be refused before that.
+        This sends Qdrant a write that changes nothing. No single item is called refused before that test.
         """
         if isinstance(error, PassingError) and not self._fails_again(error, steps):
             return error
@@ -281,24 +290,24 @@ class Delivery:
         return error
 
     def _fails_again(self, error: PassingError, steps: Sequence[Step]) -> bool:
-        """Whether one of several may be what Qdrant fails on: it answers, as it did before."""
+        """Whether one of several items may be what Qdrant fails on. Qdrant answers, and one of them failed before."""
         if isinstance(error, DependencyAway) or error.retry_after_s is not None:
             return False
         return len(steps) > 1 and self.blamed < MOST_BLAMED and any(map(is_tried, steps))
 
     def _index_s(self) -> float:
-        """Asked before each request to the index."""
+        """Yield to edits, and return the timeout of the next request to the index. Called before every request."""
         self.way.give(self.deadline.left_s())  # guard edit-priority-before-write
         return self.deadline.cap(self.timeouts.index_s)
 
 
 def is_tried(step: Step) -> bool:
-    """It failed before, so that it may be what others fail for."""
+    """Whether the item failed before, so that it may be the cause of a failing request."""
     return step.item.attempts > 1 or step.item.healed > 0
 
 
 def groups(steps: Sequence[S], most_chunks: int) -> Iterator[Sequence[S]]:
-    """Consecutive steps that have so many chunks together at most, or are one."""
+    """Group consecutive steps. A group has at most `most_chunks` chunks, or is a single step."""
     group: list[S] = []
     chunks = 0
     for step in steps:

@@ -1,4 +1,4 @@
-"""Attempt: where each item of a claim stands while it is worked on."""
+"""The state of each item of a claim while the claim is processed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from reindexer.queue.claim import Claim
 from reindexer.queue.settle import Cause, Finished, How, Outcome, Postponed
 
 SOURCE_WAIT_S = 10.0
-"""How long the items of a source wait that can't be worked on, before somebody looks again."""
+"""How long items of a source that can't be worked on wait before the next attempt."""
 
 _HOW: Mapping[type[Step], How] = {Skip: "skipped", UpdatePayload: "payload", Embed: "embedded"}
 
@@ -36,21 +36,21 @@ class Held:
     """Why an item's embedding can't be had now, and what was done without it."""
 
     payload_fingerprint: str
-    """The row's: no other payload is in Qdrant any more."""
+    """The row's. Qdrant holds no other payload of the item."""
     error: ReindexerError | None = None
-    """Of the request; None: none was made for it."""
+    """The error of the request. None: no request was made for the item."""
     reason: str = TOO_LATE
     exchanged: str | None = None
-    """The payload's fingerprint, where it was written beside the vector of an older text, or with some new chunks."""
+    """The payload's fingerprint, if it was written beside the vector of an older text, or with some new chunks."""
 
     @property
     def may_go_on(self) -> bool:
-        """It is asked for again."""
+        """Whether a later claim asks for the embedding again."""
         return self.error is None or isinstance(self.error, PassingError | SourceError)
 
 
 class Attempt:
-    """Where each item of a claim stands: open, finished or postponed."""
+    """The state of each item of a claim: open, finished or postponed."""
 
     def __init__(self, claim: Claim, policy: RetryPolicy, chance: Chance, lease_s: float) -> None:
         self.source = claim.source
@@ -61,19 +61,20 @@ class Attempt:
         self.finished: list[Finished] = []
         self.postponed: list[Postponed] = []
         self.problem: str | None = None
-        """Why the source can't be worked on; None: as far as it was tried, it can."""
+        """Why the source can't be worked on. None: no such problem was met."""
         self._begun: dict[ClaimedItem, tuple[int, int | None]] = {}
 
     def begin(self, item: ClaimedItem, chunks: int, upto: int | None = None) -> None:
-        """Some points of so many chunks may be written, whatever becomes of it; all before `upto` are there."""
+        """Record that some of `chunks` points may be written, whatever the result. All before `upto` are written."""
         self._begun[item] = chunks, upto
 
     def has_begun(self, item: ClaimedItem) -> bool:
-        """Whether this claim wrote some points of it."""
+        """Whether this claim wrote some points of the item."""
         return item in self._begun
 
     def complete(self, step: Step) -> None:
-        """Qdrant equals the row. A wish for a row that does not exist fails, though."""
+        """Finish an item whose points in Qdrant equal its row. A request for a row that does not exist fails,
+        though."""
         self.open.pop(step.item)
         if not isinstance(step, Delete):
             prints = (step.text_fingerprint, step.payload_fingerprint)
@@ -92,10 +93,10 @@ class Attempt:
         self.finished.append(replace(facts, recheck_after_s=recheck_after_s))
 
     def fails(self, item: ClaimedItem, error: ReindexerError, *, certain: bool, held: Held | None = None) -> None:
-        """Tried again later; FAILED where the cause is its own and stays, or the tries are used up.
+        """Postpone the item, or finish it as FAILED if the error is permanent or the attempts are used up.
 
-        `certain`: nothing was written. An error of the source as a whole costs no try. `held`: it was its embedding
-        that failed, and all else is done.
+        `certain`: nothing was written. `held`: only the item's embedding failed, everything else is done. An error of
+        the source as a whole uses no attempt.
         """
         exchanged = held.exchanged if held else None
         if isinstance(error, SourceError):  # guard refusal-source-error-scope
@@ -139,7 +140,7 @@ class Attempt:
         )  # fmt: skip
 
     def hold(self, item: ClaimedItem, held: Held) -> None:
-        """All is done but its embedding, which could not be asked for."""
+        """Postpone or fail an item for which everything is done but its embedding."""
         if held.error is not None:
             self.fails(item, held.error, certain=True, held=held)
             return
@@ -157,7 +158,7 @@ class Attempt:
         heal_after_s: float | None = None,
         payload_fingerprint: str | None = None,
     ) -> None:
-        """FAILED. What lies in Qdrant is not known, or belongs to an older text: of that no fingerprint is kept."""
+        """Finish the item as FAILED. No text fingerprint is kept: what Qdrant holds is unknown, or of an older text."""
         self.open.pop(item)
         self.finished.append(
             Finished(item, "FAILED", payload_fingerprint=payload_fingerprint,
@@ -166,14 +167,14 @@ class Attempt:
         )  # fmt: skip
 
     def doubt(self, reason: str) -> None:
-        """What was finished counts for nothing: it is done again at once, whatever the fingerprints say."""
+        """Discard everything finished: the items are done again at once, whatever their fingerprints say."""
         self.postponed += [
             Postponed(f.item, 0.0, reason, counts=False, doubtful=True, cause="postgres") for f in self.finished
         ]
         self.finished = []
 
     def postpone(self, postponed: Postponed) -> None:
-        """Try again later."""
+        """Postpone the item to a later attempt."""
         self.open.pop(postponed.item)
         chunks, upto = self._begun.get(postponed.item, (None, None))
         self.postponed.append(replace(postponed, begun_chunks=chunks, begun_upto=upto))

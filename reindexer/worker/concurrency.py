@@ -1,12 +1,12 @@
-"""Crew: what one process works on at once, besides what its own tasks do.
+"""Worker pool: what one process works on at once, besides its Celery tasks.
 
-A process that waits for the provider can do more meanwhile, and a process that works off a backfill must hear of edits.
-So a message's work is done by a helper, a thread that goes on until nothing of its lane is ready; the task that brought
-the message ends at once. A message that finds all helpers of its lane at work means nothing: they look again anyway.
-Where claims are quick, the task works on edits itself.
+A process that waits for the provider can work on other claims meanwhile, and a process that works off a backfill must
+notice edits. A pool thread therefore does the work of a message: it goes on until nothing of its lane is ready, while
+the task that brought the message ends at once. A message that finds all pool threads of its lane busy can be dropped,
+because they look for more work anyway. Where claims are quick, the task works on edits itself.
 
-Should one item kill the process, what is in work beside it is lost as well. So a suspect is worked on with nothing
-beside it.
+An item that kills the process takes concurrent batches with it. A suspect (an item whose earlier claim expired) is
+therefore processed with nothing beside it.
 """
 
 from __future__ import annotations
@@ -23,23 +23,26 @@ from reindexer.core.items import LANES
 from reindexer.worker.priority_gate import Road, Way
 
 QUICK_S = 0.1
-"""Where a claim takes no longer, the next one may as well wait for it: fewer and larger batches are less work."""
+"""A next claim waits for one that takes no longer than this: fewer and larger batches are less work."""
 
 FAR_S = 0.15
-"""A provider that takes longer is far away, and can do more meanwhile;"""
+"""A provider that takes longer than this is far away, and can serve more requests meanwhile."""
 BUSY_S = 3.0
-"""one that takes longer than this is busy, and more would only wait in it."""
+"""A provider that takes longer than this is busy: more requests would only queue there."""
 
 EDITS_S = 10.0
-"""After an edit the next one is expected for so long."""
+"""For this long after an edit another edit is expected."""
 
 QUICK_FOR_S = 10.0
-"""For so long a claim that was quick says that the next one will be."""
+"""For this long a quick claim predicts that the next one is quick."""
 
 
 class Crew:
-    """Of one process, and of each fork of it anew. `most`: helpers of a lane, and twice as many for a backfill without
-    edits whose provider is far away; 0: none, each task does its own work."""
+    """The worker pool of one process; each fork starts anew.
+
+    `most`: maximum pool threads per lane. A backfill gets twice as many while there are no edits and its provider is
+    far away. 0: no pool threads, each task does its own work.
+    """
 
     def __init__(self, most: int = 0, road: Callable[[], Road] = Road) -> None:
         self._most = most
@@ -47,9 +50,10 @@ class Crew:
         self._begin()
 
     def help(self, lane: str, work: Callable[[], object]) -> bool:
-        """Do it in a thread of its own; False if so many helpers of the lane are at work, or we are to end.
+        """Run `work` in a pool thread. Returns False if the lane has its maximum of pool threads, or the process is
+        ending.
 
-        `work` must raise nothing.
+        `work` must not raise.
         """
         self._begin_in_fork()
         with self._changed:
@@ -83,16 +87,16 @@ class Crew:
         return time.monotonic() - self._edited_at < EDITS_S
 
     def is_quick(self, lane: str) -> bool:
-        """Whether the last claim of the lane was, lately. Until there was one, it is not known to be."""
+        """Whether the lane's last claim was recent and quick. False until there was one."""
         self._begin_in_fork()
         is_known = time.monotonic() - self._noted_at.get(lane, -math.inf) < QUICK_FOR_S
         return is_known and self._took_s.get(lane, math.inf) < QUICK_S
 
     def most(self, lane: str, batch_size: int) -> int:
-        """How many items of the lane to claim.
+        """Return how many items of the lane to claim.
 
-        Half a batch of a backfill while there are edits, as who edits an item in work waits until its batch is settled;
-        but not where the provider takes its time, which is to be asked seldom.
+        While there are edits, a backfill claims half a batch, because an edit of an item in work waits until that
+        item's batch is settled. A backfill claims full batches if the provider is slow, to send it few requests.
         """
         self._begin_in_fork()
         quick = self._provider_s.get(lane, math.inf) < QUICK_S
@@ -100,7 +104,7 @@ class Crew:
         return math.ceil(batch_size / 2) if quick and self._edits and lane != LANES[0] else batch_size
 
     def note(self, lane: str, took_s: float, provider_s: float) -> None:
-        """A claim of the lane took so long, and so much of it the provider."""
+        """Record that a claim of the lane took `took_s`, of which the provider took `provider_s`."""
         self._took_s[lane], self._provider_s[lane], self._noted_at[lane] = took_s, provider_s, time.monotonic()
         if lane == LANES[0]:
             self._edited_at = time.monotonic()
@@ -108,14 +112,15 @@ class Crew:
     def may_wait(self, lane: str) -> bool:
         """Whether one more claim of the lane may wait for the provider.
 
-        One helper is left for what needs none; edits that find none are worked on by their tasks.
+        One pool thread stays free for work that needs no provider. Edits that find no free thread are worked on by
+        their tasks.
         """
         self._begin_in_fork()
         return lane == LANES[0] or self._waiting[lane] < max(1, self._most_helpers(lane) - 1)
 
     @contextmanager
     def waiting(self, lane: str, *, waits: bool) -> Iterator[None]:
-        """Around the work on a claim, which may wait for the provider or not."""
+        """Context of the work on one claim. `waits`: it may wait for the provider."""
         with self._changed:
             self._waiting[lane] += waits
         try:
@@ -125,12 +130,12 @@ class Crew:
                 self._waiting[lane] -= waits
 
     def way(self, lane: str) -> Way:
-        """For a claim of the lane."""
+        """Return the priority gate as a claim of this lane passes it."""
         self._begin_in_fork()
         return Way(self._road, edit=lane == LANES[0])
 
     def goes_on(self) -> bool:
-        """Whether who works on batch after batch does another: not when the process ends, nor a helper of too many."""
+        """Whether a loop over batches takes another one. False when the process ends, or in a surplus pool thread."""
         lane = getattr(self._own, "lane", None)
         with self._changed:
             if lane is not None and self._helpers[lane] > self._most_helpers(lane):
@@ -141,17 +146,17 @@ class Crew:
 
     @property
     def has_helpers(self) -> bool:
-        """Whether there can be any."""
+        """Whether the process may have pool threads."""
         return self._most > 0
 
     @property
     def is_kept_clear(self) -> bool:
-        """Somebody works on a suspect, or waits to."""
+        """Whether a thread works on a suspect, or waits to."""
         return self._alone
 
     @contextmanager
     def beside_others(self) -> Iterator[None]:
-        """Around ordinary work. Waits while somebody works on a suspect."""
+        """Context of ordinary work. Waits while another thread works on a suspect."""
         self._begin_in_fork()
         with self._changed:
             self._changed.wait_for(lambda: not self._alone)
@@ -165,7 +170,8 @@ class Crew:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Around the work on a suspect. Waits until nothing else is in work, and keeps others from beginning."""
+        """Context of the work on a suspect. Waits until nothing else is in work, and blocks other work from
+        starting."""
         with self._changed:
             self._changed.wait_for(lambda: not self._alone)
             self._alone = True
@@ -178,7 +184,7 @@ class Crew:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Begin nothing more, and wait for what is in work."""
+        """Start nothing more, and wait for the work in progress."""
         self._begin_in_fork()
         with self._changed:
             self._ending = True
@@ -189,7 +195,7 @@ class Crew:
         self._changed = threading.Condition()
         self._helpers: Counter[str] = Counter()
         self._own = threading.local()
-        """A helper's `lane`, while it is counted."""
+        """A pool thread's `lane`, while the thread is counted."""
         self._took_s: dict[str, float] = {}
         self._provider_s: dict[str, float] = {}
         self._noted_at: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""Conclude: settle all that an attempt came to, also where Postgres is away for a moment."""
+"""Settle a claim, with retries while Postgres is unavailable."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from reindexer.worker.claim_state import Attempt
 log = structlog.get_logger("reindexer.worker.worker")
 
 PAUSE_S = 0.5
-"""Between two tries while Postgres is away."""
+"""Seconds between two attempts while Postgres is unavailable."""
 
 
 def conclude(
     postgres: Postgres, claim: Claim, attempt: Attempt, witness: Witness, breaker: BreakerPolicy, deadline: Deadline
 ) -> Settled:
-    """Settle, give back, and record what was seen of the dependencies.
+    """Settle the finished items, return the postponed ones, and record how the dependencies answered.
 
-    Tries again while Postgres fails, as long as the lease holds: what is done is not to be done twice. Raises
-    DependencyAway or another PassingError when the lease is over.
+    Retries while Postgres fails and the lease lasts, so that finished work is not done twice. Raises DependencyAway or
+    another PassingError when the lease is over.
     """
     settled: Settled | None = None
     while True:

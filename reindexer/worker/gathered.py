@@ -1,4 +1,4 @@
-"""Got: what the steps of a group have so far of the vectors that they need."""
+"""The vectors gathered so far for the steps of a group."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reindexer.ports import Point, Vector
 
 
 class Got:
-    """Vectors in memory, and points that have theirs already."""
+    """Vectors in memory, and points that already have their vectors."""
 
     def __init__(self, reused: Reused) -> None:
         self.kept = reused.kept
@@ -23,17 +23,17 @@ class Got:
         self._moved = reused.vectors.keys()
 
     def missing(self, step: Embed) -> Sequence[Chunk]:
-        """Chunks that have to be embedded."""
+        """Return the chunks that have to be embedded."""
         return [chunk for _, chunk in self._open(step) if chunk.fingerprint not in self.vectors]
 
     def has_new(self, step: Embed) -> bool:
-        """A chunk of it was embedded, and its point is not written."""
+        """Whether a chunk of the item was embedded, and its point is not written yet."""
         return any(
             chunk.fingerprint in self.vectors and chunk.fingerprint not in self._moved for _, chunk in self._open(step)
         )
 
     def points(self, step: Embed) -> Sequence[Point]:
-        """Its points that can be written, and are not."""
+        """Return the item's points that are not written and whose vectors exist."""
         return [
             Point(step.item.item_id, number, vector, step.row.payload, chunk.fingerprint, chunk.span)
             for number, chunk in self._open(step)
@@ -41,11 +41,11 @@ class Got:
         ]
 
     def note_written(self, step: Embed) -> None:
-        """These points are written."""
+        """Record that `points(step)` are written."""
         self.written |= {(point.item_id, point.chunk) for point in self.points(step)}
 
     def upto(self, step: Embed) -> int:
-        """The first of its chunks whose point is not there."""
+        """Return the number of the first chunk whose point is not written."""
         return next((number for number, _ in self._open(step)), len(step.chunks))
 
     def _open(self, step: Embed) -> Iterator[tuple[int, Chunk]]:

@@ -1,9 +1,9 @@
-"""Right of way: in one process, work on edits goes ahead of work on a backfill.
+"""Priority gate: within one process, edits take precedence over backfills.
 
-They share an interpreter in which one thread runs at a time. A batch's requests and answers are large, and each keeps
-it busy for 10 ms or more; an edit needs it a dozen times until its point is written. So a batch waits before each of
-its requests while an edit is in work: not for long, so that an edit which itself waits for the provider holds nobody
-up, and a stream of edits slows a backfill down and does not stop it.
+Both share an interpreter that runs one thread at a time. A batch's requests and answers are large, and each occupies
+the interpreter for 10 ms or more. An edit needs it about a dozen times until its point is written. A batch therefore
+waits before each of its requests while an edit is in progress. The wait is short: an edit that itself waits for the
+provider delays nothing else, and a stream of edits slows a backfill without stopping it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 AHEAD_S = 0.05
-"""For so long an edit goes ahead, from the beginning of each step: the claim, the work on it, the write."""
+"""How long an edit has precedence, from the beginning of each step: the claim, the work on it, the write."""
 GIVE_S = 0.1
-"""How long a batch waits before a request at most,"""
+"""Maximum time that a batch waits before a request."""
 GIVE_SHARE = 20
-"""and no longer than a twentieth of the time that its claim still has."""
+"""A batch also waits no longer than this part (a twentieth) of the time that its claim still has."""
 
 
 class Road:
-    """Of one process. `ahead_s`: for how long a step goes ahead, from its beginning; `give_s`: the longest wait."""
+    """The priority gate of one process.
+
+    `ahead_s`: how long an edit's step has precedence, from its beginning. `give_s`: the longest wait of a batch.
+    """
 
     def __init__(self, ahead_s: float = AHEAD_S, give_s: float = GIVE_S) -> None:
         self._ahead_s = ahead_s
@@ -32,22 +35,22 @@ class Road:
         self._changed = threading.Condition()
         self._edits = 0
         self._until = -math.inf
-        """When the last of them goes ahead no longer (monotonic)."""
+        """When the precedence of the last step ends (monotonic)."""
 
     def enter(self) -> None:
-        """An edit takes a step."""
+        """Begin a step of an edit."""
         with self._changed:
             self._edits += 1
             self._until = time.monotonic() + self._ahead_s
 
     def leave(self) -> None:
-        """It has taken it."""
+        """End a step of an edit."""
         with self._changed:
             self._edits -= 1
             self._changed.notify_all()
 
     def wait(self, most_s: float) -> None:
-        """While an edit goes ahead, so long at most."""
+        """Wait while an edit has precedence, for at most `most_s`."""
         give_until = time.monotonic() + min(most_s, self._give_s)  # guard lease-yield-limit
         with self._changed:
             # guard backfill-yield-limit
@@ -57,14 +60,14 @@ class Road:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Of one claim: an edit's goes ahead, a batch's gives way."""
+    """The gate as one claim passes it: an edit has precedence, a batch yields."""
 
     road: Road
     edit: bool
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Around a step."""
+        """Context of a step. An edit has precedence during it."""
         if not self.edit:
             yield
             return
@@ -75,6 +78,6 @@ class Way:
             self.road.leave()
 
     def give(self, left_s: float) -> None:
-        """Before a request; takes little of what is left of the claim's time."""
+        """Yield to edits before a request. Uses at most a small part of `left_s`, the time that the claim still has."""
         if not self.edit:
             self.road.wait(left_s / GIVE_SHARE)

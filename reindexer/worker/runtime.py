@@ -1,4 +1,4 @@
-"""How a worker process sets its Python interpreter."""
+"""Settings of the Python interpreter in a worker process."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 
 
 def set_for_work() -> None:
-    """For many objects that stay, and for threads that wait for each other. Of the whole process, and its forks."""
-    # What is loaded by now stays: to look through it again and again took a sixth of a backfill's time.
+    """Tune garbage collection and thread switching for this process and its forks."""
+    # Objects loaded by now stay. Scanning them again and again took a sixth of a backfill's time.
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
-    # Beside the threads of a backfill, one that serves an edit waits for its turn after each answer.
+    # With the default interval, a thread that serves an edit waits behind a backfill's threads after each answer.
     sys.setswitchinterval(0.001)

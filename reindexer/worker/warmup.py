@@ -1,4 +1,4 @@
-"""Warm: make clients and connections before the first edit needs them; it would wait a tenth of a second for them."""
+"""Warm-up: create clients and connections before the first edit needs them. It would wait 0.1 s for them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from reindexer.worker.worker import Worker
 
 
 def warm(worker: Worker) -> None:
-    """For each source its provider's client; a connection to Postgres and one to Qdrant.
+    """Create every source's provider client, one connection to Postgres and one to Qdrant.
 
-    Raises nothing of ours: what is away or wrong now is told where it is needed.
+    Raises no ReindexerError: a dependency that is unavailable or misconfigured is reported when it is needed.
     """
     with suppress(ReindexerError):
         worker.index.ping()

@@ -1,8 +1,8 @@
 """Work: take claimed items, make Qdrant equal to their rows, and settle.
 
-Between claim and settle no transaction is open. A process may die at any line: its items come back, doubtful, when the
-lease is over. It may also stop for longer than its lease and go on: its token is then lower than its successor's, so
-Qdrant refuses what it writes, and it settles nothing.
+No transaction is open between claim and settle. A process may die at any line: its items come back in doubt when the
+lease expires. It may also stop for longer than its lease and then go on. Its token is then lower than its successor's,
+so Qdrant refuses its writes, and it settles nothing.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ from reindexer.worker.priority_gate import Way
 log = structlog.get_logger(__name__)
 
 TURN_WAIT_S = 5.0
-"""How long a process claims no marked item of a lane, at most, after the rate limit had no turn for one."""
+"""Maximum time that a process claims no marked item of a lane after the rate limiter denied one a slot."""
 TIGHT_S = 10.0
-"""For so long after a request had to wait for its turn others are expected to."""
+"""For this long after a request had to wait for the rate limiter, others are expected to wait too."""
 LOOK_S = 0.25
-"""It looks for other items meanwhile, so often."""
+"""Interval at which the process looks for other items meanwhile."""
 
 MAX_FAILED_LINES = 5
-"""Failed items of one claim that get a log line of their own; the ledger names all."""
+"""Maximum failed items of one claim that get a log line of their own. The ledger names all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +73,19 @@ class WorkLimits:
 
     @property
     def keep_for_writing_s(self) -> float:
-        """How long before the end of a lease no text is embedded any more."""
+        """Embedding stops this long before the end of a lease."""
         return min(self.index_timeout_s, self.lease_s / 6)
 
 
 @dataclass(slots=True)
 class Worker:
-    """All that a worker process needs. Holds no state of items; any number of threads may use one."""
+    """The dependencies of a worker process. Holds no state of items; any number of threads may use one worker."""
 
     postgres: Postgres
     embedder_of: EmbedderOf
     index: Index
     broker: Broker | None
-    """Where results are told under the task ids that asked; None: nobody listens there."""
+    """Stores results under the task ids of reindex requests. None: no result backend."""
     limits: WorkLimits
     policy: RetryPolicy
     breaker: BreakerPolicy
@@ -95,32 +95,32 @@ class Worker:
     budget_of: BudgetOf = lambda _: Unlimited()
     account_of: AccountOf = lambda _: ""
     instance: str | None = None
-    """What this database is called, where it is not called by what the server tells."""
+    """Name of this database, if it replaces the identity that the server reports."""
     _prepared: dict[Collection, float] = field(default_factory=dict)
-    """Collections that were seen to exist, and when to look again (monotonic)."""
+    """Collections that were seen to exist, and when to check again (monotonic)."""
     _floors: Mapping[str, LaneFloor] = field(default_factory=lambda: {lane: LaneFloor() for lane in LANES})
     _turn_waits_until: dict[str, float] = field(default_factory=dict)
-    """By lane, monotonic. Before that the rate limit has no turn for it: a claim would only be given back."""
+    """By lane, monotonic. Until then the rate limiter has no slot for the lane: a claim would only be returned."""
     _tight_until: dict[str, float] = field(default_factory=dict)
-    """By lane, monotonic. Before that it is to be expected that requests have to wait for their turns."""
+    """By lane, monotonic. Until then requests are expected to wait for the rate limiter."""
     _leaves: set[str] = field(default_factory=set)
-    """Lanes in which marked items were seen, and left."""
+    """Lanes in which marked items were seen and left."""
     _left_to_others: dict[str, float] = field(default_factory=dict)
-    """Sources whose points are made by another embedder than ours, and when to look again (monotonic)."""
+    """Sources whose points are made by another embedder than ours, and when to check again (monotonic)."""
     _refusals: Refusals = field(default_factory=Refusals)
 
     def close(self) -> None:
-        """End what is in work, write what was counted, and close connections."""
+        """Finish the work in progress, write the counters, and close connections."""
         self.crew.close()
         self.counters.close()
         self.postgres.close()
 
     def run_lane(self, lane: str, *, budget_s: float = math.inf, waits: bool = True) -> int:
-        """Work on batches of a lane until none is ready or the budget is used up; returns items settled.
+        """Work on batches of a lane until none is ready or `budget_s` is used up. Returns the number of items settled.
 
-        Lanes that come before it go first, before each batch anew: an edit that is made behind a backfill waits for the
-        batches in work, not for the budgets of the messages in front of its own. Not `waits`: who calls has more to do
-        than to wait for a provider; marked items are left to others.
+        Lanes of higher priority go first, checked before every batch. An edit made behind a backfill therefore waits
+        for the batches in work, not for the budgets of the messages queued before its own. `waits` false: the caller
+        has more to do than wait for a provider, and leaves marked items to others.
         """
         until, items = time.monotonic() + budget_s, 0
         lanes = LANES[: LANES.index(lane) + 1]  # guard edit-lane-first
@@ -128,16 +128,16 @@ class Worker:
             items += settled
             if time.monotonic() >= until or not self.crew.goes_on():  # guard helper-worker-end-stop
                 return items
-        if waits and (waits_s := self._waits_s(lane)) > 0:  # who returned at once would be sent another message at once
+        if waits and (waits_s := self._waits_s(lane)) > 0:  # an immediate return would bring another message at once
             time.sleep(min(waits_s, LOOK_S))
         return items
 
     def leaves(self, lane: str) -> bool:
-        """Whether the lane has marked items that nobody has taken, as far as this process knows."""
+        """Whether the lane has marked items that nothing has taken, as far as this process knows."""
         return lane in self._leaves
 
     def _take(self, claiming: Callable[[], Claim | None]) -> int | None:
-        """Claim and work; returns items settled, or None if nothing could be claimed."""
+        """Claim and work. Returns the number of items settled, or None if nothing could be claimed."""
         with self.crew.beside_others():
             deadline = Deadline.after(self.limits.lease_s)
             claim = claiming()
@@ -149,14 +149,14 @@ class Worker:
             return self._work(claim, deadline)
 
     def _claim_first(self, lanes: Sequence[str], *, waits: bool) -> Claim | None:
-        """Of the first lane in which something is ready."""
+        """Claim from the first of the lanes in which something is ready."""
         return next((claim for lane in lanes if (claim := self.claim(lane, waits=waits))), None)
 
     def _waits_s(self, lane: str) -> float:
         return max(0.0, self._turn_waits_until.get(lane, 0.0) - time.monotonic())
 
     def claim(self, lane: str, *, waits: bool = True) -> Claim | None:
-        """The next batch of a lane; None if nothing is ready. Not `waits`: of items that are not marked."""
+        """Claim the next batch of a lane. None if nothing is ready. `waits` false: unmarked items only."""
         most = self.crew.most(lane, self.limits.batch_size)
         embeds = waits and not self._waits_s(lane) and self.crew.may_wait(lane)
         tight = time.monotonic() < self._tight_until.get(lane, 0.0)
@@ -177,7 +177,7 @@ class Worker:
         return [source for source, until in list(self._left_to_others.items()) if until > now]
 
     def run_item(self, source: str, item_id: str, *, early: bool = False, alone: bool = False) -> bool:
-        """Work on one item, and on due neighbours in the same claim; False if it could not be claimed."""
+        """Work on one item, and on due neighbours in the same claim. Returns False if it could not be claimed."""
         batch, floor = 1 if alone else self.limits.batch_size, self._floors[REQUEST_LANE]
 
         def claiming() -> Claim | None:
@@ -195,13 +195,13 @@ class Worker:
             with way.taken(), self.crew.waiting(claim.lane, waits=claim.marked):  # guard edit-work-priority
                 self._attempt(claim, attempt, witness, way, deadline)
         except LeaseOver:
-            # What was written or not is for the next claim to find out; nothing here is ours any more.
+            # The next claim finds out what was written. This process holds nothing any more.
             self.counters.add(LEASES_OVER)
             log.warning("lease_over", source=claim.source, token=claim.token, items=len(attempt.open))
         except SourceError as exc:
             self._source_fails(claim, attempt, exc)
         except PassingError as exc:
-            # Postgres, before anything was written: the others' errors are told where they are asked.
+            # Postgres, before anything was written. Errors of other dependencies are handled where they are asked.
             log.warning("postgres_fails", source=claim.source, error=str(exc))
             for item in list(attempt.open):
                 wait_s = self.policy.wait_s(1, self.chance())
@@ -235,7 +235,7 @@ class Worker:
     def _attempt(self, claim: Claim, attempt: Attempt, witness: Witness, way: Way, deadline: Deadline) -> None:
         for item in list(attempt.open):
             if self.policy.died_too_often(item.losses):  # guard suspect-item-loss-limit
-                wait_s = self.policy.healing_wait_s(item.healed)  # it may have been innocent each time
+                wait_s = self.policy.healing_wait_s(item.healed)  # its worker may have died of something else each time
                 attempt.fail(item, "its worker died each time it was tried", certain=False, heal_after_s=wait_s)
         source, rows = self._read(claim, attempt)
         embedder = self.embedder_of(source)
@@ -277,8 +277,11 @@ class Worker:
     def _prepare(
         self, source: Source, collection: Collection, embedder: Embedder, witness: Witness, *, anew: bool
     ) -> None:
-        """`anew`: Qdrant did not answer or refused when it was last asked, and is asked before vectors are paid for; or
-        nobody has made a vector of the source yet, and it is seen who does."""
+        """Prepare the collection in Qdrant, and rebuild the source if the collection was lost.
+
+        `anew`: ask Qdrant again before paying for vectors, because it failed or refused when last asked, or because the
+        source has no embedder on record yet. In the latter case the embedder is recorded.
+        """
         now = time.monotonic()
         if not anew and self._prepared.get(collection, 0.0) > now:
             return
@@ -302,9 +305,9 @@ class Worker:
         self._prepared[collection] = now + 30.0
 
     def _read(self, claim: Claim, attempt: Attempt) -> tuple[Source, Mapping[str, Row]]:
-        """The source, as it is now, and rows by id.
+        """Return the source as it is now, and rows by id.
 
-        An id that can't be a key of the source has none; a row that can't be read fails alone.
+        An id that can't be a key of the source has no row. A row that can't be read fails alone.
         """
         items = {item.item_id: item for item in attempt.open}
         with self.postgres.connection() as connection:
@@ -314,12 +317,12 @@ class Worker:
             wait_s = self.policy.healing_wait_s(items[item_id].healed) if why.may_pass else None
             attempt.fail(items[item_id], why.reason, certain=False, heal_after_s=wait_s)
         for item_id in found.impossible:
-            if items[item_id].forced:  # whoever wished for it is told more than that there is no row
+            if items[item_id].forced:  # a reindex request reports more than a missing row
                 attempt.fail(items[item_id], f"{source.name}: the id is not of its key's type", certain=False)
         return source, found.rows
 
     def _source_fails(self, claim: Claim, attempt: Attempt, error: SourceError) -> None:
-        if isinstance(error, OtherEmbedder):  # the wrong settings may be ours: no item waits for us
+        if isinstance(error, OtherEmbedder):  # this worker's settings may be the wrong ones: no item waits for it
             error = OtherEmbedder(f"a worker on {socket.gethostname()}: {error}")
             self._left_to_others[claim.source] = time.monotonic() + SOURCE_WAIT_S
         for item in list(attempt.open):
@@ -337,7 +340,8 @@ class Worker:
             requests.mark_told(connection, [answer.task_id for answer in answers])
 
     def tell_untold(self) -> None:
-        """Tell outcomes of wishes that were settled by a process which then died, or while nobody listened."""
+        """Store outcomes of reindex requests settled by a process that then died, or while the backend was
+        unavailable."""
         if self.broker is not None:
             try:
                 with self.postgres.connection() as connection:
