@@ -1,1 +1,1 @@
-"""From texts to vectors: requests to the provider, packed, limited, and searched for what fails them."""
+"""From texts to vectors: requests to the provider are packed and rate-limited, and failing inputs are isolated."""

@@ -1,4 +1,4 @@
-"""Embed: texts to vectors in as few requests as the limits allow; one bad input is found by halving."""
+"""Embed texts in as few requests as the limits allow. One bad input is found by bisection."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from reindexer.queue.breaker import Witness
 from reindexer.queue.lease import Deadline, LeaseOver
 
 MOST_SEARCHES = 4
-"""In one claim, for inputs on which the provider fails: where there are more, it is rather the provider."""
+"""Maximum searches per claim for inputs on which the provider fails. Where there are more, the provider is the likelier
+cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,12 @@ class Input:
 
     text: str
     fingerprint: str
-    """Of all that its vector depends on: who has the same gets the same vector."""
+    """Covers everything that the vector depends on: inputs with the same fingerprint get the same vector."""
     group: int = 0
-    """Inputs of one group are of use together only: of an item whose first vectors are there the rest has more time."""
+    """Inputs of one group are useful only together. Once an item has its first vectors, its other inputs may wait
+    longer."""
     tried: bool = False
-    """An earlier request with it failed: it may be the cause."""
+    """An earlier request with this input failed, so the input may be the cause."""
 
 
 def embed_inputs(
@@ -50,20 +52,22 @@ def embed_inputs(
     pace: Pace,
     fails: Callable[[Input, ReindexerError], None],
 ) -> Mapping[str, Vector]:
-    """Vectors by fingerprint; `fails` is called for each input that can't have one.
+    """Return vectors by fingerprint. `fails` is called for each input that can't have one.
 
-    Stops in time before the deadline less `keep_s`, and when the provider does not answer: then the rest has neither
-    vector nor failure. Raises LeaseOver if that is all.
-    A request that fails for a reason of its own fails its inputs. One that is refused for what is in it is searched for
-    the input by halving; those that the search passed over then go together in one request: about log2(n) + 2 more. So
-    is one that fails again, where the provider takes something else.
+    Stops `keep_s` before the deadline, and when the provider does not answer. The remaining inputs then have neither a
+    vector nor a failure. Raises LeaseOver if no vector was obtained in time.
+
+    A request that fails for reasons other than its content fails its inputs. A request refused for its content is
+    searched for the bad input by bisection. The inputs that the search passed over then go into one common request, so
+    that a search takes about log2(n) + 2 more requests. A request that fails repeatedly, while the provider accepts
+    other input, is searched in the same way.
     """
     if not inputs:
         return {}
     first_s = deadline.cap(timeout_s, keep_s=keep_s)
 
     def next_s() -> float:
-        # With less than half the time of the first one, the provider would be blamed for the end of our lease.
+        # With less than half of the first request's time, the provider would be blamed for the end of this lease.
         return deadline.cap(timeout_s, keep_s=keep_s, at_least_s=first_s / 2)
 
     def spare_s() -> float:
@@ -73,7 +77,7 @@ def embed_inputs(
     counts = {each.fingerprint: estimate_tokens(each.text) for each in inputs}
     waiting = list(inputs)
     try:
-        while waiting:  # what a request may hold changes with each answer
+        while waiting:  # the limits of a request change with each answer
             shape = pace.shape(embedder.limits)
             first = next(pack([counts[each.fingerprint] for each in waiting[: shape.max_inputs]], shape))
             batch = waiting[: first.stop]
@@ -90,7 +94,7 @@ def embed_inputs(
 
 
 class _Requests:
-    """Sends requests, and keeps the vectors that come back."""
+    """Sends requests, and keeps the returned vectors."""
 
     def __init__(
         self,
@@ -114,9 +118,10 @@ class _Requests:
         self.vectors: dict[str, Vector] = {}
 
     def send(self, batch: Sequence[Input]) -> ReindexerError | None:
-        """One request. Returns the error if an input of it may be to blame; any other error fails the batch.
+        """Send one request. Returns the error if one of its inputs may be to blame; any other error fails the batch.
 
-        None is sent once the provider did not answer, or refused everything: that fails all that follows.
+        Sends nothing once the provider gave no answer or refused everything. A refusal of everything also fails the
+        batch.
         """
         if self._ended_by is not None:
             if isinstance(self._ended_by, SourceError):
@@ -139,7 +144,7 @@ class _Requests:
         return None
 
     def _ask(self, texts: Sequence[str], patience_s: float) -> Embedding:
-        # Before the witness: who waits for his turn has not seen the provider answer.
+        # Outside the witness: a caller that waits for the rate limiter has not seen the provider answer.
         turn = self._pace.wait(texts, patience_s)
         with self._witness.asks("provider"), self._pace.taken(turn) as answered:
             embedding = self._embedder.embed(texts, timeout_s=self._timeout_s())
@@ -151,9 +156,10 @@ class _Requests:
             self._fails(each, error)
 
     def _may_be_one_of(self, batch: Sequence[Input], error: ReindexerError, took_s: float) -> bool:
-        """Whether the provider fails on something in this batch: it did so before, and takes a harmless text.
+        """Whether the provider fails on an input of this batch: an earlier request failed too, and a harmless text
+        succeeds.
 
-        Not where it was slow: it may have too much to do.
+        False where the provider was slow, because it may be overloaded.
         """
         if not isinstance(error, PassingError) or isinstance(error, RateLimited | OutOfQuota):
             return False
@@ -168,15 +174,16 @@ class _Requests:
         return True
 
     def _patience_s(self, batch: Sequence[Input]) -> float:
-        """Half an item's vectors would be for nothing: the rest of one that is begun waits as long as the claim can."""
+        """How long the batch may wait for the rate limiter. The rest of an item that is begun waits as long as the
+        claim can, because half an item's vectors would be wasted."""
         spare_s = self._spare_s()
         # guard budget-begun-item-patience
         return spare_s if any(each.group in self._begun for each in batch) else min(self._pace.patience_s, spare_s)
 
     def isolate(self, batch: Sequence[Input], error: ReindexerError) -> Sequence[Input]:
-        """Find one refused input of a refused batch and fail it; returns those about which nothing is known yet.
+        """Find one refused input of a refused batch and fail it. Returns the inputs about which nothing is known yet.
 
-        No input is failed that was not refused alone: a request can be refused for its size, too.
+        Only an input that was refused alone is failed, because a request can be refused for its size too.
         """
         self._searches += 1
         suspects, unknown, refused_alone = list(batch), list[Input](), len(batch) == 1

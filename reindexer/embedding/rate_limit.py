@@ -1,7 +1,7 @@
-"""Pace: requests wait for their turn in the provider's rate limit, edits and searches before backfills.
+"""Rate limiting: requests wait for a slot in the provider's rate limit, edits and searches before backfills.
 
-Who waits does so before the request's own time begins, and asks once more before he sends: a 429 that another process
-heard meanwhile holds for all.
+Waiting for a slot does not count toward the request's timeout. The caller checks again before sending, because another
+process may have received a 429 in between, which holds for all.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from reindexer.monitoring.metrics import PROVIDER_TURN
 from reindexer.ports import Budget, Embedder, Embedding
 
 PATIENCE_S = 2.0
-"""Whose turn is further away gives way: a worker is also there for what is not limited, and for edits."""
+"""A request whose slot is further away gives up its place: the worker also serves edits, and work that is not
+limited."""
 REQUEST_S = 2.0
-"""One request takes at most what the rate grants in this time, so that nobody waits long behind one."""
+"""One request takes at most what the rate grants in this time, so that others do not wait long behind it."""
 
 
 class Unlimited:
-    """A `Budget` of everything."""
+    """A `Budget` without limits."""
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -49,30 +50,32 @@ class Unlimited:
 
 
 class Pace:
-    """How fast one claim, or one search, may ask."""
+    """The rate limit as one claim, or one search, sees it."""
 
     def __init__(
         self, budget: Budget, tally: Tally | None, purpose: str, *, live: bool, patience_s: float = PATIENCE_S
     ) -> None:
-        """`patience_s`: how long a request waits for its turn. 0: where others wait for what needs no turn."""
+        """`patience_s`: how long a request waits for its slot. 0: never, because work that needs no slot would wait
+        behind it."""
         self.patience_s = patience_s
         self.is_tight = False
-        """A request had to wait, or could not."""
+        """A request had to wait, or was denied."""
         self._budget = budget
         self._tally = tally
         self._purpose = purpose
         self._live = live
 
     def shape(self, limits: RequestLimits) -> RequestLimits:
-        """The limits of one request under the rate."""
+        """Return the limits of one request under the rate."""
         rate = self._budget.tokens_per_s
         return limits if rate is None else replace(limits, max_tokens=min(limits.max_tokens, int(rate * REQUEST_S)))
 
     def wait(self, texts: Sequence[str], patience_s: float) -> Turn:
-        """Wait for the turn of one request. RateLimited if it does not come in time, NoTurn if it was not to wait;
-        then nothing is taken.
+        """Wait for the slot of one request. Raises RateLimited if it does not come in time, or NoTurn if `patience_s`
+        is 0.
 
-        Turns are handed out for the next moments only, so who has more patience than that asks again.
+        If it raises, nothing is reserved. Slots are reserved for the next moments only, so a caller with more patience
+        asks again.
         """
         tokens = sum(map(estimate_tokens, texts))
         until = time.monotonic() + patience_s
@@ -94,7 +97,7 @@ class Pace:
 
     @contextmanager
     def taken(self, turn: Turn) -> Iterator[Callable[[Embedding], None]]:
-        """Around the request. What is yielded is called with its answer."""
+        """Context of the request. The yielded function must be called with the request's answer."""
         try:
             yield lambda embedding: self._budget.settle(turn, embedding.tokens, embedding.told)
         except RateLimited as exc:
@@ -111,7 +114,7 @@ class Pace:
 
 
 class PacedEmbedder:
-    """An `Embedder` for searches: each waits for its turn, in its own time, before all backfills."""
+    """An `Embedder` for searches. Each search waits for a slot within its own timeout, before all backfills."""
 
     def __init__(self, embedder: Embedder, budget: Budget, tally: Tally | None = None) -> None:
         self._embedder = embedder

@@ -1,7 +1,7 @@
-"""Too long: a text that the provider refuses for its length is cut smaller, not given up.
+"""A text that the provider refuses for its length is cut into smaller chunks instead of failing.
 
-How small is a fact of the item (`chunk_tokens` in the ledger), because all must cut its text in the same way: workers,
-which would embed each other's chunks anew, and whoever compares.
+The chunk size is recorded per item (`chunk_tokens` in the ledger), because all processes must cut its text in the same
+way. Otherwise workers would embed each other's chunks anew, and a comparison would find differences.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ log = structlog.get_logger(__name__)
 
 
 def cut_smaller(source: str, text: str, error: InputRejected, limits: RequestLimits) -> InputRejected:
-    """The error of a text that was refused alone: one that says how many tokens the chunks of its item are to hold.
+    """Return the error for a text that was refused alone, with the number of tokens that its item's chunks may hold.
 
-    Not every provider's words for it are known. So a text that is more than half of what the model takes, by an
-    estimate that may be too low, is cut smaller whatever the reason. It is given up where its half would be no text.
+    The wording of length errors is not known for every provider. A text that is estimated at more than half of the
+    model's limit (the estimate may be too low) is therefore cut smaller, whatever the reason given. The error is
+    returned unchanged if half of the text would be shorter than the smallest chunk.
     """
     tokens = estimate_tokens(text)
     # guard chunk-likely-too-long
