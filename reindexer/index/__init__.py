@@ -1,1 +1,1 @@
-"""Points in Qdrant: written, reused, searched, compared with the table."""
+"""Points in Qdrant: writing, reuse, search, and comparison with the table."""

@@ -1,4 +1,4 @@
-"""How a row, as it is now, and the points that lie in the index differ. Pure."""
+"""How a row, as it is now, differs from its points in the index. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ Kind = Literal["missing", "stale", "orphaned"]
 def row_difference(
     row: Row, chunks: Sequence[Chunk], stored: Mapping[tuple[str, int], StoredPoint]
 ) -> Literal["missing", "stale"] | None:
-    """What is wrong with the points that a row must have, one a chunk. `stored`: what is there, by (item_id, chunk)."""
+    """Return what is wrong with a row's points, which must be one per chunk. `stored`: the index, by (item_id,
+    chunk)."""
     points = [stored.get((row.item_id, number)) for number in range(len(chunks))]
     if None in points:
         return "missing"
@@ -25,7 +26,8 @@ def row_difference(
 
 
 def same_json(one: Any, other: Any) -> bool:
-    """True for equal JSON values, 1 and 1.0 among them. Integers beyond 64 bits come back as doubles."""
+    """True for equal JSON values. 1 equals 1.0. Integers beyond 64 bits are compared as doubles, as Qdrant returns
+    them."""
     pairs = [(one, other)]
     while pairs:
         left, right = pairs.pop()

@@ -1,9 +1,9 @@
-"""The instance: which database this is.
+"""Database identity: which database this is.
 
-A database that was copied to a test environment carries every row of ours along. So its name is made of what a copy
-changes: the cluster's system identifier, and the database's OID. A dump and restore, `CREATE DATABASE … TEMPLATE` and
-pg_upgrade change it; a restart, a failover and a restore of the same cluster to an earlier time do not. Nor does a copy
-of the cluster's files (a disk snapshot): for that there is a setting, which must be another one there.
+A copy of a database in a test environment carries every row of ours along. The identity therefore consists of what a
+copy changes: the cluster's system identifier, and the database's OID. A dump and restore, `CREATE DATABASE … TEMPLATE`
+and pg_upgrade change it. A restart, a failover and a restore of the same cluster to an earlier time do not. A copy of
+the cluster's files (a disk snapshot) does not change it either: such a copy must set a different name by a setting.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reindexer.sources.embedder_record import require_same
 
 
 def identity(connection: Connection, named: str | None) -> str | None:
-    """`named` if it is set, else what the server tells; None where the role may not ask it."""
+    """Return `named` if it is set, otherwise the server's identity. None if the role may not ask for it."""
     if named:
         return named
     try:
@@ -34,9 +34,9 @@ def identity(connection: Connection, named: str | None) -> str | None:
 
 
 def require_prefix(connection: Connection, broker: Broker, named: str | None) -> None:
-    """This database uses the broker's prefix from now on. Raises UsageError if another one does, DependencyAway.
+    """Hold the broker's prefix for this database. Raises UsageError if another database holds it, DependencyAway.
 
-    A database that was dropped from this cluster uses nothing any more.
+    A database that was dropped from this cluster holds it no longer.
     """
     ours = identity(connection, named)
     if ours is None:
@@ -49,7 +49,7 @@ def require_prefix(connection: Connection, broker: Broker, named: str | None) ->
 
 
 def _is_dropped(connection: Connection, other: str) -> bool:
-    """Whether that was a database of this cluster, and is no more."""
+    """Whether `other` was a database of this cluster and no longer exists."""
     system, _, oid = other.partition("/")
     if not (system.isdecimal() and oid.isdecimal()):
         return False
@@ -64,9 +64,9 @@ def _is_dropped(connection: Connection, other: str) -> bool:
 
 
 def require_ours(index: Index, collection: Collection, ours: Owner) -> None:
-    """See that this database is the one that a collection follows, and that we would embed as its writers do.
+    """Require that a collection belongs to this database and that its points are made by our embedder.
 
-    Raises SourceError, or OtherEmbedder where the embedder is another one: then every point would look stale.
+    Raises SourceError, or OtherEmbedder if the embedder is a different one: every point would then look stale.
     """
     found = index.owner(collection)
     ours.require_ours(collection.name, found)

@@ -1,11 +1,12 @@
-"""Reconcile: compare a source's table with its points in Qdrant, both ways, asking Qdrant itself.
+"""Reconcile: compare a source's table with its points in Qdrant, in both directions, by asking Qdrant itself.
 
-The ledger is believed in nothing: after a restore of either side it is wrong. What differs at the first look is put
-aside, and counts only if it differs at a second one with nothing in flight. A repair writes nothing to Qdrant: it makes
-the items due and doubtful, so that workers mend them as they would any other, under a token above what Qdrant holds.
+The ledger is not trusted, because it is wrong after a restore of either side. Whatever differs at the first look is a
+suspect. It counts only if it differs again at a second look with nothing in flight. A repair writes nothing to Qdrant.
+It makes the items due and marks them in doubt, so that workers repair them like any other item, under a token above the
+one that Qdrant holds.
 
-Memory is bounded: a page of rows, a page of points, and a spool on disk. Not seen: a vector that somebody changed and
-left its fingerprint beside it.
+Memory is bounded: a page of rows, a page of points, and a spool on disk. Not detected: a vector that was changed while
+its fingerprint was left beside it.
 """
 
 from __future__ import annotations
@@ -32,75 +33,75 @@ from reindexer.sources.key_pages import key_page
 from reindexer.sources.rows import find_rows
 
 PAGE = 256
-"""Rows whose texts are held at a time."""
+"""Maximum rows whose texts are held at a time."""
 PAGE_S = 60.0
 TRIES = 4
-"""Of each question to Qdrant, which may be away for a moment in an hour-long comparison."""
+"""Attempts per question to Qdrant, which may be unavailable for a moment during an hour-long comparison."""
 PAUSE_S = 1.0
-"""Before a second look: a write that Qdrant has answered may reach its replicas a moment later."""
+"""Pause before a second look: a write that Qdrant has answered may reach its replicas a moment later."""
 EXAMPLES = 10
-"""Ids that are told of each kind of difference."""
+"""Maximum ids listed per kind of difference."""
 FREE_DELETIONS = 100
 FREE_SHARE = 0.1
-"""So many orphans, or this share of the points, are repaired without being asked twice."""
+"""This many orphans, or this share of the points, may be deleted without an explicit limit."""
 
 T = TypeVar("T")
 
 
 class TooManyDeletions(ReindexerError):
-    """The repair would delete more than was allowed; nothing was done."""
+    """The repair would delete more than was allowed. Nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """What is compared: a source's table and its points, as an embedder would have made them."""
+    """What is compared: a source's table, and its points as the embedder would have made them."""
 
     connection: Connection
     index: Index
     source: Source
     collection: Collection
     recipe: Recipe
-    """Of the source, with the workers' embedder."""
+    """The source's recipe with the workers' embedder."""
     timeout_s: float
 
 
 @dataclass(slots=True)
 class Findings:
-    """What differs. Counts items (missing, stale) and points (orphaned)."""
+    """The differences. Counts items (missing, stale) and points (orphaned)."""
 
     rows: int = 0
     points: int = 0
-    """Of the source, foreign ones not counted."""
+    """Points of the source, without foreign ones."""
     foreign: int = 0
-    """Points without our facts, or of another source; never touched."""
+    """Points without our payload fields, or of another source. They are never touched."""
     missing: int = 0
-    """Rows with text, and no point."""
+    """Rows with text that lack a point."""
     stale: int = 0
-    """Rows whose point has another text's or model's fingerprint, or another payload."""
+    """Rows whose point has the fingerprint of another text or model, or another payload."""
     orphaned: int = 0
     """Points without a row or without text in it, and surplus chunks."""
     unsettled: int = 0
-    """Differed, but something was in flight for them until the end: not judged."""
+    """Differed, but had something in flight until the end. Not judged."""
     unreadable: int = 0
-    """Rows that can't be read: not judged."""
+    """Rows that can't be read. Not judged."""
     unreadable_ids: list[str] = field(default_factory=list)
     """Some of them."""
     failed: int = 0
-    """Of all that differs, what is FAILED in the ledger, with its reason."""
+    """How many of the differences are FAILED in the ledger, with a reason."""
     examples: dict[Kind, list[str]] = field(default_factory=lambda: {"missing": [], "stale": [], "orphaned": []})
     wrong: Spool = field(default_factory=Spool)
 
     @property
     def differences(self) -> int:
-        """How many there are of all kinds."""
+        """The number of differences of all kinds."""
         return self.missing + self.stale + self.orphaned
 
     def close(self) -> None:
-        """Give the disk back."""
+        """Free the disk space."""
         self.wrong.close()
 
     def count(self, kind: Kind, suspect: Suspect, *, failed: bool) -> None:
-        """Note one difference that stood the second look."""
+        """Record one difference that the second look confirmed."""
         setattr(self, kind, getattr(self, kind) + 1)
         self.failed += failed
         if len(self.examples[kind]) < EXAMPLES:
@@ -109,13 +110,13 @@ class Findings:
 
 
 Progress = Callable[[str, int], None]
-"""Told the name of the stage, and how far it is."""
+"""Called with the name of the stage and the count so far."""
 
 
 def compare(sides: Sides, progress: Progress, *, wait_s: float, pause_s: float = PAUSE_S) -> Findings:
-    """Both ways, then a second look at what differs; up to `wait_s` longer where something is in flight.
+    """Compare both ways, then look again at what differs, for up to `wait_s` longer where something is in flight.
 
-    Raises SourceError if the table can't be read, PassingError if Qdrant stays away.
+    Raises SourceError if the table can't be read, PassingError if Qdrant stays unavailable.
     """
     findings, suspects = Findings(), Spool()
     try:
@@ -134,9 +135,10 @@ def compare(sides: Sides, progress: Progress, *, wait_s: float, pause_s: float =
 
 
 def repair(sides: Sides, findings: Findings, *, who: str, max_deletions: int | None) -> int:
-    """Make everything due that differs; returns how many items. What a claim holds just now counts as unsettled.
+    """Make every item that differs due. Returns how many items. An item that a claim holds now counts as unsettled.
 
-    Raises TooManyDeletions if there are more orphans than `max_deletions`, or than the free ones.
+    Raises TooManyDeletions if there are more orphans than `max_deletions`, or by default than `FREE_DELETIONS` and
+    `FREE_SHARE` allow.
     """
     check_deletions(findings, max_deletions)  # guard reconcile-deletion-limit
     kinds: tuple[Kind, ...] = ("missing", "stale", "orphaned")
@@ -200,10 +202,10 @@ def _look_at_points(sides: Sides, findings: Findings, suspects: Spool, progress:
 
 
 def _look_again(sides: Sides, findings: Findings, suspects: Spool, progress: Progress) -> Spool:
-    """Count what still differs with nothing in flight; returns those for which something is.
+    """Count what still differs with nothing in flight. Returns the suspects that have something in flight.
 
-    "Nothing in flight" must hold before and after, with the same token: a change that came and was settled in between
-    would otherwise show its row as it was, or its point as it is.
+    "Nothing in flight" must hold before and after the look, with the same token. Otherwise a change that came and was
+    settled in between would show its old row beside its new point.
     """
     left, looked = Spool(), 0
     for batch in suspects.batches(PAGE):

@@ -1,4 +1,4 @@
-"""Reuse: chunks whose vectors lie in Qdrant already, at their place or at another, are not embedded again."""
+"""Reuse: a chunk whose vector is in Qdrant already, at its own place or another, is not embedded again."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from reindexer.core.text.batching import slices
 from reindexer.ports import Collection, Index, Vector
 
 Place = tuple[str, int]
-"""Of a point: item id and number of the chunk."""
+"""Place of a point: item id and chunk number."""
 
 FACTS = 1024
 VECTORS = 256
-"""Asked for in one request at most."""
+"""Maximum points per request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,9 @@ class Reused:
     """What need not be embedded."""
 
     kept: frozenset[Place] = frozenset()
-    """Points that have the vector that they must have."""
+    """Points that already have the right vector."""
     vectors: Mapping[str, Vector] = field(default_factory=dict)
-    """By fingerprint: of chunks that have to move to another place."""
+    """Vectors by fingerprint, of chunks that move to another place."""
 
 
 def find_reusable(
@@ -32,7 +32,7 @@ def find_reusable(
 ) -> Reused:
     """Ask Qdrant which of the steps' chunks it holds. Raises PassingError or LastingError, as the index does.
 
-    A point's fingerprint tells its vector whatever wrote it, as both are written together.
+    A point's fingerprint identifies its vector, whichever process wrote it, because both are written together.
     """
     numbers = {step.item.item_id: range(_most(step)) for step in steps}
     places = [(item_id, n) for item_id, each in numbers.items() for n in each]
@@ -57,6 +57,6 @@ def find_reusable(
 
 
 def _most(step: Embed) -> int:
-    """How many points of it are worth a question."""
+    """The number of the item's points that are worth asking for."""
     may_be_there = max(step.item.chunks, len(step.chunks))
     return may_be_there if step.reuses_before is None else min(may_be_there, step.reuses_before)

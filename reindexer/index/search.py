@@ -15,14 +15,14 @@ from reindexer.sources.trigger_check import inspect
 
 
 def collection_of(connection: Connection, source: Source) -> Collection:
-    """Where the source's points lie: the collection of its active generation, behind its alias."""
+    """Return the collection of the source's active generation, with its alias."""
     row = connection.execute(load("sources.sql")["active"], {"name": source.name}).fetchone()
     generation, embedder = row or (1, None)
     return Collection(source.name, source.collection(generation), source.alias, source.profile, embedder)
 
 
 def what_is_behind(connection: Connection, source: Source) -> str | None:
-    """Why a search may not find what is written, in one line; None where edits follow as they should."""
+    """Why a search may miss recent writes, in one line. None where edits are indexed as they should be."""
     if problem := inspect(connection, source).problem or problems(connection).get(source.name):
         return f"what was written of late may be missing: {problem}"
     row = connection.execute(load("backfills.sql")["first_fill_is_open"], {"source": source.name}).fetchone()
@@ -39,10 +39,10 @@ def search(
     *,
     timeout_s: float,
 ) -> Sequence[Hit]:
-    """At most `limit` items that the filter lets through, best first; none while nothing of the source is indexed.
+    """Return at most `limit` items that pass the filter, best first. Empty while nothing of the source is indexed.
 
     `timeout_s` is the embedder's. Raises PassingError (DependencyAway, RateLimited) or LastingError, as embedder and
-    index do; OtherEmbedder if the points are made by another embedder.
+    index do, and OtherEmbedder if the points are made by another embedder.
     """
     require_comparable(index, collection, embedder)  # guard search-same-embedder
     embedding = embedder.embed([query], timeout_s=timeout_s)

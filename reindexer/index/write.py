@@ -1,4 +1,4 @@
-"""Write: the steps of one claim to Qdrant under its token, then read back what was refused."""
+"""Write the steps of one claim to Qdrant under its token, then read back which writes were refused."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from reindexer.ports import Collection as IndexCollection
 from reindexer.ports import Index, Point, Vector
 
 POINTS = 64
-"""Written in one request at most: as lists of floats they take eight times their memory, and neither a process that
-makes such a request nor the embedded Qdrant server that takes it does anything else meanwhile. With four times as many
-an edit behind a backfill took half as long again, and the backfill was no quicker."""
+"""Maximum points per write request. As lists of floats, points take eight times their memory. The process that builds
+such a request, and the embedded Qdrant server that receives it, do nothing else meanwhile. With four times as many
+points an edit behind a backfill took half as long again, and the backfill was no quicker."""
 TOKENS = 1024
-"""Read back in one request at most."""
+"""Maximum points per read-back request."""
 
 
 def write(
@@ -30,11 +30,11 @@ def write(
     done: Collection[Place],
     timeout_s: Callable[[], float],
 ) -> Mapping[str, int]:
-    """Bring Qdrant to the steps. Returns the items whose writes were refused, with the token that stands there.
+    """Apply the steps to Qdrant. Returns the items whose writes were refused, with the token that Qdrant holds.
 
-    `vectors` by fingerprint; points in `kept` have theirs already, and those in `done` are written. `timeout_s` is
-    asked before each call, and raises when the lease is over. Raises PassingError or LastingError if any call failed:
-    what then lies in Qdrant is unknown.
+    `vectors` are by fingerprint. Points in `kept` have their vectors already, and those in `done` are written.
+    `timeout_s` is called before each request, and raises when the lease is over. Raises PassingError or LastingError if
+    any request failed: the content of Qdrant is then unknown.
     """
     deletes = [s.item for s in steps if isinstance(s, Delete) and _may_have_points(s.item)]
     # guard token-reused-chunks
@@ -60,7 +60,7 @@ def write(
 
 
 def highest_tokens(refused: Mapping[Place, int]) -> dict[str, int]:
-    """Of each item the highest token that stands at one of its places."""
+    """Return for each item the highest token at one of its places."""
     highest: dict[str, int] = {}
     for (item_id, _), token in refused.items():
         highest[item_id] = max(token, highest.get(item_id, token))
@@ -74,10 +74,10 @@ def exchange_payloads(
     steps: Sequence[Embed],
     timeout_s: Callable[[], float],
 ) -> Mapping[str, int]:
-    """Give the points that the items have the payload of their rows, beside the vectors of their older texts.
+    """Give the items' existing points the payload of their rows, beside the vectors of their older texts.
 
-    Each point keeps what it says of its text. Returns the items whose writes were refused, raises and asks `timeout_s`
-    as `write` does.
+    Each point keeps its own facts about its text. Returns and raises as `write` does, and calls `timeout_s` in the same
+    way.
     """
     stored = list[StoredPoint]()
     certain = [(s.item.item_id, chunk) for s in steps if not s.item.uncertain for chunk in range(s.item.chunks)]
@@ -101,7 +101,7 @@ def exchange_payloads(
 
 
 def has_other_payload(step: Embed) -> bool:
-    """Points of it may be in Qdrant, and may have another payload than its row."""
+    """Whether the item may have points in Qdrant whose payload differs from its row's."""
     return _may_have_points(step.item) and (
         step.item.doubtful or step.item.payload_fingerprint != step.payload_fingerprint
     )
@@ -110,7 +110,7 @@ def has_other_payload(step: Embed) -> bool:
 def write_chunks(
     index: Index, collection: IndexCollection, token: int, points: Sequence[Point], timeout_s: Callable[[], float]
 ) -> Mapping[str, int]:
-    """Write some points of items whose others are to follow. Returns and raises as `write` does."""
+    """Write some points of items whose other points will follow. Returns and raises as `write` does."""
     for some in slices(points, POINTS):
         index.upsert(collection, some, token, timeout_s())
     stored: dict[Place, int] = {}
@@ -121,7 +121,8 @@ def write_chunks(
 
 
 def _may_have_points(item: ClaimedItem) -> bool:
-    """One that never had a point has none to delete; one that is or was doubtful may have. A wish looks anyway."""
+    """Whether the item may have points to delete: it had some, or is or was in doubt. A reindex request checks
+    anyway."""
     # guard doubt-delete-unknown-points
     return item.chunks > 0 or item.uncertain or item.doubted_ago_s is not None or item.forced
 
