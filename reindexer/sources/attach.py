@@ -1,7 +1,7 @@
-"""Attach: make a table a source. Its definition is recorded, its triggers are put in place, its first fill is started.
+"""Attach: make a table a source. Records its definition, creates its triggers, and starts its initial scan.
 
-The order matters: once the triggers stand, every earlier write has committed; the walk that follows sees it, and the
-triggers record every later one.
+The order matters. Once the triggers exist, every earlier write has committed. The scan that follows sees those writes,
+and the triggers record every later one.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from reindexer.sources.store import all_sources
 from reindexer.sources.trigger_check import Finding, inspect, recorded, trigger_hash
 
 Look = Literal["rows", "ledger"]
-"""At all rows and then at what the ledger knows, or at the latter alone."""
+"""What a resync scan covers: `rows` is all rows and then every item in the ledger, `ledger` is only the latter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """What attaching did: made or mended triggers, and started a fill."""
+    """What attaching did."""
 
     source: str
     changed: bool
     redefined: bool = False
-    """It was attached before, by another definition."""
+    """The source was attached before, with another definition."""
     problem: str | None = None
-    """Why it could not be done."""
+    """Why it could not be attached."""
 
 
 def attach(connection: Connection, source: Source) -> Attached:
-    """Attach a source, or bring its triggers to its definition; does nothing if all is as it should be.
+    """Attach a source, or bring its triggers to its definition. Does nothing if they match already.
 
-    Raises UsageError if the definition does not fit the table, SourceError if the triggers can't be made.
+    Raises UsageError if the definition does not fit the table, SourceError if the triggers can't be created.
     """
     check(connection, source)
     require_alias(connection, source)
@@ -83,14 +83,18 @@ def attach(connection: Connection, source: Source) -> Attached:
         start = {"source": source.name, "kind": "first_fill", "from": "rows"}
         connection.execute(load("backfills.sql")["start_look"], start)
         if before and before.condition != source.condition:  # guard mark-changed-condition-rows
-            # Rows that are out of it now leave the index at once, while the others wait for a provider.
+            # Rows that the new condition excludes leave the index at once, while the others wait for a provider.
             leave = {"source": source.name, "kind": "whole_source", "from": "ledger"}
             connection.execute(load("backfills.sql")["start_look"], leave)
     return Attached(source.name, changed=True)
 
 
 def _resolved(connection: Connection, source: Source) -> Source:
-    """Older versions wrote down the words of a condition alone; and what it means may have another name by now."""
+    """Return the source with its condition resolved to schema-qualified names.
+
+    Older versions recorded only the user's text of a condition. An object that a resolved condition names may have been
+    renamed since.
+    """
     if source.condition is None:
         return source
     if source.resolved_condition is not None:
@@ -98,12 +102,11 @@ def _resolved(connection: Connection, source: Source) -> Source:
     try:
         return condition.resolved(connection, source, source.condition)
     except condition.ConditionRejected:
-        return source  # what is wrong with it is told where it is read by
+        return source  # an invalid condition is reported where rows are read by it
 
 
 def follow_renames(connection: Connection, source: Source) -> Source:
-    """The source, with its condition written down anew if it does not work any more just because something that it
-    means was renamed."""
+    """Return the source, with its condition resolved again if it fails only because an object in it was renamed."""
     try:
         condition.require(connection, source)
     except SourceError:
@@ -125,7 +128,7 @@ def follow_renames(connection: Connection, source: Source) -> Source:
 
 
 def require_alias(connection: Connection, source: Source) -> None:
-    """Raises UsageError if the alias is another source's, or this source has another one."""
+    """Raises UsageError if another source has the alias, or if this source is attached with a different alias."""
     row = connection.execute(
         load("sources.sql")["alias_of_others"], {"name": source.name, "alias": source.alias}
     ).fetchone()
@@ -145,7 +148,7 @@ def require_alias(connection: Connection, source: Source) -> None:
 def require_same_table(connection: Connection, name: str, schema: str, table: str) -> None:
     """Raises UsageError if the source of this name follows another table: all of its items would be exchanged.
 
-    The same table under another name is the same.
+    A renamed table is still the same table.
     """
     named = {"name": name, "table": sql.Identifier(schema, table).as_string(connection)}
     row = connection.execute(load("sources.sql")["same_table"], named).fetchone()
@@ -159,9 +162,10 @@ def require_same_table(connection: Connection, name: str, schema: str, table: st
 
 
 def mend(connection: Connection, source: Source, finding: Finding, *, give_up_after_s: float = 60.0) -> Look | None:
-    """Put triggers in order that were made by this version, and start the look that finds what passed without them.
+    """Repair triggers that this version made, and start the resync scan that finds what passed without them.
 
-    Returns which look was started. Raises SourceError if the triggers can't be made; the look is started all the same.
+    Returns the scope of that scan. Raises SourceError if the triggers can't be created; the scan is started all the
+    same.
     """
     try:
         empty = _equip(connection, source, finding, give_up_after_s)
@@ -180,9 +184,11 @@ def _equip(connection: Connection, source: Source, finding: Finding, give_up_aft
 
 
 def _record(connection: Connection, source: Source, finding: Finding, empty: Facts) -> Look | None:
-    """Record the facts and start the look that they call for, in one transaction: whatever happened before the facts
-    were read is seen by the look, and whatever happens later changes them again. A table that came after the inspection
-    is left to the next one."""
+    """Record the facts and start the resync scan that they call for, in one transaction.
+
+    The scan sees whatever happened before the facts were read, and whatever happens later changes the facts again. A
+    table that was added after the inspection is left to the next inspection.
+    """
     with connection.transaction():
         was = recorded(connection, source)
         before = was.facts if was else {}
@@ -201,8 +207,7 @@ def _record(connection: Connection, source: Source, finding: Finding, empty: Fac
 
 
 def look_needed(before: Facts, now: Facts) -> Look | None:
-    """What has to be looked at where the facts were these, and are those: nothing, items of tables that are gone, or
-    everything."""
+    """Return the resync scan that a change of facts calls for: none, items of removed tables, or everything."""
     if before == now:
         return None
     return "ledger" if now.items() <= before.items() else "rows"

@@ -1,4 +1,4 @@
-"""The built-in table: who gets it, and when it is a source. Nobody gets it unasked, nor back who has detached it."""
+"""The built-in table, and when it is a source. It is created only on request, and not again after a detach."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reindexer.sources.definition import check
 
 
 def require_place(connection: Connection) -> None:
-    """Raises UsageError if something else has the table's name."""
+    """Raises UsageError if another table has the built-in table's name."""
     there = _there(connection)
     if there is not None and not there[0]:
         raise UsageError(
@@ -24,10 +24,11 @@ def require_place(connection: Connection) -> None:
 
 
 def built_in(connection: Connection, sources: Collection[Source], *, wanted: bool, again: bool) -> Source | None:
-    """The built-in source, if it is to be attached beside `sources`, those that are or will be attached.
+    """Return the built-in source if it is to be attached. `sources`: those that are or will be attached.
 
-    It is where it is wanted, or where a table like it is there that we may put triggers on; but not where somebody has
-    detached it (unless it is wanted `again`), something else has the table's name, or another source follows it.
+    It is attached if `wanted`, or if a table like it exists on which we may create triggers. It is not attached if it
+    was detached before (unless `wanted` and `again`), if another table has its name, or if another source follows the
+    table.
     """
     if not (wanted and again) and was_detached(connection):
         return None
@@ -39,23 +40,23 @@ def built_in(connection: Connection, sources: Collection[Source], *, wanted: boo
 
 
 def make_table(connection: Connection) -> None:
-    """Make the table, if nothing has its name."""
+    """Create the table, if nothing has its name."""
     if _there(connection) is None:
         connection.execute(load("context_items.sql")["make"])
 
 
 def is_attached(connection: Connection) -> bool:
-    """Whether it is there, and what is written to it is indexed."""
+    """Whether the table exists and writes to it are indexed."""
     row = connection.execute(load("context_items.sql")["is_attached"]).fetchone()
     return bool(row and row[0])
 
 
 def was_detached(connection: Connection) -> bool:
-    """Whether somebody has detached it, and nobody has attached it since."""
+    """Whether the built-in source was detached and has not been attached since."""
     try:
         row = connection.execute(load("context_items.sql")["was_detached"], {"name": CONTEXT_ITEMS.name}).fetchone()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-        return False  # before there was a way to
+        return False  # the schema is older than detaching
     return bool(row and row[0])
 
 
@@ -70,7 +71,7 @@ def _has_our_table(source: Source) -> bool:
 
 
 def _there(connection: Connection) -> tuple[bool, bool] | None:
-    """Of what has the table's name: whether it can be the built-in table, and whether we may put triggers on it."""
+    """Of what has the table's name: whether it can be the built-in table, and whether we may create triggers on it."""
     row = connection.execute(load("context_items.sql")["there"]).fetchone()
     if row is None:
         return None

@@ -1,4 +1,4 @@
-"""How small the chunks of single items are cut: of those whose text a provider has refused for its length."""
+"""Chunk sizes of single items whose text a provider has refused for its length."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from reindexer.postgres.queries import load
 
 
 def chunk_tokens(connection: Connection, source: Source, item_ids: Sequence[str]) -> Mapping[str, int]:
-    """How many tokens the chunks of these items hold at most, where the provider found one too long."""
+    """Return the maximum tokens per chunk of those items for which the provider found a chunk too long."""
     parameters = {"source": source.name, "item_ids": list(item_ids)}
     return dict(connection.execute(load("status.sql")["chunk_tokens"], parameters).fetchall())

@@ -1,7 +1,7 @@
-"""Conditions: a boolean SQL expression of an administrator over a source's columns, which picks rows of a backfill.
+"""Conditions: boolean SQL expressions over a source's columns, written by an administrator to select rows.
 
-Whoever may write one can call any function that the program's role can: it is as trusted as DATABASE_URL. What is kept
-from them is to break out of the query by accident, to write, and to hold a connection for long.
+A condition can call any function that the program's role can call, so its author is as trusted as DATABASE_URL. This
+module prevents only that a condition breaks out of its query by accident, writes, or holds a connection for long.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from reindexer.postgres.session import IN_TRANSACTION
 
 CHECK_S = 5.0
 COUNT_S = 1.0
-"""How long rows are counted before an estimate will do."""
+"""Maximum time to count rows. After that the planner's estimate is used."""
 
 
 class ConditionRejected(UsageError):
-    """The condition can't be used; the text is one line that says why."""
+    """The condition can't be used. The message is one line that says why."""
 
 
 def composed(condition: str) -> sql.Composed:
-    """The condition in parentheses, fit for a query with parameters. A comment in it ends at the line's end."""
+    """Return the condition in parentheses, for a query with parameters. A comment in it ends at the line's end."""
     return sql.SQL("(\n{}\n)").format(sql.SQL(condition.replace("%", "%%")))
 
 
 def is_item(source: Source) -> sql.Composed:
-    """Whether a row `t` meets the source's condition, which sees just the columns whose changes the triggers record.
+    """Return SQL for whether row `t` meets the source's condition. It sees only columns whose changes triggers record.
 
-    A plan that was kept from before a label was renamed would go on with the old meaning: so the text is another one.
+    The text differs after a label was renamed, because a plan kept from before would go on with the old meaning.
     """
     if source.condition is None:
         return sql.Composed([sql.SQL("true")])
@@ -50,34 +50,36 @@ def is_item(source: Source) -> sql.Composed:
 
 
 def check(connection: Connection, source: Source, condition: str) -> None:
-    """See that the condition is one boolean expression that fits the source's table. Raises ConditionRejected."""
+    """Require one boolean expression that fits the source's table. Raises ConditionRejected."""
     if not condition.strip():
         raise ConditionRejected("the condition is empty")
     if "\x00" in condition:
         raise ConditionRejected("the condition holds the NUL character")
     bare = condition.replace("%", "%%")
     tries = (
-        # What closes a parenthesis that it has not opened is no expression between brackets, and the other way round.
+        # A text that closes a parenthesis it did not open is no expression between brackets, and the other way round.
         sql.SQL("EXPLAIN SELECT ARRAY[\n{}\n] FROM {} AS t LIMIT 0").format(sql.SQL(bare), _table(source)),
         sql.SQL("EXPLAIN SELECT FROM {} AS t WHERE {}").format(_table(source), composed(condition)),
     )
     try:
         for query in tries:
             with read_only(connection, CHECK_S):
-                # Binary means the extended protocol, here and below: it takes one statement only.
+                # Here and below, binary selects the extended protocol, which accepts only one statement.
                 connection.execute(query, (), binary=True)
     except psycopg.OperationalError as exc:
         if connection.closed:
             raise
         raise ConditionRejected(f"the condition can't be planned: {one_line(exc)}") from exc
     except psycopg.Error as exc:
-        # Nothing has been read yet: what the server quotes is the condition.
+        # Nothing has been read yet, so the server can quote only the condition.
         raise ConditionRejected(f"the condition does not work on {source.name!r}: {first_line(exc)}") from exc
 
 
 def require(connection: Connection, source: Source) -> None:
-    """See that a source's own condition still fits its columns as they are: a label or a function that it names may be
-    gone. Touches no row of the table, and so waits for no lock of it. Raises SourceError."""
+    """Require that a source's own condition still fits its columns: a label or function in it may be gone.
+
+    Reads no row of the table, so it waits for no lock on it. Raises SourceError.
+    """
     if source.condition is None:
         return
     named = {"table": _table(source).as_string(connection), "columns": list(source.condition_columns)}
@@ -89,10 +91,10 @@ def require(connection: Connection, source: Source) -> None:
     try:
         with connection.transaction():
             connection.execute(IN_TRANSACTION)
-            # A kept plan would know a renamed label by its number.
+            # A cached plan would identify a renamed label by its number.
             connection.execute(query, (), binary=True, prepare=False)
     except psycopg.errors.InsufficientPrivilege:
-        return  # who looks is not who reads
+        return  # the role that checks may differ from the role that reads
     except (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError) as exc:
         raise SourceError(
             f"source {source.name!r}: its condition does not work any more: {first_line(exc)}; "
@@ -101,12 +103,13 @@ def require(connection: Connection, source: Source) -> None:
 
 
 def resolved(connection: Connection, source: Source, condition: str) -> Source:
-    """The source with this condition as its own: which columns it reads, and what its names mean on this connection's
-    search_path. Raises ConditionRejected if it depends on more than the row.
+    """Return the source with this condition, the columns that it reads, and its names resolved on this search_path.
 
-    Postgres itself tells: it takes the condition as that of an index, for which the same holds, on an empty copy of the
-    table that is gone at once. It also writes it down again, with a schema before each name; other processes, whose
-    roles look elsewhere, would find other functions or operators by the user's words.
+    Raises ConditionRejected if the condition depends on more than the row.
+
+    Postgres itself decides this: it accepts the condition as that of an index, which has the same requirement, on an
+    empty temporary copy of the table. It also prints the condition with a schema before each name. Roles with another
+    search_path would find other functions or operators by the user's text.
     """
     check(connection, source, condition)
     make = sql.SQL("CREATE TEMP TABLE reindexer_condition (LIKE {})").format(_table(source))
@@ -139,9 +142,10 @@ def resolved(connection: Connection, source: Source, condition: str) -> Source:
 
 
 def renamed(connection: Connection, source: Source) -> Source | None:
-    """The source with its own condition written down anew, where something that it means got another name since.
+    """Return the source with its condition resolved again, if an object in it was renamed since.
 
-    None: that is not why it does not work, as the user's words say nothing any more, or mean something else here.
+    None: a rename is not why the condition fails, because the user's text no longer resolves, or means something else
+    here.
     """
     if source.condition is None or source.resolved_condition is None:
         return None
@@ -161,7 +165,7 @@ def renamed(connection: Connection, source: Source) -> Source | None:
 
 
 def count(connection: Connection, source: Source, condition: str | None) -> tuple[int, bool]:
-    """How many rows there are, and whether that is an estimate, because counting took longer than `COUNT_S`.
+    """Return the number of rows, and whether it is an estimate because counting took longer than `COUNT_S`.
 
     Raises ConditionRejected if the condition fails on a row, SourceError if the source can't be read.
     """
@@ -181,7 +185,7 @@ def count(connection: Connection, source: Source, condition: str | None) -> tupl
 
 
 def estimate(connection: Connection, source: Source, condition: str | None) -> int:
-    """How many rows the planner thinks there are. Raises as `count`."""
+    """Return the planner's estimate of the number of rows. Raises as `count` does."""
     query = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} AS t").format(_table(source)) + _where(source, condition)
     with reading(connection, source, condition, CHECK_S):
         row = connection.execute(query, (), binary=True).fetchone()
@@ -191,7 +195,7 @@ def estimate(connection: Connection, source: Source, condition: str | None) -> i
 
 @contextmanager
 def reading(connection: Connection, source: Source, condition: str | None, timeout_s: float) -> Iterator[None]:
-    """`read_only`, with errors of a query over the source's rows told as ConditionRejected or SourceError."""
+    """Like `read_only`, but raises errors of a query over the source's rows as ConditionRejected or SourceError."""
     try:
         with read_only(connection, timeout_s):
             yield
@@ -203,7 +207,8 @@ def reading(connection: Connection, source: Source, condition: str | None, timeo
 
 @contextmanager
 def read_only(connection: Connection, timeout_s: float) -> Iterator[None]:
-    """A transaction of its own that writes nothing, ends in time, sees all rows or fails, and leaves no setting."""
+    """A transaction of its own that writes nothing, has a timeout, sees all rows or fails, and leaves no setting
+    behind."""
     with connection.transaction(force_rollback=True):
         connection.execute("SET TRANSACTION READ ONLY")
         connection.execute("SELECT set_config('statement_timeout', %s, true)", [f"{int(timeout_s * 1000)}ms"])
@@ -212,7 +217,7 @@ def read_only(connection: Connection, timeout_s: float) -> Iterator[None]:
 
 
 def _failure(exc: psycopg.Error, source: Source, condition: str | None) -> ConditionRejected | SourceError:
-    """What an error of a query over rows means."""
+    """Map an error of a query over rows to its meaning."""
     if condition is None:
         return SourceError(f"source {source.name!r} can't be read: {one_line(exc)}")
     if isinstance(exc, psycopg.errors.QueryCanceled):
@@ -225,7 +230,7 @@ def _table(source: Source) -> sql.Identifier:
 
 
 def _where(source: Source, condition: str | None) -> sql.Composable:
-    """Items of the source that the condition picks."""
+    """Return the WHERE clause for the source's items that the condition selects."""
     both = [is_item(source)] if source.condition is not None else []
     both += [composed(condition)] if condition is not None else []
     return sql.SQL(" WHERE ") + sql.SQL(" AND ").join(both) if both else sql.SQL("")

@@ -1,4 +1,4 @@
-"""From what a user says of a table to a source's definition; and whether a definition fits its table."""
+"""Build a source's definition from what a user says of a table, and check that a definition fits its table."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _PRINTS_NAMES = frozenset(
 
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence", "i": "an index"}
 _ALIAS = re.compile(r"[^\x00-\x1f<>:\"/\\|?*\x7f]{1,200}")
-"""What Qdrant and file systems take."""
+"""Characters that both Qdrant and file systems accept."""
 
 _OF_THE_SERVER = ("pg_catalog", "information_schema", SCHEMA)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a user says: names as in SQL for the table, as they are for columns."""
+    """What a user says of a source. The table is named as in SQL; column names are taken literally."""
 
     name: str
     table: str
@@ -59,7 +59,8 @@ class Wanted:
 
 
 def draft(wanted: Wanted, schema: str = "", table: str = "", key: Sequence[str] = ("?",)) -> Source:
-    """The definition as far as the words go, whatever the table has. Raises DefinitionError."""
+    """Return the definition as far as it follows from the user's words, without reading the table. Raises
+    DefinitionError."""
     if wanted.alias is not None and not _ALIAS.fullmatch(wanted.alias):
         raise DefinitionError(
             f"source {wanted.name!r}: Qdrant takes no alias {wanted.alias[:40]!r}; use letters, digits, '_' and '-'",
@@ -74,7 +75,7 @@ def draft(wanted: Wanted, schema: str = "", table: str = "", key: Sequence[str] 
 
 
 def define(connection: Connection, wanted: Wanted) -> Source:
-    """The definition. Raises UsageError, one line that says what to change, where it fits no table."""
+    """Return the definition. Raises UsageError, one line that says what to change, if it fits no table."""
     about = f"source {wanted.name!r}"
     schema, table = find_table(connection, wanted.table, about)
     facts = load("catalog.sql")
@@ -102,7 +103,7 @@ def define(connection: Connection, wanted: Wanted) -> Source:
 
 
 def check(connection: Connection, source: Source) -> None:
-    """Raises UsageError if the definition does not fit the table, or triggers can't stand on it."""
+    """Raises UsageError if the definition does not fit the table, or if triggers can't be created on it."""
     fit(connection, source)
     try:
         foreign = [str(table) for table in catalog.tree(connection, source) if table.is_foreign]
@@ -113,7 +114,7 @@ def check(connection: Connection, source: Source) -> None:
 
 
 def foreign_below(source: Source, table: str) -> str:
-    """Why a source with that table below its own can't be followed, and what to do."""
+    """Say why a source above this foreign table can't be followed, and what to do."""
     return (
         f"the foreign table {table} is below {source.table_schema}.{source.table_name}: no trigger sees its changes, "
         "and with ours above it each UPDATE and DELETE would fail; take it out (NO INHERIT, DETACH PARTITION), or make "
@@ -165,13 +166,14 @@ def fit(connection: Connection, source: Source) -> None:
 
 
 def _named_in(source: Source, column: str) -> str:
-    """Which part of the definition names a column."""
+    """Return the part of the definition that names a column."""
     parts = {"key": source.key_columns, "text": source.text_columns, "payload": source.payload_columns}
     return next((part for part, columns in parts.items() if column in columns), "where")
 
 
 def find_table(connection: Connection, words: str, about: str) -> tuple[str, str]:
-    """Schema and name of the table that is meant. Raises DefinitionError; `about` begins its line."""
+    """Return schema and name of the table that `words` names. Raises DefinitionError; its message begins with
+    `about`."""
     try:
         row = connection.execute("SELECT parse_ident(%s)", [words]).fetchone()
     except psycopg.DataError as exc:

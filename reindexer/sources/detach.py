@@ -1,4 +1,5 @@
-"""Detach: a table is no longer kept indexed. Its triggers go, and what is known of its items; it stays as it was."""
+"""Detach: stop indexing a table. Removes its triggers and all records of its items; the table itself stays as it
+was."""
 
 from __future__ import annotations
 
@@ -15,10 +16,10 @@ LOOK_S = 0.1
 
 
 def detach(connection: Connection, source: Source, *, who: str, lease_s: float) -> int:
-    """Stop indexing a source and forget it; returns how many items were known. Writers wait for nothing.
+    """Stop indexing a source and delete its records. Returns how many items were known. Writers do not wait.
 
-    What workers have in hand is waited for, `lease_s` at most, so that nobody writes to the collection afterwards. Safe
-    to repeat where it was interrupted. Raises SourceError if the triggers can't be taken off.
+    Waits at most `lease_s` for the claims in progress, so that no worker writes to the collection afterwards. An
+    interrupted detach may be repeated. Raises SourceError if the triggers can't be removed.
     """
     queries, named = load("sources.sql"), {"name": source.name}
     with changing_triggers(connection):

@@ -1,8 +1,8 @@
-"""Vectors: whose a source's are. Those of two models never meet, in no write and no search.
+"""The record of which embedder makes a source's vectors. Vectors of two models never mix in a write or a search.
 
-Who makes them is recorded in Postgres once, when a worker has first prepared the collection, and noted beside the
-collection itself. Every claim and every search reads the record, so that a process with other settings refuses before
-it does anything. The record outlives a collection that is lost; `detach` forgets it.
+The embedder is recorded in Postgres once, after a worker first prepared the collection, and noted beside the collection
+itself. Every claim and every search reads the record, so that a process with other settings refuses before it does
+anything. The record outlives a lost collection; `detach` deletes it.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from reindexer.sources.recipes import recipe_of
 
 
 def record(connection: Connection, source: str, embedder: str) -> None:
-    """Write down who makes a source's vectors. Raises OtherEmbedder if another one was quicker."""
+    """Record the embedder of a source's vectors. Raises OtherEmbedder if a different one was recorded first."""
     row = connection.execute(load("sources.sql")["record_embedder"], {"name": source, "embedder": embedder}).fetchone()
     require_same(source, row[0] if row else None, embedder)
 
 
 def require_same(source: str, recorded: str | None, embedder: str) -> None:
-    """Raises OtherEmbedder if the source's vectors are another one's."""
+    """Raises OtherEmbedder if a different embedder made the source's vectors."""
     Owner(None, embedder).require_same_embedder(source, Owner(None, recorded))
 
 
 def require_same_vectors(connection: Connection, source: Source) -> None:
-    """Raises DefinitionError if a new definition of a source would make other vectors than those that are there."""
+    """Raises DefinitionError if a new definition of a source would make vectors that differ from the existing ones."""
     row = connection.execute(load("sources.sql")["vectors"], {"name": source.name}).fetchone()
     if row is None or row[0] is None:
         return
@@ -46,18 +46,18 @@ def require_same_vectors(connection: Connection, source: Source) -> None:
 
 
 def recorded_recipe(connection: Connection, source: Source, embedder: Embedder) -> Recipe:
-    """How the source's texts become points. Raises OtherEmbedder if its vectors are another one's, by the record."""
+    """Return how the source's texts become points. Raises OtherEmbedder if the record names a different embedder."""
     row = connection.execute(load("sources.sql")["active"], {"name": source.name}).fetchone()
     require_same(source.name, row[1] if row else None, embedder.fingerprint)
     return recipe_of(source, embedder)
 
 
 def recorded(connection: Connection) -> Mapping[str, str | None]:
-    """Who makes each source's vectors, by its name."""
+    """Return the recorded embedder of each source, by the source's name."""
     return dict(connection.execute(load("sources.sql")["embedders"]).fetchall())
 
 
 def require_comparable(index: Index, collection: Collection, embedder: Embedder) -> None:
-    """Raises OtherEmbedder if the collection's vectors are another one's. Qdrant is asked where there is no record."""
+    """Raises OtherEmbedder if a different embedder made the collection's vectors. Asks Qdrant if there is no record."""
     made_by = collection.embedder or index.owner(collection).embedder
     require_same(collection.source, made_by, embedder.fingerprint)

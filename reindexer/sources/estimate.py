@@ -1,7 +1,7 @@
-"""Estimate: how many tokens a source's rows are, before somebody pays for them.
+"""Estimate: how many tokens a source's rows have, before anyone pays for them.
 
-Small tables are read as a whole; of large ones a sample, taken block by block, so that it takes seconds whatever their
-size. Tokens are counted as the caller does it, or estimated as for packing requests: rarely too few.
+Small tables are read as a whole. Large ones are sampled block by block, which takes seconds whatever their size. Tokens
+are counted by the caller's function, or estimated as for packing requests, which is rarely too low.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from reindexer.sources.key_pages import key_page
 from reindexer.sources.rows import find_rows
 
 SAMPLE = 10_000
-"""Rows up to which all are read."""
+"""Tables up to this many rows are read as a whole."""
 PAGE = 256
 READ_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What embedding would take: all rows (a first fill, `backfill --force`), and those that changed (`backfill`)."""
+    """The cost of embedding all rows (an initial scan, `backfill --force`), and of those that changed (`backfill`)."""
 
     rows: int
     is_estimate: bool
-    """The figures are scaled up from a sample."""
+    """The figures are extrapolated from a sample."""
     sampled: int
     with_text: int
     tokens: int
     changed: int
-    """Rows with text that are not indexed as they are now."""
+    """Rows with text whose current text is not indexed."""
     changed_tokens: int
     unreadable: int = 0
-    """Rows that can't be read, and will end FAILED. Not among the others."""
+    """Rows that can't be read, and will end as FAILED. Not counted in the other figures."""
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ def estimate(
     *,
     sample: int = SAMPLE,
 ) -> Estimate:
-    """Count rows and tokens, these by `count`. Raises SourceError if the table can't be read."""
+    """Count rows, and tokens by `count`. Raises SourceError if the table can't be read."""
     rows, rows_guessed = condition.count(connection, source, None)
     whole = rows <= sample and not rows_guessed
     pages = _all_pages(connection, source) if whole else _sample_pages(connection, source, sample, rows)
@@ -121,7 +121,7 @@ def _all_pages(connection: Connection, source: Source) -> Iterator[Sequence[str]
 
 
 def _sample_pages(connection: Connection, source: Source, sample: int, rows: int) -> Iterator[Sequence[str]]:
-    """Ids of about so many rows, of whole blocks picked at random. All of the first blocks, should that find none."""
+    """Yield ids of about `sample` rows from whole blocks picked at random, or of the first blocks if there are none."""
     query = sql.SQL("SELECT {key} FROM {table} AS t TABLESAMPLE SYSTEM (%(percent)s) LIMIT %(most)s").format(
         key=key_expression(source, "t", Name), table=Name(source.table_schema, source.table_name)
     )

@@ -1,4 +1,4 @@
-"""Key pages: a source's table in stretches of its key, for whatever walks over all of it."""
+"""Key pages: a source's table in ranges of its key, for everything that scans it as a whole."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from reindexer.sources.keys import key_types
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A stretch of a source in key order."""
+    """A range of a source in key order."""
 
     item_ids: tuple[str, ...]
-    """Those that the condition picks."""
+    """The items that the condition selects."""
     last: str | None
-    """Where the next page starts after; None: there is none."""
+    """The next page begins after this id. None: this is the last page."""
 
 
 def key_page(
     connection: Connection, source: Source, after: str | None, page: int, *, where: str | None = None, timeout_s: float
 ) -> Page:
-    """The next `page` rows in key order after that id (None: from the start), and which of them are items of the source
-    that `where` picks.
+    """Return the next `page` rows in key order after the id `after` (None: from the start).
 
-    The conditions are tried on these rows only, so that a page takes no longer where they pick few. Where the source's
-    own fails on one of them, all count as items: whoever reads them finds out which. Raises SourceError as find_rows,
-    ConditionRejected if `where` fails or the page takes longer than `timeout_s` because of it.
+    The page lists those rows that are items of the source and that `where` selects. The conditions are evaluated on
+    these rows only, so that a page takes no longer where they select few. If the source's own condition fails on a row,
+    all rows of the page count as items; reading them finds out which row it was. Raises SourceError as `find_rows`
+    does, and ConditionRejected if `where` fails or makes the page take longer than `timeout_s`.
     """
     try:
         return _key_page(connection, source, after, page, where, timeout_s, narrowed=source.condition is not None)
@@ -42,7 +42,7 @@ def key_page(
         if source.condition is None or not may_be_of_a_row(exc.__cause__):
             raise
         require(connection, source)
-        if is_of_the_statement(exc.__cause__):  # raised again where it needs no row to fail
+        if is_of_the_statement(exc.__cause__):  # raises again if it fails without a row
             _key_page(connection, source, after, 0, where, timeout_s, narrowed=True)
         return _key_page(connection, source, after, page, where, timeout_s, narrowed=False)
 

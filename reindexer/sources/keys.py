@@ -18,7 +18,8 @@ KeyTypes = tuple[LiteralString, ...]
 
 
 def canonical_id(connection: Connection, source: Source, item_id: str) -> str | None:
-    """An id as Postgres prints the key, which is how the triggers write it; None if it can't be a key of the source.
+    """Return an id as Postgres prints the key, which is how the triggers write it. None: it can't be a key of the
+    source.
 
     Raises SourceError if the table or a declared column is missing.
     """
@@ -43,7 +44,8 @@ def canonical_id(connection: Connection, source: Source, item_id: str) -> str | 
 
 
 def key_types(connection: Connection, source: Source) -> KeyTypes:
-    """As `format_type` names them. Raises SourceError if one, or another declared column, is missing."""
+    """Return the types as `format_type` names them. Raises SourceError if a key column or declared column is
+    missing."""
     try:
         rows = connection.execute(
             """
@@ -58,7 +60,7 @@ def key_types(connection: Connection, source: Source) -> KeyTypes:
 
 
 def key_types_among(source: Source, columns: Mapping[str, LiteralString]) -> KeyTypes:
-    """As `key_types`, where the table's columns and their types (which the server has quoted) are known."""
+    """Like `key_types`, for a table whose columns and types (quoted by the server) are already known."""
     missing = [c for c in (*source.key_columns, *source.declared_columns) if c not in columns]
     if missing:
         table = f"{source.table_schema}.{source.table_name}"

@@ -1,7 +1,7 @@
-"""Long keys: a key that fits the index of its own table need not fit ours, so it goes by a name.
+"""Long keys: a key that fits its own table's index may be too long for ours, so a shorter name replaces it.
 
-The name is made in SQL alone (`reindexer.item_name`): the drain, wishes and walks write it down, with the key that it
-stands for. Everything goes by names; only where a row is read is its key asked for.
+The name is computed only in SQL (`reindexer.item_name`). The drain, reindex requests and scans record it together with
+the key that it stands for. Everything else uses the name; only reading a row looks up its key.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
 
 MAX_BYTES = 2600
-"""Of a key that is its own name: with the source's it fits into a page's index entry, which has 2,704."""
+"""Maximum length of a key that is its own name. With the source's name it fits into a B-tree entry of 2,704 bytes."""
 
 _NAME = re.compile(r".{200}\.\.\.sha256:[0-9a-f]{64}", re.DOTALL)
 
 
 def is_too_long(key: str) -> bool:
-    """Whether a key goes by a name."""
+    """Whether a key is replaced by a name."""
     return len(key) > MAX_BYTES // 4 and len(key.encode("utf-8", "surrogatepass")) > MAX_BYTES
 
 
 def names(connection: Connection, source: Source, keys: Sequence[str]) -> list[str]:
-    """What the items of these keys are called; what stands for a long one is noted."""
+    """Return the item ids of these keys, and record the keys of those that are names."""
     if not any(map(is_too_long, keys)):
         return list(keys)
     parameters = {"source": source.name, "keys": list(keys)}
@@ -33,7 +33,7 @@ def names(connection: Connection, source: Source, keys: Sequence[str]) -> list[s
 
 
 def name(connection: Connection, key: str) -> str:
-    """What the item of a key is called."""
+    """Return the item id of a key."""
     if not is_too_long(key):
         return key
     row = connection.execute(load("long_keys.sql")["name"], {"key": key}).fetchone()
@@ -41,7 +41,7 @@ def name(connection: Connection, key: str) -> str:
 
 
 def keys(connection: Connection, source: Source, item_ids: Sequence[str]) -> Mapping[str, str]:
-    """The keys that names among these stand for. What only looks like a name stands for itself, and is not told."""
+    """Return the keys of those ids that are names of long keys. An id that only looks like a name is left out."""
     found = [item_id for item_id in item_ids if len(item_id) == 274 and _NAME.fullmatch(item_id)]
     if not found:
         return {}

@@ -1,4 +1,4 @@
-"""Pause and resume: claims pass over the items of a paused source. Changes are recorded and drained all the same."""
+"""Pause and resume: claims skip the items of a paused source. Changes are still recorded and drained."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reindexer.sources.store import find_source
 
 
 def set_paused(connection: Connection, name: str | None, *, paused: bool, who: str) -> list[str]:
-    """Pause or resume one source, or all; returns their names. Raises UsageError if there is none of that name."""
+    """Pause or resume one source, or all. Returns their names. Raises UsageError if there is no source of that name."""
     if name is not None:
         find_source(connection, name)
     with audited(connection, who, "pause" if paused else "resume", name):

@@ -1,4 +1,4 @@
-"""A source's recipe with its embedder: what both workers and whoever compares must agree on."""
+"""A source's recipe with its embedder. Workers and comparisons must agree on it."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from reindexer.ports import Embedder
 
 
 def recipe_of(source: Source, embedder: Embedder) -> Recipe:
-    """How the source's texts become points with its embedder."""
+    """Return how the source's texts become points with this embedder."""
     return Recipe.of(source, embedder.fingerprint, embedder.limits.max_input_tokens)

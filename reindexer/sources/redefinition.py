@@ -1,6 +1,6 @@
-"""A source's definition is changed: what is given changes, the rest stays, and what that does to rows is told before.
+"""Change a source's definition: given values change, the rest stays, and the effect on rows is reported beforehand.
 
-Nothing here changes anything.
+This module only computes the change; it writes nothing.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _PROFILE = tuple(f"profile.{each.name}" for each in fields_of(Profile))
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """How many rows a change lets enter the index, and leave it."""
+    """How many rows a changed definition would add to the index and remove from it."""
 
     enter: int = 0
     leave: int = 0
     unknown: str | None = None
-    """Why they can't be counted."""
+    """Why the rows can't be counted."""
 
     def __bool__(self) -> bool:
         return bool(self.enter or self.leave or self.unknown)
@@ -54,7 +54,7 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Redefinition:
-    """What was a source's definition, what it shall be, and what that means."""
+    """A source's old and new definition, and the effect of the change."""
 
     before: Source | None
     after: Source
@@ -65,9 +65,10 @@ class Redefinition:
 def redefine(
     connection: Connection, name: str, before: Source | None, given: Mapping[str, Any], unset: Collection[str]
 ) -> Redefinition:
-    """What a user wants of a source, attached (`before`) or not: `given` are values of `Wanted`, by its names.
+    """Return the change that a user asks of a source, attached (`before`) or not.
 
-    Raises UsageError where the definition that comes out is none, or does not fit its table.
+    `given` are values of `Wanted`, by its field names. Raises UsageError if the resulting definition is incomplete, or
+    does not fit its table.
     """
     if before is None:
         for key in _NEEDED:
@@ -87,7 +88,7 @@ def redefine(
 
 
 def _said(connection: Connection, source: Source) -> Wanted:
-    """The words by which a source would be defined as it is."""
+    """Return the words that would define the source as it is."""
     return Wanted(
         source.name, sql.Identifier(source.table_schema, source.table_name).as_string(connection), source.text_columns,
         source.key_columns, source.payload_columns, source.template, source.condition, source.alias,
@@ -123,7 +124,8 @@ def _why_not(field: str, key: str) -> str:
 
 
 def _why_not_counted(connection: Connection, before: Source, exc: psycopg.Error) -> str:
-    """Where it is the condition that counts no more, in Postgres' words: they quote it, and no row."""
+    """Say why rows can't be counted. If the old condition is to blame, in Postgres's words: they quote it, and no
+    row."""
     try:
         require(connection, before)
     except SourceError as gone:
@@ -134,7 +136,7 @@ def _why_not_counted(connection: Connection, before: Source, exc: psycopg.Error)
 def _moved(connection: Connection, before: Source, after: Source) -> Moved:
     was, now = _in_index(before), _in_index(after)
     if before.key_columns != after.key_columns:
-        # Other ids: whatever was in the index leaves it, and what is in it then has entered.
+        # The ids differ: everything indexed before leaves the index, and everything indexed afterwards enters it.
         enter, leave = now, was
     else:
         enter, leave = _but_not(now, was), _but_not(was, now)
@@ -154,7 +156,7 @@ def _moved(connection: Connection, before: Source, after: Source) -> Moved:
 
 
 def _in_index(source: Source) -> sql.Composed:
-    """Whether a row `t` has a point: it is an item, and has text."""
+    """Return SQL for whether row `t` has a point: it is an item, and has text."""
     texts = sql.SQL(" OR ").join(
         sql.SQL("coalesce(t.{}::text ~ '\\S', false)").format(Name(c)) for c in source.text_columns
     )

@@ -1,7 +1,7 @@
 """Read rows of a source as they are now.
 
 Only a read that succeeds and finds no row means that the item was deleted. Anything else (a missing table, column or
-right, a policy that would hide rows, a standby that lags behind) is an error of the source, never "all rows deleted".
+privilege, a policy that would hide rows, a standby that lags) is an error of the source, never "all rows deleted".
 """
 
 from __future__ import annotations
@@ -32,18 +32,19 @@ _DOUBLE = "two rows have this key, and neither can be chosen; delete one, or giv
 
 
 class _RowFails(Exception):
-    """One of the rows that were asked for may be what fails; the cause says how."""
+    """One of the rows asked for may be what fails. The cause says how."""
 
 
 def _ask(
     connection: Connection, source: Source, query: sql.Composed, item_ids: Sequence[str]
 ) -> Iterable[Sequence[Any]]:
-    """The answers to a query whose first column is an id: one that is not among them is not there; any doubt is an
-    error. Raises _RowFails where it may be a row's, SourceError where no row could be read.
+    """Run a query whose first column is an id. An id that the result lacks has no row; any doubt is an error.
 
-    A policy must raise, not hide: "no row" would be taken for "deleted". On a standby (after a failover the same name
-    may lead to one) a row may be missing because it has not arrived yet. What a value reads as is up to the session.
-    The statement that reads tells all of these.
+    Raises _RowFails if a row may be to blame, SourceError if no row could be read.
+
+    A policy must raise, not hide rows: "no row" would be taken for "deleted". On a standby, to which a name may lead
+    after a failover, a row may be missing because it has not arrived yet. The session's settings decide what a value
+    reads as. The statement that reads reports all of these.
     """
     asked = sql.SQL(
         "SELECT {reads_as_ours}, pg_is_in_recovery(), found.*"  # guard row-security-policy-error
@@ -54,7 +55,7 @@ def _ask(
         cursor = connection.execute(asked, wanted, prepare=prepare)
         reads_as_ours, in_recovery, *first = cursor.fetchone() or (False, True)
         # guard session-pooler-read-settings
-        if not reads_as_ours:  # behind a pooler, where connections have no settings of ours
+        if not reads_as_ours:  # behind a pooler, whose connections lack our settings
             with connection.pipeline(), connection.transaction():
                 connection.execute(IN_TRANSACTION)  # guard row-security-behind-pooler
                 cursor = connection.execute(asked, wanted, prepare=prepare)
@@ -72,7 +73,7 @@ def _ask(
 
 
 def _can_be_asked(connection: Connection, source: Source, query: sql.Composed) -> bool:
-    """Whether the query is well where it meets no row: then it fails within what a row calls."""
+    """Whether the query succeeds without rows. It then fails within something that a row calls."""
     try:
         _ask(connection, source, query, [])
     except SourceError:
@@ -86,27 +87,29 @@ class Unreadable:
 
     reason: str
     may_pass: bool = False
-    """It is not in the row's values: a damaged page, a function that lacks its table."""
+    """The cause is not in the row's values: a damaged page, or a function whose table is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a read found of many ids, any of which may be odd."""
+    """The result of a read of many ids."""
 
     rows: Mapping[str, Row]
     impossible: frozenset[str]
-    """Those that can't be keys of the source, and so have no row."""
+    """Ids that can't be keys of the source, and so have no row."""
     unreadable: Mapping[str, Unreadable]
-    """Those whose row fails when it is read (a generated column, say), and why."""
+    """Ids whose row fails when it is read (for example by a generated column), and why."""
 
 
 def find_rows(connection: Connection, source: Source, item_ids: Sequence[str], types: KeyTypes | None = None) -> Found:
-    """The rows with these ids, by id; an id without a row is missing from the answer. Odd ids and rows are found by
-    halving, and told: no row keeps others from being read.
+    """Return the rows with these ids, by id. An id without a row is missing from the result.
 
-    An id counts only as Postgres prints the key: two spellings of one uuid must not be two items, and of a key whose
-    collation takes two for one it is the one that the row has. `types` are looked up where they are not given. Raises
-    SourceError if the source can't be read, also where its condition fails whatever the row: that is no item's fault.
+    Bisection finds bad ids and rows, and the result reports them, so that no row keeps others from being read.
+
+    An id counts only as Postgres prints the key, because two spellings of one uuid must not be two items. If the key's
+    collation treats two spellings as equal, the row's spelling counts. `types` are looked up if they are not given.
+    Raises SourceError if the source can't be read, also if its condition fails whatever the row, which is no item's
+    fault.
     """
     query = _select(source, types or key_types(connection, source))
     rows: dict[str, Row] = {}
@@ -115,7 +118,7 @@ def find_rows(connection: Connection, source: Source, item_ids: Sequence[str], t
     failures: list[BaseException | None] = []
     keys = long_keys.keys(connection, source, item_ids)
     names = {key: name for name, key in keys.items()}
-    # A key that goes by a name is no item's id: what was indexed under it before it did so leaves the index.
+    # A key that is replaced by a name is no item's id. Whatever was indexed under it earlier leaves the index.
     # guard long-key-read
     batches = [[keys.get(item_id, item_id) for item_id in dict.fromkeys(item_ids) if not is_too_long(item_id)]]
     asked = False
@@ -124,7 +127,7 @@ def find_rows(connection: Connection, source: Source, item_ids: Sequence[str], t
         half = len(batch) // 2
         try:
             for key, texts, payload in _ask(connection, source, query, batch):
-                # Of a page's texts there is one copy.
+                # Only one copy of a page's texts is kept.
                 item_id = names.get(key, key)
                 row = _row(source, item_id, texts, payload)
                 if item_id in rows or item_id in unreadable:  # guard key-duplicate-rows-refused
@@ -146,7 +149,7 @@ def find_rows(connection: Connection, source: Source, item_ids: Sequence[str], t
                 unreadable[names.get(batch[0], batch[0])] = _reason(exc.__cause__)
                 failures.append(exc.__cause__)
     if not rows and failures and all(is_of_the_statement(each) for each in failures):  # guard row-common-failure-source
-        # A function lacks what it reads, and no row is known to do without: no item is to blame.
+        # A function lacks what it reads, and no row is known to read without it: no item is to blame.
         first = failures[0]
         raise SourceError(f"source {source.name!r} can't be read: {one_line(first) if first else ''}") from first
     return Found(rows, frozenset(impossible), unreadable)
@@ -157,17 +160,17 @@ def _row(source: Source, item_id: str, texts: Sequence[str | None], payload: str
         return Row(item_id, render_text(source.text_columns, texts, source.template), read_payload(payload))
     except UnfitPayload as exc:  # guard row-payload-parse-isolation
         return Unreadable(str(exc))
-    except (ValueError, ArithmeticError, RecursionError) as exc:  # its message may quote the row
+    except (ValueError, ArithmeticError, RecursionError) as exc:  # the message may quote the row
         return Unreadable(f"its row can't be read ({type(exc).__name__})")
 
 
 def read_rows(connection: Connection, source: Source, item_ids: Sequence[str]) -> Mapping[str, Row]:
-    """As `find_rows`, of what can be read."""
+    """Like `find_rows`, returning only the rows that can be read."""
     return find_rows(connection, source, item_ids).rows
 
 
 def without_row(connection: Connection, source: Source, item_ids: Sequence[str]) -> list[str]:
-    """Those ids that have no row; all of them where that can't be told of one. Raises SourceError as `find_rows`."""
+    """Return the ids that have no row; all of them if one can't be decided. Raises SourceError as `find_rows` does."""
     try:
         query = sql.SQL("SELECT wanted.item_id {}").format(_wanted_rows(source, key_types(connection, source)))
         keys = long_keys.keys(connection, source, item_ids)
@@ -179,7 +182,7 @@ def without_row(connection: Connection, source: Source, item_ids: Sequence[str])
 
 
 def _reason(exc: BaseException | None) -> Unreadable:
-    """Of the server's message only its kind: it may quote the row."""
+    """Return only the kind of the server's error: its message may quote the row."""
     if isinstance(exc, psycopg.DataError) and (exc.diag.source_file or "").startswith("json"):
         return Unreadable("a payload column holds JSON that is not valid Unicode")
     lasting = isinstance(exc, psycopg.DataError | psycopg.IntegrityError | psycopg.errors.RaiseException)
@@ -196,8 +199,8 @@ def _wanted_rows(source: Source, types: Sequence[LiteralString]) -> sql.Composed
         )
         for place, (column, type_name) in enumerate(zip(source.key_columns, types, strict=True))
     )
-    # LATERAL and OFFSET: each row is looked up by its key, whatever the planner thinks of the table, and the condition
-    # is tried on those rows only. On another one it may fail.
+    # LATERAL and OFFSET: each row is looked up by its key, whatever the planner estimates, and the condition is
+    # evaluated on those rows only. It may fail on another row.
     return sql.SQL(
         "FROM unnest(%(item_ids)s::text[]) AS wanted (item_id)"
         " CROSS JOIN LATERAL (SELECT t.* FROM {table} AS t WHERE {on}"

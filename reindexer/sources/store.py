@@ -1,4 +1,4 @@
-"""The store of sources: what is attached, as Postgres holds it, and what is wrong with a source as a whole."""
+"""The store of sources: what is attached, as recorded in Postgres, and the problem of a source as a whole."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from reindexer.postgres.queries import load
 
 
 def all_sources(connection: Connection) -> list[Source]:
-    """Every attached source, by name."""
+    """Return every attached source, by name."""
     return [_source(*row) for row in connection.execute(load("sources.sql")["all"])]
 
 
 def attached_before(connection: Connection) -> dict[str, Source]:
-    """Every attached source by name, whatever the schema's revision is; none where there is no schema."""
+    """Return every attached source by name, whatever the schema's revision. Empty if there is no schema."""
     try:
         rows = connection.execute(load("sources.sql")["any_revision"]).fetchall()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
@@ -38,12 +38,15 @@ def _part(key: str, stored: Any) -> Any:
 
 
 def find_source(connection: Connection, name: str) -> Source:
-    """One attached source. Raises UsageError if there is none of that name."""
+    """Return one attached source. Raises UsageError if there is no source of that name."""
     return _source(*_find(connection, "one", name))
 
 
 def find_source_and_columns(connection: Connection, name: str) -> tuple[Source, Mapping[str, LiteralString]]:
-    """As `find_source`, and its table's columns with their types, as `format_type` names them; none without table."""
+    """Return the source as `find_source` does, and its table's columns with their `format_type` types.
+
+    The columns are empty if the table is missing. Also raises SourceError if a privilege is missing.
+    """
     try:
         *definition, columns = _find(connection, "one_with_columns", name)
     except psycopg.errors.InsufficientPrivilege as exc:
@@ -60,17 +63,18 @@ def _find(connection: Connection, query: str, name: str) -> tuple[Any, ...]:
 
 
 def set_problem(connection: Connection, name: str, problem: str | None) -> None:
-    """Record why a source as a whole can't be worked on, or that it can again."""
+    """Record why a source as a whole can't be worked on. None: it can."""
     connection.execute(load("sources.sql")["set_problem"], {"name": name, "problem": problem})
 
 
 def problems(connection: Connection) -> Mapping[str, str]:
-    """Why sources can't be worked on, by name."""
+    """Return why sources can't be worked on, by name."""
     return dict(connection.execute(load("sources.sql")["problems"]).fetchall())
 
 
 def clear_problem(connection: Connection, name: str, *, embedded: bool) -> None:
-    """Record that the source can be worked on again: something of it was embedded, or nothing waits for its problem."""
+    """Record that the source can be worked on again: an item was embedded, or nothing waits for its problem any
+    more."""
     connection.execute(load("sources.sql")["clear_problem"], {"name": name, "embedded": embedded})
 
 

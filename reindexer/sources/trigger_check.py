@@ -1,8 +1,8 @@
-"""Inspect: are a source's table and triggers as they should be, so that no change goes unrecorded? Reads only.
+"""Trigger check: whether a source's table and triggers are in order, so that no change goes unrecorded. Reads only.
 
-What changes are recorded by (tables, how they hang together, declared columns, triggers, functions) and what rows are
-read by (types, what the condition calls) was hashed when it was last put in order; a source whose hashes differ now may
-have rows that came, changed, went or read otherwise without a trigger.
+Whenever a source is put in order, two kinds of facts are hashed: what records its changes (tables, their hierarchy,
+declared columns, triggers, functions), and what its rows are read by (types, objects that the condition calls). If the
+hashes differ now, rows may have been added, changed, removed or read differently without a trigger firing.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ TriggersState = Literal["ok", "outdated", "disabled", "missing"]
 WORST_LAST: tuple[TriggersState, ...] = ("ok", "outdated", "disabled", "missing")
 
 _MODES = "OADR"
-"""Of a trigger, as in pg_trigger: origin, always, disabled, replica."""
+"""Trigger modes as in pg_trigger: origin, always, disabled, replica."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """How a source was when its triggers were last put in order."""
+    """The state of a source when its triggers were last put in order."""
 
     hash: str
     table_oid: int | None
@@ -38,30 +38,31 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What an inspection found."""
+    """The result of a trigger check."""
 
     triggers: TriggersState
     wrong: str | None = None
-    """What is wrong with the triggers and what mends it, in one line."""
+    """What is wrong with the triggers and what repairs it, in one line."""
     problem: str | None = None
-    """Why rows can't be read at all, or not be told apart, whatever the triggers do."""
+    """Why rows can't be read at all, or can't be told apart, whatever the triggers do."""
     unbearable: bool = False
-    """With triggers on them, writers' statements would fail: what stands there has to come off."""
+    """With triggers, writers' statements would fail: the existing ones must be removed."""
     mendable: bool = False
-    """There is a table, and its triggers were made by this version, for this definition: nobody undoes another's."""
+    """The table exists, and this version made its triggers for this definition. Other versions' triggers are not
+    repaired."""
     tables: tuple[Relation, ...] = ()
     lacking: tuple[Relation, ...] = ()
-    """Those without all of their triggers."""
+    """Tables that lack some of their triggers."""
     functions_differ: bool = False
 
     @property
     def well(self) -> bool:
-        """Every change is recorded, and rows can be read."""
+        """Whether every change is recorded and rows can be read."""
         return self.triggers == "ok" and self.problem is None
 
 
 def inspect(connection: Connection, source: Source) -> Finding:
-    """Look at a source's table, columns, triggers and functions, as they are now."""
+    """Check a source's table, columns, triggers and functions as they are now."""
     was = recorded(connection, source)
     ours = was is not None and was.hash == trigger_hash(source)
     try:
@@ -83,13 +84,13 @@ def inspect(connection: Connection, source: Source) -> Finding:
 
 
 def recorded(connection: Connection, source: Source) -> Recorded | None:
-    """What is on record; None: it is not attached."""
+    """Return the recorded state. None: the source is not attached."""
     row = connection.execute(load("sources.sql")["recorded"], {"name": source.name}).fetchone()
     return Recorded(*row) if row else None
 
 
 def trigger_hash(source: Source) -> str:
-    """Changes when the definition does, or what this program makes of it."""
+    """Return a hash of the definition and of the triggers that this version makes for it."""
     return f"{source.definition_hash}-{triggers.version()}"
 
 
@@ -130,6 +131,6 @@ def _names(relations: Iterable[Relation], most: int = 3) -> str:
 
 
 def _all_enabled(relation: Relation) -> Relation:
-    """The same table, were its triggers enabled in every way: what it then still lacks is not there at all."""
+    """Return the table as if all its triggers were enabled in every mode: those it still lacks do not exist."""
     names = {trigger.rpartition(":")[0] for trigger in relation.triggers}
     return replace(relation, triggers=frozenset(f"{name}:{mode}" for name in names for mode in _MODES))
