@@ -1,1 +1,2 @@
-"""The leading listener: drains, keeps queues filled, watches triggers; who leads is an election."""
+"""The leading listener: drains, keeps queues filled, and monitors triggers. An election decides which listener
+leads."""

@@ -1,6 +1,7 @@
-"""Leading: of any number of listeners one holds the leader's lock; asleep, it holds the bell's too.
+"""Leader election: of any number of listeners one holds the leader lock. While idle, it also holds the bell lock.
 
-Both are session locks: freed by a crash, but worth nothing on a connection that is not ours alone, as behind a pooler.
+Both are session-level advisory locks. A crash frees them. On a connection that we do not own alone, as behind a pooler,
+they guarantee nothing.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ _LOCKS = {"lock_class": LOCK_CLASS, "leader_lock": LEADER_LOCK, "bell_lock": BEL
 
 
 def hears_itself(connection: Connection, connect: Callable[[], Connection], within_s: float) -> bool:
-    """Whether this connection is told what others notify. False means that something stands between, or drops it.
+    """Whether this connection receives notifications of others. False: something in between drops them.
 
-    It is rung from another connection: a pooler would lend one for both, and pass on what that one tells itself.
+    The notification is sent from another connection. A pooler would use one server connection for both, and pass on
+    what that connection notifies itself.
     """
     word = uuid.uuid4().hex
     connection.execute(f"LISTEN {BELL_CHANNEL}")
@@ -35,14 +37,15 @@ def hears_itself(connection: Connection, connect: Callable[[], Connection], with
 
 
 def try_lead(connection: Connection) -> bool:
-    """Take the leader's lock, unless another session holds it."""
+    """Take the leader lock, unless another session holds it. Returns whether it was taken."""
     return _granted(connection, "try_lead")
 
 
 def end_silent_leader(connection: Connection, silent_s: float) -> bool:
-    """End the session of a leader that has said nothing for so long; True if there was one.
+    """Terminate the session of a leader that was inactive for `silent_s`. Returns True if there was one.
 
-    What it was about to do is harmless: it finds its connection closed. Another role's session is left alone.
+    Whatever that leader was about to do is harmless: it finds its connection closed. Another role's session is left
+    alone.
     """
     try:
         rows = connection.execute(load("election.sql")["end_silent_leader"], _LOCKS | {"silent_s": silent_s}).fetchall()
@@ -52,12 +55,15 @@ def end_silent_leader(connection: Connection, silent_s: float) -> bool:
 
 
 def try_sleep(connection: Connection) -> bool:
-    """Make triggers ring from now on. False while a transaction is open that saw us awake, and so will not."""
+    """Take the bell lock, so that triggers notify from now on.
+
+    Returns False while a transaction is open that saw the listener active, and so will not notify.
+    """
     return _granted(connection, "try_sleep")
 
 
 def wake(connection: Connection) -> None:
-    """Triggers need not ring any more."""
+    """Release the bell lock: triggers need not notify any more."""
     connection.execute(load("election.sql")["wake"], _LOCKS)
 
 

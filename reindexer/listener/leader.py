@@ -1,9 +1,9 @@
-"""What the leading listener does: drain, keep the queues filled, walk, heal, forget; and sleep when nothing comes.
+"""What the leading listener does: drain, fill the queues, page through runs, retry, prune, and idle if nothing comes.
 
-It is awake while changes come, draining in short ticks. After a quiet spell it sleeps: it takes the bell's lock, so
-that triggers ring from now on, drains once more, and waits on its connection for at most a second. A notification and
-the timer lead to the same act, a drain: a missed bell costs one timeout. Nothing that hangs holds it up for long: each
-statement and each word with the broker has a time.
+While changes come, the listener is active and drains in short ticks. After a quiet spell it becomes idle: it takes the
+bell lock, so that triggers notify from now on, drains once more, and waits on its connection for at most 1 s. A
+notification and the timer lead to the same act, a drain. A lost notification therefore costs one timeout. Nothing that
+hangs delays the listener for long, because every statement and every request to the broker has a timeout.
 """
 
 from __future__ import annotations
@@ -38,19 +38,20 @@ log = structlog.get_logger("reindexer.listen")
 SLEEP_S = 1.0
 RESTLESS_S = 0.02
 STREAM_REST_S = 0.05
-"""Between drains of a stream of changes, and no more between those of a few."""
+"""Minimum pause between drains of a stream of changes, and maximum pause between drains of a few."""
 MAX_STREAM_REST_S = 0.2
-"""At most, between drains of more changes: an edit that is made behind one waits as long for the next."""
+"""Maximum pause between drains of a stream. An edit made just after a drain waits this long for the next one."""
 REST_RATIO = 20
-"""Drains of a stream take a twentieth of the time: writers need the CPU, too; and of more at once each costs less."""
+"""Drains of a stream take about 1/20 of the time: writers need the CPU too, and draining more at once costs less
+each."""
 REFILL_S = 0.25
-"""Between two looks at the queues, however many pages are walked: who works on a lane goes on without a message."""
+"""Interval between two checks of the queues while pages are queued. Workers of a lane go on without new messages."""
 MAX_STUMBLE_S = 5.0
 MAX_BROKER_WAIT_S = 5.0
 
 
 def rest_after(took_s: float, *, streams: bool) -> float:
-    """Seconds to the next drain, after one that took so long. `streams`: it found many changes."""
+    """Return the seconds until the next drain, after one that took `took_s`. `streams`: it found many changes."""
     if streams:
         return min(MAX_STREAM_REST_S, max(STREAM_REST_S, REST_RATIO * took_s))  # guard drain-rest-ratio
     return min(STREAM_REST_S, 3 * took_s)
@@ -58,21 +59,22 @@ def rest_after(took_s: float, *, streams: bool) -> float:
 
 @dataclass(slots=True)
 class Leader:
-    """Its state outlives a connection, so that a lost one starts no timer anew. One thread uses it."""
+    """The state of the leading listener. It outlives a connection, so that a reconnect restarts no timer. One thread
+    uses it."""
 
     dispatch: Dispatch
     stop: threading.Event
     tick_s: float
     quiet_s: float
     beat: Callable[[Connection, float], None]
-    """Called often, with the time: it beats when a beat is due."""
+    """Called often, with the current time. Sends a heartbeat when one is due."""
     tally: Tally
     _max_changes: int = MAX_CHANGES
     _streams: bool = True
-    """The last drain took many: the next one may."""
+    """The last drain took many changes, so the next one may too."""
     _floor: Floor[int] = field(default_factory=outbox_floor)
     _looked_at: datetime | None = None
-    """When this connection last found the outbox empty, or left it so."""
+    """When this connection last found the outbox empty, or left it so, by the database's clock."""
     _stumbles: int = 0
     _dispatch_timer: Timer = field(default_factory=lambda: Timer(1.0))
     _refill_timer: Timer = field(default_factory=lambda: Timer(REFILL_S))
@@ -83,7 +85,7 @@ class Leader:
     _broker_away: bool = False
 
     def lead(self, connection: Connection, *, bell: bool) -> None:
-        """Until `stop`. Raises psycopg.Error where the connection is lost."""
+        """Lead until `stop` is set. Raises psycopg.Error if the connection is lost."""
         awake_until = 0.0
         self._looked_at = None
         while not self.stop.is_set():
@@ -108,7 +110,7 @@ class Leader:
                 self._stumble(exc)
 
     def _stumble(self, exc: psycopg.Error) -> None:
-        """A statement failed and the connection did not: somebody holds locks, a deadlock, a disk is full."""
+        """Handle a statement that failed on an intact connection: a lock timeout, a deadlock, a full disk."""
         if not self._stumbles:
             log.warning("statement_fails", error=one_line(exc))
         self._stumbles += 1
@@ -117,7 +119,7 @@ class Leader:
         self.stop.wait(min(MAX_STUMBLE_S, 0.1 * 2 ** min(self._stumbles, 8)))
 
     def drain_all(self, connection: Connection) -> bool:
-        """Drain until little or nothing is left, filling the queues; False if there was nothing."""
+        """Drain until little or nothing is left, and fill the queues. Returns False if there was nothing."""
         moved = False
         while not self.stop.is_set():
             taken = self._max_changes if self._streams else min(FEW, self._max_changes)
@@ -138,7 +140,7 @@ class Leader:
         return moved
 
     def _on_timers(self, connection: Connection, now: float) -> bool:
-        """Returns True if there is more to do at once."""
+        """Run what is due by its timer. Returns True if there is more to do at once."""
         self.beat(connection, now)
         if self._heal_timer.due(now):  # guard timer-sweep-healing
             healed = heal(connection)
@@ -172,13 +174,13 @@ class Leader:
             return False
 
     def _sleep(self, connection: Connection, bell: bool, took_s: float) -> bool:
-        """Until something comes, a second at most; True if changes were drained."""
+        """Wait until something comes, for at most 1 s. Returns True if changes were drained."""
         if not bell:
             self.stop.wait(max(min(SLEEP_S, 10 * self.tick_s), 4 * took_s))
             return False
         if not election.try_sleep(connection):
-            # A transaction that saw us awake, and so did not ring, has yet to commit. Where one stays open for long,
-            # what was drained can't be vacuumed, and each look takes longer.
+            # A transaction that saw the listener active, and so did not notify, has yet to commit. If one stays open
+            # for long, drained rows can't be vacuumed, and every scan takes longer.
             self.stop.wait(max(RESTLESS_S, 4 * took_s))
             return False
         try:
@@ -190,11 +192,11 @@ class Leader:
             if not connection.closed:
                 election.wake(connection)
         for _ in connection.notifies(timeout=0):
-            pass  # rung more than once
+            pass  # several notifications
         return drained
 
     def _with_broker(self, act: Callable[[], object]) -> None:
-        """Do something with the broker; while it is away, try it once in a while and say so once."""
+        """Call the broker. While it is unavailable, retry only from time to time, and log that once."""
         now = time.monotonic()
         if self._broker_away and not self._broker_timer.due(now):
             return

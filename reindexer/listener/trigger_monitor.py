@@ -1,8 +1,8 @@
-"""The watch: once in a while, sees to it that every source's changes are recorded, and makes good what passed unseen.
+"""The trigger monitor: periodically checks that every source's changes are recorded, and rescans what was missed.
 
-It mends triggers where it has the rights; where not, `status` and /readyz tell (they look for themselves). Whatever it
-finds changed, it has the source looked at as a whole. Where triggers would make writers fail it takes them off. It
-works on a thread and a connection of its own, so that the leader goes on draining while DDL waits for its locks.
+It repairs triggers if it has the privileges. If not, `status` and /readyz report the problem; they check on their own.
+If it finds anything changed, it starts a resync scan of the source. Where triggers would make writers fail, it removes
+them. It uses its own thread and connection, so that the leader goes on draining while DDL waits for locks.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from reindexer.sources.trigger_check import Finding, inspect
 log = structlog.get_logger(__name__)
 
 MAX_WAIT_S = 60.0
-"""Between tries to mend triggers: each may hold writers up for as long as it waits for a lock."""
+"""Maximum pause between attempts to repair triggers. Each attempt may delay writers while it waits for a lock."""
 
 
 @dataclass(slots=True)
 class Watch:
-    """Looks after all sources every `every_s` while it is entered; of several listeners the leader has one."""
+    """Checks all sources every `every_s` while its context is entered. Of several listeners only the leader runs
+    one."""
 
     connect: Callable[[], Connection]
     every_s: float
@@ -67,14 +68,14 @@ class Watch:
                 self._stop.wait(self.every_s)
 
     def look(self, connection: Connection) -> None:
-        """Inspect every source, and mend what can be mended."""
+        """Check every source, and repair what can be repaired."""
         for source in all_sources(connection):
             try:
                 self._look_after(connection, source)
             except psycopg.Error as exc:
                 if connection.closed:
                     raise
-                self._tell(source, "unknown", one_line(exc))  # and the others are looked after
+                self._tell(source, "unknown", one_line(exc))  # the other sources are still checked
             connection.execute(load("sources.sql")["clear_idle_problem"], {"name": source.name})
 
     def _look_after(self, connection: Connection, source: Source) -> None:
@@ -113,7 +114,7 @@ class Watch:
         log.warning("triggers_mended", source=source.name, was=finding.triggers, wrong=finding.wrong, look=look)
 
     def _tell(self, source: Source, state: str, wrong: str) -> None:
-        """Once, until all is well again."""
+        """Log a problem once, until the source is in order again."""
         told = self._told.setdefault(source.name, set())
         if wrong not in told:
             log.error("triggers_wrong", source=source.name, triggers=state, error=wrong)
