@@ -1,1 +1,1 @@
-"""Walks over whole sources: first fills, rebuilds, and looks at everything."""
+"""Scans of whole sources: initial scans, rebuilds, resync scans and backfills."""

@@ -1,9 +1,11 @@
-"""Walks: the pages of open runs, into the `bulk` lane. A backfill's rows, or those that its condition picks; of a first
-fill and of a change of the whole source all rows, and then the items that the ledger knows and that have no row.
+"""Pages of open runs: queue them into the `bulk` lane.
 
-That last part is what takes rows out of the index that are gone without a trace (TRUNCATE, a dropped partition). A page
-is queued only while the lane's backlog is short, so that `due` stays small however large the table is. A crash resumes
-at the cursor.
+A backfill covers all rows, or those that its condition selects. An initial scan and a resync scan cover all rows, and
+then the items in the ledger that have no row. The second part removes items from the index whose rows are gone without
+a trace (TRUNCATE, a dropped partition).
+
+A page is queued only while the lane's backlog is short, so that `due` stays small however large the table is. After a
+crash a run resumes at its cursor.
 """
 
 from __future__ import annotations
@@ -26,11 +28,11 @@ log = structlog.get_logger(__name__)
 
 PAGE = 2_000
 MAX_BACKLOG = 20_000
-"""Items of a source in the bulk lane beyond which no page is added."""
+"""No page is added while the bulk lane has more items of the source than this."""
 PAGE_S = 5.0
-"""How long a page may take to read; a condition that takes longer ends its run."""
+"""Timeout for reading a page. A condition that takes longer ends its run."""
 UNREADABLE_WAIT_S = 10.0
-"""How long a run waits whose source can't be read; the others go on."""
+"""How long a run waits if its source can't be read. Other runs go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +48,26 @@ class _Run:
     as_of: str
 
     def after(self, page: Page) -> str:
-        """The state that follows this page."""
+        """Return the state that follows this page."""
         if page.last is not None:
             return self.state
         return "ledger" if self.state == "rows" and self.kind != "backfill" else "working"  # guard walk-ledger-pass
 
 
 def rebuild_if_lost(connection: Connection, source: str, collection_id: str | None) -> bool:
-    """Write all items of a source again if its collection is not the one that was noted; False if it is, or if it is
-    the first. Whoever prepares a collection asks before it writes: the first to see it notes it."""
+    """Start a rebuild of a source if its collection is not the recorded one. Returns False if it is, or if it is the
+    first.
+
+    A process that prepares a collection calls this before it writes. The first process that sees the collection records
+    it.
+    """
     parameters = {"source": source, "collection_id": collection_id}
     return connection.execute(load("backfills.sql")["rebuild_if_lost"], parameters).fetchone() is not None
 
 
 def walk_page(connection: Connection, source_of: Callable[[str], Source]) -> bool:
-    """Queue the next page of one open run, and finish those whose work is done; False if there is no page to queue.
+    """Queue the next page of one open run, and finish runs whose work is done. Returns False if there is no page to
+    queue.
 
     A condition that fails ends its run. Raises SourceError if a source can't be read; its runs then wait for a while.
     """
@@ -82,7 +89,7 @@ def walk_page(connection: Connection, source_of: Callable[[str], Source]) -> boo
         connection.execute(queries["postpone"], {"id": run.id, "error": str(exc), "wait_s": UNREADABLE_WAIT_S})
         raise
     except UsageError:
-        return True  # detached just now, and its runs with it
+        return True  # just detached, together with its runs
     _queue(connection, run, page, expected)
     return True
 
@@ -97,14 +104,16 @@ def _read(connection: Connection, source: Source, run: _Run) -> Page:
 
 
 def _expected(connection: Connection, source: Source, run: _Run) -> int | None:
-    """Where the total is not known: how many items will be queued. Those gone are counted as they are found."""
+    """Return how many items will be queued, if the total is unknown. Items without a row are counted as they are
+    found."""
     if not run.uncounted:
         return None
     return condition.estimate(connection, source, run.condition) if run.state == "rows" else 0
 
 
 def _queue(connection: Connection, run: _Run, page: Page, expected: int | None) -> None:
-    """Page and cursor in one transaction; nothing if the run was paused, cancelled or started anew meanwhile."""
+    """Queue a page and advance the cursor in one transaction. Does nothing if the run was paused, cancelled or
+    restarted."""
     queries = load("backfills.sql")
     with connection.transaction():
         if connection.execute(queries["lock"], {"id": run.id, "as_of": run.as_of}).fetchone() is None:

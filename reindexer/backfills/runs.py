@@ -1,7 +1,7 @@
-"""Backfills: rebuild all items of a source, or some, on the machinery of the first fill (`walk`).
+"""Backfills: reindex all items of a source, or some, with the machinery of the initial scan (`pager`).
 
-A run is a row in Postgres; the leading listener queues its pages, whatever becomes of whoever started it. At most one
-backfill is open for a source. First fills and changes of whole sources are runs too and are told here, but not
+A run is a row in Postgres. The leading listener queues its pages, whatever happens to the process that started it. A
+source has at most one open backfill. Initial scans and resync scans are runs too and are listed here. They can't be
 cancelled: without them the index would not be equal to the table.
 """
 
@@ -29,16 +29,16 @@ RunState = Literal["running", "paused", "finished", "cancelled", "failed"]
 
 
 class RunConflict(ReindexerError):
-    """The run is not in a state for this, or another one is open."""
+    """The run's state does not allow this, or another run is open."""
 
 
 class NoSuchRun(ReindexerError):
-    """There is no run of that id."""
+    """There is no run with that id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run, and how far it is."""
+    """One run and its progress."""
 
     id: int
     source: str
@@ -47,31 +47,31 @@ class Run:
     where: str | None
     force: bool
     total: int | None
-    """Items that it will have queued; None: not known yet."""
+    """Items that the run will have queued. None: not known yet."""
     total_is_estimate: bool
     queued: int
     done: int
-    """Queued and no longer due."""
+    """Items queued and no longer due."""
     failed: int
-    """Items of the source that failed while it ran and are FAILED since, also for another cause than the run."""
+    """Items of the source that failed while the run was open and are still FAILED, whatever the cause."""
     rate: float | None
-    """Items a second that were done, on average since the start, without pauses."""
+    """Items done per second, on average since the start, without pauses."""
     eta_s: float | None
     started_at: datetime
     finished_at: datetime | None
     error: str | None
-    """Why it failed or, while it runs, why it does not get on."""
+    """Why the run failed or, while it runs, why it makes no progress."""
 
     @property
     def is_open(self) -> bool:
-        """Running or paused."""
+        """Whether the run is running or paused."""
         return self.finished_at is None
 
 
 def start(connection: Connection, source: Source, *, who: str, where: str | None = None, force: bool = False) -> Run:
-    """Start a backfill for `who`. Without `force`, items whose text is unchanged are looked at but not embedded again.
+    """Start a backfill for `who`. Without `force`, items whose text is unchanged are checked but not embedded again.
 
-    Raises ConditionRejected, SourceError, and RunConflict if one is open for the source.
+    Raises ConditionRejected, SourceError, and RunConflict if the source has an open backfill.
     """
     if where is not None:
         condition.check(connection, source, where)
@@ -94,7 +94,7 @@ def start(connection: Connection, source: Source, *, who: str, where: str | None
 
 
 def get(connection: Connection, run_id: int) -> Run:
-    """One run. Raises NoSuchRun."""
+    """Return one run. Raises NoSuchRun."""
     found = _runs(connection, run_id=run_id)
     if not found:
         raise NoSuchRun(f"there is no backfill {run_id}")
@@ -102,31 +102,32 @@ def get(connection: Connection, run_id: int) -> Run:
 
 
 def recent(connection: Connection, source: str | None = None) -> list[Run]:
-    """Runs, open ones first, then the newest; at most `MAX_LISTED`."""
+    """Return at most `MAX_LISTED` runs: open ones first, then the newest."""
     return _runs(connection, source=source)
 
 
 def open_backfill(connection: Connection, source: str) -> Run | None:
-    """The backfill of a source that is not through."""
+    """Return the source's open backfill. None: it has none."""
     return next((run for run in recent(connection, source) if run.is_open and run.kind == "backfill"), None)
 
 
 def pause(connection: Connection, run_id: int, *, who: str) -> Run:
-    """Queue no more pages. What is queued goes on. Raises NoSuchRun, or RunConflict if it has ended."""
+    """Queue no more pages. Queued items are still worked on. Raises NoSuchRun, or RunConflict if the run has ended."""
     with _audited(connection, who, "backfill_pause", run_id):
         return _touch(connection, "pause", run_id)
 
 
 def resume(connection: Connection, run_id: int, *, who: str) -> Run:
-    """Go on where it was paused. Raises NoSuchRun, or RunConflict if it has ended."""
+    """Continue a paused run. Raises NoSuchRun, or RunConflict if it has ended."""
     with _audited(connection, who, "backfill_resume", run_id):
         return _touch(connection, "resume", run_id)
 
 
 def cancel(connection: Connection, run_id: int, *, who: str) -> Run:
-    """Queue no more pages, and take back what nobody has claimed and nobody else asked for. The rest is worked on.
+    """Queue no more pages, and remove queued items that no claim holds and nothing else asked for. The rest is worked
+    on.
 
-    Raises NoSuchRun, or RunConflict if it has ended or is no backfill.
+    Raises NoSuchRun, or RunConflict if the run has ended or is no backfill.
     """
     run = get(connection, run_id)
     if run.kind != "backfill":
