@@ -1,6 +1,6 @@
-"""The audit: one row for each admin action, in the transaction of what was done. Never holds text of rows, nor keys.
+"""The audit: one row per admin action, in the same transaction as the action. Never holds text of rows, nor keys.
 
-Conditions of backfills and filters of replays may quote text, so they are noted as given or not.
+Conditions of backfills and filters of replays may quote text. The audit therefore records only whether they were given.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ MAX_NAME = 100
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One action."""
+    """One recorded action."""
 
     id: int
     at: datetime
     who: str
     action: str
     source: str | None
-    """None: of no source, or of all."""
+    """None: the action concerned no source, or all."""
     details: Mapping[str, Any]
 
 
 @dataclass(slots=True)
 class Draft:
-    """What is known of an action only when it is done."""
+    """Details of an action that are known only when it is done."""
 
     source: str | None
     details: dict[str, Any] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Draft:
 
 @contextmanager
 def audited(connection: Connection, who: str, action: Action, source: str | None = None) -> Iterator[Draft]:
-    """A transaction for the action and its row; an action that raises leaves neither."""
+    """A transaction for the action and its row. An action that raises leaves neither."""
     with connection.transaction():  # guard audit-rollback-on-refusal
         draft = Draft(source)
         yield draft
@@ -59,25 +59,25 @@ def audited(connection: Connection, who: str, action: Action, source: str | None
 
 
 def note(connection: Connection, who: str, action: Action, source: str | None, details: Mapping[str, Any]) -> None:
-    """One row. For an action of many transactions, before the first of them."""
+    """Record one action. An action of many transactions is recorded before the first of them."""
     connection.execute(
         load("audit.sql")["note"], {"who": who, "action": action, "source": source, "details": json.dumps(details)}
     )
 
 
 def recent(connection: Connection, *, source: str | None, limit: int) -> list[Entry]:
-    """The newest first."""
+    """Return the newest entries first."""
     with connection.cursor(row_factory=class_row(Entry)) as cursor:
         return cursor.execute(load("audit.sql")["recent"], {"source": source, "limit": limit}).fetchall()
 
 
 def forget(connection: Connection) -> None:
-    """Delete what is older than a year: the table is bounded."""
+    """Delete entries older than `KEEP_DAYS`, so that the table stays bounded."""
     connection.execute(load("audit.sql")["forget_audit"], {"days": KEEP_DAYS})
 
 
 def of_command() -> str:
-    """Who runs a command: the operating system's user, and the host."""
+    """Return who runs a command: the operating system's user, and the host."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
@@ -86,5 +86,5 @@ def of_command() -> str:
 
 
 def plain(name: str) -> str:
-    """A name that fits a line: printable, without spaces around, not long."""
+    """Return a name that fits in a line: printable, stripped, at most `MAX_NAME` characters."""
     return "".join(each for each in name if each.isprintable()).strip()[:MAX_NAME]
