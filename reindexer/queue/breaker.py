@@ -80,7 +80,7 @@ class Witness:
 
 
 def record(connection: Connection, claim: Claim, witness: Witness, policy: BreakerPolicy) -> None:
-    """Count failures, close the breakers of dependencies that answered, and return a probe that asked nothing.
+    """Count failures, close the breakers of dependencies that answered, and release a probe that asked nothing.
 
     A source is held up by the account that failed it last. An answer closes that account's breaker, even if the source
     uses another key by now.

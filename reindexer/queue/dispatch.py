@@ -61,8 +61,9 @@ class Dispatch:
         """Send the messages that a lane's queue lacks, after `items` of each lane became due. Raises DependencyAway
         (broker).
 
-        This does not ask whether the items can be claimed now. For a single message it does not ask the queue's depth
-        either. Either question would take as long as everything else here; `top_up` asks both.
+        This does not ask whether the items can be claimed now. For a single message it does not ask
+        the depth of a queue that is likely to have room. Either question would take as long as everything else here;
+        `top_up` asks both.
         """
         for lane, count in items.items():
             wanted = min(self.max_messages, ceil(count / self.batch_size))  # guard dispatch-message-limit

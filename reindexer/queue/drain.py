@@ -29,7 +29,7 @@ MAX_PAUSE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """What one drain moved: changes taken, items that became due by lane, and backfill runs started."""
+    """What one drain moved: changes taken, items that became due by lane, and runs over whole sources started."""
 
     changes: int
     live: int

@@ -14,7 +14,7 @@ from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
 
 MAX_BYTES = 2600
-"""Maximum length of a key that is its own name. With the source's name it fits into a B-tree entry of 2,704 bytes."""
+"""Maximum bytes of a key that is its own name. With the source's name it fits into a B-tree entry of 2,704 bytes."""
 
 _NAME = re.compile(r".{200}\.\.\.sha256:[0-9a-f]{64}", re.DOTALL)
 

@@ -23,7 +23,7 @@ from reindexer.core.items import LANES
 from reindexer.worker.priority_gate import Road, Way
 
 QUICK_S = 0.1
-"""A next claim waits for one that takes no longer than this: fewer and larger batches are less work."""
+"""A claim that takes no longer than this delays the next one: fewer and larger batches are less work."""
 
 FAR_S = 0.15
 """A provider that takes longer than this is far away, and can serve more requests meanwhile."""

@@ -85,7 +85,7 @@ class Worker:
     embedder_of: EmbedderOf
     index: Index
     broker: Broker | None
-    """Stores results under the task ids of reindex requests. None: no result backend."""
+    """Stores results under the task ids of reindex requests. None: results are not stored."""
     limits: WorkLimits
     policy: RetryPolicy
     breaker: BreakerPolicy
