@@ -1,1 +1,2 @@
-"""What the program tells of itself: metrics, status, heartbeats. But for the metrics' store it only reads."""
+"""What the program reports about itself: metrics, status, heartbeats. Except for stored counters and heartbeats, it
+only reads."""

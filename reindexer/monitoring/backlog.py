@@ -1,11 +1,11 @@
-"""Lag: what waits, where, and how old the oldest change of it is. Reads only.
+"""Backlog: what waits, where, and how old its oldest change is. Reads only.
 
-A change counts from its commit until it is in Qdrant, whoever is dead meanwhile. What has no change behind it (a
-backfill, a wish for a new embedding) waits without an age. What FAILED for good waits for nobody: it is counted, and
-has no age either, or one refused text would hide everything else.
+A change counts from its commit until it is in Qdrant, even if every process is down meanwhile. Work without a change
+behind it (a backfill, a reindex request) has no age. Items that FAILED permanently are counted, but have no age either:
+otherwise one refused text would hide everything else.
 
-What a change is (a deletion, a new payload, a new text) shows only when its row is read. So the age of what may have
-been revoked is that of the oldest change of which it is not known that nothing but an embedding is left to do.
+What kind of change it is (a deletion, a new payload, a new text) shows only when its row is read. The age of a possible
+revocation is therefore that of the oldest change, leaving out items known to need nothing but an embedding.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
 
 Place = Literal["outbox", "live", "bulk", "runs", "healing"]
-"""Where a change can wait: in the outbox, due in one of the lanes, in a walk over a whole source, for another try after
-it FAILED."""
+"""Where a change can wait: in the outbox, due in one of the lanes, in a scan of a whole source, or for an automatic
+retry after it FAILED."""
 
 NEGLECTED_S = 60.0
-"""How long items may be claimable, while nothing is worked on, before somebody is told."""
+"""Readiness reports a problem if items are claimable for this long while nothing is worked on."""
 
 COUNTED_EXACTLY = 10_000
-"""Completed items of a source beyond which an estimate will do."""
+"""Above this many completed items of a source an estimate is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +39,14 @@ class Due:
     source: str
     lane: str
     ready: int
-    """Could be claimed now."""
+    """Items that could be claimed now."""
     waiting: int
-    """Wait for another try."""
+    """Items that wait for another attempt."""
     claimed: int
 
     @property
     def items(self) -> int:
-        """All of them."""
+        """The total of all states."""
         return self.ready + self.waiting + self.claimed
 
 
@@ -56,37 +56,37 @@ class Failed:
 
     source: str
     failed: int
-    """For good."""
+    """Failed permanently."""
     healing: int
-    """For a passing cause: tried again, perhaps just now."""
+    """Failed with a transient cause: they are retried automatically, possibly just now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """First fills, walks and backfills that are not through."""
+    """Open runs of one kind: initial scans, resync scans or backfills."""
 
     kind: str
     open: int
     running: int
-    """Those that are not paused."""
+    """Open runs that are not paused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """All that waits."""
+    """Everything that waits."""
 
     outbox: int
     due: tuple[Due, ...]
     failed: tuple[Failed, ...]
     runs: tuple[Runs, ...]
     oldest_s: Mapping[Place, float]
-    """Seconds since the commit of the oldest change that waits in each place; 0: none does."""
+    """Seconds since the commit of the oldest change that waits in each place. 0: no change waits there."""
     revoked_s: Mapping[Place, float]
-    """The same of changes that may be a deletion, or a new payload, that is not in Qdrant."""
+    """The same for changes that may be a deletion or a new payload, and are not in Qdrant yet."""
 
 
 def lag(connection: Connection) -> Lag:
-    """All that waits, counted. It reads outbox and due once: 0.1 s for each million rows that wait."""
+    """Count everything that waits. Reads outbox and due once, which takes 0.1 s per million waiting rows."""
     (outbox,) = _rows(connection, "outbox")
     due, runs, failed = (_rows(connection, name) for name in ("due", "runs", "failed"))
     revoked: list[tuple[Place, float | None]] = [("outbox", outbox["oldest_age_s"])]
@@ -115,7 +115,8 @@ def _by_place(ages: Sequence[tuple[Place, float | None]]) -> Mapping[Place, floa
 
 
 def completed(connection: Connection, source: str, generation: int, *, exact: int = COUNTED_EXACTLY) -> int:
-    """COMPLETED items of a source: counted up to `exact`, beyond that the planner's estimate, which is never less."""
+    """Return the COMPLETED items of a source: counted up to `exact`, above that the planner's estimate, at least
+    `exact`."""
     queries, params = load("backlog.sql"), {"source": source, "generation": generation}
     row = connection.execute(queries["completed"], params | {"exact": exact}).fetchone()
     counted = int(row[0]) if row else 0
@@ -126,9 +127,9 @@ def completed(connection: Connection, source: str, generation: int, *, exact: in
 
 
 def neglected_s(connection: Connection) -> float | None:
-    """For how long an item could have been claimed while nobody did any work; None: all is as it should be.
+    """Return for how many seconds an item could have been claimed while no work was done. None: all is in order.
 
-    So it is if workers live and beat, but consume no lane's queue, or if no message reaches them.
+    This happens if workers live and send heartbeats but consume no lane's queue, or if no message reaches them.
     """
     row = connection.execute(
         load("backlog.sql")["neglected"],

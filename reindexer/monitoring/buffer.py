@@ -1,4 +1,4 @@
-"""A tally: what one process has counted and not written yet. In memory, bounded by the number of series."""
+"""The metrics buffer: what one process has counted and not written yet. In memory, bounded by the number of series."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Series = tuple[str, str]
 
 
 class Tally:
-    """Adds up. Safe for threads; a forked child begins with an empty one."""
+    """Adds up counts. Thread-safe. A forked child begins with an empty buffer."""
 
     def __init__(self) -> None:
         self._start()
@@ -28,13 +28,13 @@ class Tally:
         self._sums: dict[Series, float] = {}
 
     def add(self, name: str, amount: float = 1.0, **labels: str) -> None:
-        """Add to a counter. KeyError for a metric or label that is not in the table of metrics."""
+        """Add to a counter. Raises KeyError for a metric or label that is not in the table of metrics."""
         _check(name, "counter", labels)
         if amount:
             self._add_all({(name, labels_text(**labels)): amount})
 
     def observe(self, name: str, values: Iterable[float], **labels: str) -> None:
-        """Count values into the buckets of a histogram. Buckets are kept apart, not yet added up to their bounds."""
+        """Count values into the buckets of a histogram. Buckets are stored separately, not yet cumulatively."""
         metric = _check(name, "histogram", labels)
         values = list(values)
         if not values:
@@ -45,11 +45,11 @@ class Tally:
         self._add_all(sums)
 
     def __bool__(self) -> bool:
-        """Whether there is anything to take."""
+        """Whether there are sums to take."""
         return self._pid == os.getpid() and bool(self._sums)
 
     def take(self) -> Mapping[Series, float]:
-        """All that was added since the last time, which is now the caller's."""
+        """Return all sums added since the last call, and clear them. They belong to the caller now."""
         if self._pid != os.getpid():
             self._start()
         with self._lock:
@@ -57,7 +57,7 @@ class Tally:
         return taken
 
     def give_back(self, sums: Mapping[Series, float]) -> None:
-        """What was taken and could not be kept elsewhere."""
+        """Add back sums that were taken and could not be stored."""
         if sums:
             self._add_all(sums)
 
@@ -77,7 +77,7 @@ class Tally:
 
 @cache
 def labels_text(**labels: str) -> str:
-    """Labels as they are kept: a JSON object with sorted keys."""
+    """Return labels in their stored form: a JSON object with sorted keys."""
     return dumps(labels, sort_keys=True)
 
 

@@ -1,4 +1,5 @@
-"""Measure: the numbers behind `/metrics`, read from Postgres. What waits is apart, because it costs by the row."""
+"""Collect the numbers behind `/metrics` from Postgres. The backlog is separate, because its cost grows with the
+rows."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from reindexer.sources.trigger_check import inspect
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One number: of a gauge, of a counter, or (by the suffix of its name) of a histogram."""
+    """One sample: of a gauge, of a counter, or (by the suffix of its name) of a histogram."""
 
     name: str
     labels: Mapping[str, str]
@@ -30,12 +31,12 @@ class Sample:
 
 
 def measure_states(connection: Connection) -> list[Sample]:
-    """Who works, and how sources and dependencies stand: milliseconds, whatever waits."""
+    """Return states of processes, sources and dependencies. Takes milliseconds, whatever the backlog."""
     return [*_sources(connection), *_breakers(connection), *_processes(connection)]
 
 
 def measure_lag(connection: Connection) -> list[Sample]:
-    """What waits, what failed, and how old the oldest change is: 0.1 s for each million rows that wait."""
+    """Return the backlog, failures, and the oldest change's age. Takes 0.1 s per million waiting rows."""
     now = lag(connection)
     samples = [Sample("reindexer_outbox_changes", {}, now.outbox)]
     for place, age_s in now.oldest_s.items():
@@ -62,7 +63,7 @@ def measure_lag(connection: Connection) -> list[Sample]:
 
 
 def measure_counters(connection: Connection) -> list[Sample]:
-    """What all processes have counted since the installation, with zeros for what never happened."""
+    """Return what all processes have counted since the installation, with zeros for what never happened."""
     sums = metrics_store.read(connection)
     return [sample for metric in METRICS.values() if metric.kind != "gauge" for sample in _counted(metric, sums)]
 
@@ -112,7 +113,7 @@ def _counted(metric: Metric, sums: Mapping[Series, float]) -> Iterator[Sample]:
 
 
 def _one_of(name: str, found: str, **labels: str) -> Iterator[Sample]:
-    """1 for the state that was found, 0 for the others."""
+    """Yield 1 for the state that was found, 0 for the others."""
     for state in _values(name, "state"):
         yield Sample(name, labels | {"state": state}, state == found)
 

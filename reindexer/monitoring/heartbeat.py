@@ -1,4 +1,4 @@
-"""Heartbeats of listeners and workers: who is alive, and really at work."""
+"""Heartbeats of listeners and workers: which processes are alive and at work."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Role = Literal["listener", "worker"]
 
 BEAT_S = 10.0
 STALE_S = 40.0
-"""A process whose last beat is older is taken for dead or stuck."""
+"""A process whose last heartbeat is older is considered dead or stuck."""
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process that beats. `name` ends in `@` and its host."""
+    """One process that sends heartbeats. `name` ends with `@` and its host."""
 
     name: str
     host: str
@@ -35,11 +35,11 @@ def beat(connection: Connection, role: Role, name: str, *, leads: bool = False) 
 
 
 def rest(connection: Connection, name: str) -> None:
-    """The process ends as it was told: nobody needs to miss it."""
+    """Deregister a process that ends in an orderly way, so that it is not reported as missing."""
     connection.execute(load("heartbeat.sql")["rest"], {"name": name})
 
 
 def alive(connection: Connection, role: Role) -> list[Process]:
-    """Processes of a role whose beat is fresh, by name."""
+    """Return the processes of a role whose heartbeat is recent, by name."""
     with connection.cursor(row_factory=class_row(Process)) as cursor:
         return cursor.execute(load("heartbeat.sql")["alive"], {"role": role, "within_s": STALE_S}).fetchall()

@@ -1,4 +1,4 @@
-"""Count: what becomes of claims, items and requests to the provider, into a tally."""
+"""Instrumentation: count outcomes of claims, items and provider requests into a `Tally`."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ _ANSWERS: tuple[tuple[type[ReindexerError], str], ...] = (
     (LastingError, "refused"),
     (SourceError, "refused"),
 )
-"""The first that fits."""
+"""The first matching error type decides."""
 
 
 def count_claim(tally: Tally, claim: Claim) -> None:
-    """A claim was taken."""
+    """Count a claim that was taken."""
     tally.add(CLAIMS, lane=claim.lane)
     tally.add(CLAIMS_LOST, claim.lost)
 
@@ -56,11 +56,11 @@ def count_claim(tally: Tally, claim: Claim) -> None:
 def count_outcomes(
     tally: Tally, claim: Claim, finished: Sequence[Finished], postponed: Sequence[Postponed], settled: Settled
 ) -> None:
-    """A claim was settled. What it no longer held counts as nothing: its successor settles it."""
+    """Count a claim that was settled. Items that it no longer held are not counted: the next claim settles them."""
     did = {each.item.item_id: _did(each) for each in finished}
     for outcome, items in Counter(did[item_id] for item_id in settled.item_ids).items():
         tally.add(SETTLED, items, lane=claim.lane, outcome=outcome)
-    # Searchable since: only where something was written for a change. What was as it should be had no wait to end.
+    # Freshness counts only items for which a change was written. An item that was already up to date ended no wait.
     written = (age_s for item_id, age_s in zip(settled.item_ids, settled.ages_s, strict=True)
                if age_s is not None and did[item_id] not in ("skipped", "failed"))  # fmt: skip
     tally.observe(FRESHNESS, written, lane=claim.lane)

@@ -1,4 +1,4 @@
-"""Every metric that `/metrics` tells, in one table: docs/metrics.md is compared with it, and so is what is exposed.
+"""Every metric that `/metrics` exposes, in one table. Tests compare docs/metrics.md and the exposed metrics with it.
 
 Units are in the names. No label holds a text or an item's id; `source` is the name that an administrator gave it.
 """
@@ -12,7 +12,7 @@ from typing import Literal
 from reindexer.core.items import LANES
 
 AT_RUN_TIME: tuple[str, ...] = ()
-"""Label values that are not known beforehand: the sources."""
+"""Label values that are not known beforehand, such as the sources."""
 
 OUTCOMES = ("embedded", "payload", "skipped", "blank", "deleted", "failed")
 CAUSES = ("error", "rate_limited", "provider", "fenced", "source", "late", "postgres", "too_long")
@@ -25,18 +25,18 @@ FRESHNESS_S = (*QUICK_S, 60.0, 120.0, 300.0, 900.0)
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric. A counter or histogram is added up by every process; a gauge is read when it is asked for."""
+    """One metric. Every process adds to a counter or histogram; a gauge is read on request."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     help: str
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Label to its values, which are all told from the start, so that no first increase is missed."""
+    """Values of each label. All are exposed from the start, so that no first increase is missed."""
     buckets: tuple[float, ...] = ()
 
     @property
     def bounds(self) -> tuple[str, ...]:
-        """Of the buckets, as values of the label `le`."""
+        """The bounds of the buckets, as values of the label `le`."""
         return (*map(str, self.buckets), "+Inf")
 
 

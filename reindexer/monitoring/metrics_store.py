@@ -1,8 +1,9 @@
-"""Counters: a process's tally, added to the table `counter` a few seconds after something was counted.
+"""The metrics store: each process's `Tally`, added to the table `counter` a few seconds after something was counted.
 
-Workers and listeners can't be scraped one by one: they are many, on many hosts, behind no port. So each adds to the
-same table, and `/metrics` sums it up. No item waits for that: a thread of its own does it. What is killed loses at most
-the last seconds of its counts; a connection that breaks while its commit is answered may count them twice.
+Workers and listeners can't be scraped one by one: they are many, on many hosts, and open no port. Each process
+therefore adds to the same table, and `/metrics` sums it up. A separate thread writes, so that no item waits for it. A
+killed process loses at most the last seconds of its counts. A connection that breaks while its commit is being answered
+may count them twice.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ log = structlog.get_logger(__name__)
 
 WRITE_S = 5.0
 END_S = 5.0
-"""How long a process that ends waits for a write that is under way."""
+"""How long an ending process waits for a write in progress."""
 SLOTS = 16
-"""Rows for each series, so that processes seldom wait for each other's commit."""
+"""Rows per series, so that processes seldom wait for each other's commit."""
 
 
 def write(connection: Connection, sums: Mapping[Series, float]) -> None:
-    """Add sums to what all processes have counted.
+    """Add sums to the stored totals of all processes.
 
-    The commit waits for the disk: a crash that took counts back would look like a reset, which a Prometheus
-    answers by counting everything anew.
+    The commit waits for the disk. If a crash took counts back, Prometheus would see a counter reset, and count
+    everything again.
     """
     if sums:
         series = sorted(sums)
@@ -48,13 +49,13 @@ def write(connection: Connection, sums: Mapping[Series, float]) -> None:
 
 
 def read(connection: Connection) -> Mapping[Series, float]:
-    """What all processes have counted, ever."""
+    """Return the totals that all processes have ever counted."""
     rows = connection.execute(load("metrics_store.sql")["sums"])
     return {(name, labels): value for name, labels, value in rows}
 
 
 def write_tally(connection: Connection, tally: Tally) -> None:
-    """Add a tally to what all processes have counted, and empty it; if that fails it stays as it was."""
+    """Add a tally to the stored totals, and empty it. If that fails, the tally keeps its sums."""
     sums = tally.take()
     try:
         write(connection, sums)
@@ -64,7 +65,7 @@ def write_tally(connection: Connection, tally: Tally) -> None:
 
 
 class Counters(Tally):
-    """A tally that writes itself: `WRITE_S` after its first count, in a thread that lives no longer than that."""
+    """A tally that writes itself in a short-lived thread, `WRITE_S` after its first count."""
 
     def __init__(self, postgres: Postgres) -> None:
         super().__init__()
@@ -74,7 +75,7 @@ class Counters(Tally):
         self._writing = threading.Lock()
 
     def write(self) -> None:
-        """Write now. What can't be written is kept, and tried again."""
+        """Write now. Sums that can't be written are kept, and are written with a later attempt."""
         if self._closed or not self:
             return
         try:
@@ -86,11 +87,12 @@ class Counters(Tally):
             self._failing = False
 
     def close(self) -> None:
-        """Write what is left, on a connection of its own: the pool may be gone. From now on nothing is written."""
+        """Write the remaining sums, on a separate connection because the pool may be gone. Later counts are not
+        written."""
         self._closed = True
         if not (self or self._writing.locked()):
             return
-        waited = self._writing.acquire(timeout=END_S)  # the thread would die with what it has just taken
+        waited = self._writing.acquire(timeout=END_S)  # the thread would die with the sums it has just taken
         try:
             with connect(self._postgres.url, application_name="reindexer counters", timeout_s=2) as connection:
                 write_tally(connection, self)

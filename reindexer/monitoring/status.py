@@ -1,4 +1,4 @@
-"""Status: what waits, what failed, who works; and everything that is known of one item. Reads only."""
+"""Status: what waits, what failed, which processes work, and everything known of one item. Reads only."""
 
 from __future__ import annotations
 
@@ -38,57 +38,57 @@ class SourceStatus:
     due: int
     completed: int
     failed: int
-    """With those that heal."""
+    """Including those that are retried automatically."""
     paused: bool
     problem: str | None
-    """Why the source as a whole can't be worked on; its items wait."""
+    """Why the source as a whole can't be worked on. Its items wait."""
     triggers: TriggersState
     triggers_wrong: str | None
-    """What is wrong with them, and what mends it."""
+    """What is wrong with the triggers, and what repairs them."""
 
 
 @dataclass(frozen=True, slots=True)
 class BreakerStatus:
-    """A dependency that does not answer: items wait, and one at a time tries it."""
+    """A dependency whose breaker is open: items wait, and one probe at a time tries it."""
 
     state: Literal["open"]
     reason: str
     failures: int
-    """In a row."""
+    """Failures in a row."""
     since: datetime
     next_probe_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The state of everything. Idle: `outbox`, `pending`, `processing` and `healing` are all 0."""
+    """The state of the whole installation. Idle: `outbox`, `pending`, `processing` and `healing` are all 0."""
 
     outbox: int
     pending: int
     processing: int
     failed: int
     healing: int
-    """Failed for a passing cause, to be tried again."""
+    """Failed with a transient cause, to be retried automatically."""
     completed: int
-    """An estimate where it is large."""
+    """An estimate if it is large."""
     open_runs: int
-    """First fills, walks and backfills that are not through yet; each that is not paused counts as one `pending`."""
+    """Open initial scans, resync scans and backfills. Each that is not paused counts as one `pending`."""
     oldest_change_age_s: float
-    """Since the commit of the oldest change that is not in Qdrant yet, wherever it waits; 0 if there is none."""
+    """Seconds since the commit of the oldest change that is not in Qdrant yet, wherever it waits. 0: there is none."""
     listener: ListenerState
     workers: int
-    """Whose beat is fresh: they really take messages and run them."""
+    """Workers with a recent heartbeat, which proves that they take messages and run them."""
     triggers: TriggersState
-    """The worst of all sources'."""
+    """The worst state of all sources."""
     breakers: Mapping[str, BreakerStatus]
-    """Dependencies (`provider`, `qdrant`) that are left alone because they do not answer, and why. Of several providers
-    the one that has not for the longest time."""
+    """Dependencies (`provider`, `qdrant`) whose breakers are open, and why. Of several providers, the one that has been
+    unavailable longest."""
     sources: Mapping[str, SourceStatus]
 
 
 @dataclass(frozen=True, slots=True)
 class PastWish:
-    """One task id that asked for an item, and what became of it."""
+    """One task id that requested an item, and its outcome."""
 
     task_id: str
     succeeded: bool | None
@@ -107,9 +107,9 @@ class ItemState:
     status: Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "DELETED"] | None
     """None: there is a row, but nothing was ever due for it."""
     wanted: str | None
-    """Fingerprint of the row's text as it is now; None: no row, no text in it, or it can't be read."""
+    """Fingerprint of the row's current text. None: no row, no text in it, or it can't be read."""
     indexed: str | None
-    """Fingerprint of the text that lies in Qdrant; None: none, or it is not known."""
+    """Fingerprint of the text in Qdrant. None: there is none, or it is unknown."""
     lane: str | None
     attempts: int
     error: str | None
@@ -117,15 +117,15 @@ class ItemState:
     waits_for: str | None
     next_try_at: datetime | None
     changed_at: datetime | None
-    """The change that waits."""
+    """When the waiting change was made."""
     indexed_at: datetime | None
     chunks: int
     history: Sequence[PastWish] = ()
-    """The latest wishes for it, newest first."""
+    """The latest reindex requests for the item, newest first."""
 
 
 def status(connection: Connection) -> Status:
-    """The state of everything, now. Ages and counts are the database's."""
+    """Return the state of the whole installation. Ages and counts are the database's."""
     findings = {source.name: inspect(connection, source) for source in all_sources(connection)}
     with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")  # so that the counts agree
@@ -163,7 +163,7 @@ def status(connection: Connection) -> Status:
 
 
 def listener_state(connection: Connection) -> ListenerState:
-    """Whether a listener leads, and whether it sleeps: both are advisory locks, freed by a crash."""
+    """Whether a listener leads, and whether it is idle. Both are advisory locks, which a crash frees."""
     row = connection.execute(
         load("status.sql")["listener"],
         {"lock_class": LOCK_CLASS, "leader_lock": LEADER_LOCK, "bell_lock": BELL_LOCK, "stale_s": heartbeat.STALE_S},
@@ -175,9 +175,9 @@ def listener_state(connection: Connection) -> ListenerState:
 
 
 def item(connection: Connection, source: Source, item_id: str, recipe: Recipe) -> ItemState | None:
-    """What is known of one item; None if neither a row nor any trace of one is there.
+    """Return what is known of one item. None if it has neither a row nor any record.
 
-    What is wanted depends on the source's recipe. Another spelling of the id will do.
+    `recipe` determines the wanted fingerprint. `item_id` may be in another spelling.
     """
     with suppress(SourceError):
         item_id = canonical_id(connection, source, item_id) or item_id
@@ -217,7 +217,7 @@ def _breaker_status(breaker: OpenBreaker) -> BreakerStatus:
 
 
 def _row(connection: Connection, source: Source, item_id: str) -> tuple[Row | None, str | None]:
-    """The row as it is now, and why it can't be read. None and None: there is none."""
+    """Return the row as it is now, and why it can't be read. Both None: there is no row."""
     try:
         found = find_rows(connection, source, [item_id])
     except SourceError as exc:
@@ -227,12 +227,12 @@ def _row(connection: Connection, source: Source, item_id: str) -> tuple[Row | No
 
 
 def _holds(breaker: OpenBreaker, known: Mapping[str, Any]) -> bool:
-    """A provider's holds up only items to which nothing but an embedding is left to do."""
+    """Whether a breaker holds the item up. A provider's holds up only items that need nothing but an embedding."""
     return breaker.dependency == "qdrant" or (known["is_marked"] and breaker.account == known["account"])
 
 
 def _waits_for(known: Mapping[str, Any], unreadable: str | None, breakers: Sequence[OpenBreaker]) -> str | None:  # noqa: PLR0911  one line a cause
-    """In words, the first cause that applies."""
+    """Say in words what the item waits for: the first cause that applies."""
     if known["status"] == "PROCESSING":
         return "the worker that has claimed it"
     if known["is_due"] and known["paused"]:
