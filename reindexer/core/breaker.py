@@ -1,4 +1,5 @@
-"""When a dependency that does not answer is left alone, and for how long. Times are the database's to tell."""
+"""When a breaker opens for a dependency that does not answer, and how long its probes wait. The database measures
+time."""
 
 from __future__ import annotations
 
@@ -12,10 +13,10 @@ NAMES: dict[Dependency, str] = {"provider": "the embedding provider", "qdrant": 
 
 @dataclass(frozen=True, slots=True)
 class BreakerPolicy:
-    """Opens after `opens_at` failures in a row; single probes then wait `base_s`, doubling to at most `max_s`.
+    """A breaker opens after `opens_at` failures in a row. Probes then wait `base_s`, doubling up to `max_s` (seconds).
 
-    Everything waits for the probe that finds the dependency back, so `max_s` is well below the minute in which all is
-    to have converged.
+    Everything waits for the probe that finds the dependency available again. `max_s` is therefore well below the minute
+    within which everything is to have converged.
     """
 
     base_s: float = 1.0

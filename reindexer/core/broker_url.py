@@ -1,7 +1,7 @@
-"""The URLs of broker, result backend and shared budget, read once for all that connect: Celery, kombu, redis-py and
-py-amqp each spell TLS in another way, and two of them verify nothing unless they are told to.
+"""Parse the URLs of broker, result backend and shared rate limiter once, for every client library.
 
-What is said in the query is redis-py's: `ssl_ca_certs=/path`, `ssl_cert_reqs=none`, …; and `master_name=` of sentinels.
+Celery, kombu, redis-py and py-amqp each spell TLS differently, and two of them verify nothing unless told to. The query
+uses redis-py's names: `ssl_ca_certs=/path`, `ssl_cert_reqs=none`, …, and `master_name=` for sentinels.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ _KNOWN = (*_FILES, *_REDIS_ONLY, "ssl_cert_reqs", "ssl_check_hostname")
 
 @dataclass(frozen=True, slots=True)
 class BrokerUrl:
-    """One of these URLs. Several servers may stand in it, parted by `;`."""
+    """A parsed URL. It may hold several servers, separated by `;`."""
 
     url: str
-    """Without what is read here."""
+    """The URL without the parameters that are parsed here."""
     tls: Mapping[str, Any] = field(default_factory=dict)
-    """As redis-py takes it; empty: the connection is not encrypted."""
+    """TLS parameters as redis-py takes them. Empty: the connection is not encrypted."""
     master_name: str | None = None
-    """Of sentinels: what they call the server."""
+    """For sentinels: their name for the server."""
 
     @property
     def scheme(self) -> str:
-        """Of the first server."""
+        """The scheme of the first server."""
         return self.url.partition("://")[0].lower()
 
     @property
     def hosts(self) -> list[tuple[str, int | None]]:
-        """Names and ports."""
+        """Names and ports of the servers."""
         parts = [urlsplit(each) for each in self.url.split(";")]
         return [(part.hostname or "", part.port) for part in parts]
 
     @property
     def amqp_tls(self) -> dict[str, Any]:
-        """As py-amqp takes it: it checks the host's name only against one that it is given."""
+        """TLS parameters as py-amqp takes them. It checks the host's name only against one that it is given."""
         hosts = {host for host, _ in self.hosts}
         named = {"ca_certs": "ssl_ca_certs", "certfile": "ssl_certfile", "keyfile": "ssl_keyfile"}
         given = {ours: self.tls[theirs] for ours, theirs in named.items() if theirs in self.tls}
@@ -61,7 +61,7 @@ class BrokerUrl:
 
 
 def read_broker_url(name: str, text: str, *, ca_file: str | None = None) -> BrokerUrl:
-    """Read the URL that the setting `name` holds. `ca_file`: who is trusted where the URL does not say.
+    """Parse the URL that the setting `name` holds. `ca_file`: the trusted authorities if the URL names none.
 
     Raises UsageError in one line that names the setting.
     """

@@ -2,25 +2,25 @@
 
     ReindexerError
     ├── UsageError              wrong settings or arguments: exit code 2
-    │   └── DefinitionError     of a source: `key` is what has to be changed
+    │   └── DefinitionError     a source's definition is wrong: `key` is what has to be changed
     ├── SourceError             a source can't be read or written at all: its items wait, none is blamed
-    │   ├── OtherEmbedder       its points are made by another model than this process has (a UsageError, too)
-    │   └── RefusesAll          the provider, or Qdrant, refuses whatever it is asked for the source
-    ├── PassingError            try again later: it counts as an attempt
+    │   ├── OtherEmbedder       a different model than this process's made its points (also a UsageError)
+    │   └── RefusesAll          the provider or Qdrant refuses every request for the source
+    ├── PassingError            transient: tried again later, counts as an attempt
     │   ├── RateLimited         a wait, not an attempt
-    │   │   └── NoTurn          who asked was not to wait for its turn
+    │   │   └── NoTurn          the caller may not wait for the rate limiter
     │   └── DependencyAway      Qdrant, the provider or the broker did not answer
-    │       ├── TimedOut        in time
-    │       │   └── TooSlow     so many texts at once: the next request holds fewer, and no item is to blame
-    │       ├── OutOfQuota      the provider serves nobody until somebody pays
-    │       └── PrefixTaken     the broker's queues of this name are another database's
-    ├── ItemFailed              what became of one item, told to those who asked for it by a task id
-    └── LastingError            trying again changes nothing: FAILED at once
-        └── InputRejected       the provider refuses this input (or one of these): found by bisecting
-            ├── InputTooLong    for its length: its item is cut smaller, and tried again
-            └── TooManyInputs   it takes so many in several requests
+    │       ├── TimedOut        no answer in time
+    │       │   └── TooSlow     no answer to several texts in time: the next request holds fewer, no item is to blame
+    │       ├── OutOfQuota      the provider serves no request until the account is paid
+    │       └── PrefixTaken     the broker's queues of this name belong to another database
+    ├── ItemFailed              one item failed: reported under the task ids that requested it
+    └── LastingError            permanent: FAILED at once
+        └── InputRejected       the provider refuses this input, or one of these: found by bisection
+            ├── InputTooLong    the input is too long: its item is cut into smaller chunks, and tried again
+            └── TooManyInputs   too many inputs in one request: they are sent in several
 
-Foreign errors are mapped to these once, in the adapter that meets them. Messages never hold the user's text.
+Each adapter maps foreign errors to these. Messages never hold the user's text.
 """
 
 from __future__ import annotations
@@ -29,36 +29,37 @@ from reindexer.core.rate_limit import Told
 
 
 class ReindexerError(Exception):
-    """Any error that this program raises on purpose. Its text is one line, fit for users and logs."""
+    """Base of all errors that this program raises on purpose. Its message is one line, fit for users and logs."""
 
 
 class UsageError(ReindexerError):
-    """Settings or arguments are wrong; the text says what to change."""
+    """Settings or arguments are wrong. The message says what to change."""
 
 
 class DefinitionError(UsageError):
     """A source's definition is wrong, or does not fit its table."""
 
     def __init__(self, message: str, *, key: str | None = None) -> None:
-        """`key`: what has to be changed, as the sources file names it; None: no single one."""
+        """`key`: what has to be changed, as the sources file names it. None: no single key."""
         super().__init__(message)
         self.key = key
 
 
 class SourceError(ReindexerError):
-    """A source as a whole can't be worked on: a missing table or column, a right, a collection of other size."""
+    """A source as a whole can't be worked on: a missing table, column or privilege, a collection of another size."""
 
 
 class OtherEmbedder(SourceError, UsageError):
-    """A source's points are made by another embedder than this process has: it neither writes nor searches them."""
+    """A different embedder made the source's points. This process neither writes nor searches them."""
 
 
 class RefusesAll(SourceError):
-    """It refuses even what is harmless: a key, a model, a right, a setting. No item is to blame."""
+    """The provider or Qdrant refuses even a harmless request: a key, a model, a right, a setting. No item is to
+    blame."""
 
 
 class PassingError(ReindexerError):
-    """The cause is expected to pass: the item is tried again after a wait."""
+    """A transient cause: the item is tried again after a wait."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -66,20 +67,20 @@ class PassingError(ReindexerError):
 
 
 class RateLimited(PassingError):
-    """The provider asks to wait (429), or would if it were asked now. Burns no attempt."""
+    """The provider asks to wait (429), or would if it were asked now. Uses no attempt."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None, told: Told | None = None) -> None:
-        """`told`: what the answer's headers tell of the limit."""
+        """`told`: the limits that the answer's headers advertise."""
         super().__init__(message, retry_after_s=retry_after_s)
         self.told = told
 
 
 class NoTurn(RateLimited):
-    """Its turn has not come, and who asked could not wait: others do, with what they have waited for."""
+    """The rate limiter denied a slot to a caller that may not wait. Claims of marked items wait instead."""
 
 
 class DependencyAway(PassingError):
-    """No answer at all: refused, cut, timed out."""
+    """No answer at all: connection refused, connection lost, or timeout."""
 
 
 class TimedOut(DependencyAway):
@@ -87,15 +88,16 @@ class TimedOut(DependencyAway):
 
 
 class TooSlow(TimedOut):
-    """No answer to a request of several texts in time: it may be for their number. Burns no attempt."""
+    """No answer to a request of several texts in time, possibly because of their number. Uses no attempt."""
 
 
 class OutOfQuota(DependencyAway):
-    """It answers that it serves nobody until somebody pays: no item is to blame, and none is worth another request."""
+    """The provider serves no request until the account is paid. No item is to blame, and no further request is
+    worthwhile."""
 
 
 class PrefixTaken(DependencyAway):
-    """The queues are another database's: nothing is sent to them, and what is due waits."""
+    """The queues belong to another database: nothing is sent to them, and due items wait."""
 
     def __init__(self, prefix: str, *, holder: str, ours: str) -> None:
         super().__init__(
@@ -105,7 +107,7 @@ class PrefixTaken(DependencyAway):
 
 
 class LastingError(ReindexerError):
-    """The cause stays until somebody changes something: FAILED at once, until replay."""
+    """The cause stays until something is changed: the item is FAILED at once, until it is replayed."""
 
 
 class InputRejected(LastingError):
@@ -116,14 +118,14 @@ class InputTooLong(InputRejected):
     """The provider refuses an input for its length."""
 
     def __init__(self, message: str, *, chunk_tokens: int | None = None) -> None:
-        """`chunk_tokens`: how many the chunks of its item are to hold at most."""
+        """`chunk_tokens`: the maximum tokens that the item's chunks may hold."""
         super().__init__(message)
         self.chunk_tokens = chunk_tokens
 
 
 class TooManyInputs(InputRejected):
-    """No input is refused, but so many in one request: the embedder's limits say from now on how many may be."""
+    """No input is refused, but their number is. From now on the embedder's limits state the allowed number."""
 
 
 class ItemFailed(ReindexerError):
-    """The item ended FAILED; the text is the reason."""
+    """The item ended as FAILED. The message is the reason."""

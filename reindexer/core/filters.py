@@ -1,10 +1,10 @@
-"""Filters: which items a search may find, by their payload. What users write, checked and taken apart. Pure.
+"""Filters: which items a search may find, by their payload. Checks and parses what users write. Pure functions.
 
     {"category": "shoes", "price": {"gte": 10, "lt": 50}, "tags": ["a", "b"], "color": {"not": "red"},
      "metadata.size": 42, "added": {"gte": "2026-01-01"}, "sold": null}
 
-All keys must hold. A list means any of its values; `null`: no value. Of an array column one element must fit.
-Refusals are told to whoever searches: they hold no value that was sent, and of a key only its start, printably.
+All keys must match. A list means any of its values; `null` means no value. One element of an array column must match.
+Error messages reach the client. They hold no value that was sent, and only the start of a key, in printable form.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_TEXT = 1000
 MAX_DEPTH = 16
 MAX_INTEGER = 2**63 - 1
 MAX_BOUND = 2**53
-"""Qdrant compares numbers with bounds as floats: beyond this, neighbouring integers are the same one."""
+"""Qdrant compares numbers with bounds as floats: beyond this, neighbouring integers are equal."""
 
 Bound = Literal["gt", "gte", "lt", "lte"]
 BOUNDS: tuple[Bound, ...] = get_args(Bound)
@@ -61,10 +61,10 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What must be true of a part of the payload; or, `negated`, must not."""
+    """A condition that a part of the payload must meet; if `negated`, must not meet."""
 
     path: tuple[str, ...]
-    """The column, and keys below it in its JSON."""
+    """The column, followed by keys below it in its JSON."""
     kind: Kind
     test: AnyOf | Within | Absent
     negated: bool = False
@@ -74,14 +74,16 @@ Filter = tuple[Condition, ...]
 
 
 def parse_filter(raw: Mapping[str, Any], columns: Sequence[PayloadColumn]) -> Filter:
-    """A filter as JSON. Raises UsageError, one line, for keys that are no payload column and values that can't fit."""
+    """Parse a filter in JSON form. Raises UsageError, one line, for a key that is no payload column or a value that
+    can't fit."""
     if len(raw) > MAX_KEYS:
         raise UsageError(f"the filter has more than {MAX_KEYS} keys")
     return tuple(condition for key, value in raw.items() for condition in _conditions(key, value, columns))
 
 
 def parse_words(words: Sequence[str], columns: Sequence[PayloadColumn]) -> Filter:
-    """As on a command line: `price>=10`, `category=shoes`, `color!=red`, `tags=["a", "b"]`; `tags=a,b` is one text."""
+    """Parse the command line's form: `price>=10`, `category=shoes`, `color!=red`, `tags=["a", "b"]`. `tags=a,b` is one
+    text."""
     conditions: list[Condition] = []
     for each in words:
         found = _WORDS.fullmatch(each.strip())
@@ -164,7 +166,7 @@ def _bound(key: str, kind: Kind, value: Any) -> float | datetime:
 
 
 def _fitting(key: str, kind: Kind, value: Any) -> Scalar:
-    """The value, if a column of that kind can hold it."""
+    """Return the value, if a column of that kind can hold it. Raises UsageError if not."""
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"filter {_shown(key)}: NaN and infinite numbers can't be compared")
     if type(value) is int and abs(value) > MAX_INTEGER:
@@ -195,8 +197,10 @@ def _fitting(key: str, kind: Kind, value: Any) -> Scalar:
 
 
 def _time(key: str, text: str) -> datetime:
-    """In UTC, which Qdrant takes times without a zone for. Read here and not by its client, which takes `20260131` for
-    seconds since 1970."""
+    """Parse a time to UTC. Qdrant reads times without a zone as UTC.
+
+    Qdrant's client must not parse it: the client takes `20260131` for seconds since 1970.
+    """
     try:
         time = datetime.fromisoformat(text)
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
@@ -212,16 +216,16 @@ def _uuid(key: str, text: str) -> str:
 
 
 def _typed(text: str, kind: Kind) -> Any:
-    """A value as it is written on a command line: JSON where that fits the column, else the text itself."""
+    """Return a value from the command line: parsed as JSON if that fits the column, otherwise the text itself."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return text
     if isinstance(value, Mapping) or (kind not in _NUMBERS | {"json", "bool"} and type(value) in (int, float, bool)):
-        return text  # 1 and true are texts where the column holds text
+        return text  # 1 and true are texts if the column holds text
     return value if not isinstance(value, float) or math.isfinite(value) else text
 
 
 def _shown(key: str) -> str:
-    """A name that somebody sent, fit for a line."""
+    """Return a name from a request in a form that fits a line."""
     return repr(key[:50].encode("ascii", "backslashreplace").decode())

@@ -1,4 +1,5 @@
-"""Who writes a collection: noted beside it in the index, so that no other database and no other model does."""
+"""Ownership of a collection: noted beside it in the index, so that no other database and no other model writes to
+it."""
 
 from __future__ import annotations
 
@@ -9,15 +10,15 @@ from reindexer.core.errors import OtherEmbedder, SourceError
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The database that a collection follows, and the embedder that its writers have."""
+    """The database that a collection follows, and its writers' embedder."""
 
     instance: str | None
-    """What a copy of the database changes; None: not known, and nothing is checked."""
+    """Identity of the database, which differs in a copy. None: unknown, and nothing is checked."""
     embedder: str | None = None
-    """Its fingerprint; None: not known."""
+    """The embedder's fingerprint. None: unknown."""
 
     def require_ours(self, collection: str, found: Owner) -> None:
-        """Raises SourceError if a collection belongs to another database than this one."""
+        """Raises SourceError if a collection belongs to a different database."""
         if self.instance and found.instance and found.instance != self.instance:
             raise SourceError(
                 f"Qdrant's collection {collection!r} belongs to another database ({found.instance}; this is "
@@ -26,7 +27,8 @@ class Owner:
             )
 
     def require_same_embedder(self, source: str, found: Owner) -> None:
-        """Raises OtherEmbedder if a source's points are made by another model: its vectors mean something else."""
+        """Raises OtherEmbedder if a different model made a source's points, because their vectors have another
+        meaning."""
         if self.embedder and found.embedder and found.embedder != self.embedder:
             raise OtherEmbedder(
                 f"the points of {source!r} are made by {found.embedder}, the settings here say {self.embedder}: give "

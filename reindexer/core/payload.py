@@ -1,4 +1,4 @@
-"""What is known of payload columns: the kind of their values in Qdrant, by which they are indexed and filtered."""
+"""Payload columns: the kind of their values in Qdrant, which decides how they are indexed and filtered."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Kind = Literal["integer", "float", "bool", "uuid", "keyword", "datetime", "json", "other"]
-"""`json`: anything may be below it. `other`: text as Postgres prints the value."""
+"""`json`: any structure. `other`: text as Postgres prints the value."""
 
 _KINDS: Mapping[str, Kind] = {
     "int2": "integer", "int4": "integer", "int8": "integer",
@@ -22,7 +22,7 @@ _KINDS: Mapping[str, Kind] = {
 }  # fmt: skip
 
 TENANT_KINDS: frozenset[Kind] = frozenset({"keyword", "uuid"})
-"""Those that Qdrant can keep a tenant's points together by."""
+"""Kinds by which Qdrant can keep a tenant's points together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,40 +35,47 @@ class PayloadColumn:
 
     @property
     def indexed(self) -> bool:
-        """Of JSON nobody knows which part is asked for; other values are only shown; some names no path can hold."""
+        """Whether Qdrant gets an index for the column.
+
+        Not for JSON, where the queried part is unknown; not for `other`, which is only displayed; and not for names
+        that no path of Qdrant can hold.
+        """
         return self.kind not in ("json", "other") and has_path(self.name)
 
 
 def has_path(name: str) -> bool:
-    """Whether a path of Qdrant's can hold a name: in quotes it may have any character but these, and there is no escape
-    (qdrant, lib/segment/src/json_path/parse.rs). A path that can't be parsed is refused with the whole request."""
+    """Whether a path of Qdrant can hold a name. A quoted name may have any character but these two; there is no escape.
+
+    Qdrant refuses a whole request for a path that it can't parse (lib/segment/src/json_path/parse.rs).
+    """
     return '"' not in name and "\\" not in name
 
 
 def kind_of(type_name: str, *, is_enum: bool) -> Kind:
-    """The kind of a Postgres type (domains and arrays resolved), as `to_jsonb` writes its values."""
+    """Return the kind of a Postgres type (domains and arrays resolved), as `to_jsonb` writes its values."""
     return "keyword" if is_enum else _KINDS.get(type_name, "other")
 
 
 MAX_LEVELS = 100
-"""Of JSON within JSON. Qdrant reads 128, with those of the request around it; Python's own encoder some hundreds."""
+"""Maximum depth of nested JSON. Qdrant reads 128 levels, including those of the surrounding request; Python's encoder
+some hundreds."""
 
 _LONG_NUMBER = re.compile(r"\d{309}")
-"""No number below 10^308, the largest that Qdrant keeps, has so many digits in a row; most texts hold no such run."""
+"""Every number of at least 10^308 without an exponent has this many digits in a row. Most texts hold no such run."""
 
 
 class UnfitPayload(ValueError):
-    """The payload can't be kept in Qdrant; the text says why, without its values."""
+    """The payload can't be stored in Qdrant. The message says why, without its values."""
 
 
 def read_payload(text: str) -> dict[str, Any]:
-    """A payload as Postgres prints it. Raises UnfitPayload."""
+    """Parse a payload as Postgres prints it. Raises UnfitPayload."""
     try:
         payload: dict[str, Any] = json.loads(text)
     except RecursionError:
         raise UnfitPayload(f"a payload column holds JSON of more than {MAX_LEVELS} levels") from None
     except ValueError:
-        # Python refuses to make integers of more than 4,300 digits; else Postgres prints nothing that is not JSON.
+        # Python refuses to parse integers of more than 4,300 digits. Nothing else fails: Postgres prints only JSON.
         raise UnfitPayload("a payload column holds a number that is larger than a double can be") from None
     if text.count("[") + text.count("{") > MAX_LEVELS and any(level > MAX_LEVELS for level, _ in _values(payload)):
         raise UnfitPayload(f"a payload column holds JSON of more than {MAX_LEVELS} levels")
@@ -79,7 +86,8 @@ def read_payload(text: str) -> dict[str, Any]:
 
 
 def _values(value: Any) -> Iterator[tuple[int, Any]]:
-    """All values in it, with the number of arrays and objects around each and itself."""
+    """Yield all values in a JSON value, each with its depth: the number of arrays and objects around it, itself
+    included."""
     left = [(0, value)]
     while left:
         level, each = left.pop()

@@ -1,4 +1,4 @@
-"""The plan: what has to happen in Qdrant so that it equals the row as it is now. Pure."""
+"""The plan: what must happen in Qdrant so that it equals the row as it is now. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reindexer.core.text.recipe import Chunk, Recipe, item_fingerprint
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """No row, or no text in it: no point may stay."""
+    """There is no row, or no text in it: delete all points."""
 
     item: ClaimedItem
     row: Row | None
@@ -21,7 +21,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Qdrant equals the row already."""
+    """Qdrant already equals the row."""
 
     item: ClaimedItem
     row: Row
@@ -31,7 +31,7 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class UpdatePayload:
-    """Same text, other payload: no embedding call."""
+    """The text is unchanged, the payload differs: no embedding call."""
 
     item: ClaimedItem
     row: Row
@@ -42,7 +42,7 @@ class UpdatePayload:
 
 @dataclass(frozen=True, slots=True)
 class Embed:
-    """The text has to be embedded and its points written; chunks whose points are there already are not embedded."""
+    """Embed the text and write its points. Chunks whose points exist already are not embedded."""
 
     item: ClaimedItem
     row: Row
@@ -51,18 +51,18 @@ class Embed:
     chunks: tuple[Chunk, ...]
 
     def text(self, chunk: Chunk) -> str:
-        """What is embedded for one chunk."""
+        """Return the text that is embedded for one chunk."""
         return self.row.text[chunk.span.start : chunk.span.end]
 
     @property
     def reuses_before(self) -> int | None:
-        """The chunk from which on nothing is to be reused that lies in Qdrant. None: all may be."""
+        """No vector in Qdrant is reused from this chunk on. None: all may be reused."""
         # guard doubt-reuse-limit
         return (self.item.begun_upto or 0) if self.item.forced or self.item.doubtful else None
 
     @property
     def may_reuse(self) -> bool:
-        """There may be chunks in Qdrant that are wanted again, and known to be right."""
+        """Whether Qdrant may hold vectors that are needed again and known to be right."""
         several = self.item.chunks > 0 and (self.item.chunks > 1 or len(self.chunks) > 1)
         return self.reuses_before != 0 and (several or self.item.begun_upto is not None)  # guard chunk-vector-reuse
 
@@ -73,8 +73,8 @@ Step = Delete | Skip | UpdatePayload | Embed
 def plan(item: ClaimedItem, row: Row | None, recipe: Recipe) -> Step:
     """Decide what one item needs. `row` is None only after a read that succeeded and found none.
 
-    A doubtful item is never skipped: after A → B → killed before settle → back to A, the fingerprint says
-    "unchanged" while Qdrant holds B.
+    An item in doubt is never skipped. After A → B → killed before settle → back to A, the fingerprint says "unchanged"
+    while Qdrant holds B.
     """
     if row is None:
         return Delete(item, None)

@@ -1,4 +1,4 @@
-"""What Windows lacks."""
+"""Functions that Windows lacks."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def require_posix() -> None:
 
 
 def user_id() -> int | None:
-    """Who runs this process; None on Windows."""
+    """Return the effective user id of this process. None on Windows."""
     return os.geteuid() if hasattr(os, "geteuid") else None

@@ -1,4 +1,4 @@
-"""What embedding costs. Prices change: a setting overrides them."""
+"""What embedding costs, in US dollars. Prices change, so a setting overrides them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ DOLLARS_PER_MILLION_TOKENS = {
     "text-embedding-3-large": 0.13,
     "text-embedding-ada-002": 0.10,
 }
-"""OpenAI's own, at OpenAI."""
+"""OpenAI's own models, at OpenAI."""
 
 
 def listed_price(base_url: str | None, model: str) -> float | None:
-    """Dollars for a million tokens of a model at OpenAI (None, or its own address); None where it is not known."""
+    """Return dollars per million tokens of a model at OpenAI. None: another server (by `base_url`), or an unknown
+    price."""
     at_openai = not base_url or urlsplit(base_url).hostname == "api.openai.com"
     return DOLLARS_PER_MILLION_TOKENS.get(model) if at_openai else None
 
 
 def dollars(tokens: int, per_million: float | None) -> float | None:
-    """The price of so many tokens; None where it is not known."""
+    """Return the price of `tokens` in dollars. None if the price per million is unknown."""
     return None if per_million is None else round(tokens / 1e6 * per_million, 4)

@@ -1,4 +1,4 @@
-"""A source's profile: who embeds its texts, and how Qdrant keeps its points. What it leaves open, the settings say."""
+"""A source's profile: its embedder, and how Qdrant stores its points. The settings decide whatever it leaves open."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Distance = Literal["cosine", "dot", "euclid", "manhattan"]
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """None: as the settings say. Holds no secret: a key stays in the environment of the workers, under a name."""
+    """None in a field: the settings decide. Holds no secret: a key stays in an environment variable of the workers."""
 
     provider: Provider | None = None
     model: str | None = None
@@ -22,30 +22,30 @@ class Profile:
     """Name of the environment variable that holds the provider's key."""
     distance: Distance = "cosine"
     collection: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Parameters of Qdrant's create-collection call that are passed on when the collection is made."""
+    """Parameters passed on to Qdrant's create-collection call."""
 
     @property
     def implied_provider(self) -> Provider | None:
-        """A server of its own speaks OpenAI's API."""
+        """The provider that the profile names or implies: a `base_url` implies OpenAI's API."""
         return self.provider or ("openai" if self.base_url else None)
 
     def as_json(self) -> dict[str, Any]:
-        """What differs from the default profile."""
+        """Return the values that differ from the default profile."""
         default = asdict(Profile())
         return {name: value for name, value in asdict(self).items() if value != default[name]}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Profile:
-        """The reverse of `as_json`; names that this version does not know are left out."""
+        """The reverse of `as_json`. Ignores names that this version does not know."""
         known = {each.name for each in fields(cls)}
         return cls(**{name: value for name, value in stored.items() if name in known})
 
 
 def other_vectors(before: Profile, after: Profile, embedder: str) -> str | None:
-    """What in a profile would make other vectors than those that `embedder`, a fingerprint, made under the profile
-    `before`; None: nothing.
+    """Return the part of a profile that would make other vectors than `embedder` made under the profile `before`.
 
-    What is said has to agree with the fingerprint. What was said has to stay: the settings would decide instead.
+    `embedder` is a fingerprint. None: no part would. A value that is given must agree with the fingerprint. A value
+    that was given must not be removed, because the settings would decide instead.
     """
     made_by, _, rest = embedder.partition(":")
     model, _, dimensions = rest.rpartition(":")

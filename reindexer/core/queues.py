@@ -1,4 +1,4 @@
-"""What everything in the broker is called: one prefix for queues and keys, so that no other program's are touched."""
+"""Names in the broker: one prefix for queues and keys, so that no other program's are touched."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from reindexer.core.items import LANES
 
 DEFAULT_PREFIX = "reindexer"
 PREFIX_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-"""Fit for names in Redis and RabbitMQ alike, and for `-Q`, which parts queues by commas."""
+"""Valid in names of both Redis and RabbitMQ, and in `-Q`, which separates queues by commas."""
 
 OLD_QUEUES = ("live", "bulk")
-"""Of versions before there was a prefix."""
+"""Queues of versions before there was a prefix."""
 
 CELERY_QUEUE = "celery"
-"""Where a Celery application's task goes for which it names no queue."""
+"""The queue of a Celery application's tasks that name no queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,28 +25,28 @@ class Names:
     prefix: str = DEFAULT_PREFIX
 
     def queue(self, lane: str) -> str:
-        """The queue of a lane."""
+        """Return the queue of a lane."""
         return f"{self.prefix}.{lane}"
 
     def queues(self) -> list[str]:
-        """Those of all lanes."""
+        """Return the queues of all lanes."""
         return [self.queue(lane) for lane in LANES]
 
     def beat_queue(self, node: str) -> str:
-        """The queue of one worker's own beats."""
+        """Return the queue of one worker's own heartbeats."""
         return f"{self.prefix}.beat.{node}"
 
     @property
     def database(self) -> str:
-        """Where the broker notes which database uses the prefix."""
+        """The key under which the broker notes which database uses the prefix."""
         return f"{self.prefix}.database"
 
     @property
     def results(self) -> str:
-        """What the keys of results begin with."""
+        """Prefix of the keys of results."""
         return f"{self.prefix}."
 
     @property
     def budget(self) -> str:
-        """What the keys of budgets begin with."""
+        """Prefix of the keys of rate limiters."""
         return f"{self.prefix}:budget:"

@@ -1,4 +1,4 @@
-"""What a provider tells of its rate limit, and what a process knows of its turn in it. Plain data."""
+"""The rate limits that a provider advertises, and a process's reservation in them. Plain data."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 LONGEST_RESET_S = 61.0
-"""A limit whose bucket is full again later than that is not one a minute: some accounts have limits a day."""
+"""A limit whose bucket needs longer than this to refill is not per minute: some accounts have limits per day."""
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """What an answer tells of requests or of tokens."""
+    """The advertised limit of requests or of tokens."""
 
     per_minute: float | None
-    """None: there is no such limit, or it is not one a minute."""
+    """None: there is no such limit, or it is not per minute."""
     left: float | None
-    """What may still be used at once."""
+    """How much may still be used at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the headers of one answer tell; None: nothing."""
+    """The limits that one answer's headers advertise. None: not advertised."""
 
     requests: Bucket | None = None
     tokens: Bucket | None = None
@@ -34,7 +34,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """What was set, a minute. None: only what the provider tells counts."""
+    """Configured limits per minute. None: only the provider's limit applies."""
 
     requests: float | None = None
     tokens: float | None = None
@@ -42,49 +42,49 @@ class Caps:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Leave to send one request."""
+    """A reservation to send one request."""
 
     wait_s: float = 0.0
-    """Until then; who waits asks again before it sends."""
+    """Seconds until the request may be sent. A caller that waited must ask again before it sends."""
     tokens: int = 0
-    """As they were estimated."""
+    """The estimated tokens."""
     charged: float = 0.0
-    """Tokens that the budget took for it."""
+    """Tokens that the rate limiter charged for the request."""
     live: bool = True
     limited: bool = False
     """False: no limit is known."""
     epoch: int = 0
-    """Turns of an earlier one are void: a 429 came since."""
+    """Reservations of an earlier epoch are void, because a 429 came since."""
     at: float = 0.0
-    """When it may be sent, by the clock of who keeps the budget."""
+    """When the request may be sent, by the clock of the rate limiter."""
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimitState:
-    """A budget at present. None: not known, or no limit."""
+    """The present state of a rate limiter. None: unknown, or no limit."""
 
     requests_per_minute: float | None
-    """The present rate; lower than the limit for a while after a 429."""
+    """The present rate. Lower than the limit for a while after a 429."""
     tokens_per_minute: float | None
     requests_limit: float | None
-    """As set or told, whichever is lower."""
+    """The configured or the advertised limit, whichever is lower."""
     tokens_limit: float | None
     requests_left: float | None
-    """As the provider last told."""
+    """As the provider last advertised."""
     tokens_left: float | None
     queue_s: float
-    """How long a request of a backfill would wait for its turn now."""
+    """How long a backfill's request would wait for its slot now."""
     blocked_s: float
-    """How long nobody may ask, because the provider said so."""
+    """How long no request may be sent, because the provider said so."""
 
 
 def account(base_url: str | None, api_key: str | None, model: str) -> str:
-    """The name of what shares one limit: a hash, so that the key stands nowhere in clear."""
+    """Return the name of everything that shares one limit. A hash, so that the key appears nowhere in clear text."""
     return hashlib.sha256(json.dumps([base_url, api_key, model]).encode()).hexdigest()[:32]
 
 
 def told_by(headers: Mapping[str, str]) -> Told | None:
-    """What OpenAI's headers `x-ratelimit-…` tell; None where there are none of them."""
+    """Return the limits that OpenAI's headers `x-ratelimit-…` advertise. None if there are no such headers."""
     requests, tokens = (_bucket(headers, kind) for kind in ("requests", "tokens"))
     return Told(requests, tokens) if requests or tokens else None
 
@@ -104,7 +104,7 @@ def _number(text: str | None) -> float | None:
 
 
 def seconds_of(text: str) -> float | None:
-    """Seconds of a duration in OpenAI's form, `6m0s`, `20ms`, or of a bare number; None if it is neither."""
+    """Return the seconds of a duration in OpenAI's form (`6m0s`, `20ms`) or of a bare number. None if it is neither."""
     if (bare := _number(text)) is not None:
         return bare
     found = _DURATION.fullmatch(text)

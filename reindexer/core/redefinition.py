@@ -1,4 +1,4 @@
-"""What differs between two definitions of a source, in the words of the sources file and of `attach`."""
+"""Differences between two definitions of a source, by the keys of the sources file and of `attach`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _COLUMNS = {
 }  # fmt: skip
 
 MOVING = frozenset({"table", "key", "text", "where"})
-"""Keys whose change can let rows enter or leave the index. Others change what is stored of a row that is in it."""
+"""Keys whose change can move rows into or out of the index. Other keys change what is stored for a row in the index."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One key of a definition. None: not set."""
+    """The change of one key. None: not set."""
 
     before: Any
     after: Any
@@ -31,14 +31,15 @@ class Change:
 
 
 def changes(before: Source | None, after: Source) -> Mapping[str, Change]:
-    """The keys that differ, in the order of the documentation; all that are set, where there was no source."""
+    """Return the keys that differ, in the order of the documentation. Without `before`: all keys that are set."""
     was, now = described(before) if before else {}, described(after)
     both = {key: Change(was.get(key), now.get(key)) for key in dict.fromkeys(["table", *_COLUMNS, *now, *was])}
     return {key: change for key, change in both.items() if change.before != change.after}
 
 
 def described(source: Source) -> dict[str, Any]:
-    """A definition by its keys, without those that are not set; a profile by its parts, `profile.model`."""
+    """Return a definition by its keys, without unset ones. A profile is listed by its parts, such as
+    `profile.model`."""
     told: dict[str, Any] = {"table": f"{source.table_schema}.{source.table_name}"}
     for key, attribute in _COLUMNS.items():
         value = getattr(source, attribute)

@@ -1,4 +1,4 @@
-"""What a source is: a table that is kept indexed."""
+"""A source: a table that is kept indexed."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from reindexer.core.text.template import check_template
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
 
 MIN_CHUNK_TOKENS = 16
-"""Shorter chunks are no texts."""
+"""Shorter chunks are no useful texts."""
 
 MAX_CHUNK_TOKENS = 1_000_000
-"""More than any model takes."""
+"""More than any model accepts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """A table (or partition tree) whose text is indexed.
 
-    `name` also names the trigger functions, so it is short and plain. `key_columns` lie under a valid unique NOT NULL
-    index; their values as text are the item id. A change of any *declared* column (key, text, payload, condition) makes
-    the item due; other columns never do. `alias` is the name under which Qdrant serves the active generation.
-    `template` joins the text columns; None: a line each. A row that does not meet `condition`, a boolean SQL expression
-    over its `condition_columns`, is no item. A text of more than `chunk_tokens` (None: more than the model takes) is
-    split; each chunk begins with the last `chunk_overlap` tokens of the one before. `tenant_column` is the payload
-    column by which Qdrant keeps the points of one tenant together.
+    - `name` also names the trigger functions, so it is short and plain.
+    - `key_columns` have a valid unique NOT NULL index. Their values as text are the item id.
+    - A change of any *declared* column (key, text, payload, condition) makes the item due. Other columns never do.
+    - `alias` is the name under which Qdrant serves the active generation.
+    - `template` joins the text columns. None: one line each.
+    - A row that does not meet `condition`, a boolean SQL expression over its `condition_columns`, is no item.
+    - A text of more than `chunk_tokens` (None: more than the model accepts) is split. Each chunk begins with the last
+      `chunk_overlap` tokens of the one before.
+    - `tenant_column` is the payload column by which Qdrant keeps the points of one tenant together.
     """
 
     name: str
@@ -48,11 +50,12 @@ class Source:
     tenant_column: str | None = None
     profile: Profile = field(default_factory=Profile)
     resolved_condition: str | None = field(default=None, compare=False)
-    """The condition, with each name looked up as it was when the source was attached: what rows are read by."""
+    """The condition with its names resolved when the source was attached. Rows are read by this one."""
     condition_objects: tuple[str, ...] = field(default=(), compare=False)
-    """The user's functions, operators, types and collations that those names meant, as the catalog knows them."""
+    """The user's functions, operators, types and collations that those names resolved to, as the catalog identifies
+    them."""
     read_by: str = field(default="", compare=False)
-    """A hash of what its rows were last seen to be read by (types, functions); no part of the definition."""
+    """A hash of what the rows were last seen to be read by (types, functions). Not part of the definition."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -98,13 +101,14 @@ class Source:
 
     @property
     def declared_columns(self) -> tuple[str, ...]:
-        """Text, payload and condition columns, each once, in order: what an UPDATE must change to make an item due."""
+        """Text, payload and condition columns, each once, in order. An UPDATE must change one of them to make an item
+        due."""
         # guard condition-columns-recorded
         return tuple(dict.fromkeys(self.text_columns + self.payload_columns + self.condition_columns))
 
     @property
     def definition_hash(self) -> str:
-        """Changes when triggers have to be made anew or rows have to be looked at again."""
+        """Changes when triggers must be recreated or rows must be scanned again."""
         definition: list[object] = [
             self.table_schema, self.table_name, self.key_columns, self.text_columns, self.payload_columns, self.alias,
             self.template, self.condition, self.condition_columns, self.chunk_tokens, self.chunk_overlap,
@@ -115,7 +119,7 @@ class Source:
         return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:16]
 
     def collection(self, generation: int) -> str:
-        """The physical Qdrant collection of one generation; `alias` points at the active one."""
+        """Return the physical Qdrant collection of one generation. `alias` points at the active one."""
         return f"{self.alias}__g{generation}"
 
 
@@ -127,4 +131,5 @@ CONTEXT_ITEMS = Source(
     text_columns=("title", "content"),
     payload_columns=("title", "metadata"),
 )
-"""The built-in source, for whoever has no table yet: `migrate --with-context-items`, `up` and `demo` make it."""
+"""The built-in source for users without a table of their own. `migrate --with-context-items`, `up` and `demo` create
+it."""

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Timer:
-    """Says once every `every_s` that it is time, by a clock that is handed in."""
+    """Is due once every `every_s`, by a clock that the caller passes in."""
 
     every_s: float
     next_s: float = 0.0
 
     def due(self, now_s: float) -> bool:
-        """True, and wound up again, if the time has come."""
+        """Return True, and restart the timer, if its time has come."""
         if now_s < self.next_s:
             return False
         self.next_s = now_s + self.every_s

@@ -1,4 +1,5 @@
-"""URLs with a password in them: told without it, and refused where it would be taken for a host, a port or a path."""
+"""URLs that hold a password: shown without it, and refused if a part of it could be read as a host, a port or a
+path."""
 
 from __future__ import annotations
 
@@ -19,9 +20,10 @@ HOW_TO_WRITE = "in user and password write % as %25, / as %2F, ? as %3F, # as %2
 
 
 def is_readable(url: str) -> bool:
-    """Whether every reader takes the same part for the password: it holds no character that ends it, nor does a path.
+    """Whether every parser finds the same password in a URL: no character in it ends it, and the path holds no `@`.
 
-    Several hosts, parted by commas, are fine. Else a part of the password would be told as a host or a database.
+    Several hosts, separated by commas, are allowed. For any other URL a part of the password could be shown as a host
+    or a database.
     """
     parts = _PARTS.fullmatch(url)
     if parts is None or "@" in (parts["rest"] or ""):  # guard secret-unreadable-url
@@ -32,14 +34,16 @@ def is_readable(url: str) -> bool:
 
 
 def without_secrets(url: str) -> str:
-    """Scheme and hosts: neither user, password nor query."""
+    """Return scheme and hosts, without user, password and query."""
     parts = _PARTS.fullmatch(url)
     return f"{parts['scheme']}://{parts['hosts']}" if parts else "a URL that can't be read"
 
 
 def fault_of(url: str, schemes: Collection[str] | None) -> str | None:
-    """Why nobody can connect by a URL, in words that go on after its name; None: it looks well. `schemes`: those that
-    will do; None: any."""
+    """Say why a URL can't be connected to, in words that follow its name. None: it looks right.
+
+    `schemes`: the allowed schemes. None: any.
+    """
     parts = _PARTS.fullmatch(url)
     if "://" not in url and "@" not in url:
         return "has no scheme before its host"
@@ -58,7 +62,7 @@ def fault_of(url: str, schemes: Collection[str] | None) -> str | None:
 
 
 def http_port(url: str) -> tuple[int, bool]:
-    """The port of an HTTP URL, and whether it is written there; if not, it is what every URL means by its scheme."""
+    """Return the port of an HTTP URL, and whether the URL states it. If not, the port is the scheme's default."""
     parts = _PARTS.fullmatch(url)
     if parts is None:
         raise ValueError("not a URL")
@@ -67,6 +71,6 @@ def http_port(url: str) -> tuple[int, bool]:
 
 
 def http_path(url: str) -> str:
-    """What stands before each path that is asked for, without a slash at its end; empty if nothing does."""
+    """Return the path that precedes every requested path, without a trailing slash. Empty if there is none."""
     parts = _PARTS.fullmatch(url)
     return (parts["rest"] or "").rstrip("/") if parts else ""

@@ -163,7 +163,10 @@ def status(connection: Connection) -> Status:
 
 
 def listener_state(connection: Connection) -> ListenerState:
-    """Whether a listener leads, and whether it is idle. Both are advisory locks, which a crash frees."""
+    """Whether a listener leads, and whether it is idle, by its advisory locks, which a crash frees.
+
+    Behind a pooler a listener holds no lock. There its heartbeat says that it drains.
+    """
     row = connection.execute(
         load("status.sql")["listener"],
         {"lock_class": LOCK_CLASS, "leader_lock": LEADER_LOCK, "bell_lock": BELL_LOCK, "stale_s": heartbeat.STALE_S},

@@ -1,1 +1,1 @@
-"""Texts: put together from columns, cut into chunks, counted in tokens, packed into requests."""
+"""Texts: rendered from columns, cut into chunks, counted in tokens, packed into requests."""

@@ -1,11 +1,12 @@
-"""Chunks: a long text is cut where its structure is, so that an edit changes few of them. Pure.
+"""Chunks: a long text is cut along its structure, so that an edit changes few chunks. Pure functions.
 
 A text that is too long is cut in two at the strongest separator that is not near its ends: a heading before a paragraph
-before a line before a sentence before a word. Of equally strong ones the hash of what follows decides, and not how
-far the text before it reaches. So a cut stays where it is while something else is edited, inserted, deleted or moved;
-chunks that are filled up one after the other would all change with the first. What is still too long is cut again.
+before a line before a sentence before a word. Among equally strong separators the hash of the following text decides,
+not the length of the text before. A cut therefore stays in place while other parts are edited, inserted, deleted or
+moved. Chunks that are filled one after the other would all change with the first. A part that is still too long is cut
+again.
 
-A chunk holds a quarter of what it may, or more (0.6 on average), unless the text's structure leaves no such cut.
+A chunk holds at least a quarter of its maximum (0.6 on average), unless the text's structure allows no such cut.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ _LEVELS: tuple[re.Pattern[str], ...] = (
     re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])"),
     re.compile(r"\s+"),
 )
-"""Where the parts of a text begin: at the end of a match. The strongest first."""
+"""Where the parts of a text begin: at the end of a match. The strongest separators come first."""
 _HEADINGS = 6
 BYTES = 4
-"""Of UTF-8 that a character has at most, and so about the most tokens: nothing has to be counted in a short text."""
+"""Maximum bytes of UTF-8 per character, and so about the maximum tokens. Short texts therefore need no token count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A chunk's place in the text: characters `start` up to, and without, `end`."""
+    """A chunk's place in the text: characters from `start` (inclusive) to `end` (exclusive)."""
 
     start: int
     end: int
@@ -45,14 +46,14 @@ class _Part:
     end: int
     tokens: int
     strength: tuple[int, bytes]
-    """Of the cut before it: the lowest is the strongest."""
+    """Strength of the cut before the part. The lowest value is the strongest."""
 
 
 def spans(text: str, max_tokens: int, overlap_tokens: int = 0) -> tuple[Span, ...]:
-    """Cut a text into chunks of at most `max_tokens` by estimate, none of them blank, in order.
+    """Cut a text into chunks of at most `max_tokens` (estimated), in order, none of them blank.
 
-    A text that fits is one chunk as it is; an empty one is none. Each but the first begins up to `overlap_tokens`
-    earlier, at a word.
+    A text that fits is one chunk, unchanged. An empty text has no chunk. Every chunk but the first begins up to
+    `overlap_tokens` earlier, at a word.
     """
     if not text:
         return ()
@@ -72,7 +73,7 @@ def spans(text: str, max_tokens: int, overlap_tokens: int = 0) -> tuple[Span, ..
 
 
 def _parts(text: str, start: int, end: int, room: int, level: int) -> Iterator[_Part]:
-    """The parts of a stretch of text, each small enough to be one chunk."""
+    """Yield the parts of a range of text, each small enough to be one chunk."""
     bounds = [start, *(at for at in _separators(text, start, end, room, level) if start < at < end), end]
     for at, following in pairwise(bounds):
         tokens = estimate_tokens(text[at:following])
@@ -88,7 +89,7 @@ def _parts(text: str, start: int, end: int, room: int, level: int) -> Iterator[_
 def _separators(text: str, start: int, end: int, room: int, level: int) -> Iterator[int]:
     if level < len(_LEVELS):
         return (match.end() for match in _LEVELS[level].finditer(text, start, end))
-    piece = max(1, room // 4)  # of a word that is longer than a chunk
+    piece = max(1, room // 4)  # for a word longer than a chunk
     return iter(range(start + piece, end, piece))
 
 
@@ -102,10 +103,10 @@ def _strength(text: str, at: int, following: int, level: int) -> tuple[int, byte
 
 
 def _cut(text: str, parts: list[_Part], room: int) -> Iterator[tuple[int, int]]:
-    """Runs of parts (first, one after the last) that fit, in order."""
+    """Yield runs of parts that fit, in order, as (first, last + 1)."""
 
     def fits(first: int, last: int) -> bool:
-        # Together they may be a little more than each by itself: at a seam two characters meet.
+        # Together they may have slightly more tokens than their sum: two characters meet at a seam.
         seen = before[last] - before[first] <= room
         # guard token-estimate-whole-chunk
         return seen and estimate_tokens(text[parts[first].start : parts[last - 1].end]) <= room
@@ -140,7 +141,8 @@ def _trimmed(text: str, start: int, end: int) -> Span:
 
 
 def _earlier(text: str, earliest: int, chunk: Span, tokens: int, most: int) -> int:
-    """Where a chunk begins that takes so many tokens of what is before it along: at a word, or where it began."""
+    """Return where a chunk begins that includes up to `tokens` tokens of the text before it: at a word, or at its own
+    start."""
     start, at = chunk.start, max(earliest, chunk.start - 3 * tokens)
     while at < start and (estimate_tokens(text[at:start]) > tokens or estimate_tokens(text[at : chunk.end]) > most):
         at += max(1, (start - at) // 8)

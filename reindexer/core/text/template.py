@@ -10,11 +10,11 @@ from reindexer.core.errors import UsageError
 
 
 def render_text(columns: Sequence[str], values: Sequence[str | None], template: str | None = None) -> str:
-    """The text of one row; empty where all text columns are blank: then there is nothing to embed.
+    """Return the text of one row. Empty if all text columns are blank: there is then nothing to embed.
 
-    Without a template, the columns that are not blank, a line each. In a template `{name}` stands for a column, `{{`
-    and `}}` for braces; a NULL is nothing. Values are stripped. Lone surrogates (possible in text that came through
-    JSON) can't be encoded for any provider: they become '?'.
+    Without a template, the text has one line per column that is not blank. In a template, `{name}` stands for a column,
+    `{{` and `}}` for braces, and NULL is empty. Values are stripped. Lone surrogates (possible in text that came
+    through JSON) can't be encoded for any provider, so they become '?'.
     """
     stripped = [(value or "").strip() for value in values]
     if not any(stripped):
@@ -28,7 +28,7 @@ def render_text(columns: Sequence[str], values: Sequence[str | None], template: 
 
 
 def check_template(template: str, columns: Sequence[str]) -> None:
-    """Raises UsageError where it is none, or does not use the text columns."""
+    """Raises UsageError if the template is invalid, or does not use exactly the text columns."""
     names = {name for _, name in parse(template) if name is not None}
     for name in sorted(names - set(columns)):
         raise UsageError(f"the template names {name!r}, which is not one of the text columns {', '.join(columns)}")
@@ -39,9 +39,9 @@ def check_template(template: str, columns: Sequence[str]) -> None:
 
 @lru_cache(maxsize=256)
 def parse(template: str) -> tuple[tuple[str, str | None], ...]:
-    """Pieces: a literal, and the column that follows it. Raises UsageError where braces do not pair.
+    """Parse a template into pieces: a literal, and the column that follows it. Raises UsageError for unbalanced braces.
 
-    Of Python's format language only the names: no attribute, index, conversion or format can be asked for.
+    Only names of Python's format language are allowed: no attribute, index, conversion or format.
     """
     pieces: list[tuple[str, str | None]] = []
     try:

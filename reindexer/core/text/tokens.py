@@ -1,11 +1,11 @@
-"""How many tokens a text is, as far as that can be told without the model's tables.
+"""Estimate how many tokens a text has, without the model's tables.
 
-Two estimates, of which the higher counts. The first looks at single bytes, and holds for English, code, and what else
-the tables were made for. The second looks at what tears words into more tokens: letters that are rare in English,
-marks, other scripts, short words, digits among letters. Its weights were fitted to OpenAI's table cl100k
-(tests/unit/token_counts.json) so that the first one decides where it was right: such texts are cut as they always were.
+Two estimates are made, and the higher one counts. The first weighs single bytes. It holds for English, code, and
+whatever else the tables were made for. The second weighs what splits words into more tokens: letters that are rare in
+English, marks, other scripts, short words, digits among letters. Its weights were fitted to OpenAI's table cl100k
+(tests/unit/token_counts.json) so that the first estimate decides where it was right: such texts are cut as before.
 
-Arithmetic on bytes, the same on every machine; 2 MB take about 33 ms.
+The arithmetic works on bytes and is the same on every machine. 2 MB take about 33 ms.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 _UNIT = 50
-"""Weights of the second estimate are whole fiftieths of a token: a byte holds each, and they are added exactly."""
+"""Weights of the second estimate are in units of 1/50 token: each fits in a byte, and sums are exact."""
 
 _KINDS = {
     "common": b"efimnoprstvw",
@@ -28,7 +28,7 @@ _KINDS = {
     "astral": bytes(range(240, 256)),
     "mark": b"!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~",
 }
-"""Kinds of bytes of UTF-8. Of small letters, those that English has in most of its words, fewer, and fewest."""
+"""Kinds of UTF-8 bytes. Lower-case letters have three kinds: those in most English words, fewer, and fewest."""
 _NUMBER = {kind: number for number, kind in enumerate(_KINDS, start=1)}
 _SMALL = ("common", "letter", "rare")
 
@@ -40,7 +40,7 @@ _BYTES: tuple[tuple[float, tuple[str, ...]], ...] = (
     (1.0, ("astral",)),
     (0.7, ("digit", "mark", "control")),
 )
-"""The first estimate: tokens of each byte. Other weights, or another order of adding them up, would cut nearly all long
+"""The first estimate: tokens per byte. Other weights, or another order of adding them up, would cut nearly all long
 texts elsewhere."""
 
 _SINGLE = {
@@ -61,7 +61,7 @@ _PAIRS: dict[tuple[str, str], float] = {
     ("capital", "digit"): 2.0,
     **{(small, "capital"): 1.04 for small in _SMALL},
 }
-"""The second estimate: tokens of a byte, and what is added for the one that follows it."""
+"""The second estimate: tokens per byte (`_SINGLE`), and what is added for the byte that follows it (`_PAIRS`)."""
 
 _SCRIPTS: tuple[tuple[int, float], ...] = (
     (0x0080, 1.02),  # Latin with marks
@@ -108,7 +108,7 @@ _SCRIPTS: tuple[tuple[int, float], ...] = (
     (0xE000, 3.0),
     (0xF900, 2.1),  # forms for compatibility
 )
-"""The second estimate of what is not ASCII: tokens of a character, from this code point on."""
+"""The second estimate of non-ASCII text: tokens per character, from this code point on."""
 
 
 _WIDE = (
@@ -119,15 +119,17 @@ _WIDE = (
     (0xDC, 0xDF, 0x44),
     (0xE0, 0xF8, 0x45),
 )
-"""Scripts of many blocks of 256 code points (first bytes of UTF-16, from and to), and the number of each: others keep
-their own, or the next that is free. So 7 bits do for a block, and the eighth tells which half of it."""
+"""Scripts of many blocks of 256 code points (the first and last high byte of UTF-16), and the number of each script.
+Other blocks keep their own number, or the next free one. Seven bits therefore suffice for a block, and the eighth says
+which half of it."""
 
 
 def estimate_tokens(text: str) -> int:
-    """A token count that is rarely too low, at least one, at most one more than the text has bytes of UTF-8.
+    """Return a token count that is rarely too low, at least 1, and at most one more than the text's bytes of UTF-8.
 
-    Compared with OpenAI's table cl100k: languages 0.8 to 2 times as many, nine of ten of them 0.95 times or more; code
-    and data 0.9 to 2.2; characters drawn at random 0.5 and more; one character again and again far too many.
+    Compared with OpenAI's table cl100k: for languages 0.8 to 2 times as many, for nine of ten of them at least 0.95
+    times; for code and data 0.9 to 2.2 times; for random characters 0.5 times or more; for one repeated character far
+    too many.
     """
     data = text.encode("utf-8", "surrogatepass")
     levels, tokens = data.translate(_LEVEL_OF), 1.0
@@ -135,7 +137,7 @@ def estimate_tokens(text: str) -> int:
         tokens += levels.count(level) * weight
     kinds = data.translate(_KIND_OF)
     number = int.from_bytes(kinds, "big")
-    pairs = (number | number << 12).to_bytes(len(kinds) + 2, "big")  # in each byte a kind, and the next one's beside it
+    pairs = (number | number << 12).to_bytes(len(kinds) + 2, "big")  # each byte holds a kind and the next byte's kind
     torn = sum(pairs.translate(_PAIR_WEIGHTS))
     if not text.isascii():
         torn += _beyond_ascii(text)  # guard token-estimate-script-weights
@@ -150,7 +152,7 @@ def _beyond_ascii(text: str) -> int:
 
 
 def _block(high: int) -> int:
-    """The number of a block, below 128."""
+    """Return the number of a block, below 128."""
     for first, last, number in _WIDE:
         if first <= high <= last:
             return number
