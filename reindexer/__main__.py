@@ -6,7 +6,7 @@ import signal
 
 
 def main() -> None:
-    """The command line. While it imports what it needs, Ctrl-C ends it at once, and without a word of Python's."""
+    """The command line. Ctrl-C during its imports ends it at once, without a traceback."""
     hears = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if hears:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 
 def _settings_or_defaults() -> Settings:
-    """A wrong setting is told in one line at the start of each process, not as a traceback of whoever imports this."""
+    """Reads the settings; each process reports a wrong one in one line at its start. An import raises no error for it."""
     try:
         return Settings.load()
     except UsageError:
@@ -41,13 +41,13 @@ def _settings_or_defaults() -> Settings:
 _settings = _settings_or_defaults()
 
 OLD_QUEUES_S = 5.0
-"""Between two looks for our messages in queues that are not ours."""
+"""The interval at which a worker looks for our messages in queues that are not ours."""
 
 UNATTENDED_S = 15.0
-"""Between two looks at whether messages wait in RabbitMQ's default queue of Celery that nobody takes."""
+"""The interval at which a worker counts, on RabbitMQ, the messages in Celery's default queue that nobody takes."""
 
 REVISION_S = 5.0
-"""How often a worker looks whether the schema is still its own version's."""
+"""The interval at which a worker checks that the schema is still its own version's."""
 
 app = make_celery(
     _settings.broker, _settings.result_backend, result_expires_s=_settings.result_expires_s, names=_settings.names
@@ -55,12 +55,12 @@ app = make_celery(
 
 
 def broker() -> CeleryBroker:
-    """The queues and the results, for workers."""
+    """The queues and the result store, for workers."""
     return CeleryBroker(app, _settings.names)
 
 
 def sending_broker(settings: Settings) -> CeleryBroker:
-    """The queues alone, for whoever sends: the listener and the API."""
+    """The queues without results, for processes that only send: the listener and the API."""
     settings.require_broker_url()
     sender = make_celery(settings.broker, None, result_expires_s=settings.result_expires_s, names=settings.names)
     return CeleryBroker(sender, settings.names)
@@ -73,7 +73,7 @@ def _logs(**_: Any) -> None:
 
 @celeryd_init.connect
 def _refuse_a_hopeless_start(options: Mapping[str, Any], **_: Any) -> None:
-    """One clear line and exit code 2, before the pool starts, where settings or schema can't work."""
+    """Exit with one clear line and code 2 before the pool starts, where the settings or the schema can't work."""
     try:
         settings = Settings.load()
         url = settings.require_database_url()
@@ -98,7 +98,7 @@ def _require_queues(asked: str | Sequence[str] | None) -> None:
 
 @worker_ready.connect
 def _beat(sender: Any, **_: Any) -> None:
-    """Let the worker send itself a beat now and then, which proves that it takes messages and runs them."""
+    """Let the worker send itself a heartbeat task at intervals. Its run proves that the worker takes messages."""
     logs.tell_unknown(_settings.unknown_variables())
     queue = beat_queue(_settings.names, sender.hostname)
     sender.add_task_queue(queue)
@@ -116,9 +116,9 @@ def _beat(sender: Any, **_: Any) -> None:
 
 
 def _end_when_outdated(ended: threading.Event) -> None:
-    """End the worker, as SIGTERM does but with exit code 2, once another version of the program migrated the schema.
+    """End the worker, as SIGTERM does but with exit code 2, after another version of the program migrated the schema.
 
-    It does no harm until then: no claim and no settle of it counts.
+    Until then the worker does no harm: Postgres accepts neither its claims nor its settles.
     """
     from celery.worker import state  # slow to import, and only workers come here
 
@@ -135,12 +135,13 @@ def _end_when_outdated(ended: threading.Event) -> None:
 
 
 def _take_over(ended: threading.Event) -> None:
-    """Look for our messages in queues that are not ours: an upgrade leaves some there, and applications send some.
+    """Take our messages out of queues that are not ours: an upgrade leaves some there, and applications send some.
 
-    In RabbitMQ only once, as a look disturbs the others' messages; later that there are some is told.
+    RabbitMQ is scanned only once, as a scan disturbs the other consumers' messages. Afterwards waiting messages are
+    counted and logged.
     """
     if _settings.prefix != DEFAULT_PREFIX:
-        return  # of several databases one must take them
+        return  # several databases share the broker: the one with the default prefix takes them
     advice, looks, told = f"send it with queue={_settings.names.queue(REQUEST_LANE)}", True, 0
     while True:
         with suppress(*BROKER_ERRORS), app.connection_for_write() as connection:
@@ -159,10 +160,10 @@ def _take_over(ended: threading.Event) -> None:
 
 @worker_shutdown.connect
 def _rest(sender: Any, **_: Any) -> None:
-    """A worker that ended as it was told is not missed, and leaves no queue of its own behind."""
+    """A worker that ends in order deletes its heartbeat and its own queue."""
     with suppress(*BROKER_ERRORS), app.connection_for_write() as connection:
         queue = beat_queue(_settings.names, sender.hostname)(connection.default_channel)
-        queue.declare()  # else kombu does not know, on this connection, which binding in Redis belongs to it
+        queue.declare()  # else kombu does not know, on this connection, which Redis binding belongs to the queue
         queue.delete()
     with suppress(ReindexerError, psycopg.Error):
         url = Settings.load().require_database_url()

@@ -20,17 +20,17 @@ _LANE = "bulk"
 
 
 def generate_context_item_embedding(item_id: str, *, timeout_s: float = 300.0) -> None:
-    """Embed one context item anew and write it to Qdrant; returns when it can be found.
+    """Embed one context item anew and write it to Qdrant; returns when a search can find it.
 
-    The same work as `regenerate_embedding_task`, with the same claims and retries, in the caller's thread. Raises
-    ItemFailed with the reason when no retry is left, PassingError if that takes longer than `timeout_s`, OtherEmbedder
-    if the source's points are made by another embedder than the settings here name. Another SourceError if the source
-    can't be worked on (a key is refused, a column is missing): it is done when that is mended.
+    Does the same work as `regenerate_embedding_task`, with the same claims and retries, in the caller's thread. Raises
+    ItemFailed with the reason when no retry is left; PassingError if that takes longer than `timeout_s`; OtherEmbedder
+    if the source's points are made by another embedder than the settings name here; another SourceError if the source
+    can't be worked on (a key is refused, a column is missing). The item is embedded once that is mended.
     """
     worker = _worker()
     task_id, until = str(uuid.uuid4()), time.monotonic() + timeout_s
     with worker.postgres.connection() as connection:
-        recorded_recipe(connection, CONTEXT_ITEMS, worker.embedder_of(CONTEXT_ITEMS))  # or hope for a timeout
+        recorded_recipe(connection, CONTEXT_ITEMS, worker.embedder_of(CONTEXT_ITEMS))  # fail now, not by timeout
         item_id = requests.as_recorded(connection, CONTEXT_ITEMS.name, str(item_id))
         wish = requests.Wish(task_id, item_id)
         requests.record(connection, CONTEXT_ITEMS.name, [wish], lane=_LANE, sent=True)

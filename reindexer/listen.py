@@ -1,10 +1,11 @@
 """The listener daemon: `python -m reindexer.listen`.
 
-One listener leads (an advisory lock on its direct connection); others stand by and take over. Only the leader drains
-and owns the bell (`reindexer.listener.leader`). A leader whose process stands still, or whose connection leads nowhere,
-is put down by whoever stands by. Behind a pooler no session lock holds: there each listener drains, which is harmless.
+One listener leads: it holds an advisory lock on its direct connection. Others stand by and take over. Only the leader
+drains and holds the bell's lock (`reindexer.listener.leader`). A standby ends the session of a leader whose process
+stands still or whose connection is dead. Behind a pooler no session lock holds: there every listener drains, which is
+harmless.
 
-The work is done in a thread, so that the main one hears signals whatever the other hangs in.
+The work runs in a thread, so that the main thread receives signals whatever the work blocks on.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import signal
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `main` listens: no traceback out of an import
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `main` handles it: no traceback from an import
 
 import os
 import random
@@ -50,24 +51,24 @@ log = structlog.get_logger("reindexer.listen")
 STANDBY_S = 0.5
 ECHO_S = 2.0
 SILENT_FACTOR = 1.5
-"""A leader that is silent for this many times as long as a statement may take is put down."""
+"""A standby ends the leader's session after this many times `postgres_timeout_s` without activity."""
 MAX_BACKOFF_S = 5.0
 SETTLED_S = 10.0
-"""A connection that served for so long was a good one: the next pause is a short one again."""
+"""A connection that lasted this long was a good one: the next pause is a short one again."""
 STOP_S = 3.0
-"""How long a statement or a word with the broker may still take when we are told to end."""
+"""How long a running statement, or a call to the broker, may still take after a signal to stop."""
 
 
 @dataclass(slots=True)
 class Listener:
-    """Connects, stands by, leads, and starts over with growing pauses when its connection is lost."""
+    """Connects, stands by, leads, and starts over with growing pauses after its connection is lost."""
 
     settings: Settings
     dispatch: Dispatch
     stop: threading.Event
     name: str = field(default_factory=lambda: f"listener-{os.getpid()}@{socket.gethostname()}")
     _direct: bool = True
-    """Whether session locks and notifications work. They do not behind a pooler: there every listener drains."""
+    """Whether session locks and notifications work. Behind a pooler they do not, and every listener drains."""
     _leader: Leader = field(init=False)
     _tally: Tally = field(default_factory=Tally)
     _beat_timer: Timer = field(default_factory=lambda: Timer(heartbeat.BEAT_S))
@@ -80,7 +81,7 @@ class Listener:
         )
 
     def connect(self, application_name: str = "reindexer listener") -> Connection:
-        """A connection of our own. Raises DependencyAway, or UsageError if this database can't be worked on."""
+        """Open a connection. Raises DependencyAway, or UsageError if this database can't be used."""
         url = self.settings.require_listen_database_url()
         answer_s = self.settings.postgres_timeout_s
         connection = connect(url, application_name=application_name, timeout_s=3, answer_s=answer_s)
@@ -92,9 +93,9 @@ class Listener:
         return connection
 
     def run(self, connection: Connection) -> None:
-        """Serve until `stop`; `connection` is the first one, so that a hopeless start fails at once.
+        """Serve until `stop`. `connection` is the first one, so that a start that can't work fails at once.
 
-        Raises UsageError when there is no schema any more, or another version's.
+        Raises UsageError when the schema is gone, or is another version's.
         """
         failures = 0
         while True:
@@ -116,7 +117,7 @@ class Listener:
             log.info("reconnected")
 
     def _reconnect(self, failures: int) -> Connection | None:
-        """None if told to stop."""
+        """The new connection; None after a signal to stop."""
         told = False
         while not self.stop.wait(min(MAX_BACKOFF_S, 0.25 * 2 ** min(failures, 8)) * (0.5 + random.random() / 2)):  # noqa: S311
             try:
@@ -142,7 +143,7 @@ class Listener:
             self._leader.lead(connection, bell=bell)
 
     def _use_bell(self, connection: Connection) -> bool:
-        """Whether to sleep until rung: not with two-phase commits (NOTIFY makes PREPARE fail), nor behind a pooler."""
+        """Whether to sleep until notified. Not with two-phase commits (NOTIFY makes PREPARE fail) or behind a pooler."""
         if self.settings.bell == "off":
             return False
         if not self._direct:
@@ -158,8 +159,8 @@ class Listener:
         return True
 
     def _stand_by(self, connection: Connection) -> bool:
-        """Wait for the leader's lock; False if told to stop."""
-        connection.execute(f"UNLISTEN {BELL_CHANNEL}")  # what nobody fetches would pile up
+        """Wait for the leader's lock. Returns False after a signal to stop."""
+        connection.execute(f"UNLISTEN {BELL_CHANNEL}")  # notifications that nobody reads would pile up
         told = False
         while not self.stop.is_set():
             if election.try_lead(connection):
@@ -184,8 +185,8 @@ class Listener:
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT, which end it within 5 s in whatever state. Exit code 0; 2 with one clear line if
-    settings or schema can't work; 1 if Postgres does not answer at the start."""
+    """Run until SIGTERM or SIGINT, which end it within 5 s whatever it does. Exit code 0; 2 with one clear line if the
+    settings or the schema can't work; 1 if Postgres does not answer at the start."""
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
@@ -216,7 +217,7 @@ def _run(stop: threading.Event) -> int:
         broker = sending_broker(settings)
         listener = Listener(settings, Dispatch(broker, settings.batch_size, settings.max_messages), stop)
         connection = listener.connect()
-        with suppress(DependencyAway):  # the broker; it is asked again whenever something is sent
+        with suppress(DependencyAway):  # of the broker: the check is repeated whenever something is sent
             require_prefix(connection, broker, settings.instance)
         listener.run(connection)
     except ReindexerError as exc:

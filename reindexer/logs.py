@@ -1,6 +1,6 @@
-"""Structured logs: one line an event, console or JSON. No text of the users' rows ever goes into one.
+"""Structured logs: one line per event, console or JSON. No text of the users' rows ever goes into a log.
 
-So errors that nobody expected are told by their type and place only: their words may quote anything.
+The text of an unexpected error may quote anything. The log therefore holds only the error's type and stack frames.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 TALK = frozenset({"reindexer", "api", "__main__", "celery", "uvicorn"})
-"""Whose events below WARNING are told. Of the others, some tell what they send and receive, keys and texts with it."""
+"""Loggers whose events below WARNING are kept. Some other libraries log what they send and receive, keys included."""
 
 MAX_FRAMES = 8
 
@@ -56,13 +56,13 @@ def configure(level: str, log_format: str) -> None:
 
 
 def tell_unknown(lines: Iterable[str]) -> None:
-    """Of a process that starts: variables that look like settings and are none."""
+    """Warn, at the start of a process, of variables that look like settings and are none."""
     for line in lines:
         structlog.get_logger(__name__).warning("unknown_setting", error=line)
 
 
 def where(exc: BaseException) -> dict[str, Any]:
-    """An unexpected error, fit for a log: its type and the frames that it went through."""
+    """An unexpected error in a form fit for a log: its type and its stack frames."""
     return {"error": type(exc).__name__, "frames": _frames(exc)}
 
 
@@ -71,7 +71,7 @@ def _frames(exc: BaseException) -> list[str]:
 
 
 def _without_words(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Tracebacks of other libraries' log calls: types and frames of the error and its causes."""
+    """Replaces the tracebacks in other libraries' log calls by types and frames of the error and its causes."""
     given = event.pop("exc_info", None)
     exc = given[1] if isinstance(given, tuple) else sys.exc_info()[1] if given is True else given
     if isinstance(exc, BaseException):
@@ -87,5 +87,5 @@ def _chain(exc: BaseException) -> list[BaseException]:
 
 
 def _may_talk(record: logging.LogRecord) -> bool:
-    """A filter rather than levels, which those libraries set themselves (OPENAI_LOG=debug)."""
+    """A filter instead of levels, because those libraries set the levels themselves (OPENAI_LOG=debug)."""
     return record.levelno >= logging.WARNING or record.name.partition(".")[0] in TALK

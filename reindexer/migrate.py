@@ -1,5 +1,5 @@
-"""Migrate: the schema to its newest revision, sources to what the sources file says, then every source's triggers and
-first fill. Safe to repeat."""
+"""Migrate: bring the schema to its newest revision and the sources to what the sources file says, then create every
+source's triggers and start its first fill. Safe to repeat."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from reindexer.sources_file.fit import Definitions, definitions
 from reindexer.sources_file.read import SourcesFile
 
 SCHEMA = "(schema)"
-"""In a preview, beside names of sources."""
+"""The schema's key in a preview, beside the names of sources."""
 
 
 def migrate(
@@ -40,10 +40,10 @@ def migrate(
 ) -> list[Attached]:
     """Bring the database to this version of the program, and sources to what the file says.
 
-    Returns what was done to each source; one that can't be attached keeps no other from it. Raises DependencyAway if
-    the server does not answer, UsageError if the schema is a newer version's or, where it is `strict`, before anything
-    is changed, if the file is wrong about a source, or if something else has the name of the built-in table, which is
-    wanted.
+    Returns what was done to each source. A source that can't be attached does not stop the others. Raises
+    DependencyAway if the server does not answer, UsageError if the schema is a newer version's. Where `strict`, raises
+    UsageError before anything is changed if the file is wrong about a source, or if the built-in table is wanted and
+    something else has its name.
     """
     with connect(url, application_name="reindexer migrate") as connection, changing_triggers(connection):
         _require_no_trap(connection)
@@ -62,7 +62,7 @@ def migrate(
 
 
 def preview(url: str, file: SourcesFile | None, *, with_context_items: bool = False) -> dict[str, str]:
-    """What `migrate` would do, by source, and to the schema. Changes nothing. Raises UsageError as `migrate`."""
+    """What `migrate` would do, by source and to the schema. Changes nothing. Raises UsageError as `migrate` does."""
     with connect(url, application_name="reindexer migrate") as connection:
         _require_no_trap(connection)
         wanted = definitions(connection, file)
@@ -80,7 +80,7 @@ def preview(url: str, file: SourcesFile | None, *, with_context_items: bool = Fa
 
 
 def _require_no_trap(connection: Connection) -> None:
-    """Before there is a schema, in which a table of the user's could end up."""
+    """Checked before the schema exists: a table of the user's could otherwise end up in it."""
     # guard role-schema-creation-refusal
     if revision(connection) is None and (danger := trap(connection)) and danger.is_us:
         raise UsageError(str(danger))
@@ -89,7 +89,7 @@ def _require_no_trap(connection: Connection) -> None:
 def _all(
     connection: Connection, wanted: Definitions, before: Mapping[str, Source], *, with_context_items: bool, again: bool
 ) -> list[Source]:
-    """The built-in one if it is to be attached, those of the file, then the others that are attached, by name."""
+    """The sources to attach: the built-in one if wanted, those of the file, then the other attached ones, by name."""
     named = {each.name for each in wanted.sources} | wanted.unfit.keys()
     all_of_them = [*wanted.sources, *(source for name, source in before.items() if name not in named)]
     first = built_in(connection, [*all_of_them, *before.values()], wanted=with_context_items, again=again)
@@ -103,7 +103,7 @@ def _newly(source: Source, before: Mapping[str, Source]) -> str:
 
 
 def _again(connection: Connection, source: Source, *, make: bool) -> Attached:
-    """A source that can't be attached any more, its table being gone, say, keeps nobody from migrating."""
+    """Attach one source. A source that can't be attached any more (its table is gone, say) does not stop the others."""
     try:
         if make:
             make_table(connection)
@@ -126,11 +126,10 @@ def _verdict(connection: Connection, source: Source, before: Source | None) -> s
 
 
 def uninstall(url: str) -> list[str]:
-    """Take everything of ours out of the database; the users' tables stay as they were.
+    """Remove everything of ours from the database; the users' tables stay as they were.
 
-    Returns what else is in our schema, which then stays: it is not ours, however it came there. Qdrant's collections
-    are left. Raises DependencyAway if the server does not answer, ReindexerError if other transactions hold the users'
-    tables.
+    Returns what else is in our schema, which then stays. Qdrant's collections stay, too. Raises DependencyAway if the
+    server does not answer, ReindexerError if other transactions hold locks on the users' tables.
     """
     with connect(url, application_name="reindexer migrate") as connection, changing_triggers(connection):
         _alembic(command.downgrade, url, "base")
@@ -141,7 +140,7 @@ def uninstall(url: str) -> list[str]:
 
 
 def _alembic(act: Callable[[Config, str], None], url: str, revision: str) -> None:
-    """Waits at most a second for a lock, so that no writer queues up behind us; tries again for a minute."""
+    """Waits for a lock at most 1 s at a time, so that no writer queues up behind us. Retries for 60 s."""
     until = time.monotonic() + 60
     while True:
         try:
@@ -167,13 +166,13 @@ def alembic_config(url: str) -> Config:
 
 
 def run_sql(filename: str) -> None:
-    """Run a file of migrations/sql, from within a migration: straight to the driver, which sees no placeholders."""
+    """Run a file of migrations/sql from within a migration, directly on the driver: `%` is no placeholder there."""
     connection = op.get_bind().connection.driver_connection
     assert connection is not None
     connection.execute((_migrations() / "sql" / filename).read_text(encoding="utf-8"))
 
 
 def _migrations() -> Path:
-    """Their folder, in a checkout or in an installed wheel."""
+    """The folder of the migrations, in a checkout or in an installed wheel."""
     packaged = Path(str(files("reindexer"))) / "_migrations"
     return packaged if packaged.is_dir() else packaged.parent.parent / "migrations"

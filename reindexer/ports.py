@@ -1,4 +1,4 @@
-"""The two places where products are really exchanged: who makes vectors, and who stores them."""
+"""The ports: `Embedder` (makes vectors), `Budget` (rate limiter), `Index` (stores vectors) and `Broker` (queues)."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """Vectors of a request and the tokens that the provider counted (0 where it does not count)."""
+    """Vectors of one request, and the tokens that the provider counted (0 where it does not count)."""
 
     vectors: Vectors
     tokens: int
     told: Told | None = None
-    """What the answer tells of the provider's rate limit."""
+    """The rate limits that the answer's headers advertise; None: it advertises none."""
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors. Safe to share between threads; makes its connections lazily, per process."""
+    """Turns texts into vectors. Safe to share between threads; connects lazily, once per process."""
 
     @property
     def fingerprint(self) -> str:
-        """Names all that its vectors depend on: provider, model, dimensions."""
+        """Identifies all that the vectors depend on: provider, model, dimensions."""
 
     @property
     def dimensions(self) -> int:
@@ -51,54 +51,54 @@ class Embedder(Protocol):
 
     @property
     def limits(self) -> RequestLimits:
-        """What one call of `embed` may hold."""
+        """The limits of one call of `embed`."""
 
     def embed(self, texts: Sequence[str], *, timeout_s: float) -> Embedding:
-        """Embed non-empty texts in one request, without retries of its own; an answer that drips is cut at the timeout.
+        """Embed non-empty texts in one request, without retries of its own. The timeout also cuts an answer that drips.
 
-        Returns exactly one finite vector of `dimensions` floats a text, in order. Raises RateLimited, DependencyAway
-        or another PassingError; InputRejected if the request is refused for what an input holds, and TooManyInputs for
-        how many there are; RefusesAll if a harmless text is refused as well, or has other dimensions.
+        Returns exactly one finite vector of `dimensions` floats per text, in order. Raises RateLimited, DependencyAway
+        or another PassingError; InputRejected if the provider refuses the request for what an input holds, and
+        TooManyInputs for how many there are; RefusesAll if it refuses a harmless text as well, or if the vectors have
+        other dimensions.
         """
 
 
 class Budget(Protocol):
-    """The provider's rate limit, shared by all that use one account: workers and searches of all hosts.
+    """The rate limiter: one provider limit, shared by all that use one account (workers and searches of all hosts).
 
-    Nobody waits for it in vain: where what keeps it is away, there is no limit but the provider's own 429. Safe to
-    share between threads.
+    It fails open: while its server is away, the only limit is the provider's own 429. Safe to share between threads.
     """
 
     @property
     def tokens_per_s(self) -> float | None:
-        """The rate by the estimates of this program, as this process last heard; None: none that it knows of."""
+        """The rate in this program's estimated tokens, as this process last learned it; None: it knows of no limit."""
 
     def reserve(self, tokens: int, *, live: bool, most_s: float, held: Turn | None = None) -> Turn:
-        """Leave to send one request of so many (estimated) tokens, in `wait_s`: each turn is given to one asker.
+        """Reserve a slot for one request of `tokens` estimated tokens, to be sent in `wait_s`. Callers never share one.
 
-        Who has waited asks again with the turn that he `held`: it stands, unless a 429 came since, and then he gets
-        another. `live`: before all that is not. Raises RateLimited, which says when to ask again, if the turn would
-        come later than `most_s`; nothing is then taken.
+        A caller that waited calls again with the reservation that it `held`. That one stands, unless a 429 came in
+        between; then the caller gets another. A `live` request goes before all that are not. Raises RateLimited, with
+        the time at which to ask again, if the slot would be later than `most_s`; nothing is then reserved.
         """
 
     def settle(self, turn: Turn, tokens: int, told: Told | None) -> None:
-        """The request was answered: what it really used (0: the provider does not count), and what it tells."""
+        """Report an answer: the tokens really used (0: the provider does not count), and the limits it advertised."""
 
     def limited(self, turn: Turn, retry_after_s: float | None, told: Told | None) -> None:
-        """The request was answered by 429: nobody asks before that time, and then at half of the rate.
+        """Report a 429: nobody sends for `retry_after_s`, and afterwards the rate is half of what it was.
 
-        Of several that were sent before the first of them was answered, one halves it.
+        Of several requests that were sent before the first of them was answered, only one halves the rate.
         """
 
     def state(self) -> RateLimitState | None:
-        """The budget at present; None where it can't be told."""
+        """The limiter's present state; None while it can't be read."""
 
 
 BudgetOf = Callable[[Source], Budget]
-"""The budget that the requests for a source come out of."""
+"""The rate limiter for a source's requests."""
 
 AccountOf = Callable[[Source], str]
-"""Whose server, and whose money, embeds a source: what does not answer one does not answer the others. A hash."""
+"""The breaker's account of a source: a hash of the server and the API key; empty for a built-in embedder."""
 
 EmbedderOf = Callable[[Source], Embedder]
 """The embedder of a source; always the same one for the same profile."""
@@ -106,7 +106,7 @@ EmbedderOf = Callable[[Source], Embedder]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One point as it has to be: chunk `chunk` of one item."""
+    """One point in its wanted state: chunk `chunk` of one item."""
 
     item_id: str
     chunk: int
@@ -115,80 +115,80 @@ class Point:
     payload: Mapping[str, Any]
     """The source's payload columns; the index adds `_reindexer`."""
     fingerprint: str
-    """Of the chunk."""
+    """The chunk's fingerprint."""
     span: Span | None
 
 
 @dataclass(frozen=True, slots=True)
 class ScrolledPage:
-    """A stretch of a collection, in the order of the points' ids."""
+    """One page of a collection, ordered by point id."""
 
     points: Sequence[StoredPoint]
-    """Those of the source, without payload."""
+    """The points of the source, without payload."""
     foreign: int
-    """How many others there are: without our facts, with another source's, or under an id that is not ours."""
+    """How many other points there are: without our facts, with another source's, or under an id that is not ours."""
     next: str | int | None
-    """Where the next page starts; None: this was the last one."""
+    """Where the next page starts; None: this was the last page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One item that was found, by the nearest of its chunks."""
+    """One item that was found, represented by the nearest of its chunks."""
 
     item_id: str
     score: float
     chunk: int
     span: tuple[int, int] | None
-    """Where in the item's text the chunk lies: characters from, and up to; None where the point does not say."""
+    """The chunk's half-open range of characters in the item's text; None if the point does not hold it."""
     payload: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """Where a source's points live: the physical collection of one generation, and the alias that names it."""
+    """Where a source's points are stored: the physical collection of one generation, and the alias that names it."""
 
     source: str
     name: str
     alias: str
     profile: Profile = field(default_factory=Profile)
-    """What it is made like."""
+    """The profile that the collection is made with."""
     embedder: str | None = field(default=None, compare=False)
-    """Who makes its vectors, as the database says; None: it does not say yet."""
+    """The embedder that makes its vectors, as the database records it; None: not recorded yet."""
 
 
 class Index(Protocol):
     """Stores points under fencing: of two writes to one point, the one with the higher token stays, in any order.
 
-    All calls raise DependencyAway when the server does not answer, another PassingError when it answers with a fault
+    All calls raise DependencyAway when the server does not answer, another PassingError when it answers with an error
     of its own, LastingError when it refuses the request. Safe to share between threads.
     """
 
     def prepare(
         self, collection: Collection, dimensions: int, owner: Owner, columns: Sequence[PayloadColumn] = ()
     ) -> str | None:
-        """Make collection, alias and the indexes of its payload columns where they are missing, and note the owner
-        beside it. An index that is there is left as it is.
+        """Create the collection, its alias and the indexes of its payload columns where they are missing, and record
+        the owner with the collection. An index that exists is left as it is.
 
-        Returns the id that the collection got when it was made (another one than before: all points are lost), None if
-        it was not made by us. Raises SourceError if the collection has other dimensions or another distance, or
-        belongs to another database, or if its alias is the name of something foreign; OtherEmbedder if its vectors are
-        another model's."""
+        Returns the id that the collection got at its creation (if it is another one than before, all points are lost);
+        None if this program did not create it. Raises SourceError if the collection has other dimensions or another
+        distance, if it belongs to another database, or if its alias is the name of something foreign; OtherEmbedder if
+        its vectors are another model's."""
 
     def owner(self, collection: Collection) -> Owner:
-        """Whose the collection is, as far as that is noted. Nothing is noted of a collection that is not there."""
+        """The recorded owner of the collection. A collection that does not exist has no recorded owner."""
 
     def adopt(self, collection: Collection, owner: Owner) -> None:
-        """Note that the collection is this owner's from now on, whosever it was. One that is not there stays away."""
+        """Make `owner` the collection's owner, whoever owned it before. A missing collection is not created."""
 
     def drop(self, collection: Collection) -> None:
-        """Delete the collection and its alias; nothing if it is not there."""
+        """Delete the collection and its alias. No error if it does not exist."""
 
     def upsert(self, collection: Collection, points: Sequence[Point], token: int, timeout_s: float) -> None:
-        """Write points, except where the stored one has this token or a higher one."""
+        """Write points, except where the stored point's token is equal or higher."""
 
     def update_payload(self, collection: Collection, points: Sequence[Point], token: int, timeout_s: float) -> None:
-        """Replace payload (not vector) of points whose stored token is lower and whose fingerprint is the same: facts
-        never come to stand beside another text's vector."""
+        """Replace the payload (not the vector) of points whose stored token is lower and whose fingerprint is equal, so
+        that the facts of one text never end up beside the vector of another."""
 
     def delete_items(self, collection: Collection, item_ids: Sequence[str], token: int, timeout_s: float) -> None:
         """Delete all points of these items whose stored token is lower."""
@@ -197,69 +197,68 @@ class Index(Protocol):
         """Delete the chunks ≥ n of each item (item_id → n) whose stored token is lower."""
 
     def touch(self, collection: Collection, dimensions: int, timeout_s: float) -> None:
-        """Ask for a write that changes nothing: who refuses it refuses all. Raises as all calls, and SourceError if the
-        collection has other dimensions."""
+        """Send a write that changes nothing: a server that refuses it refuses all writes. Raises as all calls do, and
+        SourceError if the collection has other dimensions."""
 
     def tokens(
         self, collection: Collection, points: Sequence[tuple[str, int]], timeout_s: float
     ) -> Mapping[tuple[str, int], int]:
-        """The stored token of each of these (item_id, chunk) that exists: how a refused write is noticed."""
+        """The stored tokens of those (item_id, chunk) that exist. This is how a caller notices a refused write."""
 
     def scroll(self, collection: Collection, start: str | int | None, limit: int, timeout_s: float) -> ScrolledPage:
-        """The next `limit` points of the physical collection (None: from its start), each once; those that are
-        written or deleted meanwhile may be missing. A collection that is not there has none."""
+        """The next `limit` points of the physical collection (`start` None: from its beginning), each once. Points that
+        are written or deleted during the scroll may be missing. A collection that does not exist has no points."""
 
     def stored(
         self, collection: Collection, points: Sequence[tuple[str, int]], timeout_s: float, *, payload: bool = True
     ) -> Mapping[tuple[str, int], StoredPoint]:
-        """Each of these (item_id, chunk) that exists, with its payload or without. A collection that is not there has
-        none."""
+        """Those (item_id, chunk) that exist, with or without payload. A collection that does not exist has none."""
 
     def points_of(self, collection: Collection, item_ids: Sequence[str], timeout_s: float) -> list[StoredPoint]:
-        """All points of these items, without their payload, however many there are and whoever made them. A collection
-        that is not there has none."""
+        """All points of these items, without payload, however many there are and whoever wrote them. A collection that
+        does not exist has none."""
 
     def vectors(
         self, collection: Collection, points: Sequence[tuple[str, int]], timeout_s: float
     ) -> Mapping[tuple[str, int], Vector]:
-        """The stored vector of each of these (item_id, chunk) that exists."""
+        """The stored vectors of those (item_id, chunk) that exist."""
 
     def search(self, collection: Collection, vector: Vector, limit: int, where: Filter = ()) -> list[Hit]:
-        """Nearest items of a source that the filter lets through, best first, each once. An unknown collection is an
-        empty result."""
+        """The source's nearest items that match the filter, best first, each once. A collection that does not exist has
+        none."""
 
     def ping(self) -> None:
         """Return if the server answers; raise DependencyAway if not."""
 
 
 class Broker(Protocol):
-    """The queues between dispatch and workers. Calls raise DependencyAway when the broker does not answer, PrefixTaken
-    where `hold` named an owner, and the queues are another's."""
+    """The queues between dispatch and workers. All calls raise DependencyAway when the broker does not answer, and
+    PrefixTaken if `hold` was called and another database holds the prefix."""
 
     @property
     def names(self) -> Names:
-        """What is called how in it."""
+        """The names of its queues and keys."""
 
     def hold(self, owner: str, *, instead_of: str | None = None) -> str:
-        """Note in the broker that this database uses the prefix, unless another one does; returns which one does.
+        """Record in the broker that this database uses the prefix, unless another one does. Returns the holder.
 
-        `instead_of`: the one whose place it takes. Whatever is sent from then on says whose it is.
+        `instead_of`: the holder to replace. From then on every message names its owner.
         """
 
     def depth(self, lane: str) -> int:
-        """Messages that wait in the lane's queue, those that a worker holds not counted."""
+        """Messages that wait in the lane's queue, without those that a worker has taken."""
 
     def send_work(self, lane: str, messages: int) -> None:
-        """Send that many "claim a batch from this lane"."""
+        """Send `messages` messages "claim a batch from this lane"."""
 
     def send_requests(self, requests: Sequence[tuple[str, str, str]]) -> int:
-        """Send one `regenerate_embedding_task` for each (task_id, source, item_id); returns how many left, in order."""
+        """Send one `regenerate_embedding_task` per (task_id, source, item_id). Returns how many were sent, in order."""
 
     def store_results(self, results: Sequence[tuple[str, str, str | None]]) -> None:
-        """Make `AsyncResult(task_id)` SUCCESS, or FAILURE where an error is given: (task_id, item_id, error)."""
+        """Make each `AsyncResult(task_id)` SUCCESS, or FAILURE where there is an error: (task_id, item_id, error)."""
 
     def ping(self) -> None:
-        """Return if the broker answers, and takes what is sent; raise DependencyAway if not."""
+        """Return if the broker answers and accepts messages; raise DependencyAway if not."""
 
 
 Chance = Callable[[], float]

@@ -105,8 +105,8 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls) -> Settings:
-        """Read the environment; where it names no server, or the database of a running `up`, what it leaves open is
-        that `up`'s.
+        """Read the environment. If it names neither broker nor Qdrant, or names the database of a running `up`, the
+        settings that it leaves open come from that `up`.
 
         Raises UsageError that names the setting.
         """
@@ -159,16 +159,16 @@ class Settings(BaseSettings):
 
     @classmethod
     def unknown_variables(cls) -> list[str]:
-        """A line for each variable that looks like a setting and is none, for whoever starts to tell once."""
+        """A line for each variable that looks like a setting and is none. A process logs them once, at its start."""
         return unknown(cls.variables())
 
     @property
     def embedder_name(self) -> EmbedderName | None:
-        """Which embedder: as set, else `openai` where there is a key; None: it is not set."""
+        """The embedder that is set, else `openai` where there is a key; None: no embedder is set."""
         return self.embedder or ("openai" if self.openai_api_key else None)  # guard embedder-explicit-choice
 
     def require_embedder(self) -> EmbedderName:
-        """Which embedder, or UsageError: one that is guessed would make vectors that mean something else."""
+        """The embedder, or UsageError: a guessed embedder would make vectors that mean something else."""
         if self.embedder_name is None:
             raise UsageError(
                 "no embedder is set: give this process what the workers have, OPENAI_API_KEY, or OPENAI_BASE_URL and "
@@ -178,19 +178,19 @@ class Settings(BaseSettings):
 
     @property
     def request_limits(self) -> RequestLimits:
-        """What one provider request may hold."""
+        """The limits of one request to the provider."""
         return RequestLimits(self.embedding_max_inputs, self.embedding_max_tokens, self.embedding_max_input_tokens)
 
     @property
     def retry_policy(self) -> RetryPolicy:
-        """When failed items are tried again."""
+        """When failed items are retried."""
         return RetryPolicy(
             self.max_retries, self.retry_base_s, self.retry_max_s, self.healing_minute_s, self.recheck_hour_s
         )
 
     @property
     def breaker_policy(self) -> BreakerPolicy:
-        """How long a dependency that does not answer is left alone."""
+        """How long the breaker stays open before the next probe."""
         return BreakerPolicy(base_s=self.retry_base_s, max_s=self.retry_max_s / 2)
 
     def require_database_url(self) -> str:
@@ -207,24 +207,24 @@ class Settings(BaseSettings):
 
     @property
     def names(self) -> Names:
-        """What everything in the broker is called."""
+        """The names of queues and keys in the broker."""
         return Names(self.prefix)
 
     @property
     def broker(self) -> BrokerUrl | None:
-        """The broker. Raises UsageError."""
+        """The broker; None: not set. Raises UsageError."""
         return self._server("CELERY_BROKER_URL", self.celery_broker_url)
 
     @property
     def result_backend(self) -> BrokerUrl | None:
-        """Where Celery keeps results: as set, else the broker where that is Redis. Raises UsageError."""
+        """Where Celery stores results: as set, else the broker if that is Redis. Raises UsageError."""
         if self.celery_result_backend:
             return self._server("CELERY_RESULT_BACKEND", self.celery_result_backend)
         return _if_redis(self.broker)
 
     @property
     def budget_server(self) -> BrokerUrl | None:
-        """Where the provider's rate limit is shared: as set, else broker or result backend where that is Redis.
+        """The Redis of the shared rate limiter: as set, else the broker or the result backend if that is Redis.
 
         Raises UsageError.
         """
@@ -244,7 +244,7 @@ class Settings(BaseSettings):
 
 
 def _found(settings: Settings, running: dict[str, str]) -> dict[str, Any]:
-    """What a running `up` adds to settings that do not say otherwise."""
+    """The settings that a running `up` adds: only those that are not set otherwise."""
     found: dict[str, Any] = {}
     if running.get("qdrant_url") and not settings.qdrant_url:
         found["qdrant_url"] = running["qdrant_url"]
@@ -258,7 +258,7 @@ def _found(settings: Settings, running: dict[str, str]) -> dict[str, Any]:
 
 
 def _is_of(url: SecretStr | None, running: Mapping[str, str]) -> bool:
-    """Whether the URL names the database that a running `up` works on. None names no other."""
+    """Whether the URL names the database of a running `up`. None contradicts no database."""
     if url is None:
         return True
     try:

@@ -1,6 +1,6 @@
 """The Celery tasks: thin shells around `reindexer.worker`.
 
-Neither carries state that matters: what is due is written in Postgres, so a message that is lost costs time only.
+A message carries no state that matters. The due rows are in Postgres, so a lost message costs only time.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ from reindexer.worker.worker import Worker
 log = structlog.get_logger(__name__)
 
 LANE_BUDGET_S = 1.0
-"""A message that its task works on itself is worth this much work, or one batch: then the next one has its turn."""
+"""Work that a message is worth if its task works itself, in seconds, or one batch. Then the next message is taken."""
 
 AGAIN_S = 1.0
-"""Before a wish that could not be written down is sent again."""
+"""The pause before a reindex request that could not be recorded is sent again."""
 
 
 @cache
 def _worker() -> Worker:
-    """Of this process and its forks: connections are made lazily, per process id."""
+    """This process's worker, also for its forks: connections are made lazily, per process id."""
     runtime.set_for_work()
     settings = Settings.load()
     return wiring.worker(settings, _broker(), helpers=settings.claims_in_flight)
@@ -61,13 +61,13 @@ def _worker() -> Worker:
 
 @cache
 def _broker() -> CeleryBroker:
-    """Of this process and its forks, likewise."""
+    """This process's broker, also for its forks."""
     return broker()
 
 
 @worker_process_init.connect
 def _warm(**_: Any) -> None:
-    """Each process of a pool that forks; it takes messages meanwhile."""
+    """Warm up each process of a forking pool in a thread; the process takes messages meanwhile."""
     worker = _worker()  # made here: a task that asked for it at the same time would make another
     threading.Thread(target=_warm_in_thread, args=[worker], name="warm", daemon=True).start()  # guard warm-pool-process
 
@@ -80,7 +80,7 @@ def _warm_in_thread(worker: Worker) -> None:
 @worker_process_shutdown.connect
 @worker_shutdown.connect
 def _end_work(**_: Any) -> None:
-    """A process that ends as it was told ends its work, and loses no count. The first signal is a forked child's."""
+    """A process that ends in order ends its work, and loses no counts. The first signal is a forked child's."""
     if _worker.cache_info().currsize:
         _worker().close()
 
@@ -89,7 +89,7 @@ _beat_timer = Timer(heartbeat.BEAT_S / 2)
 
 
 def _beat(task: Task[Any, Any]) -> None:
-    """At most once in a few seconds, so that a worker that is busy with long batches is not taken for dead."""
+    """Write a heartbeat, at most every few seconds, so that a worker busy with long batches does not count as dead."""
     if task.request.hostname and _beat_timer.due(time.monotonic()):
         with _worker().postgres.connection() as connection:
             heartbeat.beat(connection, "worker", task.request.hostname)
@@ -97,7 +97,7 @@ def _beat(task: Task[Any, Any]) -> None:
 
 @contextmanager
 def _unexpected(**about: str) -> Iterator[None]:
-    """The edge of the program: Celery would log the words of any error, and store them; they may quote a row."""
+    """The edge of the program. Celery would log and store the text of any error, and that text may quote a row."""
     try:
         yield
     except (ReindexerError, Ignore):
@@ -110,7 +110,7 @@ def _unexpected(**about: str) -> Iterator[None]:
 
 @cache
 def _instance() -> str | None:
-    """Which database this is."""
+    """The identity of this database."""
     with _worker().postgres.connection() as connection:
         return identity(connection, Settings.load().instance)
 
@@ -119,12 +119,12 @@ _foreign_timer = Timer(10.0)
 
 
 def _drop_foreign(task: Task[Any, Any]) -> None:
-    """A message about another database's work is worth nothing here; that one's listener sends again what is due."""
+    """Ignore a message about another database's work; that database's listener sends again what is due there."""
     owner = task.request.get(OWNER_HEADER)
     try:
         ours = _instance() if owner else None
     except (ReindexerError, psycopg.Error):
-        return  # what it asks for will fail by itself
+        return  # the task itself will fail
     if ours is None or owner == ours:  # guard task-foreign-message-dropped
         return
     if _foreign_timer.due(time.monotonic()):
@@ -134,7 +134,7 @@ def _drop_foreign(task: Task[Any, Any]) -> None:
 
 @app.task(name=BEAT_TASK, bind=True, ignore_result=True, throws=(ReindexerError,))
 def beat_task(self: Task[Any, Any]) -> None:
-    """Record that this worker takes messages and runs them; and tell what nobody has told."""
+    """Record that this worker takes and runs messages, and report results that nobody has reported yet."""
     with _unexpected(task="beat"):
         _beat(self)
         _worker().tell_untold()  # guard wish-untold-result
@@ -142,11 +142,11 @@ def beat_task(self: Task[Any, Any]) -> None:
 
 @app.task(name=WORK_TASK, bind=True, ignore_result=True, throws=(ItemFailed,))
 def work_lane_task(self: Task[Any, Any], lane: str) -> None:
-    """Work on what is ready in a lane: by a helper, so that this process hears of the next message.
+    """Work on what is ready in a lane, on a pool thread, so that this process can take the next message.
 
-    Where all helpers of the lane are at work they look again themselves; but an edit is worth being held up for, and so
-    is all else where other threads take the messages. While edits are quick there is no need of helpers for them. What
-    may wait for the provider is the helpers' though: who takes the messages waits for nobody.
+    If all pool threads of the lane are busy, they look for more work themselves. Then this thread works only if the
+    message is about edits, or if other threads take the messages. While edits are quick, this thread works on them
+    without the pool. Work that may wait for the provider goes to the pool: a thread that takes messages never waits.
     """
     with _unexpected(lane=lane):
         _drop_foreign(self)
@@ -177,7 +177,7 @@ class _Wish(Request):  # type: ignore[misc]
     """A message of `regenerate_embedding_task` in the worker's main process."""
 
     def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> Any:
-        """Celery would tell FAILURE when the pool process dies; but the wish is written down, and will be answered."""
+        """When the pool process dies, Celery would report FAILURE. But a recorded reindex request is answered later."""
         exc = getattr(exc_info.exception, "exc", exc_info.exception)
         if isinstance(exc, WorkerLostError) and _is_recorded(self.id):
             task_ready(self)
@@ -192,16 +192,16 @@ def _is_recorded(task_id: str) -> bool:
         with connect(url, application_name="reindexer worker") as connection:
             return requests.task_state(connection, task_id) is not None
     except ReindexerError:
-        return True  # while Postgres is away nobody knows; it was the first thing to be done
+        return True  # unknown while Postgres is away; recording it was the task's first step
 
 
 @app.task(name=REQUEST_TASK, bind=True, throws=(ItemFailed,), Request=_Wish)  # guard wish-pool-process-death
 def regenerate_embedding_task(self: Task[Any, Any], item_id: str, source: str = CONTEXT_ITEMS.name) -> str:
-    """Embed one item anew, changed or not; due neighbours come along in the same batch.
+    """Embed one item anew, changed or not. Due neighbours are embedded in the same batch.
 
     Callable from any application with the same broker. The result is the item's id, or FAILURE with the reason. While
-    another claim holds the item, or it waits for another try, this returns without a result: whoever settles the item
-    stores it under this task id. While Postgres is away the message goes back to the end of its queue.
+    another claim holds the item, or the item waits for a retry, this returns without a result: the worker that settles
+    the item stores the result under this task id. While Postgres is away the message returns to the end of its queue.
     """
     task_id = self.request.id or str(uuid.uuid4())
     with _unexpected(task_id=task_id):
@@ -237,7 +237,7 @@ def _regenerate(task_id: str, item_id: str, source: str) -> str:
                 state = requests.task_state(connection, task_id)
         except ReindexerError as exc:
             log.error("work_fails", task_id=task_id, error=str(exc))
-            raise Ignore from exc  # whoever claims the item next answers the wish
+            raise Ignore from exc  # the worker that claims the item next answers the request
     if state is None or state.state not in ("SUCCESS", "FAILURE"):
         raise Ignore
     if state.state == "FAILURE":

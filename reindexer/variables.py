@@ -1,6 +1,6 @@
-"""What is wrong with an environment, before anybody uses it: URLs of the wrong kind, and variables that nobody reads.
+"""Finds faults of an environment before it is used: URLs of the wrong kind, and variables that nobody reads.
 
-Everything is told by the name of the variable. No value is shown: one of them may be a secret in the wrong place.
+Messages name the variable and never show its value: the value may be a secret in the wrong place.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from reindexer.postgres.connect import libpq_url
 
 PREFIX = "REINDEXER_"
 OF_TESTS = "REINDEXER_TEST_"
-"""Variables of the test suite, and whatever a user's own tests need beside them."""
+"""Variables of the test suite, and any that a user's own tests need."""
 
 _HTTP = ("http", "https")
 _URLS: Mapping[str, tuple[tuple[str, ...], str]] = {
@@ -29,12 +29,12 @@ _URLS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "QDRANT_URL": (_HTTP, "http://host:6333"),
     "OPENAI_BASE_URL": (_HTTP, "https://host/v1"),
 }
-"""The schemes that we can speak, and an example."""
+"""The schemes that this program can speak, and an example."""
 _DATABASES = ("DATABASE_URL", "REINDEXER_LISTEN_DATABASE_URL")
 
 
 def require_usable_urls(urls: Mapping[str, str]) -> None:
-    """Raises UsageError at the first that nobody here could use. `urls`: by variable; only those that are set."""
+    """Raises UsageError at the first unusable URL. `urls`: by variable name; only variables that are set."""
     for name, value in urls.items():
         if name in _DATABASES:
             _require_database(name, value)
@@ -68,7 +68,7 @@ def _is_like_ours(name: str) -> bool:
 def _given() -> list[str]:
     try:
         return [*os.environ, *(dotenv_values(".env") if Path(".env").is_file() else ())]
-    except (OSError, UnicodeError):  # told by whoever reads it for its values
+    except (OSError, UnicodeError):  # the code that reads the values reports it
         return [*os.environ]
 
 

@@ -1,7 +1,7 @@
-"""The one place that builds everything from settings. Celery has its own, `reindexer.celery_app`, beside it.
+"""The composition root: builds everything from settings. The Celery app is built in `reindexer.celery_app`.
 
-The adapters are imported where they are built: the vendors' clients take a second to import, which most commands can
-do without.
+Adapters are imported where they are built, because the vendors' clients take a second to import and most commands do
+not need them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def postgres(settings: Settings, role: str) -> Postgres:
-    """The pool of one role."""
+    """The connection pool of one role."""
     return Postgres(
         settings.require_database_url(),
         application_name=f"reindexer {role}",
@@ -42,9 +42,9 @@ def postgres(settings: Settings, role: str) -> Postgres:
 
 
 def embedder_of(settings: Settings, counted: Callable[[Embedder], Embedder] | None = None) -> EmbedderOf:
-    """Gives each source its embedder: one for each profile, made when it is first asked for.
+    """Returns a function that gives each source its embedder: one per profile, made at its first use.
 
-    What it returns raises SourceError where a profile can't be used here, UsageError where no embedder is set.
+    That function raises SourceError where a profile can't be used here, UsageError where no embedder is set.
     """
     made: dict[Profile, Embedder] = {}
     lock = threading.Lock()
@@ -81,7 +81,7 @@ def _embedder(settings: Settings, source: Source) -> Embedder:
 
 
 def _static(source: Source) -> StaticEmbedder:
-    """Raises SourceError if its profile wants another model than the only one that there is."""
+    """Raises SourceError if the profile wants another model than the built-in one."""
     from reindexer.adapters.embedders.static import StaticEmbedder
 
     embedder, profile = StaticEmbedder(), source.profile
@@ -100,7 +100,7 @@ def _provider(settings: Settings, profile: Profile) -> Provider:
 
 
 def is_built_in(settings: Settings, profile: Profile) -> bool:
-    """Whether its vectors are made here: nobody is asked, and nothing is paid."""
+    """Whether the embedder runs in this process: no request, no cost."""
     return _provider(settings, profile) in ("static", "hashing")
 
 
@@ -113,7 +113,7 @@ def _model(settings: Settings, profile: Profile) -> str:
 
 
 def token_price(settings: Settings, source: Source) -> float | None:
-    """Dollars for a million of a source's tokens; None where it is not known. The price that is set is that of the
+    """Dollars per million tokens of a source; None where the price is not known. A configured price applies to the
     settings' model alone."""
     if is_built_in(settings, source.profile):
         return 0.0
@@ -125,7 +125,7 @@ def token_price(settings: Settings, source: Source) -> float | None:
 
 
 def token_counter_of(settings: Settings, source: Source) -> TokenCounter:
-    """How a source's tokens are counted, as far as its model's own count can be had."""
+    """Counts a source's tokens: with its model's own tokenizer where that can be had, else by an estimate."""
     from reindexer.adapters.embedders.token_counter import ESTIMATE, TokenCounter, token_counter
 
     match _provider(settings, source.profile):
@@ -138,7 +138,7 @@ def token_counter_of(settings: Settings, source: Source) -> TokenCounter:
 
 
 def _api_key(settings: Settings, source: Source) -> str | None:
-    """A server that a profile names gets the key that the profile names, never the settings'."""
+    """A server that a profile names gets the key that the profile names, never the one of the settings."""
     if name := source.profile.api_key_env:
         if not (key := os.environ.get(name)):
             raise SourceError(f"source {source.name!r}: its profile's api_key_env names {name}, which is not set here")
@@ -148,7 +148,7 @@ def _api_key(settings: Settings, source: Source) -> str | None:
 
 
 def query_embedder_of(settings: Settings, counters: Counters | None = None) -> EmbedderOf:
-    """As `embedder_of`, for searches: each waits for its turn in the rate limit, and is counted."""
+    """As `embedder_of`, for searches: each query waits for its slot in the rate limiter, and is counted."""
     counted: Callable[[Embedder], Embedder] | None = None
     if counters is not None:
         counted = lambda made: CountedEmbedder(made, counters, "queries")  # noqa: E731
@@ -157,7 +157,7 @@ def query_embedder_of(settings: Settings, counters: Counters | None = None) -> E
 
 
 def budget_of(settings: Settings) -> BudgetOf:
-    """The budget of each source's account. Raises SourceError as `embedder_of` does."""
+    """The rate limiter of each source's account. Raises SourceError as `embedder_of` does."""
     where = settings.budget_server
     if where is None:
         return lambda _: Unlimited()
@@ -182,7 +182,7 @@ def budget_of(settings: Settings) -> BudgetOf:
 
 
 def account_of(settings: Settings) -> AccountOf:
-    """The account of each source's provider. Raises SourceError as `embedder_of` does."""
+    """The account of each source's provider (see `reindexer.ports.AccountOf`). Raises SourceError as `embedder_of`."""
 
     def of(source: Source) -> str:
         if is_built_in(settings, source.profile):
@@ -193,7 +193,7 @@ def account_of(settings: Settings) -> AccountOf:
 
 
 def rate_limits(settings: Settings, sources: Iterable[Source]) -> Mapping[str, RateLimitState]:
-    """The budget of each source that has one, as far as can be told; none where Redis does not answer."""
+    """The rate limiter's state by source name, where it is known; empty while Redis does not answer."""
     budgets, found = budget_of(settings), dict[str, RateLimitState]()
     for source in sources:
         with suppress(SourceError, UsageError):
@@ -216,7 +216,7 @@ def index(settings: Settings) -> Index:
 
 
 def worker(settings: Settings, broker: Broker | None, *, helpers: int = 0) -> Worker:
-    """Everything that claims, embeds, writes and settles. `helpers`: of each lane, beside what its callers do."""
+    """Everything that claims, embeds, writes and settles. `helpers`: pool threads per lane, beside the callers' own."""
     pool = postgres(settings, "worker")
     counters = Counters(pool)
     return Worker(
