@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 
 def _settings_or_defaults() -> Settings:
-    """Reads the settings; each process reports a wrong one in one line at its start. An import raises no error for it."""
+    """Reads the settings. A process reports a wrong one in one line at its start; an import raises no error."""
     try:
         return Settings.load()
     except UsageError:

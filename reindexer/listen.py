@@ -143,7 +143,7 @@ class Listener:
             self._leader.lead(connection, bell=bell)
 
     def _use_bell(self, connection: Connection) -> bool:
-        """Whether to sleep until notified. Not with two-phase commits (NOTIFY makes PREPARE fail) or behind a pooler."""
+        """Whether to sleep until notified. Not with two-phase commits (NOTIFY makes PREPARE fail) nor with a pooler."""
         if self.settings.bell == "off":
             return False
         if not self._direct:

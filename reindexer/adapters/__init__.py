@@ -1,1 +1,1 @@
-"""The products that are plugged in. Each module maps its product's errors to ours, once."""
+"""The adapters of exchangeable products. Each maps its product's errors to ours, once."""

@@ -1,8 +1,9 @@
-"""A deadline for a whole HTTP answer, where the client's own timeouts hold for each read alone.
+"""A deadline for a whole HTTP answer: the client's own timeouts apply to each read alone.
 
-Without it a body that comes byte by byte is waited for as long as it drips. As a response hook of httpx (or httpx2) it
-knows the connection from the headers on, and shuts it down when time is up. (Headers that drip are not noticed; the
-lease is asked before each write all the same.) One thread watches over all answers: one for each took 0.3 ms to start.
+Without it the client waits for a body that comes byte by byte as long as it drips. As a response hook of httpx (or
+httpx2) it learns the connection once the headers are there, and shuts it down at the deadline. (It does not notice
+headers that drip; the lease is checked before each write all the same.) One thread watches all answers: to start a
+thread per answer took 0.3 ms.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 
 class HttpDeadline:
-    """Of one client; each thread has one answer at a time."""
+    """The deadline of one client. Each thread has one answer at a time."""
 
     def __init__(self) -> None:
         self._mine = threading.local()
@@ -25,7 +26,7 @@ class HttpDeadline:
 
     @contextmanager
     def within(self, timeout_s: float) -> Iterator[None]:
-        """Around calls of the client that may take so long together. Raises TimeoutError if an answer took longer."""
+        """Around calls of the client that share `timeout_s`. Raises TimeoutError if an answer took longer."""
         self._mine.until, self._mine.answer = time.monotonic() + timeout_s, None
         cut = False
         try:
@@ -40,7 +41,7 @@ class HttpDeadline:
             raise TimeoutError("its answer is not through in time")
 
     def on_response(self, response: Any) -> None:
-        """The hook: called when the headers are there, before the body is read."""
+        """The response hook. httpx calls it when the headers are there and the body is not read yet."""
         self._end()
         stream = response.extensions.get("network_stream")
         connection = stream.get_extra_info("socket") if stream is not None else None
@@ -49,7 +50,7 @@ class HttpDeadline:
             self._watchdog.watch(self._mine.answer)
 
     def _end(self) -> bool:
-        """End the watch over the last answer; True if it was cut."""
+        """End the watch over the last answer. True if the deadline cut it."""
         answer: _Answer | None = getattr(self._mine, "answer", None)
         self._mine.answer = None
         if answer is None:
@@ -59,7 +60,7 @@ class HttpDeadline:
 
 
 class _Answer:
-    """One whose body is being read."""
+    """An answer whose body is being read."""
 
     def __init__(self, response: Any, connection: socket.socket, until: float) -> None:
         self.until = until
@@ -68,20 +69,20 @@ class _Answer:
         self._connection = connection
 
     def forget(self) -> None:
-        """It is through. A response of httpx (not of httpx2) and its stream hold each other: what was sent and what
-        came back, 2 MB for each write, would stay until a garbage collection, which comes after hundreds of MB."""
+        """The body is read. A response of httpx (not of httpx2) and its stream refer to each other: request and answer,
+        2 MB per write, would stay until a garbage collection, which comes after hundreds of MB."""
         self._response.stream = None  # guard deadline-response-cycle-break
 
     def cut(self) -> None:
         self.is_cut = True
         with suppress(OSError):
-            # Not an SSLSocket's own, which would take its TLS away from under the thread that reads.
+            # Not the SSLSocket's own method, which would take its TLS away from under the thread that reads.
             socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
 
 
 class _Watchdog:
-    """A thread that cuts the answers whose time is up. It lives while it has some to watch over, and of those that have
-    ended meanwhile it hears when it next wakes up; in a fork it is another one."""
+    """A thread that cuts answers at their deadline. It lives while there are answers to watch. It learns of finished
+    answers at its next wake-up. A forked process starts its own thread."""
 
     def __init__(self) -> None:
         self._begin()
@@ -105,7 +106,7 @@ class _Watchdog:
                 self._changed.notify()
 
     def leave(self, answer: _Answer) -> bool:
-        """It is through or given up, and its connection somebody else's from now on; True if it was cut."""
+        """The body is read or given up, and the connection may be used again. True if the deadline cut the answer."""
         with self._changed:
             self._answers.discard(answer)  # guard deadline-finished-answer-spared
         return answer.is_cut

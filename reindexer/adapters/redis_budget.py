@@ -1,7 +1,7 @@
-"""`Budget` in Redis: one for all processes of all hosts that use the same account.
+"""`Budget` (the rate limiter) in Redis: one for all processes of all hosts that use the same account.
 
-Each call is one run of `redis_budget.lua`, by that server's clock. Redis is never needed: where it does not answer at
-once there is no budget for a few seconds, and each worker waits for 429 by itself.
+Each call is one run of `redis_budget.lua`, by that server's clock. It fails open: if Redis does not answer at once,
+there is no rate limiter for `AWAY_S`, and each worker handles 429 by itself.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from reindexer.ports import Chance
 log = structlog.get_logger(__name__)
 
 ANSWER_S = 0.25  # guard redis-budget-timeout
-"""How long Redis may take to connect, and to answer."""
+"""The timeout of Redis for connecting, and for one answer."""
 AWAY_S = 5.0
-"""How long it is not asked again after it did not."""
+"""How long Redis is left alone after it did not answer."""
 AGAIN_S = 0.05
-"""No sooner does who was refused ask again."""
+"""The shortest wait of a refused caller before it asks again."""
 
 
 class BudgetServer:
-    """The Redis of all budgets of this process. Made without connecting; its connections are made per process."""
+    """The Redis of all rate limiters of this process. Made without connecting; connects once per process."""
 
     def __init__(self, server: BrokerUrl, keys: str) -> None:
-        """`keys`: what those in Redis begin with."""
-        # A connection that the server closed meanwhile is made anew, once.
+        """`keys`: the prefix of the keys in Redis."""
+        # A connection that the server closed in the meantime is reopened, once.
         retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
         options = {"socket_timeout": ANSWER_S, "socket_connect_timeout": ANSWER_S}
         self._client = connect_redis(server, retry=retry, decode_responses=True, **options)
@@ -53,7 +53,7 @@ class BudgetServer:
         self._client.close()
 
     def run(self, account: str, step: str, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
-        """One step; None: there is no budget now."""
+        """Run one step of the script. None: the rate limiter is unavailable now."""
         if time.monotonic() < self._away_until:
             return None
         given = {name: value for name, value in arguments.items() if value is not None}
@@ -69,10 +69,10 @@ class BudgetServer:
 
 
 class RedisBudget:
-    """`Budget` of one account."""
+    """The rate limiter of one account."""
 
     def __init__(self, server: BudgetServer, account: str, caps: Caps, chance: Chance, unsaid_wait_s: float) -> None:
-        """`unsaid_wait_s`: how long nobody asks after a 429 that says nothing of it."""
+        """`unsaid_wait_s`: how long nobody sends after a 429 without a Retry-After."""
         self._server = server
         self._account = account
         self._caps = {"cap_requests": caps.requests, "cap_tokens": caps.tokens}
@@ -96,13 +96,13 @@ class RedisBudget:
             return replace(held, wait_s=0.0)
         self._tokens_per_s = answer.get("tokens_per_s")
         if answer.get("refused"):
-            # Back when half of the queue is gone; not all at once. Never before the provider may be asked.
+            # Retry when half of the queue is gone, with jitter, and never before the provider may be asked.
             wait_s = max(answer["wait_s"] - most_s / 2, AGAIN_S) * (1 + self._chance() / 4)
             raise RateLimited("it waits for its turn in the embedding provider's rate limit", retry_after_s=wait_s)
         return Turn(answer["wait_s"], tokens, answer["charged"], live, answer["limited"], answer["epoch"], answer["at"])
 
     def settle(self, turn: Turn, tokens: int, told: Told | None) -> None:
-        """See `reindexer.ports.Budget.settle`. No word where there is nothing to tell."""
+        """See `reindexer.ports.Budget.settle`. Makes no call where there is nothing to report."""
         if turn.limited or told is not None:
             self._run(
                 "settle", tokens=tokens, estimate=max(turn.tokens, 1), live=turn.live, epoch=turn.epoch,

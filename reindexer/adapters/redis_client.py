@@ -1,4 +1,4 @@
-"""redis-py's client for one of our URLs: by TLS as it says, and found through sentinels where it names them."""
+"""redis-py's client for one of our URLs: with TLS as the URL says, and through sentinels where it names them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SENTINEL_PORT = 26379
 
 
 def connect_redis(server: BrokerUrl, **options: Any) -> redis.Redis:
-    """A client, made without connecting."""
+    """A client that has not connected yet."""
     if server.master_name is None:
         return redis.Redis.from_url(server.url, **server.tls, **options)
     first = urlsplit(server.url.partition(";")[0])

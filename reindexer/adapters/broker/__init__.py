@@ -1,1 +1,1 @@
-"""Redis or RabbitMQ, by Celery."""
+"""The broker, Redis or RabbitMQ, through Celery."""

@@ -1,6 +1,6 @@
 """The Celery app and `Broker` on it: Redis or RabbitMQ.
 
-Messages name their tasks as text, so that whoever sends them need not import what runs them.
+Messages name their tasks as text, so that a sender need not import the code that runs them.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ WORK_TASK = "reindexer.tasks.work_lane_task"
 REQUEST_TASK = "reindexer.tasks.regenerate_embedding_task"
 
 OWNER_HEADER = "reindexer_database"
-"""Names the database whose work a message is about. Without it: an application's, or an older version's."""
+"""Names the database that a message is about. Messages of applications and of older versions lack it."""
 
 LOOK_S = 10.0
-"""Between two looks of a connection at whose the prefix is."""
+"""The interval at which a connection checks which database holds the prefix."""
 
 SEND_TIMEOUT_S = 2  # guard broker-send-timeout
-"""How long a sender waits for one answer of the broker."""
+"""The timeout of a sender for one answer of the broker."""
 
 
 def make_celery(
@@ -49,8 +49,8 @@ def make_celery(
 ) -> Celery:
     """The app. JSON only; early acknowledgement (a lost message costs time, never data); results expire.
 
-    Whoever only sends takes no `results`: Redis' backend subscribes to the result of each task that is sent, and the
-    answers pile up where nobody reads them.
+    A process that only sends passes no `results`: Redis' backend subscribes to the result of each task that it
+    sends, and the answers pile up where nobody reads them.
     """
     url = server.url if server else None
     app = Celery("reindexer", broker=url, include=["reindexer.tasks"])
@@ -76,12 +76,12 @@ def make_celery(
         broker_write_url=url,
         broker_connection_retry_on_startup=True,
         broker_connection_timeout=2,
-        broker_connection_max_retries=None,  # a worker that gave up would end, after an outage of an hour
+        broker_connection_max_retries=None,  # a worker that gave up would end after an outage of an hour
         broker_heartbeat=10,
         broker_use_ssl=_broker_tls(server),
-        control_exchange=names.prefix,  # other applications' `celery control` is not meant for our workers
+        control_exchange=names.prefix,  # keeps other applications' `celery control` away from our workers
         event_exchange=f"{names.prefix}.events",
-        control_queue_exclusive=False,  # RabbitMQ refuses it while a worker's old, dead connection is not known to be
+        control_queue_exclusive=False,  # RabbitMQ refuses an exclusive one until it notices a worker's dead connection
         broker_transport_options=_transport_options(server, names, sends_only=results is None),
         result_backend_transport_options=_result_options(results, names),
         redis_backend_use_ssl=dict(results.tls) if results and results.tls else None,
@@ -100,7 +100,7 @@ def _broker_tls(server: BrokerUrl | None) -> dict[str, Any] | None:
 
 
 def _transport_options(server: BrokerUrl | None, names: Names, *, sends_only: bool) -> dict[str, Any]:
-    """Times for a broker that takes connections and says nothing; shorter for who only sends, and has a drain to do."""
+    """Timeouts for a broker that accepts connections and sends nothing. A pure sender's are shorter: it also drains."""
     silence_s = SEND_TIMEOUT_S if sends_only else 5
     if server and server.scheme in REDIS_SCHEMES:
         return {
@@ -109,8 +109,9 @@ def _transport_options(server: BrokerUrl | None, names: Names, *, sends_only: bo
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
             # guard broker-health-check
-            "health_check_interval": 10,  # of consumers: a connection that leads nowhere is left after twice as long
-            # What a worker holds. Shared with other applications, each would give back the others' after its own time.
+            "health_check_interval": 10,  # of consumers: a dead connection is left after twice as long
+            # The messages that a worker holds. Applications that shared these keys would restore each other's messages
+            # after their own timeouts.
             # guard broker-unacked-namespace
             **{f"{key}_key": f"{names.prefix}.{key}" for key in ("unacked", "unacked_index", "unacked_mutex")},
             **_of_sentinels(server),
@@ -126,23 +127,24 @@ def _result_options(results: BrokerUrl | None, names: Names) -> dict[str, Any]:
 
 
 def _of_sentinels(server: BrokerUrl) -> dict[str, Any]:
-    """Sentinels are asked briefly, too: one that says nothing is passed over."""
+    """Options of a URL that names sentinels. Their timeouts are short, too: a silent sentinel is passed over."""
     if not server.master_name:
         return {}
     return {"master_name": server.master_name, "sentinel_kwargs": {"socket_timeout": 1, "socket_connect_timeout": 1}}
 
 
 def _queue(names: Names, lane: str) -> Queue:
-    """Celery publishes by the broker's default exchange, so a flushed Redis, which forgets bindings, loses nothing.
+    """The queue of a lane. Celery publishes to it through the broker's default exchange, so a flushed Redis, which
+    forgets bindings, loses no messages.
 
-    It is of the type that is the default of the RabbitMQ at hand.
+    It has the type that is RabbitMQ's default.
     """
     name = names.queue(lane)
     return Queue(name, Exchange(name), routing_key=name)
 
 
 class LaneQueues(Queues):  # type: ignore[misc]
-    """`-Q` takes lanes for their queues, as units of versions before there was a prefix name them."""
+    """Lets `-Q` take lanes for their queues, as service units of versions without a prefix name them."""
 
     def select(self, include: str | Sequence[str] | None) -> None:
         """See `Queues.select`."""
@@ -152,7 +154,7 @@ class LaneQueues(Queues):  # type: ignore[misc]
 
 
 class CeleryBroker:
-    """`Broker` on a Celery app. One connection for each process and thread."""
+    """`Broker` on a Celery app. One connection per process and thread."""
 
     def __init__(self, app: Celery, names: Names = Names()) -> None:  # noqa: B008
         self.app = app
@@ -162,7 +164,7 @@ class CeleryBroker:
 
     def hold(self, owner: str, *, instead_of: str | None = None) -> str:
         """See `reindexer.ports.Broker.hold`."""
-        self._owner = None  # until it is known whose the prefix is
+        self._owner = None  # until the prefix's holder is known
         try:
             with self._connection() as connection:
                 return hold(connection, self.names.database, owner, instead_of=instead_of)
@@ -170,7 +172,7 @@ class CeleryBroker:
             self._owner = owner
 
     def depth(self, lane: str) -> int:
-        """See `reindexer.ports.Broker.depth`: a declare, answered with the number of messages."""
+        """See `reindexer.ports.Broker.depth`. The answer to a queue declaration holds the number of messages."""
         with self._connection() as connection:
             queue = _queue(self.names, lane)
             # Not passive: an empty queue does not exist in Redis, and declaring it again changes nothing in RabbitMQ.
@@ -190,7 +192,7 @@ class CeleryBroker:
                 )  # fmt: skip
 
     def send_requests(self, requests: Sequence[tuple[str, str, str]]) -> int:
-        """See `reindexer.ports.Broker.send_requests`. Raises DependencyAway only if not even one left."""
+        """See `reindexer.ports.Broker.send_requests`. Raises DependencyAway only if none was sent."""
         sent = 0
         try:
             with self._connection() as connection:
@@ -220,8 +222,8 @@ class CeleryBroker:
             raise DependencyAway(f"the result backend does not answer: {reason(exc)}") from exc
 
     def ping(self) -> None:
-        """See `reindexer.ports.Broker.ping`. Round trips: kombu takes a connection that was made once for alive. One of
-        them writes: a Redis that has become a replica answers, and takes nothing."""
+        """See `reindexer.ports.Broker.ping`. It makes round trips, because kombu takes any connection once made for
+        alive. One of them writes: a Redis that has become a replica answers, but accepts nothing."""
         with self._connection(look=True):  # guard broker-write-probe
             pass
         self.depth(LANES[0])
@@ -234,7 +236,7 @@ class CeleryBroker:
         self._local.held = None
 
     def _headers(self) -> dict[str, str]:
-        """Whose a message is: one that another database's worker takes is worth nothing there."""
+        """The header that names this database: a message is worthless to another database's worker."""
         return {OWNER_HEADER: self._owner} if self._owner else {}
 
     @contextmanager
@@ -254,7 +256,8 @@ class CeleryBroker:
             raise DependencyAway(f"the broker does not answer: {reason(exc)}") from exc
 
     def _require_prefix(self, connection: BrokerConnection, *, now: bool) -> None:
-        """See from time to time that the prefix is still ours: a flush forgets whose it was, and then it is noted anew.
+        """Check at intervals that the prefix is still ours. A flushed broker has forgotten the holder; it is recorded
+        again.
 
         Raises PrefixTaken.
         """

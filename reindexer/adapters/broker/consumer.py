@@ -1,9 +1,9 @@
-"""The worker's side of the broker: no answer of a broker ends a worker, and it asks of it nothing that some refuse.
+"""The worker's side of the broker: no answer of a broker ends a worker, and no request of it is one that some refuse.
 
-Celery comes back by itself from a lost connection, and ends for good where a broker answers with an error. While a
-Redis fails over it answers READONLY, MASTERDOWN, MOVED, CLUSTERDOWN, UNBLOCKED or LOADING; one that is full MISCONF or
-OOM; a RabbitMQ that a queue's node is down. All of them pass. So each is a lost connection here: it is made anew,
-which also looks the server's name up again, after a pause that grows while that does not help.
+Celery recovers by itself from a lost connection, and ends for good if a broker answers with an error. A Redis that
+fails over answers READONLY, MASTERDOWN, MOVED, CLUSTERDOWN, UNBLOCKED or LOADING; a full one MISCONF or OOM; a RabbitMQ
+answers that a queue's node is down. All of these pass. So each counts as a lost connection here. The worker reconnects,
+which also resolves the server's name again, after a pause that grows while that does not help.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from redis.exceptions import RedisError
 PAUSE_S = 0.5
 MAX_PAUSE_S = 4.0
 SERVED_S = 10.0
-"""A connection that served for so long was a good one: the next pause is a short one again."""
+"""A connection that lasted this long was a good one: the next pause is a short one again."""
 
 
 def _counts_for_all_queues(_: Consumer) -> bool:
-    """What a worker takes ahead is counted for each queue: quorum queues refuse a count for all of them together, and
-    where they are a RabbitMQ's default, nobody says so before a consumer starts."""
+    """Prefetch is counted per queue: quorum queues refuse one count for all of a channel's consumers, and where they
+    are a RabbitMQ's default, nothing shows it before a consumer starts."""
     return False
 
 
 class LastingConsumer(Consumer):  # type: ignore[misc]
-    """Celery's, for `worker_consumer`."""
+    """Celery's consumer, for `worker_consumer`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -45,17 +45,17 @@ class LastingConsumer(Consumer):  # type: ignore[misc]
         self._since = time.monotonic()
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
-        """See `Consumer`; then rest."""
+        """See `Consumer`; then pauses."""
         super().on_connection_error_before_connected(exc)
         self._rest()
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """See `Consumer`; then rest."""
+        """See `Consumer`; then pauses."""
         super().on_connection_error_after_connected(exc)
         self._rest()
 
     def _rest(self) -> None:
-        """Where connecting works and is no cure, Celery would try it again at once."""
+        """Pause. Where connecting works but does not help, Celery would reconnect at once."""
         served = time.monotonic() - self._since > SERVED_S
         self._pause_s = PAUSE_S if served else min(MAX_PAUSE_S, max(PAUSE_S, 2 * self._pause_s))
         until = time.monotonic() + self._pause_s

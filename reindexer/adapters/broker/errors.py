@@ -1,4 +1,4 @@
-"""All that a broker, or the way to it, can answer with: kombu lets its libraries' own errors through."""
+"""The errors of a broker and of its network path: kombu lets its libraries' own errors through."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BROKER_ERRORS: tuple[type[Exception], ...] = (OperationalError, KombuError, AMQP
 
 
 def reason(exc: BaseException) -> str:
-    """Why, without a word of the broker's: they may hold what was sent."""
+    """The reason, without any of the broker's text: that may hold what was sent."""
     cause: BaseException | None = exc
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):

@@ -1,7 +1,7 @@
 """A worker's heartbeat: a message that it sends itself through the broker, takes from its queue, and runs in its pool.
 
-So a beat proves consumption. A ping would not: it is answered by the main process, whose pool may hang, or which may
-have reconnected to the broker and consume nothing.
+A heartbeat therefore proves consumption. A ping would not: the main process answers it, but its pool may hang, or it
+may have reconnected to the broker and consume nothing.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ BEAT_TASK = "reindexer.tasks.beat_task"
 
 
 def beat_queue(names: Names, node: str) -> Queue:
-    """The queue of one worker's own beats; RabbitMQ deletes it some time after the worker has gone."""
+    """The queue of one worker's heartbeats. RabbitMQ deletes it some time after the worker has gone."""
     name = names.beat_queue(node)
     return Queue(name, Exchange(name), routing_key=name, expires=300)
 
 
 MAX_WAITING = 2
-"""Beats in the queue beyond which none is sent: a worker that hangs for a week must not fill the broker."""
+"""With this many heartbeats in the queue none is sent: a worker that hangs for a week must not fill the broker."""
 
 
 class Beats:
-    """Sends a beat every `every_s` from a thread of the worker's main process."""
+    """Sends a heartbeat every `every_s` seconds from a thread of the worker's main process."""
 
     def __init__(self, app: Celery, queue: Queue, every_s: float) -> None:
         self._app = app
@@ -44,17 +44,17 @@ class Beats:
         self._thread = threading.Thread(target=self._run, name="beats", daemon=True)
 
     def start(self) -> None:
-        """The first beat leaves at once."""
+        """Start the thread. It sends the first heartbeat at once."""
         self._thread.start()
 
     def stop(self) -> None:
-        """No further beat."""
+        """Send no further heartbeat."""
         self._stop.set()
 
     def _send(self) -> None:
         self._connection = self._connection or self._app.connection_for_write()
         self._connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
-        # Declared again as the worker itself declares it: that changes nothing, and tells how many wait.
+        # Declared as the worker itself declares it: that changes nothing, and returns the number of waiting messages.
         if self._queue(self._connection.default_channel).queue_declare().message_count < MAX_WAITING:
             producer = self._app.amqp.Producer(self._connection, auto_declare=False)
             self._app.send_task(
@@ -63,7 +63,7 @@ class Beats:
             )  # fmt: skip
 
     def _leave(self) -> None:
-        """A connection that failed is left, not used again: it may lead to a server that is the broker no more."""
+        """Drop a connection that failed: its server may not be the broker any more."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(*BROKER_ERRORS):

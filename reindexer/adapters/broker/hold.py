@@ -1,8 +1,8 @@
-"""Which database uses a prefix, noted in the broker itself: two that shared queues would take each other's messages.
+"""Records in the broker which database uses a prefix: two databases on one queue would take each other's messages.
 
-In Redis a key; whoever comes first after a flush writes it anew. RabbitMQ keeps no keys: there it is an exchange that
-nobody publishes to, and the name of its alternate one says it. To declare it otherwise is refused, with a word of how
-it is.
+In Redis this is a key; the first database after a flush writes it again. RabbitMQ has no keys. There it is an exchange
+that nobody publishes to, and the name of its alternate exchange is the database. RabbitMQ refuses to redeclare it with
+another name, and its error tells the present one.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ UNKNOWN = "one that the broker does not name"
 
 
 def hold(connection: BrokerConnection, key: str, ours: str, *, instead_of: str | None = None) -> str:
-    """Note that `ours` uses the prefix unless another database is noted there; returns which one is.
+    """Record that `ours` uses the prefix, unless another database is recorded. Returns the recorded one.
 
-    `instead_of`: the one whose place it takes. Where the broker's user may note nothing, nobody is refused.
+    `instead_of`: the holder to replace. If the broker's user may not write, `ours` counts as the holder.
     """
     kind = connection.transport.driver_type
     if kind == "redis":
@@ -41,7 +41,7 @@ def _hold_in_redis(connection: BrokerConnection, key: str, ours: str, instead_of
 
 
 def _hold_in_rabbitmq(connection: BrokerConnection, key: str, ours: str, instead_of: str | None) -> str:
-    channel = connection.channel()  # of its own, as a refusal closes it
+    channel = connection.channel()  # a separate one, because a refusal closes it
     try:
         if instead_of is not None:
             channel.exchange_delete(key)

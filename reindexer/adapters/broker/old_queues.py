@@ -1,8 +1,8 @@
-"""Our messages in queues that are not ours: `live` and `bulk` of versions before there was a prefix, and `celery`,
-where an application's task goes for which it names no queue.
+"""Takes our messages out of queues that are not ours: `live` and `bulk` of versions without a prefix, and `celery`, the
+default queue of an application that names none.
 
-Wishes are moved to our queue; other messages of ours are taken away, for what is due is sent again. Whatever else lies
-there belongs to somebody, and stays where it is.
+Reindex requests move to our queue. Our other messages are deleted, because due work is sent again. All other messages
+belong to somebody else, and stay where they are.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from reindexer.core.queues import CELERY_QUEUE, OLD_QUEUES, Names
 
 PAGE = 1000
 MAX_LOOKED_AT = 100_000
-"""Messages of a queue, the newest first."""
+"""The most messages of one queue that are looked at, the newest first."""
 
 _FIND = """
 if redis.call('TYPE', KEYS[1]).ok ~= 'list' then return {} end
@@ -50,8 +50,8 @@ class Taken:
 
 
 def take_over(connection: BrokerConnection, names: Names) -> list[Taken]:
-    """What was found, now in our queue. In RabbitMQ, which shows a message only to who takes it, only queues are looked
-    into that are as older versions made them and from which nobody takes; what is not ours goes back to its place."""
+    """Take our messages, and return them. RabbitMQ shows a message only to its consumer. So there only queues without a
+    consumer that are declared as older versions declared them are read; foreign messages return to their place."""
     kind = connection.transport.driver_type
     theirs = [queue for queue in (*OLD_QUEUES, CELERY_QUEUE) if queue not in names.queues()]
     if kind == "redis":
@@ -62,8 +62,8 @@ def take_over(connection: BrokerConnection, names: Names) -> list[Taken]:
 
 
 def unattended(connection: BrokerConnection) -> int:
-    """Messages in Celery's default queue of a RabbitMQ from which nobody takes: some may be ours, which nobody can see
-    without taking them."""
+    """The number of messages in Celery's default queue on a RabbitMQ, if it has no consumer. Some may be ours; only a
+    consumer could tell."""
     channel = connection.channel()
     try:
         waiting = channel.queue_declare(CELERY_QUEUE, passive=True)
@@ -108,7 +108,7 @@ def _of_rabbitmq(connection: BrokerConnection, queue: str, names: Names) -> Iter
         waiting = channel.queue_declare(queue, passive=True)
         if waiting.message_count == 0 or waiting.consumer_count:
             return
-        # Refused where it is another kind of queue: a quorum queue counts how often a message was given back.
+        # Refused for another type of queue: a quorum queue counts how often a message was given back.
         channel.queue_declare(queue, durable=True, auto_delete=False, arguments={"x-queue-type": "classic"})
         for _ in range(min(waiting.message_count, MAX_LOOKED_AT)):
             message = channel.basic_get(queue)
@@ -125,7 +125,7 @@ def _of_rabbitmq(connection: BrokerConnection, queue: str, names: Names) -> Iter
     except (amqp.NotFound, amqp.PreconditionFailed, amqp.AccessRefused, amqp.ResourceLocked):
         pass
     finally:
-        _close(channel)  # what was not acknowledged is back in its place
+        _close(channel)  # returns what was not acknowledged to its place
 
 
 def _properties(properties: dict[str, Any]) -> dict[str, Any]:

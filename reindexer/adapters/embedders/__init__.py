@@ -1,1 +1,1 @@
-"""Who makes vectors: servers that speak OpenAI's API, and what is built in."""
+"""The embedders: servers that speak OpenAI's API, and the built-in ones."""

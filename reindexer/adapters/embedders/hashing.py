@@ -1,4 +1,4 @@
-"""The embedded default: vectors from hashed words and their character n-grams. It matches words, not meaning.
+"""The embedder `hashing`: vectors from hashed words and their character n-grams. It matches words, not meaning.
 
 No key, no download, nothing leaves the machine: good for trying the program and for tests, not for semantic search.
 """
@@ -36,7 +36,7 @@ class HashingEmbedder:
 
     @property
     def limits(self) -> RequestLimits:
-        """It takes any text."""
+        """Limits that no real text reaches."""
         return RequestLimits(max_tokens=10_000_000, max_input_tokens=10_000_000)
 
     def embed(self, texts: Sequence[str], *, timeout_s: float) -> Embedding:  # noqa: ARG002  nobody to wait for

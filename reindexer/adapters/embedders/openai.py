@@ -1,8 +1,8 @@
 """Embeddings over HTTP from OpenAI, or from any server that speaks its API.
 
-Vectors are asked for as base64: the client's own way, through lists of Python floats, costs many times more CPU. A
-server that refuses a request is asked with a harmless text, so that neither the form of a request (`openai_form`) nor a
-refusal of everything is ever taken for an input's fault. What is found out so is remembered.
+It asks for vectors as base64: the client's own way, through lists of Python floats, costs many times more CPU. After a
+refusal it probes the server with a harmless text. So it never blames an input for the form of a request (`openai_form`)
+or for a server that refuses everything. It remembers what it finds out.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from reindexer.ports import Embedding
 CONNECT_S = 5.0
 
 TRUST_S = 2.0
-"""For so long after it took as many harmless texts a refusal of several is theirs, without another question. Before one
-alone is blamed it is always asked."""
+"""For this long after the server took as many harmless texts, a refusal of several inputs is blamed on an input without
+another probe. A single input is never blamed without a probe."""
 
 GIVEN_UP_S = 60.0
-"""For so long after no form was taken none is looked for."""
+"""How long no other form is tried after the server took none."""
 
 LATE_S = 0.1
 _NO_TIME = "the embedding provider refuses a request, and there was no time to find out why"
@@ -61,7 +61,7 @@ class OpenAIEmbedder:
         self._limits = limits
         self._size = RequestSize(limits.max_inputs)
         is_azure = "api-version=" in urlsplit(base_url or "").query
-        # By deployment it takes the key in a header of its own, and takes that of others for a token.
+        # In its deployment API the key has a header of its own, and a key in the other header is taken for a token.
         self._headers: dict[str, str | openai.Omit] = (
             {"api-key": api_key or "none", "Authorization": openai.Omit()} if is_azure else {}
         )
@@ -69,7 +69,7 @@ class OpenAIEmbedder:
         self._taken = (-TRUST_S, 0)
         """When harmless texts were last taken (monotonic), and how many."""
         self._refused_forms: dict[Form, OtherDimensions | None] = {}
-        """Those that were tried in vain when the time was up: it is gone on from there."""
+        """Forms that were refused before the time was up: the next search continues after them."""
         self._look_again_at = 0.0
         self._deadline = HttpDeadline()
         self._lock = threading.Lock()
@@ -88,11 +88,11 @@ class OpenAIEmbedder:
 
     @property
     def limits(self) -> RequestLimits:
-        """What one request may hold: as set, or less where the server was found to take less, or is slow."""
+        """The limits of one request: as set, or lower where the server was found to take less or to be slow."""
         return replace(self._limits, max_inputs=min(self._limits.max_inputs, self._size.inputs))
 
     def embed(self, texts: Sequence[str], *, timeout_s: float) -> Embedding:
-        """One request, and a few more where it is refused. See `reindexer.ports.Embedder.embed`."""
+        """Sends one request, and a few more if it is refused. See `reindexer.ports.Embedder.embed`."""
         began = time.monotonic()
         try:
             embedding = self._embed(texts, began + timeout_s)
@@ -113,7 +113,7 @@ class OpenAIEmbedder:
                 try:
                     return self._ask(texts, form, until)
                 except Refused as exc:
-                    if self._form == form:  # else another thread has found one that is taken
+                    if self._form == form:  # else another thread has found a form that is taken
                         self._find_cause(exc, len(texts), form, until)
         except OtherDimensions as exc:
             if len(texts) == 1 and self._has_right_dimensions(until):
@@ -121,8 +121,8 @@ class OpenAIEmbedder:
             raise RefusesAll(str(exc)) from exc
 
     def _find_cause(self, refused: Refused, inputs: int, form: Form, until: float) -> None:
-        """Why a request is refused. Raises InputRejected, TooManyInputs or RefusesAll; returns if it was the form, and
-        another one is taken from now on."""
+        """Find out why a request was refused. Raises InputRejected, TooManyInputs or RefusesAll. If the form was the
+        cause, returns, and another form is used from then on."""
         number = inputs if refused.may_be_number else 1
         taken_at, taken = self._taken
         # guard refusal-single-input-reask
@@ -162,7 +162,7 @@ class OpenAIEmbedder:
             self._limits = replace(self._limits, max_inputs=1)
 
     def _has_right_dimensions(self, until: float) -> bool:
-        """Whether the vector of a harmless text has them."""
+        """Whether the vector of a harmless text has the right dimensions."""
         try:
             return self._takes(1, self._form, until)
         except OtherDimensions:
@@ -177,12 +177,12 @@ class OpenAIEmbedder:
         except DependencyAway as exc:
             if time.monotonic() < until - LATE_S:
                 raise
-            raise PassingError(_NO_TIME) from exc  # it was given less than a request's time
+            raise PassingError(_NO_TIME) from exc  # the probe had less than a request's time
         self._taken = (time.monotonic(), inputs)
         return True
 
     def _ask(self, texts: Sequence[str], form: Form, until: float) -> Embedding:
-        """One request. Raises Refused, OtherDimensions, or an error of ours."""
+        """Send one request. Raises Refused, OtherDimensions, or an error of ours."""
         if (left_s := until - time.monotonic()) <= 0:
             raise PassingError(_NO_TIME)
         with _mapped_errors():
@@ -192,7 +192,7 @@ class OpenAIEmbedder:
     def _request(self, texts: Sequence[str], form: Form, timeout_s: float) -> tuple[bytes, Mapping[str, str]]:
         timeout = openai.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
         with self._deadline.within(timeout_s):
-            # Not `embeddings.create`, which takes half as long again to make the same request.
+            # Not `embeddings.create`, which takes 1.5 times as long to build the same request.
             response = self._current_client().post(
                 "/embeddings",
                 cast_to=httpx2.Response,
@@ -214,11 +214,11 @@ class OpenAIEmbedder:
         client = openai.OpenAI(
             api_key=self._api_key or "none",
             base_url=url._replace(query="").geturl() or None,
-            default_query=dict(parse_qsl(url.query)),  # behind the path of each request
+            default_query=dict(parse_qsl(url.query)),  # goes after the path of each request
             max_retries=0,
             http_client=http,
         )
-        weakref.finalize(client, http.close)  # a client that is handed in is not closed by its new owner
+        weakref.finalize(client, http.close)  # the OpenAI client does not close an HTTP client that it was given
         return client
 
 

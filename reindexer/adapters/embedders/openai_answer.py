@@ -1,6 +1,6 @@
 """Answers of a server that speaks OpenAI's API: vectors, or one error of ours.
 
-Vectors are read straight into a matrix, by pydantic's parser. Error texts hold the provider's status and code only: its
+Pydantic's parser reads vectors straight into a matrix. Error texts hold the provider's status and code only: its
 message may quote the input.
 """
 
@@ -32,24 +32,24 @@ from reindexer.core.rate_limit import told_by
 from reindexer.ports import Embedding, Vectors
 
 _AWAY = {502, 504, *range(520, 525), 530}
-"""Of a gateway: nobody behind it answers."""
+"""Statuses of a gateway that gets no answer from its server."""
 _LATE = {504, 524}
-"""Not in its time."""
+"""Those of them that mean a timeout."""
 _PASSING = {408, 409, 424, 425}
-"""Beside 5xx. 424 is what Hugging Face's servers answer where their model fails."""
+"""Statuses beside 5xx. Hugging Face's servers answer 424 if their model fails."""
 _FORM = {400, 406, 415, 422, 501}
-"""What a request of a form that is not known is answered with."""
+"""Statuses that may refuse the form of a request."""
 _NUMBER = {*_FORM, 413}
-"""What a request of too many inputs is answered with."""
+"""Statuses that may refuse the number of inputs."""
 _CODE = re.compile(r"[a-z_]{1,50}")
-"""What a provider's code looks like. Anything else may be the input."""
+"""The form of a provider's error code. Any other text may quote the input."""
 
 
 class Refused(Exception):
-    """The server refuses a request. Whether for its form, for an input of it, or whatever it is asked, is not known."""
+    """The server refused a request: for its form, for one of its inputs, or because it refuses everything."""
 
     def __init__(self, status: int, text: str, complaint: str, *, for_length: bool) -> None:
-        """`complaint`: its own words, which may quote the input. `for_length`: what they say, if it is for an input."""
+        """`complaint`: the server's own words, which may quote the input. `for_length`: whether they blame a length."""
         super().__init__(text)
         self.for_length = for_length
         self.text = text
@@ -58,22 +58,22 @@ class Refused(Exception):
         self.may_be_number = status in _NUMBER
 
     def of_input(self) -> InputRejected:
-        """It takes others."""
+        """The error if the server takes other inputs."""
         if self.for_length:
             return InputTooLong(f"{self.text}: too long for it")
         return InputRejected(f"{self.text}: it refuses this input")
 
     def of_all(self) -> RefusesAll:
-        """It takes none."""
+        """The error if the server takes no input."""
         return RefusesAll(f"{self.text}: check OPENAI_API_KEY, OPENAI_BASE_URL and REINDEXER_EMBEDDING_MODEL")
 
 
 class OtherDimensions(Exception):
-    """All vectors have the same other number of dimensions."""
+    """All vectors have the same number of dimensions, and it is not the expected one."""
 
 
 def status_error(exc: openai.APIStatusError) -> ReindexerError | Refused:
-    """What an error answer means."""
+    """Our error for the client's error."""
     return _error(exc.status_code, exc.code, exc.response.headers, f"{exc.code} {exc.message} {exc.body}")
 
 
@@ -98,7 +98,7 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
             return max(0.0, float(headers[header])) * unit_s
         except (KeyError, ValueError):
             continue
-    try:  # a date: seconds by the clock that wrote it
+    try:  # a date: the difference to the server's own clock
         until, sent = (parsedate_to_datetime(headers[header]) for header in ("retry-after", "date"))
         return max(0.0, (until - sent).total_seconds())
     except (KeyError, ValueError, TypeError):
@@ -122,8 +122,8 @@ class _Answer(_Read):
 def parse(body: bytes, headers: Mapping[str, str], inputs: int, dimensions: int) -> Embedding:
     """The answer's vectors in the order of the inputs.
 
-    Raises OtherDimensions; Refused or an error of ours where a gateway wraps an error in a 200; PassingError for an
-    answer that is not what was asked.
+    Raises OtherDimensions; Refused or an error of ours if a gateway wraps an error in a 200; PassingError for any other
+    answer that does not match the request.
     """
     try:
         answer = _Answer.model_validate_json(body)
@@ -147,7 +147,7 @@ def parse(body: bytes, headers: Mapping[str, str], inputs: int, dimensions: int)
 
 
 def _in_order(data: list[_One], inputs: int) -> list[_One]:
-    """By `index`. Some servers leave it out where it is 0, as protobuf does; who leaves it out everywhere keeps the
+    """By `index`. Some servers leave out an index of 0, as protobuf does; a server that leaves out all keeps the
     order."""
     if len(data) > 1 and all(each.index is None for each in data):
         indexes = list(range(len(data)))

@@ -1,6 +1,6 @@
-"""The form of a request to a server that speaks OpenAI's API: servers take more or less of it.
+"""The form of a request to a server that speaks OpenAI's API: servers support different parts of it.
 
-Plain data. Which form a server takes is found out by `OpenAIEmbedder`, with a harmless text.
+Plain data. `OpenAIEmbedder` finds out, with a harmless text, which form a server takes.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ Encoding = Literal["base64", "float"]
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How texts are asked for. The first choice is the one that costs the least CPU and says the most."""
+    """How a request asks for vectors. The default is the form that costs the least CPU and says the most."""
 
     encoding: Encoding | None = "base64"
-    """None: not said."""
+    """None: left out of the request."""
     dimensions: bool = True
-    """Whether the number of dimensions is asked for: models that can't shorten their vectors refuse it."""
+    """Whether the request names the number of dimensions: models that can't shorten their vectors refuse it."""
     listed: bool = True
-    """False: one text a request, as a string."""
+    """False: one text per request, as a string."""
 
     def body(self, texts: Sequence[str], model: str, dimensions: int) -> dict[str, Any]:
-        """The request. One text where the form has no list."""
+        """The request's body. A form without a list takes the first text only."""
         asked: dict[str, Any] = {"input": list(texts) if self.listed else texts[0], "model": model}
         if self.encoding:
             asked["encoding_format"] = self.encoding
@@ -34,7 +34,7 @@ class Form:
         return asked
 
     def others(self, complaint: str) -> list[Form]:
-        """All other forms: those that change what the server complains of first, and of these the nearest."""
+        """All other forms: first those that change what the server complains of, and of these the nearest first."""
         complaint = complaint.lower()
         named = [name in complaint for name in ("encoding", "dimensions", "input")]
 

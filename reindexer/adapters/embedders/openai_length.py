@@ -1,7 +1,6 @@
-"""Whether a server that speaks OpenAI's API refuses a text for its length: each says so in words of its own.
+"""Whether a server that speaks OpenAI's API refuses a text for its length: each server words that differently.
 
-Words that are not known, or another cause that sounds like this one, do little harm: see
-`reindexer.embedding.too_long`.
+Unknown words, or another cause that sounds like this one, do little harm: see `reindexer.embedding.too_long`.
 """
 
 from __future__ import annotations
@@ -24,5 +23,5 @@ _STATUSES = (400, 413, 422, 500)
 
 
 def is_for_length(status: int, words: str) -> bool:
-    """As far as an answer tells; `words` are its code and its message."""
+    """Whether a refusal is for length, as far as the answer tells. `words`: its code and its message."""
     return status == 413 or (status in _STATUSES and _WORDS.search(words[:2000]) is not None)

@@ -1,10 +1,10 @@
-"""The built-in embedder that knows meaning: each piece of a word has a vector, a text has the sum of them.
+"""The built-in embedder `static`, which matches meaning: a text's vector is the sum of the vectors of its word pieces.
 
 The vectors were distilled from a sentence model (`static_model/README.md`). No key, no download, nothing leaves the
-machine. It knows English. Of words that it does not know, in other scripts for example, it compares the letters, as
-`hashing` does. It does not see the order of words.
+machine. The model knows English. Words that it does not know, in other scripts for example, it compares by their
+letters, as `hashing` does. It ignores the order of words.
 
-All is added in whole numbers: a text has the same vector in every batch, in every process and on every machine.
+All sums are of integers: a text has the same vector in every batch, in every process and on every machine.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from reindexer.core.text.batching import RequestLimits
 from reindexer.ports import Embedding, Vector
 
 METHOD = "static-1"
-"""How pieces become a vector; another way needs another name."""
+"""The method by which pieces become a vector. A changed method needs another name."""
 NAME = "all-minilm-l6-v2"
 MAX_TOKENS = 512
-"""Of one text: what is said in a longer one can't be told from the sum of its words."""
+"""Of one text. A longer text says more than the sum of its words can tell."""
 MAX_INPUTS = 256
-"""Of one call, which then takes a tenth of a second or so."""
+"""Of one call, which then takes about 0.1 s."""
 
 _WORDS = 50_000
 _STRANGE_WORDS = 10_000
-"""Of which pieces and vectors are remembered: 5 MB and 3 MB at most."""
+"""How many words' pieces and how many unknown words' vectors are cached: at most 5 MB and 3 MB."""
 _NOISE_SHIFT = 2
-"""A word that is not known gets a vector about as long as a rare word's that is."""
+"""Makes an unknown word's vector about as long as that of a rare known word."""
 
 
 @dataclass(frozen=True, slots=True)
 class StaticModel:
-    """A vocabulary, and a vector of whole numbers for each of its pieces."""
+    """A vocabulary, and an integer vector for each of its pieces."""
 
     vectors: NDArray[np.int8]
     numbers: Mapping[str, int]
     name: str
-    """Ends with a hash of both files: other files are another model."""
+    """Ends with a hash of both files: other files make another model."""
 
     @classmethod
     def load(cls, folder: Path = FOLDER) -> StaticModel:
-        """Read the files. The vectors stay in the file, which all processes share in memory."""
+        """Read the files. The vectors are mapped from their file, so all processes share the memory."""
         vocabulary = (folder / VOCABULARY).read_bytes()
         hashed = blake2b(vocabulary, digest_size=4)
         hashed.update((folder / VECTORS).read_bytes())  # guard embedder-model-file-hash
@@ -65,7 +65,7 @@ _loaded: list[StaticModel] = []
 
 
 def built_in_model() -> StaticModel:
-    """The package's own, read once by a process."""
+    """The package's own model, loaded once per process."""
     with _lock:
         if not _loaded:
             _loaded.append(StaticModel.load())
@@ -97,11 +97,11 @@ class StaticEmbedder:
 
     @property
     def limits(self) -> RequestLimits:
-        """It takes any text; a long one is cut, so that its parts are found."""
+        """Limits at which a long text is cut into chunks, so that a search can find its parts."""
         return RequestLimits(MAX_INPUTS, MAX_INPUTS * MAX_TOKENS, MAX_TOKENS)
 
     def count_tokens(self, text: str) -> int:
-        """The pieces of a text; a word that is not known counts as one."""
+        """The number of pieces in a text; an unknown word counts as one."""
         return sum(len(self._pieces_of_known(word)) or 1 for word in words(text))
 
     def embed(self, texts: Sequence[str], *, timeout_s: float) -> Embedding:  # noqa: ARG002  nobody to wait for
@@ -119,7 +119,7 @@ class StaticEmbedder:
         total = self._model.vectors[known].sum(axis=0, dtype=np.int32)
         for word in unknown:
             total += self._letters(word) if len(word) <= LONGEST_WORD else by_letters(word, self.dimensions)
-        if not total.any():  # no words, or none that means anything: "the"
+        if not total.any():  # no words, or only words without a meaning: "the"
             total = _noise(" ".join(words(text)) or text, self.dimensions).astype(np.int32)
         exact = total.astype(np.float64)
         vector: Vector = (exact / np.sqrt((exact * exact).sum())).astype(np.float32)
@@ -130,13 +130,13 @@ class StaticEmbedder:
 
 
 def pieces_of(word: str, numbers: Mapping[str, int]) -> tuple[int, ...]:
-    """The pieces of a word that the model knows. It does not know one of which it has single letters only."""
+    """The pieces of a word that the model knows; none for a word of which it has only single letters."""
     found = pieces(word, numbers)
     return () if 1 < len(word) == len(found) else found
 
 
 def by_letters(word: str, dimensions: int) -> NDArray[np.int8]:
-    """A vector of a word, and of each three letters of it: alike for words that are written alike."""
+    """A vector from a word and its trigrams: words that are spelled alike get similar vectors."""
     whole = _noise(word, dimensions)
     if len(word) > LONGEST_WORD:
         return whole

@@ -1,7 +1,7 @@
-"""Tokens as the model counts them, where tiktoken is installed and its tables can be had; else an estimate.
+"""Counts tokens as the model does where tiktoken is installed and its tables can be had; else estimates them.
 
-Only for telling what something costs. Texts are cut by the estimate everywhere: hosts with and without the tables would
-cut differently.
+Only for estimates of cost. Texts are cut by the estimate everywhere: hosts with and without the tables would otherwise
+cut them differently.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 from reindexer.core.text.tokens import estimate_tokens
 
 TABLES_S = 5.0
-"""How long the tables may take: they are downloaded once, which nobody may be able to."""
+"""The time limit for the tables. They are downloaded once, and the download may be impossible."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenCounter:
-    """How tokens are counted, in words, and how many a text has."""
+    """A way to count tokens: its name in words, and the function."""
 
     name: str
     count: Callable[[str], int]
@@ -30,7 +30,7 @@ ESTIMATE = TokenCounter("estimate, rather too high", estimate_tokens)
 
 
 def token_counter(model: str, *, within_s: float = TABLES_S) -> TokenCounter:
-    """The model's own counter, if it can be had in so many seconds; the estimate otherwise, and for unknown models."""
+    """The model's own counter if it can be had within `within_s`; else, and for unknown models, the estimate."""
     found: list[TokenCounter] = []
 
     def look() -> None:

@@ -1,7 +1,7 @@
-"""WordPiece, as the uncased BERT models have it: a text to words without case and accents, a word to pieces.
+"""WordPiece as in the uncased BERT models: splits a text into words without case and accents, and words into pieces.
 
-Written here as it is forty lines; the library `tokenizers`, which a test compares it with, brings a dozen megabytes of
-other packages along.
+It is written here because it takes forty lines. The library `tokenizers`, which a test compares it with, brings a dozen
+megabytes of other packages.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ import unicodedata
 from collections.abc import Mapping
 
 LONGEST_WORD = 100
-"""Characters. A longer one has no pieces, in the original as well."""
+"""In characters. A longer word has no pieces, as in the original."""
 CONTINUES = "##"
-"""What the vocabulary writes before a piece that does not begin a word."""
+"""The vocabulary's prefix of a piece that does not begin a word."""
 
 _REMEMBERED = 20_000
 _DROPPED = ("Mn", "Cc", "Cf", "Co", "Cs")
-"""Accents, control characters and what is nobody's; a character that Unicode does not know yet is one of a word."""
+"""Accents, controls, private-use characters and surrogates. An unassigned character is kept, as part of a word."""
 _IDEOGRAPHS = (
     (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F),
     (0x2B920, 0x2CEAF), (0x2F800, 0x2FA1F),
 )  # fmt: skip
-"""Each of them is a word. The odd start of 2B920 is the original's."""
+"""Each of these characters is a word. The odd start 2B920 is the original's."""
 
 
 class _Characters(dict[int, str | None]):
-    """What becomes of each character of a decomposed text, for `str.translate`; found out when it is first met."""
+    """The replacement of each character of a decomposed text, for `str.translate`; computed at its first use."""
 
     def __missing__(self, point: int) -> str | None:
         becomes = _character(point)
@@ -50,12 +50,12 @@ _CHARACTERS = _Characters()
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, signs among them; none of a text of blanks and marks."""
+    """The words of a text, punctuation marks among them. A text of blanks and accents alone has none."""
     return (text if text.isascii() else unicodedata.normalize("NFD", text)).translate(_CHARACTERS).split()
 
 
 def pieces(word: str, vocabulary: Mapping[str, int]) -> tuple[int, ...]:
-    """The fewest-first pieces of a word, the longest that fits at each place; none if a part of it has none."""
+    """The pieces of a word, the longest that fits at each position; none if a part of the word matches no piece."""
     found: list[int] = []
     start = 0
     while start < len(word) <= LONGEST_WORD:

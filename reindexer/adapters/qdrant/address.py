@@ -1,6 +1,6 @@
-"""Where a Qdrant server is: what QDRANT_URL means, and how it is told where nobody answers, or somebody else does.
+"""The address of a Qdrant server: how QDRANT_URL is read, and how messages describe it.
 
-Qdrant's client takes a URL without a port for port 6333, unlike every other program; an ingress listens on 80 or 443.
+Qdrant's client takes port 6333 for a URL without a port, unlike every other program; an ingress listens on 80 or 443.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ OWN_PORT = 6333
 
 @dataclass(frozen=True, slots=True)
 class QdrantAddress:
-    """`url`: with or without a port and a path before Qdrant's own. `grpc_port`: None for REST alone."""
+    """`url`: the port and a path before Qdrant's own are optional. `grpc_port`: None for REST alone."""
 
     url: str
     grpc_port: int | None
 
     @property
     def client_options(self) -> dict[str, Any]:
-        """For the client."""
+        """The client's arguments for this address."""
         options = {"url": self.url.rstrip("/"), "port": http_port(self.url)[0]}  # guard address-scheme-default-port
         return options | ({"prefer_grpc": True, "grpc_port": self.grpc_port} if self.grpc_port else {})
 
     @property
     def rest(self) -> str:
-        """In words."""
+        """The REST address in words."""
         port, is_written = http_port(self.url)
         place = without_secrets(self.url)
         if is_written:
@@ -39,16 +39,16 @@ class QdrantAddress:
 
     @property
     def grpc(self) -> str:
-        """In words."""
+        """The gRPC address in words."""
         return f"Qdrant at {without_secrets(self.url)}, gRPC on port {self.grpc_port},"
 
     def somebody_else(self, what: str) -> str:
-        """An answer that is not Qdrant's: by a web server, an ingress, or Qdrant beneath another path."""
+        """The message for an answer that is not Qdrant's: a web server's, an ingress's, or Qdrant's under another path."""
         return f"{self.rest} does not answer; something else does ({what}): are port and path of QDRANT_URL right?"
 
 
 def is_of_qdrant(content: bytes) -> bool:
-    """Whether the body of an error is Qdrant's own: an object with its status."""
+    """Whether an error's body is Qdrant's own: an object with a status."""
     try:
         answer = json.loads(content)
     except (ValueError, RecursionError):

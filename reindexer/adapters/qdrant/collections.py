@@ -1,4 +1,4 @@
-"""Collections as `QdrantIndex` needs them: made, found to be ours, with payload indexes and alias."""
+"""Collections as `QdrantIndex` needs them: creates and checks them, with their payload indexes and alias."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _INDEXED: dict[str, Any] = {
     f"{FACTS}.source": models.PayloadSchemaType.KEYWORD,
     f"{FACTS}.chunk": models.PayloadSchemaType.INTEGER,
     f"{FACTS}.version": models.PayloadSchemaType.INTEGER,
-    # Only for a server in strict mode, which refuses filters on what has no index; ids narrow every use of it.
+    # Only for a server in strict mode, which refuses filters without an index; every use is narrowed by ids anyway.
     f"{FACTS}.fingerprint": models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, on_disk=True),
 }
 _DISTANCES: dict[Distance, models.Distance] = {
@@ -42,7 +42,7 @@ _INSTANCE, _EMBEDDER, _COLLECTION_ID = "reindexer_instance", "reindexer_embedder
 def prepare(
     client: QdrantClient, collection: Collection, dimensions: int, owner: Owner, columns: Sequence[PayloadColumn]
 ) -> str | None:
-    """See `reindexer.ports.Index.prepare`. Every step is repeated where another process stopped half-way."""
+    """See `reindexer.ports.Index.prepare`. Repeats every step, because another process may have stopped half-way."""
     names = {each.name for each in client.get_collections().collections}
     if collection.alias in names:
         found = _dimensions(client.get_collection(collection.alias))
@@ -68,13 +68,13 @@ def prepare(
     _require_found(info, collection)
     if noted != Owner(owner.instance or noted.instance, owner.embedder):
         note_owner(client, collection.name, owner)
-    # Before there are points: Qdrant links those that share a value while it builds the graph, and not afterwards.
+    # Before there are points: Qdrant links points that share a value while it builds the graph, and not afterwards.
     indexes = _INDEXED | {key_of([column.name]): index_of(column) for column in columns if column.indexed}
-    # One of another type that is there was made by somebody on purpose (full text, say): a field has but one index, and
-    # to exchange it would take theirs away, and searches with a filter would be slow until the new one is built.
+    # An existing index of another type was made by somebody on purpose (full text, say). A field has only one index: to
+    # replace theirs would take it away, and slow searches with a filter until the new one is built.
     for field in indexes.keys() - info.payload_schema.keys():
-        # Of many points it may take minutes, which would look as if Qdrant were away: it is told, and not waited for.
-        # Until it is there the next preparations ask again, which changes nothing.
+        # With many points this may take minutes, which would look as if Qdrant were away. So the call does not wait.
+        # Until the index exists, later preparations repeat the call, which changes nothing.
         client.create_payload_index(collection.name, field, indexes[field], wait=not info.points_count)
     _point_alias(client, collection)
     collection_id = (info.config.metadata or {}).get(_COLLECTION_ID)
@@ -82,7 +82,7 @@ def prepare(
 
 
 def require_dimensions(info: models.CollectionInfo, name: str, dimensions: int) -> None:
-    """Raises SourceError if a collection's vectors are of another length."""
+    """Raises SourceError if the collection's vectors have other dimensions."""
     if (found := _dimensions(info)) is None:
         raise SourceError(
             f"Qdrant collection {name!r} holds named vectors, and ours have none; it is not ours: name another alias, "
@@ -96,14 +96,14 @@ def require_dimensions(info: models.CollectionInfo, name: str, dimensions: int) 
 
 
 def owner_of(info: models.CollectionInfo) -> Owner:
-    """Whose a collection is, as far as that was noted."""
+    """The recorded owner of a collection."""
     metadata = info.config.metadata or {}
     instance, embedder = metadata.get(_INSTANCE), metadata.get(_EMBEDDER)
     return Owner(str(instance) if instance else None, str(embedder) if embedder else None)
 
 
 def note_owner(client: QdrantClient, name: str, owner: Owner) -> None:
-    """Write down whose it is from now on; what is not known of the owner stays as it was."""
+    """Record the collection's owner; unknown parts of `owner` leave the recorded ones as they are."""
     if metadata := _metadata(owner):
         client.update_collection(name, metadata=metadata)
 
@@ -113,7 +113,7 @@ def _metadata(owner: Owner) -> dict[str, str]:
 
 
 def _create(client: QdrantClient, collection: Collection, dimensions: int, owner: Owner) -> None:
-    """Does nothing if another process made it just now. Raises SourceError where its parameters are refused."""
+    """Create the collection, unless another process just did. Raises SourceError if its parameters are refused."""
     parameters = dict(collection.profile.collection)
     of_vectors = {name: parameters.pop(name) for name in OF_VECTORS if name in parameters}
     try:
@@ -149,7 +149,7 @@ def _require_distance(info: models.CollectionInfo, collection: Collection) -> No
 
 
 def _require_found(info: models.CollectionInfo, collection: Collection) -> None:
-    """Somebody may have changed it since it was made."""
+    """Raises SourceError if somebody changed the collection so that it hides points."""
     if info.config.optimizer_config.prevent_unoptimized:
         raise SourceError(
             f"Qdrant collection {collection.name!r} has optimizers_config.prevent_unoptimized, which {HIDING}; PATCH "
@@ -158,7 +158,7 @@ def _require_found(info: models.CollectionInfo, collection: Collection) -> None:
 
 
 def _require_conditional_writes(client: QdrantClient) -> None:
-    """An older server would ignore the fence of every write without a word."""
+    """Raises SourceError for an older server, which would silently ignore the fence of every write."""
     version = client.info().version
     if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < (1, 16):
         raise SourceError(f"Qdrant is {version}; writes can be fenced from 1.16 on")
@@ -178,6 +178,6 @@ def _point_alias(client: QdrantClient, collection: Collection) -> None:
 
 
 def _dimensions(info: models.CollectionInfo) -> int | None:
-    """None for a collection of several named vectors."""
+    """None for a collection of named vectors."""
     vectors = info.config.params.vectors
     return vectors.size if isinstance(vectors, models.VectorParams) else None

@@ -1,4 +1,4 @@
-"""Filters and payload indexes, in the words of Qdrant's client."""
+"""Translates filters and payload indexes to the types of Qdrant's client."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ _SAFE_INTEGER = 2**53
 
 
 def key_of(path: Sequence[str]) -> str:
-    """A JSON path of Qdrant's: names of other than letters, digits, `_` and `-` stand in quotes, and only they, because
-    Qdrant tells the names of its indexes in this form. Letters are those of any script."""
+    """A JSON path in Qdrant's form. A name with characters other than letters, digits, `_` and `-` is quoted. No other
+    name is, because Qdrant lists its indexes in this form. Letters are those of any script."""
     return ".".join(
         name if all(letter.isalnum() or letter in "_-" for letter in name) else f'"{name}"' for name in path
     )
 
 
 def index_of(column: PayloadColumn) -> Any:
-    """The parameters of a column's index. A tenant column that was retyped since it was attached is one like others."""
+    """The parameters of a column's index. A tenant column that has another type since it was attached gets a plain
+    index."""
     if column.tenant and column.kind == "uuid":
         return models.UuidIndexParams(type=models.UuidIndexType.UUID, is_tenant=True)
     if column.tenant and column.kind == "keyword":
@@ -32,7 +33,7 @@ def index_of(column: PayloadColumn) -> Any:
 
 
 def filter_of(conditions: Filter, *more: models.Condition) -> models.Filter:
-    """All of the conditions, and more of them."""
+    """A filter that requires all of `conditions` and of `more`."""
     must = [_condition(each) for each in conditions if not each.negated]
     must_not = [_condition(each) for each in conditions if each.negated]
     return models.Filter(must=[*more, *must], must_not=must_not or None)
@@ -60,8 +61,8 @@ def _any_of(key: str, values: tuple[Scalar, ...]) -> models.Condition:
 
 
 def _equals(key: str, value: Scalar) -> models.FieldCondition:
-    """Times by their range, for one moment can be written in many ways; numbers too: 450 and 450.0 are the same to
-    Postgres, and two kinds of values to a match."""
+    """Equality. Times compare by range, because one moment can be written in many ways. Numbers do, too: 450 and 450.0
+    are equal in Postgres, and two different values to a match."""
     if isinstance(value, datetime):
         return models.FieldCondition(key=key, range=models.DatetimeRange(gte=value, lte=value))
     if isinstance(value, str | bool) or (isinstance(value, int) and abs(value) > _SAFE_INTEGER):

@@ -1,7 +1,8 @@
 """`Index` on a Qdrant server, over REST or gRPC, by the official client only.
 
-Every point carries the token of the claim that wrote it, as `_reindexer.version`. Upserts take effect unless the stored
-version is as high as the token (new points always do); deletes and payload updates only where it is lower.
+Every point carries the token of the claim that wrote it, as `_reindexer.version`. An upsert takes effect unless the
+stored version is equal to the token or higher (new points always do). A delete or payload update takes effect only if
+the stored version is lower.
 """
 
 from __future__ import annotations
@@ -37,17 +38,17 @@ from reindexer.ports import Collection, Hit, Point, ScrolledPage, Vector
 _VERSION = f"{FACTS}.version"
 _FINGERPRINT = f"{FACTS}.fingerprint"
 PAGE = 1024
-"""Points that are asked for at once."""
+"""Points per scroll request."""
 PREPARE_TIMES = 3
-"""Preparing a collection is several calls: it may take so many times as long as one."""
+"""`prepare` makes several calls: it may take this many times the timeout of one."""
 _NOBODY = "00000000-0000-0000-0000-000000000000"
-"""No point of ours has this id."""
+"""An id that no point of ours has."""
 _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 _FORBIDDEN = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
 
 
 class QdrantIndex:
-    """One client, with its own connections, for each process."""
+    """Uses one client per process, with its own connections."""
 
     def __init__(self, url: str, *, api_key: str | None, grpc_port: int | None, timeout_s: float = 10.0) -> None:
         self._address = QdrantAddress(url, grpc_port)
@@ -78,7 +79,7 @@ class QdrantIndex:
             with self._asking(self._timeout_s):
                 collections.note_owner(self._client, collection.name, owner)
         except _CollectionMissing:
-            return  # whoever makes it owns it
+            return  # the database that creates it owns it
 
     def drop(self, collection: Collection) -> None:
         """See `reindexer.ports.Index.drop`."""
@@ -87,7 +88,7 @@ class QdrantIndex:
 
     def upsert(self, collection: Collection, points: Sequence[Point], token: int, timeout_s: float) -> None:
         """See `reindexer.ports.Index.upsert`. Shape of the request: one batch of float lists."""
-        batch = models.Batch.model_construct(  # of our own making: checking each float takes as long as sending them
+        batch = models.Batch.model_construct(  # unchecked: to check each float takes as long as to send them
             ids=[point_id(collection.source, p.item_id, p.chunk) for p in points],
             vectors=[p.vector.tolist() for p in points if p.vector is not None],
             payloads=[payload_of(collection.source, p, token) for p in points],
@@ -239,7 +240,7 @@ class QdrantIndex:
     def _client(self) -> QdrantClient:
         with self._lock:
             if self._clients is None or self._clients[0] != os.getpid():
-                # The client keeps no connection to a loopback host alive unless it is told to.
+                # The client keeps connections to a loopback host alive only if it is told to.
                 limits = httpx.Limits(max_connections=32, max_keepalive_connections=32)
                 client = QdrantClient(
                     api_key=self._api_key, timeout=math.ceil(self._timeout_s), check_compatibility=False,
@@ -251,7 +252,7 @@ class QdrantIndex:
 
     @contextmanager
     def _asking(self, timeout_s: float) -> Iterator[None]:
-        """Around calls that may take so long together; maps the client's errors to ours."""
+        """Around calls that share `timeout_s`; maps the client's errors to ours."""
         try:
             with self._deadline.within(timeout_s):
                 yield
@@ -262,7 +263,7 @@ class QdrantIndex:
             if status == 404:
                 raise _CollectionMissing("Qdrant has no such collection; it is made again") from exc
             text = f"Qdrant answered {exc.status_code}"
-            if exc.status_code in (502, 504):  # a gateway: nobody behind it answers
+            if exc.status_code in (502, 504):  # from a gateway that gets no answer
                 raise DependencyAway(text) from exc
             if exc.status_code in (401, 403):
                 text = f"{text}: check QDRANT_API_KEY and what it may do"
@@ -277,13 +278,13 @@ class QdrantIndex:
             raise _rpc_error(exc, self._address.grpc) from exc
         except (ResponseHandlingException, httpx.HTTPError, OSError) as exc:
             source = getattr(exc, "source", exc)
-            if isinstance(source, ValueError):  # its client can't read the answer
+            if isinstance(source, ValueError):  # the client can't read the answer
                 raise DependencyAway(self._address.somebody_else(type(source).__name__)) from exc
             raise DependencyAway(f"{self._address.rest} does not answer: {type(source).__name__}") from exc
 
 
 class _CollectionMissing(PassingError):
-    """The collection is not there: it was lost, or not made yet."""
+    """The collection does not exist: it was lost, or is not created yet."""
 
 
 def _rpc_error(exc: Any, place: str) -> Exception:
@@ -299,12 +300,12 @@ def _rpc_error(exc: Any, place: str) -> Exception:
 
 
 def _lower(token: int) -> models.FieldCondition:
-    """Its token is lower. One is made for all of a request: it takes a fifth of what an operation takes to make."""
+    """The stored token is lower. One condition serves a whole request: making it is a fifth of making an operation."""
     return models.FieldCondition(key=_VERSION, range=models.Range(lt=token))
 
 
 def _same(source: str, point: Point) -> list[models.Condition]:
-    """It is this point, and of the same text."""
+    """The same point, with the same text."""
     return [
         models.HasIdCondition(has_id=[point_id(source, point.item_id, point.chunk)]),
         # guard payload-matching-fingerprint

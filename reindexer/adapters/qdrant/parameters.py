@@ -1,4 +1,4 @@
-"""Which parameters of a collection a profile may set, by the models of Qdrant's own client."""
+"""The collection parameters that a profile may set, checked by the models of Qdrant's own client."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from pydantic import ValidationError
 from qdrant_client import models
 
 OF_VECTORS = ("on_disk", "datatype")
-"""Parameters of the collection's vectors."""
+"""Parameters of the vectors, not of the collection."""
 
 PARAMETERS = (
     *OF_VECTORS, "on_disk_payload", "hnsw_config", "quantization_config", "optimizers_config", "wal_config",
     "shard_number", "replication_factor", "write_consistency_factor", "strict_mode_config",
 )  # fmt: skip
-"""What is left of Qdrant's create-collection call is the program's: vectors, metadata; sharding by key is not used."""
+"""The other parameters of Qdrant's create-collection call (vectors, metadata) are the program's; sharding by key is not
+used."""
 
 
 HIDING = "would keep new points from being found until Qdrant has an index of them, long after they count as searchable"
 
 
 def hides_points(parameters: Mapping[str, Any]) -> bool:
-    """Whether points that were written, and answered, would not be found."""
+    """Whether searches would not find points whose write was answered."""
     optimizers = parameters.get("optimizers_config")
     return isinstance(optimizers, Mapping) and bool(optimizers.get("prevent_unoptimized"))
 
 
 def wrong_parameter(parameters: Mapping[str, Any]) -> tuple[tuple[str, ...], str] | None:
-    """The keys that lead to what Qdrant's client would not take, and why; None where it takes all.
+    """The path of the first parameter that Qdrant's client would refuse, and why; None if it takes all.
 
-    All must be of `PARAMETERS`. What the server makes of the values it says when the collection is made.
+    All must be of `PARAMETERS`. The server judges the values themselves when the collection is created.
     """
     if hides_points(parameters):
         return ("optimizers_config", "prevent_unoptimized"), f"{HIDING}; leave it out"
@@ -50,7 +51,7 @@ def wrong_parameter(parameters: Mapping[str, Any]) -> tuple[tuple[str, ...], str
 
 
 def _nearest(exc: ValidationError, given: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
-    """Of the errors (one for each alternative that does not fit) the one that goes deepest into what is given."""
+    """Of the errors (one per alternative that does not fit), the one that goes deepest into the given value."""
     found = []
     for error in exc.errors():
         path = _real(error["loc"], given)
@@ -63,7 +64,7 @@ def _nearest(exc: ValidationError, given: Mapping[str, Any]) -> tuple[tuple[str,
 
 
 def _real(location: tuple[int | str, ...], given: Any) -> tuple[str, ...]:
-    """A place as the user wrote it: without the names of alternatives."""
+    """The location as the user wrote it: without the names of alternatives."""
     path: list[str] = []
     for part in location:
         if isinstance(given, dict) and part in given:

@@ -1,4 +1,4 @@
-"""What a point's payload holds: the source's payload columns, and our facts under `_reindexer`."""
+"""A point's payload: the source's payload columns, and our facts under `_reindexer`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from reindexer.ports import Hit, Point
 FACTS = "_reindexer"
 
 MAX_TOKEN = 2**53
-"""Tokens are microseconds since 1970, which have room below this; a larger number is not ours."""
+"""Tokens are microseconds since 1970, which stay below this. A larger number is not ours."""
 
 
 def payload_of(source: str, point: Point, token: int) -> dict[str, Any]:
-    """The payload as it is written."""
+    """The payload to be stored."""
     facts = {
         "source": source,
         "item_id": point.item_id,
@@ -31,7 +31,7 @@ def payload_of(source: str, point: Point, token: int) -> dict[str, Any]:
 
 
 def own_point(source: str, record: models.Record) -> StoredPoint | None:
-    """A point that says that it is one of the source, and has the id that it then must have; None for any other."""
+    """The point, if its facts name the source and its id is the one that follows from them; None for any other."""
     facts = (record.payload or {}).get(FACTS)
     if not isinstance(facts, dict) or facts.get("source") != source:
         return None
@@ -44,7 +44,7 @@ def own_point(source: str, record: models.Record) -> StoredPoint | None:
 
 
 def stored_point(item_id: str, chunk: int, record: models.Record) -> StoredPoint:
-    """The point under an id of ours, whatever it says of itself."""
+    """The point under one of our ids, whatever its payload says."""
     payload = dict(record.payload or {})
     facts = payload.pop(FACTS, None)
     facts = facts if isinstance(facts, dict) else {}

@@ -1,4 +1,4 @@
-"""The data of the embedder `static`, and whose it is: see its README."""
+"""The data of the embedder `static`; its README tells their origin and licence."""
 
 from __future__ import annotations
 
