@@ -1,1 +1,1 @@
-"""How we talk to Postgres: connections, the SQL files, and the triggers on the users' tables."""
+"""Access to Postgres: connections, the SQL files, and the triggers on the users' tables."""

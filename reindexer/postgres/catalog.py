@@ -1,4 +1,4 @@
-"""What the catalog says about a source's tables: which there are, and by what their changes are recorded."""
+"""Reads the catalog about a source's tables: which tables there are, and what records their changes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from reindexer.postgres.connect import Connection, one_line
 from reindexer.postgres.queries import load
 
 FUNCTIONS = ("rows", "update", "whole", "replica")
-"""Kinds of trigger functions."""
+"""The kinds of trigger functions."""
 
 Facts = Mapping[str, str]
-"""Hashes of the catalog rows that changes are recorded by: of each table, by its OID, and of `functions`; and of those
-that rows are `reads` by."""
+"""Hashes of the catalog rows that decide how changes are recorded: by table OID, and under `functions`; and of those
+that decide how rows are read, under `reads`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +31,15 @@ class Relation:
     table_name: str
     is_leaf: bool
     is_unlogged: bool
-    """A crash empties it."""
+    """A crash empties the table."""
     is_foreign: bool
-    """It has no triggers, and above it ours would make every UPDATE and DELETE fail."""
+    """It can't carry triggers, and ours on a parent would make every UPDATE and DELETE fail."""
     triggers: frozenset[str]
-    """`name:enabled` of our triggers on it, `enabled` as in pg_trigger."""
+    """Our triggers on it as `name:enabled`, `enabled` as in pg_trigger."""
 
     @property
     def identifier(self) -> sql.Identifier:
-        """The name, quoted by the driver."""
+        """The qualified name, quoted by the driver."""
         return sql.Identifier(self.schema_name, self.table_name)
 
     def __str__(self) -> str:
@@ -47,12 +47,12 @@ class Relation:
 
 
 def relations(connection: Connection, source: Source) -> list[Relation]:
-    """The tables that are to carry triggers, parents and leaves. Raises SourceError if there is no such table."""
+    """The tables that have to carry triggers, parents and leaves. Raises SourceError if the table does not exist."""
     return [each for each in tree(connection, source) if not each.is_foreign]
 
 
 def tree(connection: Connection, source: Source) -> list[Relation]:
-    """The source's table with all below it, parents first. Raises SourceError if there is no such table."""
+    """The source's table and all tables below it, parents first. Raises SourceError if the table does not exist."""
     table, name = _table(connection, source), f"{source.table_schema}.{source.table_name}"
     try:
         rows = connection.execute(load("catalog.sql")["tree"], {"table": table}).fetchall()
@@ -70,8 +70,8 @@ def tree(connection: Connection, source: Source) -> list[Relation]:
 
 
 def facts(connection: Connection, source: Source) -> Facts:
-    """What changes are recorded and rows are read by, now. Where it differs from an earlier answer, rows may have come,
-    gone, changed or begun to read otherwise without a trigger in between, even if all is well again."""
+    """The present facts. Where they differ from an earlier answer, rows may have come, gone or changed, or may read
+    differently, without a trigger that recorded it, even if all is well again."""
     parameters = {
         "table": _table(connection, source),
         "columns": [*source.key_columns, *source.declared_columns],
@@ -82,7 +82,7 @@ def facts(connection: Connection, source: Source) -> Facts:
 
 
 def mark_uncrashed(connection: Connection, source: Source, tables: Iterable[Relation]) -> None:
-    """See to it that facts of unlogged tables, read from now on, differ from those that are read after a crash.
+    """Make sure that facts of unlogged tables, read from now on, differ from facts that are read after a crash.
 
     Raises SourceError if the right is missing.
     """
@@ -95,7 +95,7 @@ def mark_uncrashed(connection: Connection, source: Source, tables: Iterable[Rela
 
 
 def payload_columns(connection: Connection, source: Source) -> tuple[PayloadColumn, ...]:
-    """The source's payload columns that are there, with the kinds of their values."""
+    """The source's payload columns that exist, with the kinds of their values."""
     rows = _base_types(connection, source, source.payload_columns)
     kinds = {name: kind_of(type_name, is_enum=is_enum) for name, type_name, is_enum in rows}
     return tuple(
@@ -106,7 +106,7 @@ def payload_columns(connection: Connection, source: Source) -> tuple[PayloadColu
 
 
 def base_types(connection: Connection, source: Source, columns: Sequence[str]) -> dict[str, str]:
-    """Of each of these columns that is there the type below domains and arrays, as the catalog calls it."""
+    """The type of each existing column, below domains and arrays, as the catalog names it."""
     return {name: type_name for name, type_name, _ in _base_types(connection, source, columns)}
 
 
@@ -116,19 +116,19 @@ def _base_types(connection: Connection, source: Source, columns: Sequence[str]) 
 
 
 def key_is_spelt_freely(connection: Connection, source: Source) -> bool:
-    """Whether a collation of the key takes two spellings for one."""
+    """Whether a collation of the key treats different spellings as equal."""
     parameters = {"table": _table(connection, source), "columns": list(source.key_columns)}
     return connection.execute(load("catalog.sql")["spelt_freely"], parameters).fetchone() is not None
 
 
 def called_now(connection: Connection, oid: int) -> str | None:
-    """The name of the table with this OID, if there is one."""
+    """The present name of the table with this OID; None if there is no such table."""
     row = connection.execute(load("catalog.sql")["called_now"], {"oid": oid}).fetchone()
     return str(row[0]) if row else None
 
 
 def function_names(source: Source) -> list[str]:
-    """Of its trigger functions, in the order of `FUNCTIONS`."""
+    """The names of the source's trigger functions, in the order of `FUNCTIONS`."""
     return [f"{source.name}_{kind}" for kind in FUNCTIONS]
 
 

@@ -1,4 +1,4 @@
-"""Connections to Postgres: URLs in either form, pools made lazily per process, the errors of the server mapped once."""
+"""Connections to Postgres: URLs in either form, lazy pools per process, and the mapping of the server's errors."""
 
 from __future__ import annotations
 
@@ -22,27 +22,28 @@ from reindexer.postgres.session import opening
 RV = TypeVar("RV")
 
 KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
-"""A connection whose other side is gone is noticed within half a minute, also where nothing is asked."""
+"""A connection notices within half a minute that its other side is gone, also while idle."""
 
 
 PREPARE_AFTER = 1
-"""A statement that is sent a second time by a connection is kept by the server from then on."""
+"""From its second use on a connection, the server keeps a statement prepared."""
 
 FEW = 16
-"""A kept plan was made for tables as they were then, which may have been empty: it serves where little is to do."""
+"""The most rows for which a kept plan may serve: it was made for the tables as they were, which may have been empty."""
 
 
 def keep_plan(rows: int) -> bool | None:
-    """psycopg's `prepare` for a statement on so many rows: planned anew where the wrong plan would take long."""
+    """psycopg's `prepare` for a statement on `rows` rows: planned anew where a wrong plan would take long."""
     return None if rows <= FEW else False  # guard plan-empty-table-replan
 
 
 IDLE_S = 15.0
-"""A pool that had a connection too many for so long closes one. They take turns: each that is seldom used is slow."""
+"""A pool closes one connection after it had one too many for this long. It lends them in turns, and one that is seldom
+used is slow."""
 
 
 class _BinaryCursor(psycopg.Cursor[Any]):
-    """Asks for values as the server holds them: how it prints a time is up to its session, which may be another's."""
+    """Fetches values in binary: how a session prints a time depends on settings, and the session may be another's."""
 
     def __init__(self, connection: psycopg.Connection[Any], **kwargs: Any) -> None:
         super().__init__(connection, **kwargs)
@@ -50,27 +51,27 @@ class _BinaryCursor(psycopg.Cursor[Any]):
 
 
 class Connection(psycopg.Connection[TupleRow]):
-    """An autocommit connection on which our statements mean the same, and rows read the same, whatever the defaults of
-    database, role and environment are, and which ends, rather than waits, where no answer comes.
+    """An autocommit connection with fixed session settings: our statements mean the same, and rows read the same,
+    whatever the defaults of database, role and environment are. Without an answer it ends instead of waiting.
 
-    TCP's own timeouts see a host that is gone, not a proxy or a firewall that takes bytes and passes none on.
-    Behind a pooler, which is noticed, there are no settings of ours, and nothing is prepared on the server.
+    TCP's own timeouts notice a host that is gone. They don't notice a proxy or firewall that accepts bytes and forwards
+    none. The connection detects a pooler; there it has none of our settings, and nothing is prepared on the server.
     """
 
     answer_s: float | None = None
-    """How long to wait for the server's next word. The server itself gives up on a statement somewhat earlier."""
+    """How long to wait for the server's next message. The server gives up on a statement somewhat earlier."""
 
     used_at: float = 0.0
-    """When it was last given back to its pool (monotonic)."""
+    """When the connection last returned to its pool (monotonic)."""
 
     _pooled_urls: ClassVar[set[str]] = set()
 
     @classmethod
     def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
-        """As psycopg's, with one argument more, `answer_s`."""
+        """As psycopg's, with one more argument, `answer_s`."""
         answer_s: float | None = kwargs.pop("answer_s", None)
         settings = {"options": _options(conninfo, answer_s)}
-        # The encoding poolers pass on, too; and text is never anything but what UTF-8 can hold.
+        # Poolers pass on the encoding, too; and text never holds anything but what UTF-8 can encode.
         # guard session-utf8-encoding
         kwargs |= {"autocommit": True, "prepare_threshold": PREPARE_AFTER, "client_encoding": "UTF8"}
         if conninfo in cls._pooled_urls:
@@ -80,7 +81,7 @@ class Connection(psycopg.Connection[TupleRow]):
         except psycopg.errors.ConnectionTimeout:
             raise
         except psycopg.OperationalError as exc:
-            refused = exc  # perhaps for the settings, which poolers do not pass on: the error does not tell
+            refused = exc  # perhaps because of the settings, which poolers refuse: the error does not tell
         try:
             plain = cls._open(conninfo, answer_s, kwargs)
         except psycopg.OperationalError:
@@ -88,7 +89,7 @@ class Connection(psycopg.Connection[TupleRow]):
         if conninfo in cls._pooled_urls:
             return plain
         try:
-            connection = cls._open(conninfo, answer_s, kwargs | settings)  # the cause has passed meanwhile
+            connection = cls._open(conninfo, answer_s, kwargs | settings)  # the cause may have passed
         except psycopg.OperationalError:
             return plain
         plain.close()
@@ -108,7 +109,7 @@ class Connection(psycopg.Connection[TupleRow]):
         return connection
 
     def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
-        """As psycopg's, for `answer_s`; raises OperationalError then, and closes the connection."""
+        """As psycopg's, for at most `answer_s`; then it closes the connection and raises OperationalError."""
         return super().wait(gen if self.answer_s is None else self._in_time(gen, self.answer_s), *args, **kwargs)
 
     def _in_time(self, gen: PQGen[RV], answer_s: float) -> PQGen[RV]:
@@ -120,7 +121,7 @@ class Connection(psycopg.Connection[TupleRow]):
                 if ready:
                     until = time.monotonic() + answer_s
                 elif time.monotonic() > until:  # guard session-dead-connection-timeout
-                    self.pgconn.finish()  # what it was asked may still come about; nothing may be read from it any more
+                    self.pgconn.finish()  # the statement may still take effect; nothing may be read any more
                     raise psycopg.OperationalError(f"no answer within {answer_s:g} s")
                 wanted = gen.send(ready)
         except StopIteration as done:
@@ -129,9 +130,9 @@ class Connection(psycopg.Connection[TupleRow]):
 
 
 def _options(url: str, answer_s: float | None) -> str:
-    """What has to hold from the first statement on, which sets the rest: it must not be cut short, nor end the session.
+    """The settings for the first statement, which sets the rest: it must be neither cut short nor end the session.
 
-    They stand above those of ALTER DATABASE and ALTER ROLE; what else the URL itself says stays.
+    They override ALTER DATABASE and ALTER ROLE. Other options in the URL stay.
     """
     ours = {
         "exit_on_error": "off",
@@ -139,20 +140,20 @@ def _options(url: str, answer_s: float | None) -> str:
         "lock_timeout": 0,
         "idle_in_transaction_session_timeout": 0 if answer_s is None else int(answer_s * 3000),
         "idle_session_timeout": 0,
-        # Our statements are long, and small: planning one anew takes as long as all the rest, for the same plan.
+        # Our statements are long and touch few rows: to plan one anew takes as long as all the rest, for the same plan.
         "plan_cache_mode": "force_generic_plan",
-        # To compile one takes longer than it takes to run.
+        # JIT compilation takes longer than execution.
         "jit": "off",
     }
     if answer_s is not None:
-        # A process that was killed while its statement waits for a lock must not keep its own locks.
+        # A killed process whose statement waits for a lock must not keep the locks that it holds.
         ours["client_connection_check_interval"] = "2s"  # guard session-killed-leader-statement
     given = conninfo.conninfo_to_dict(url).get("options")
     return " ".join([*([str(given)] if given else []), *(f"-c {name}={value}" for name, value in ours.items())])
 
 
 def libpq_url(url: str) -> str:
-    """Accept SQLAlchemy's form (`postgresql+psycopg://…`) and libpq's; give libpq's.
+    """Convert SQLAlchemy's form (`postgresql+psycopg://…`) or libpq's form to libpq's.
 
     Raises UsageError, without the URL in it (it may hold a password).
     """
@@ -177,10 +178,10 @@ def describe(url: str) -> str:
 
 
 def connect(url: str, *, application_name: str, timeout_s: int = 5, answer_s: float | None = None) -> Connection:
-    """One autocommit connection of its own. Raises DependencyAway if the server does not answer, UsageError if what the
-    database holds need not be text.
+    """One autocommit connection. Raises DependencyAway if the server does not answer, UsageError if the database's
+    encoding is SQL_ASCII, which holds bytes and not text.
 
-    `answer_s`: how long a statement may take; None: as long as it takes.
+    `answer_s`: the time limit of a statement; None: no limit.
     """
     options: dict[str, Any] = {**KEEPALIVE, "connect_timeout": timeout_s, "application_name": application_name}
     try:
@@ -197,51 +198,51 @@ def connect(url: str, *, application_name: str, timeout_s: int = 5, answer_s: fl
 
 
 _TOLD = frozenset({"08", "0A", "23", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"})
-"""Classes of errors whose first line names objects of the database and holds no values. Others (a cast that fails, an
-error that a user's function raises) may quote a row."""
+"""Classes of errors whose first line names database objects and holds no values. Other errors (a failed cast, an error
+that a user's function raises) may quote a row."""
 
 
 _NOT_OF_A_ROW = frozenset({"08", "25", "28", "3D", "40", "53", "55", "57", "58"})
-"""Classes of errors that say nothing about a row that was read: the connection's, the transaction's, the server's."""
+"""Classes of errors that are not about a row: those of the connection, the transaction and the server."""
 
 _OF_THE_STATEMENT = frozenset({"0A", "3F", "42"})
-"""Classes of what Postgres finds wrong with a statement, be it ours or one within a function that a row calls."""
+"""Classes of errors in a statement: ours, or one within a function that a row calls."""
 
 
 def may_be_of_a_row(exc: BaseException | None) -> bool:
-    """Whether one of the rows that a query read may be the cause: then the others can be read without it."""
+    """Whether one of the rows that a query read may be the cause; the others can then be read without it."""
     return isinstance(exc, psycopg.Error) and bool(exc.sqlstate) and exc.sqlstate[:2] not in _NOT_OF_A_ROW  # type: ignore[index]
 
 
 def is_of_the_statement(exc: BaseException | None) -> bool:
-    """Whether the query as such may be the cause: a table, column or function that is missing, a right."""
+    """Whether the query itself may be the cause: a missing table, column or function, or a missing right."""
     return isinstance(exc, psycopg.Error) and (exc.sqlstate or "")[:2] in _OF_THE_STATEMENT
 
 
 def one_line(exc: BaseException) -> str:
-    """The first line of an error, without its details; of an error that may quote a row only its name."""
+    """The first line of an error, without its details. Of an error that may quote a row: its name and SQLSTATE."""
     if isinstance(exc, psycopg.Error) and exc.sqlstate and exc.sqlstate[:2] not in _TOLD:  # guard secret-row-error-text
         return f"{type(exc).__name__} ({exc.sqlstate})"
     return first_line(exc)
 
 
 def first_line(exc: BaseException) -> str:
-    """The first line of an error, whatever it says."""
+    """The first line of an error, unfiltered."""
     return (str(exc).strip().splitlines() or [type(exc).__name__])[0]
 
 
 FRESH_S = 5.0
-"""A connection that was in use so lately is not asked first whether it still is one."""
+"""A connection that was in use within this time is not checked when it is borrowed."""
 
 
 def _check_if_idle(connection: Connection) -> None:
-    """Of a pool that is at work each check would be a round trip more, several for each claim."""
+    """Check a connection that was idle. In a busy pool each check would be another round trip, several per claim."""
     if time.monotonic() - connection.used_at > FRESH_S:
         ConnectionPool.check_connection(connection)
 
 
 class Postgres:
-    """A pool of autocommit connections, made lazily for each process (a fork must not share its parent's)."""
+    """A pool of autocommit connections, made lazily per process (a fork must not share its parent's)."""
 
     def __init__(self, url: str, *, application_name: str, answer_s: float = 20.0, max_size: int = 8) -> None:
         self.url = libpq_url(url)
@@ -254,8 +255,8 @@ class Postgres:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Borrow a connection. Raises DependencyAway if none can be had within 5 s or if the server
-        goes away, PassingError if it gives up on a statement."""
+        """Borrow a connection. Raises DependencyAway if none is available within 5 s or the server goes away,
+        PassingError if the server gives up on a statement."""
         try:
             with self._current_pool().connection(timeout=5) as connection:
                 yield connection

@@ -1,4 +1,4 @@
-"""Advisory locks of the program: one class, a number each. They are visible at once and freed by a crash."""
+"""The program's advisory locks: one class, one number per lock. They are visible at once and freed by a crash."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ LEADER_LOCK = 1
 """Held by the listener that leads."""
 
 BELL_LOCK = 2
-"""Held exclusively by the leader while it sleeps; the triggers try it shared to learn whether they must ring."""
+"""Held exclusively by the idle leader. A trigger tries it in shared mode; if it can't have it, it sends NOTIFY."""
 
 MIGRATE_LOCK = 3
-"""Held while triggers are made or removed."""
+"""Held while triggers are created or removed."""
 
 BELL_CHANNEL = "reindexer_bell"
 
 
 @contextmanager
 def changing_triggers(connection: Connection) -> Iterator[None]:
-    """Wait until nobody else makes or removes triggers, and keep others from it."""
+    """Wait until no other session creates or removes triggers, and exclude other sessions from it."""
     connection.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK_CLASS, MIGRATE_LOCK])
     try:
         yield

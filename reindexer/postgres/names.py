@@ -1,4 +1,4 @@
-"""Names of tables and columns in queries that have parameters too. Quoting is the driver's."""
+"""Names of tables and columns in queries that also have parameters. The driver quotes them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from psycopg.abc import AdaptContext
 
 
 class Name(sql.Identifier):
-    """An identifier in which a `%` stands for itself: psycopg looks for placeholders inside of quotes as well."""
+    """An identifier that may contain `%`: psycopg looks for placeholders inside quotes as well."""
 
     def as_bytes(self, context: AdaptContext | None = None) -> bytes:
         """See psycopg. Only for queries that are executed with parameters."""

@@ -1,6 +1,6 @@
-"""A role that is named like our schema: its `"$user"` leads there, and so do the tables that its application makes.
+"""Detects a role named like our schema: its `"$user"` is our schema, and its application creates tables there.
 
-That is its likeliest name, so it is told before there is a schema, and whenever somebody migrates.
+`reindexer` is a likely name for the role. So the check runs before the schema is created, and at every migration.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ SCHEMA = "reindexer"
 
 @dataclass(frozen=True, slots=True)
 class Trap:
-    """Tables that the role makes without naming a schema end up in ours."""
+    """Tables that the role creates without naming a schema end up in ours."""
 
     is_us: bool
-    """The role is the one that we are connected as: whoever migrates by it is likely to make tables by it."""
+    """Whether we are connected as that role: the role that migrates is likely to create the application's tables."""
     mend: str
-    """The statement that ends it."""
+    """The statement that mends it."""
 
     def __str__(self) -> str:
         return (
@@ -31,7 +31,8 @@ class Trap:
 
 
 def trap(connection: Connection) -> Trap | None:
-    """Whether there is such a role here, whose path leads into our schema, or will as soon as there is one."""
+    """The trap, if there is such a role and its path leads into our schema, or will once the schema exists; else
+    None."""
     row = connection.execute(load("search_path.sql")["of_our_namesake"]).fetchone()
     if row is None:
         return None
@@ -40,7 +41,7 @@ def trap(connection: Connection) -> Trap | None:
 
 
 def leads_to_us(path: str, schemas: Collection[str]) -> bool:
-    """Whether the first schema of a path that there is, for the role that is named like ours, is ours."""
+    """Whether our schema is the first existing schema of the path, for the role named like it."""
     for part in path.split(","):
         schema = part.strip().strip('"').replace("$user", SCHEMA)
         if schema == SCHEMA:
@@ -51,5 +52,5 @@ def leads_to_us(path: str, schemas: Collection[str]) -> bool:
 
 
 def others_in_our_schema(connection: Connection) -> list[str]:
-    """What else is in our schema, once all that is ours is gone."""
+    """What is left in our schema after everything of ours is removed."""
     return [str(name) for (name,) in connection.execute(load("search_path.sql")["others_in_our_schema"])]

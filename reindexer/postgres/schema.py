@@ -1,4 +1,4 @@
-"""The schema's revision: every process checks it at its start and while it runs, every claim and settle by itself."""
+"""The schema's revision. Every process checks it at its start and while it runs, as does every claim and settle."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from reindexer.postgres.connect import Connection
 from reindexer.postgres.session import DIFFERING
 
 REVISION = "0005"
-"""What this version of the program works with: the newest migration."""
+"""The revision that this version of the program needs: the newest migration."""
 
 
 class OtherRevision(UsageError):
-    """The schema is another version's: this process has to end."""
+    """The schema is another version's: this process must end."""
 
 
 def require_schema(connection: Connection) -> None:
-    """Raises UsageError, fit to be shown, if the database can't be worked on: another revision than this program's, a
-    standby, settings by which our statements fail, look at the past or mean something else."""
+    """Raises UsageError, fit to be shown, if the database can't be used: it has another revision than this program's,
+    is a standby, or has settings by which our statements fail, see old data or mean something else."""
     (in_recovery,) = connection.execute("SELECT pg_is_in_recovery()").fetchone() or (False,)
     if in_recovery:  # guard standby-refusal
         raise UsageError("DATABASE_URL is a standby; reindexer needs the primary")
@@ -27,7 +27,7 @@ def require_schema(connection: Connection) -> None:
 
 
 def require_settings(connection: Connection) -> None:
-    """Raises UsageError, fit to be shown, if our statements mean something else in a pooler's session."""
+    """Raises UsageError, fit to be shown, if settings of a pooler's session change the meaning of our statements."""
     for name, wanted, found in connection.execute(DIFFERING).fetchall():
         raise UsageError(
             f"{name} is '{found}' by default, and a pooler keeps us from changing that: "
@@ -36,7 +36,7 @@ def require_settings(connection: Connection) -> None:
 
 
 def require_revision(connection: Connection) -> None:
-    """Raises UsageError, fit to be shown, if the schema is not there, OtherRevision if it is another version's."""
+    """Raises UsageError, fit to be shown, if there is no schema; OtherRevision if it is another version's."""
     found = revision(connection)
     if found is None:
         raise UsageError("the database has no reindexer schema; run `reindexer migrate`")
@@ -48,7 +48,7 @@ def require_revision(connection: Connection) -> None:
 
 
 def revision(connection: Connection) -> str | None:
-    """The schema's revision; None if there is no schema. Raises UsageError if the role may not know."""
+    """The schema's revision; None if there is no schema. Raises UsageError if the role may not read it."""
     try:
         found = connection.execute("SELECT version_num FROM reindexer.alembic_version").fetchone()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):

@@ -1,9 +1,9 @@
-"""What a session is set to: by these settings a value reads as it does, and a statement means what it says.
+"""The settings of a session: they decide how a value reads, and what a statement means.
 
-Anybody may set others, for a database, a role or a process (`ALTER DATABASE … SET`, `ALTER ROLE … SET`, `PGTZ`): two
-processes would then read one row differently, and each would find the other's work stale. So all that we read with is
-set by us, above all of those. Behind a pooler nothing may be set for longer than a transaction: whoever reads rows sets
-it in one, and what every statement needs is told at the start.
+Databases, roles and processes may have other defaults (`ALTER DATABASE … SET`, `ALTER ROLE … SET`, `PGTZ`). Two
+processes would then read one row differently, and each would find the other's work stale. So each session sets all that
+we read with, and overrides those defaults. Behind a pooler no setting may outlive a transaction. There the code that
+reads rows sets them in its transaction, and the start fails if a setting that every statement needs is wrong.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ READING: Settings = {
     # A policy must raise, not hide: a row that is not found is taken for deleted.
     "row_security": "off",
 }
-"""How values are printed, how literals of a condition are read, and which rows are seen: whoever reads a user's row."""
+"""For reading a user's row: how values print, how literals of a condition are read, and which rows are visible."""
 
 MEANING: Settings = {
     "standard_conforming_strings": "on",
@@ -38,10 +38,10 @@ MEANING: Settings = {
     "default_transaction_isolation": "read committed",  # guard session-read-committed
     "default_transaction_read_only": "off",
 }
-"""What any statement of ours means, and that it may write."""
+"""For every statement of ours: its meaning, and that it may write."""
 
 _LIMITS_SINCE: Mapping[LiteralString, int] = {"transaction_timeout": 170_000}
-"""Time limits that older servers don't know, so that they can't be asked for before the version is known."""
+"""Time limits that older servers don't know. They are set only once the server's version is known."""
 
 
 def _set(settings: Settings, *, local: bool) -> LiteralString:
@@ -49,9 +49,9 @@ def _set(settings: Settings, *, local: bool) -> LiteralString:
 
 
 def opening(pid: int, server_version: int) -> LiteralString:
-    """The first statement on a connection: it tells which process answers and, if that is `pid`, sets everything.
+    """The first statement on a connection. It returns the server's process id and, if that is `pid`, sets everything.
 
-    Another one is a pooler's, whose sessions are others' as well.
+    Another process id means a pooler, whose sessions are shared with others.
     """
     limits: Settings = {name: "0" for name, since in _LIMITS_SINCE.items() if server_version >= since}
     ours = _set({**READING, **MEANING, **limits}, local=False)
@@ -59,17 +59,17 @@ def opening(pid: int, server_version: int) -> LiteralString:
 
 
 IN_TRANSACTION: LiteralString = f"SELECT {_set(READING, local=True)}"
-"""For the transaction in which it is executed: what rows are read with."""
+"""Sets, for its transaction, what rows are read with."""
 
 FOR_ALL_OF_TRANSACTION: LiteralString = f"SELECT {_set({**READING, **MEANING}, local=True)}"
-"""The same, with what statements mean."""
+"""The same, and what statements mean."""
 
 READS_AS_OURS: LiteralString = " AND ".join(f"current_setting('{name}') = '{value}'" for name, value in READING.items())
-"""An expression: whether rows read as they should in this session."""
+"""An expression: whether rows read as they should in the present session."""
 
 _WANTED: LiteralString = ", ".join(f"('{name}', '{value}')" for name, value in MEANING.items())
 DIFFERING: LiteralString = f"""
     SELECT name, wanted, current_setting(name) FROM (VALUES {_WANTED}) AS setting (name, wanted)
     WHERE current_setting(name) <> wanted
 """  # noqa: S608  names and values of ours
-"""Those of `MEANING` that this session is not set to: name, what it should be, what it is."""
+"""The settings of `MEANING` that differ in the present session: name, wanted value, found value."""

@@ -1,4 +1,4 @@
-"""Take a source's triggers off tables, one table at a time, without holding up writers for long."""
+"""Removes a source's triggers from tables, one table at a time, without blocking writers for long."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reindexer.postgres.triggers import LOCK_TIMEOUT, attempts
 def remove(
     connection: Connection, source: Source, *, keep: Collection[int] = (), give_up_after_s: float = 60.0
 ) -> None:
-    """Drop the source's triggers from all tables but those of the OIDs in `keep`, and without those its functions too.
+    """Drop the source's triggers, except on tables whose OIDs are in `keep`. If that is empty, drop its functions, too.
 
     Raises SourceError if a lock can't be had or a right is missing.
     """
@@ -45,7 +45,7 @@ def _bearers(connection: Connection, source: Source, keep: Collection[int]) -> l
 
 
 def _strip(connection: Connection, table: sql.Identifier, names: list[str]) -> bool:
-    """False if the table's lock could not be had in time."""
+    """False if the table's lock was not available in time."""
     try:
         with connection.transaction():
             connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))

@@ -1,8 +1,8 @@
-"""The triggers on the users' tables: what they should be, what they are, and how they get there.
+"""The triggers on the users' tables: what they should be, what they are, and how they are installed.
 
-DDL on a user's table waits at most `LOCK_TIMEOUT` for its lock and then lets the writers pass before it tries again: a
-CREATE TRIGGER that queues behind one long transaction would stall every writer behind itself. It locks one table at a
-time, so it can't be part of a deadlock, of which Postgres might choose the writer to die.
+DDL on a user's table waits at most `LOCK_TIMEOUT` for its lock and then lets writers pass before it tries again: a
+CREATE TRIGGER that queues behind one long transaction would block every writer behind it. The DDL locks one table at a
+time. So it can't be part of a deadlock in which Postgres might cancel the writer.
 """
 
 from __future__ import annotations
@@ -44,34 +44,34 @@ class Function:
 
     @property
     def statement(self) -> sql.Composed:
-        """The DDL. The body goes as a literal: a column may well be named `$reindexer$; DROP TABLE …`."""
+        """The DDL. The body is a literal, because a column may be named `$reindexer$; DROP TABLE …`."""
         return self.head + sql.Literal(self.body) + self.end  # guard trigger-body-literal
 
     def in_catalog(self, connection: Connection) -> tuple[str, str, bool, frozenset[str]]:
-        """As `catalog.sql` tells it: name, body, whether it is SECURITY DEFINER, settings."""
+        """In the form of `catalog.sql`: name, body, whether it is SECURITY DEFINER, settings."""
         head = self.head.as_string(connection).rpartition(" AS ")[0].replace("\n", " ")
         settings = frozenset(f"{name}={value}" for name, value in _SET.findall(head))
         return self.name, self.body, "SECURITY DEFINER" in head, settings
 
 
 def version() -> str:
-    """Of triggers and functions as this program makes them: differs when their SQL does."""
+    """A hash of the SQL of this program's triggers and functions."""
     return hashlib.sha256(repr((BULK_ROWS, sorted(load("triggers.sql").items()))).encode()).hexdigest()[:8]
 
 
 def lacking(source: Source, found: Iterable[Relation]) -> list[Relation]:
-    """Those relations that do not carry exactly the triggers they should, enabled as they should be."""
+    """The relations that lack one of the triggers they should have, or have it not enabled as it should be."""
     return [relation for relation in found if not _expected(source, relation) <= relation.triggers]
 
 
 def carries(source: Source, relation: Relation) -> bool:
-    """Whether any trigger of the source is on it."""
+    """Whether the relation has any trigger of the source."""
     ours = {_trigger(source, kind) for kind in (*STATEMENT_TRIGGERS, "replica")}
     return any(trigger.rpartition(":")[0] in ours for trigger in relation.triggers)
 
 
 def functions_differ(connection: Connection, source: Source) -> bool:
-    """Whether a trigger function is missing, or is not as this version of the program makes it."""
+    """Whether a trigger function is missing, or differs from this version's."""
     rows = connection.execute(load("catalog.sql")["functions"], {"functions": function_names(source)})
     found = {(name, body, definer, frozenset(config)) for name, body, definer, config in rows}
     return found != {function.in_catalog(connection) for function in functions(connection, source)}
@@ -80,12 +80,12 @@ def functions_differ(connection: Connection, source: Source) -> bool:
 def install(
     connection: Connection, source: Source, tables: Sequence[Relation] | None = None, *, give_up_after_s: float = 60.0
 ) -> Facts:
-    """Make functions and triggers of a source, on `tables` of it or on all, each in a transaction of its own that
-    excludes the table's writers for a moment.
+    """Create the source's functions, and its triggers on `tables` or on all its tables. Each table has a transaction of
+    its own, which blocks the table's writers for a moment.
 
-    When it returns, every write to those tables that did not fire these triggers has committed: what a walk reads from
-    now on, together with the changes that the triggers record, misses nothing. Returns the facts of those tables that
-    held no row at that moment, and so need no walk. Raises SourceError if a lock can't be had or a right is missing.
+    When it returns, every write to those tables that did not fire these triggers has committed. So a scan from now on,
+    together with the recorded changes, misses nothing. Returns the facts of those tables that held no row at that
+    moment, and so need no scan. Raises SourceError if a lock can't be had or a right is missing.
     """
     empty: dict[str, str] = {}
     try:
@@ -104,12 +104,12 @@ def install(
         raise SourceError(
             f"source {source.name!r}: {one_line(exc)}; run `reindexer migrate` as the owner of the table"
         ) from exc
-    except psycopg.errors.RaiseException as exc:  # of an event trigger: what it says is about us, and holds no row
+    except psycopg.errors.RaiseException as exc:  # of an event trigger: its text is about our DDL, and holds no row
         raise SourceError(f"source {source.name!r}: the database refuses it: {first_line(exc)}") from exc
 
 
 def attempts(give_up_after_s: float) -> Iterator[None]:
-    """Tries at a lock, with growing waits between them, in which writers pass."""
+    """Attempts at a lock, with growing waits between them, in which writers pass."""
     deadline, wait_s = time.monotonic() + give_up_after_s, 0.2
     yield
     while time.monotonic() + wait_s <= deadline:
@@ -119,7 +119,7 @@ def attempts(give_up_after_s: float) -> Iterator[None]:
 
 
 def _make_functions(connection: Connection, source: Source) -> bool:
-    """False if somebody else makes triggers at this moment."""
+    """False if another session is creating triggers now."""
     with connection.transaction():
         if not _alone(connection):
             return False
@@ -129,13 +129,13 @@ def _make_functions(connection: Connection, source: Source) -> bool:
 
 
 def _alone(connection: Connection) -> bool:
-    """Whether nobody else makes triggers until the transaction ends. `migrate` holds this lock all the while."""
+    """Whether this transaction alone creates triggers until it ends. `migrate` holds the same lock throughout."""
     row = connection.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [LOCK_CLASS, MIGRATE_LOCK]).fetchone()
     return bool(row and row[0])
 
 
 def _equip(connection: Connection, source: Source, table: Relation, empty: dict[str, str]) -> bool:
-    """Put one table's triggers on it; False if its lock could not be had in time."""
+    """Create one table's triggers. False if its lock was not available in time."""
     try:
         with connection.transaction():
             if not _alone(connection):
@@ -148,19 +148,19 @@ def _equip(connection: Connection, source: Source, table: Relation, empty: dict[
     except psycopg.errors.LockNotAvailable:
         return False
     except psycopg.errors.UndefinedTable:
-        pass  # dropped just now
+        pass  # dropped in the meantime
     return True
 
 
 def _holds_rows(connection: Connection, table: Relation) -> bool:
-    """Under the lock, so no row is on its way. A partitioned table has none of its own."""
+    """Runs under the lock, so no write is in flight. A partitioned table itself holds no rows."""
     connection.execute("SET LOCAL row_security = off")
     row = connection.execute(sql.SQL("SELECT EXISTS (SELECT FROM ONLY {})").format(table.identifier)).fetchone()
     return bool(row and row[0])
 
 
 def functions(connection: Connection, source: Source) -> list[Function]:
-    """The functions as this version of the program makes them, in the order of `FUNCTIONS`."""
+    """The functions of this version of the program, in the order of `FUNCTIONS`."""
     parts = load("triggers.sql")
     name, bulk_rows = sql.Literal(source.name), sql.Literal(BULK_ROWS)
     ring = sql.SQL(parts["ring"]).format(lock_class=sql.Literal(LOCK_CLASS), bell_lock=sql.Literal(BELL_LOCK))
@@ -194,7 +194,7 @@ def functions(connection: Connection, source: Source) -> list[Function]:
 
 
 def trigger_statements(source: Source, table: Relation) -> list[sql.Composed]:
-    """DDL of one table's triggers; the first takes its lock."""
+    """The DDL of one table's triggers; the first statement takes its lock."""
     parts = load("triggers.sql")
     lock = sql.SQL("LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE").format(table.identifier)
     kinds = ("statement_triggers", "row_trigger") if table.is_leaf else ("statement_triggers",)
@@ -204,7 +204,7 @@ def trigger_statements(source: Source, table: Relation) -> list[sql.Composed]:
 def key_expression(source: Source, qualifier: str | None, identifier: type[sql.Identifier]) -> sql.Composable:
     """The item id as text: the key itself, or a JSON array of a composite key's parts.
 
-    `identifier`: psycopg's, or in queries that have parameters `Name`.
+    `identifier`: psycopg's, or `Name` in queries that have parameters.
     """
     parts = [
         sql.SQL("{}::text").format(identifier(column) if qualifier is None else identifier(qualifier, column))
