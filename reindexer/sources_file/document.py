@@ -1,4 +1,4 @@
-"""A TOML document whose keys know their lines."""
+"""A TOML document that knows the line of each key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reindexer.sources_file.toml_lines import KeyPath, lines_of_keys, statements
 DEFAULT = Path("reindexer.toml")
 
 MAX_BYTES = 1 << 20
-"""More is some other file."""
+"""A larger file is not the sources file."""
 
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _LONG_NUMBER = re.compile(r"[0-9_]{4300}")
@@ -32,7 +32,7 @@ _HINTS = {
 
 @dataclass(frozen=True)
 class Document:
-    """What a file says. `name` is the file as the user calls it."""
+    """A parsed file. `name`: the file's name as the user wrote it."""
 
     name: str
     text: str
@@ -43,26 +43,26 @@ class Document:
         return lines_of_keys(self.text)
 
     def at(self, path: KeyPath) -> str:
-        """`reindexer.toml:12`: where a key stands, or the innermost table that it should stand in."""
+        """`reindexer.toml:12`: the place of a key, or of the innermost table that should hold it."""
         for depth in range(len(path), 0, -1):
             if line := self._lines.get(path[:depth]):
                 return f"{self.name}:{line}"
         return f"{self.name}:1"
 
     def wrong(self, path: KeyPath, words: str) -> DefinitionError:
-        """An error at a key: `words` go on after its name."""
+        """An error about a key. `words` continue after the key's name."""
         return DefinitionError(f"{self.at(path)}: {dotted(path)} {words}")
 
 
 def dotted(path: KeyPath) -> str:
-    """Keys as TOML writes them, none of them long."""
+    """The keys as TOML writes them, each shortened to 60 characters."""
     return ".".join(key if re.fullmatch(r"[A-Za-z0-9_-]{1,60}", key) else json.dumps(key[:60]) for key in path)
 
 
 def read_document(named: Path | None) -> Document | None:
-    """The file that is named; where none is, `reindexer.toml` of the working directory, or None if there is no such.
+    """Read the named file, else `reindexer.toml` in the working directory; None if there is neither.
 
-    Raises UsageError if it can't be read, or is no TOML.
+    Raises UsageError if the file can't be read, or is not TOML.
     """
     path = named or DEFAULT
     if named is None and not os.path.lexists(path):
@@ -76,7 +76,7 @@ def read_document(named: Path | None) -> Document | None:
     if len(content) > MAX_BYTES:
         raise UsageError(f"{path} is larger than {MAX_BYTES >> 20} MB; is it the sources file?")
     try:
-        text = content.decode("utf-8-sig")  # editors on Windows put a mark at the begin
+        text = content.decode("utf-8-sig")  # editors on Windows write a byte order mark
     except UnicodeDecodeError as exc:
         line = content[: exc.start].count(b"\n") + 1
         raise UsageError(f"{path}:{line}: this is not UTF-8; save the file in that encoding") from None
@@ -84,7 +84,7 @@ def read_document(named: Path | None) -> Document | None:
 
 
 def parse_document(name: str, text: str) -> Document:
-    """Raises UsageError that names the line, where the text is no TOML."""
+    """Raises UsageError that names the line if the text is not TOML."""
     try:
         return Document(name, text, tomllib.loads(text + "\n"))  # so that an error in the last line has a line
     except tomllib.TOMLDecodeError as exc:
@@ -98,7 +98,7 @@ def parse_document(name: str, text: str) -> Document:
 
 
 def _told(message: str, text: str) -> tuple[int, str]:
-    """Line and words of an error of tomllib. What never ends is told where it begins."""
+    """Line and words for an error of tomllib. An unfinished value is reported where it begins."""
     what = _PLACE.sub("", message)
     place = _PLACE.search(message)
     hint = next((f"; {hint}" for begin, hint in _HINTS.items() if what.startswith(begin)), "")

@@ -1,4 +1,4 @@
-"""From what the file wants to definitions: all checks that need the database. They change nothing in it."""
+"""Turns wanted sources into definitions: all checks that need the database. They change nothing in it."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from reindexer.sources_file.read import SourcesFile
 
 @dataclass(frozen=True, slots=True)
 class Definitions:
-    """What the file wants: sources that fit, and why others don't, by name."""
+    """Sources that fit their tables, and by name the reasons why others do not."""
 
     sources: Sequence[Source] = ()
     unfit: Mapping[str, str] = field(default_factory=dict)
 
 
 def definitions(connection: Connection, file: SourcesFile | None, *, strict: bool = True) -> Definitions:
-    """Every source of the file. One that is broken is unfit: it was attached, and does not fit its table any more.
+    """The definition of every source in the file. An attached source that no longer works is unfit.
 
-    Of any other that does not fit, which is a mistake in the file, raises UsageError with file and line, where it is
-    `strict`; else it is unfit too.
+    Any other source that does not fit is a mistake in the file. If `strict`, it raises UsageError with file and line;
+    else that source is unfit, too.
     """
     found, unfit, before = list[Source](), dict[str, str](), attached_before(connection) if file else {}
     for name, wanted in file.sources.items() if file else ():
@@ -63,7 +63,7 @@ def _fitting(connection: Connection, wanted: Wanted) -> Source:
 
 
 def _breakage(connection: Connection, before: Source) -> str | None:
-    """Why a source does not work as it is attached, if it does not."""
+    """Why a source does not work as it is attached; None if it works."""
     try:
         check(connection, before)
     except (ReindexerError, psycopg.errors.InsufficientPrivilege) as exc:
@@ -72,7 +72,7 @@ def _breakage(connection: Connection, before: Source) -> str | None:
 
 
 def _require_owner(connection: Connection, source: Source) -> None:
-    """Only the owner may put triggers on a table; found out before those of other sources are made."""
+    """Only the owner may create triggers on a table; checked before any source's triggers are created."""
     table = sql.Identifier(source.table_schema, source.table_name).as_string(connection)
     row = connection.execute(load("catalog.sql")["owner"], {"table": table}).fetchone()
     if row and not row[1]:

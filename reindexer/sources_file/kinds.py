@@ -1,6 +1,6 @@
-"""What may stand behind a key of the sources file. A value that may not raises Unfit; its words follow the key's name.
+"""The kinds of values in the sources file. A wrong value raises Unfit; its text continues after the key's name.
 
-Values are not shown: one of them may be a secret that stands in the wrong place.
+Messages do not show values: a value may be a secret in the wrong place.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WORDS: dict[type, str] = {
 
 
 class Unfit(Exception):
-    """A value, or the part of it to which `path` leads, is not what its key takes."""
+    """A value, or the part of it at `path`, is not of the kind that its key takes."""
 
     def __init__(self, words: str, path: KeyPath = ()) -> None:
         super().__init__(words)
@@ -37,7 +37,7 @@ class Unfit(Exception):
 
 
 def what(value: object) -> str:
-    """The kind of a value, in words."""
+    """The kind of a value, in words for a message."""
     return _WORDS[type(value)]
 
 
@@ -53,7 +53,7 @@ def text(value: object) -> str:
 
 
 def names(value: object) -> tuple[str, ...]:
-    """Names of columns: a list of them, or one text with commas between them, as on the command line."""
+    """Names of columns: a list, or one text separated by commas as on the command line."""
     if isinstance(value, str):
         return split_names([text(value)])
     if not isinstance(value, list):
@@ -68,12 +68,12 @@ def names(value: object) -> tuple[str, ...]:
 
 
 def split_names(options: list[str]) -> tuple[str, ...]:
-    """Names with commas between them."""
+    """Split names at commas."""
     return tuple(name for option in options for name in (each.strip() for each in option.split(",")) if name)
 
 
 def whole_number(value: object) -> int:
-    """Not negative, and not larger than Postgres' integer."""
+    """A non-negative number that fits Postgres' integer."""
     if type(value) is not int:
         raise Unfit(f"is {what(value)}; write a whole number, without quotes")
     if not 0 <= value <= MAX_NUMBER:
@@ -82,14 +82,14 @@ def whole_number(value: object) -> int:
 
 
 def dimensions(value: object) -> int:
-    """The length of a vector."""
+    """The number of a vector's dimensions."""
     if not 1 <= whole_number(value) <= 65_536:
         raise Unfit("is out of range; write a number from 1 to 65536")
     return whole_number(value)
 
 
 def one_of(*choices: str) -> Kind:
-    """One of a few words."""
+    """A kind that accepts only the given words."""
 
     def kind(value: object) -> str:
         if value not in choices:
@@ -101,7 +101,7 @@ def one_of(*choices: str) -> Kind:
 
 
 def url(value: object) -> str:
-    """Of HTTP, without user and password."""
+    """An HTTP URL without user and password."""
     if not text(value).startswith(("http://", "https://")) or not is_readable(text(value)):
         raise Unfit("is not a URL that can be read; write https://host/v1")
     if "@" in text(value):
@@ -110,7 +110,7 @@ def url(value: object) -> str:
 
 
 def environment_name(value: object) -> str:
-    """The name of an environment variable; what looks like a key itself is refused."""
+    """The name of an environment variable. A value that looks like a key itself is refused."""
     if not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,99}", text(value)):  # guard secret-sources-file-value
         raise Unfit(
             "is no name of an environment variable; set one in the workers' environment and write its name, in "
@@ -120,7 +120,7 @@ def environment_name(value: object) -> str:
 
 
 def parameters(value: object, path: KeyPath = ()) -> Any:
-    """What JSON and Postgres can hold."""
+    """Values that JSON and Postgres can hold."""
     if len(path) > MAX_DEPTH:
         raise Unfit("nests too deeply", path)
     if isinstance(value, dict):
@@ -137,7 +137,7 @@ def parameters(value: object, path: KeyPath = ()) -> Any:
 
 
 def read_table(document: Document, path: KeyPath, raw: object, known: Mapping[str, Kind]) -> dict[str, Any]:
-    """The keys of a table, each as its kind. Raises UsageError at the first one that is not known or does not fit."""
+    """The keys of a table, each converted by its kind. Raises UsageError at the first unknown or unfit key."""
     if not isinstance(raw, dict):
         raise document.wrong(path, f"is {what(raw)}; write its keys under [{dotted(path)}]")
     read = {}
@@ -152,7 +152,7 @@ def read_table(document: Document, path: KeyPath, raw: object, known: Mapping[st
 
 
 def unknown(key: str, known: Iterable[str]) -> str:
-    """Why a key is refused, and what may have been meant."""
+    """Why an unknown key is refused, and which key may have been meant."""
     if _SECRET.search(key):
         return (
             "is refused: no key or password belongs into this file; write api_key_env in a profile, the name of a "
@@ -163,6 +163,6 @@ def unknown(key: str, known: Iterable[str]) -> str:
 
 
 def alike(word: str, known: Iterable[str]) -> str | None:
-    """The one that is spelled most like it, if any is."""
+    """The known word that is spelled most like `word`; None if none is close."""
     close = get_close_matches(word.lower(), [each.lower() for each in known], n=1)
     return next((each for each in known if each.lower() in close), None)

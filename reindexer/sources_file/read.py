@@ -1,4 +1,4 @@
-"""From keys to what is wanted: all checks that need no database."""
+"""Turns keys into wanted sources and profiles: all checks that need no database."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ _PROFILE: Mapping[str, kinds.Kind] = {
 
 @dataclass(frozen=True)
 class SourcesFile:
-    """What the file wants: sources and profiles, by name, in its order."""
+    """The file's profiles and sources, by name, in its order."""
 
     document: Document
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     sources: Mapping[str, Wanted] = field(default_factory=dict)
 
     def profile(self, name: str) -> Profile:
-        """A profile. Raises UsageError that tells which ones there are."""
+        """The profile of that name. Raises UsageError with a hint if there is none."""
         if name not in self.profiles:
             close = kinds.alike(name, self.profiles)
             hint = f"did you mean {close!r}?" if close else f"write [{dotted(('profiles', name))}]"
@@ -55,12 +55,12 @@ class SourcesFile:
         return self.profiles[name]
 
     def at(self, source: str, key: str | None = None) -> str:
-        """Where a source's key stands, or its header."""
+        """The place of a source's key, or of its header."""
         return self.document.at(("sources", source, key) if key else ("sources", source))
 
 
 def read_sources(named: Path | None) -> SourcesFile | None:
-    """The sources file: the one that is named, else `reindexer.toml`; None if none is named and there is no such.
+    """Read the sources file: the named one, else `reindexer.toml`; None if none is named and that does not exist.
 
     Raises UsageError at the first mistake.
     """
@@ -120,7 +120,7 @@ def _source(file: SourcesFile, name: str, raw: Mapping[str, Any]) -> Wanted:
 
 
 def _refuse_strangers(document: Document, path: KeyPath, raw: Mapping[str, Any]) -> None:
-    """Keys that are right elsewhere, and a source whose name looks like a table's."""
+    """Refuse keys that belong elsewhere, and a dotted source name that reads as a table."""
     for key, value in raw.items():
         if key in _PROFILE and key not in _SOURCE:
             raise document.wrong((*path, key), 'belongs under [profiles.NAME]; write profile = "NAME" here')

@@ -1,4 +1,4 @@
-"""On which line of a TOML document each of its keys is written: what tomllib forgets, and errors want to tell."""
+"""Finds the line of each key in a TOML document: tomllib does not keep it, and error messages name it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-"""What decides where a value ends: what is within comments and strings does not."""
+"""The tokens that decide where a value ends. Brackets and line ends in comments and strings do not count."""
 
 MAX_DEPTH = 16
-"""Keys that lie deeper are left out."""
+"""Deeper keys are left out."""
 
 
 def lines_of_keys(text: str) -> dict[KeyPath, int]:
-    """The line, from 1, of each key of a valid document, by the keys that lead to it. Tables are keys too.
+    """The line, from 1, of each key of a valid document, by its path of keys. Tables are keys, too.
 
-    tomllib itself reads the statements, one by one: each ends with the first line with which it can be read. So a key
-    that stands within a value of several lines is on the line where that value's statement begins.
+    tomllib itself reads the statements, one by one: each ends at the first line with which it parses. So a key inside a
+    multi-line value gets the line where that value's statement begins.
     """
     found: dict[KeyPath, int] = {}
     header: KeyPath = ()
@@ -47,7 +47,7 @@ def lines_of_keys(text: str) -> dict[KeyPath, int]:
 
 
 def statements(text: str) -> Iterator[tuple[int, str]]:
-    """Each statement with its first line; the last one may be unfinished or wrong, and then reaches to the end."""
+    """Each statement with its first line. The last one may be unfinished or wrong, and then extends to the end."""
     text = text.replace("\r\n", "\n")
     line, begin = 1, 0
     for end in _ends(text):
@@ -65,7 +65,7 @@ def statements(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _ends(text: str) -> Iterator[int]:
-    """Where a line ends that is within no value: behind each statement of a valid document, and at its end."""
+    """The ends of lines that are outside of values: after each statement of a valid document, and at its end."""
     depth = 0
     for token in _TOKEN.finditer(text):
         if token[0] in ("[", "{"):

@@ -43,7 +43,7 @@ class QdrantAddress:
         return f"Qdrant at {without_secrets(self.url)}, gRPC on port {self.grpc_port},"
 
     def somebody_else(self, what: str) -> str:
-        """The message for an answer that is not Qdrant's: a web server's, an ingress's, or Qdrant's under another path."""
+        """The message if the answer is not Qdrant's: a web server's, an ingress's, or Qdrant's under another path."""
         return f"{self.rest} does not answer; something else does ({what}): are port and path of QDRANT_URL right?"
 
 
