@@ -1,1 +1,1 @@
-"""The services that a machine without them runs on: Postgres, Redis, Qdrant, started by us."""
+"""Postgres, Redis and Qdrant as child processes of ours, for a machine that has none of them."""

@@ -1,4 +1,4 @@
-"""Child processes that never outlive their parent: each leads its own group, and a guard process watches the parent."""
+"""Child processes that never outlive their parent: each leads its own process group, and a guard watches the parent."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ class ChildFailed(ReindexerError):
 
 
 class Process(Protocol):
-    """What is asked of a process: the part of `subprocess.Popen` that is used here."""
+    """The part of `subprocess.Popen` that is used here."""
 
     pid: int
 
     @property
     def returncode(self) -> int | Any:
-        """None until it has ended."""
+        """The exit code; None while the process runs."""
 
     def poll(self) -> int | None:
-        """The same, looked up."""
+        """The exit code, read anew; None while the process runs."""
 
     def wait(self, timeout: float | None = None) -> int:
-        """Raises subprocess.TimeoutExpired."""
+        """The exit code. Raises subprocess.TimeoutExpired."""
 
     def send_signal(self, sig: signal.Signals) -> None:
-        """Nothing if it has ended."""
+        """Send a signal; does nothing if the process has ended."""
 
 
 @dataclass(slots=True)
@@ -52,17 +52,17 @@ class Child:
     stop_signal: signal.Signals
 
     def running(self) -> bool:
-        """False once it has ended."""
+        """Whether the process still runs."""
         return self.process.poll() is None
 
     def last_lines(self, count: int = 3) -> str:
-        """The end of its log, on one line."""
+        """The last lines of its log, joined into one."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return " | ".join(lines[-count:]) or "it wrote nothing"
 
 
 class Children:
-    """Starts children and ends them in reverse order. A context manager; not for use by several threads."""
+    """Starts children and ends them in reverse order. A context manager; not thread-safe."""
 
     def __init__(self, log_directory: Path) -> None:
         self._log_directory = log_directory
@@ -84,7 +84,7 @@ class Children:
         stop_signal: signal.Signals = signal.SIGTERM,
         cwd: Path | None = None,
     ) -> Child:
-        """Start a child in its own group, its output in `<name>.log`. `user`: a numeric id to run as (root only)."""
+        """Start a child in its own process group; its output goes to `<name>.log`. `user`: a numeric id (root only)."""
         log = self.log_of(name)
         with log.open("ab") as output:
             process = subprocess.Popen(
@@ -94,18 +94,18 @@ class Children:
         return self.adopt(name, process, log, stop_signal)
 
     def log_of(self, name: str) -> Path:
-        """Where the output of a child of that name goes."""
+        """The log file of a child of that name."""
         return self._log_directory / f"{name}.log"
 
     def adopt(self, name: str, process: Process, log: Path, stop_signal: signal.Signals = signal.SIGTERM) -> Child:
-        """Look after a process that leads a group of its own."""
+        """Take charge of a process that leads its own process group."""
         child = Child(name, process, log, stop_signal)
         self._tell_guard(process.pid, stop_signal)
         self._children.append(child)
         return child
 
     def stop(self, child: Child, *, within_s: float = STOP_S) -> int:
-        """End a child, by force if it takes longer; returns its exit code."""
+        """End a child, with SIGKILL after `within_s`. Returns its exit code."""
         _signal(child)
         return self._wait(child, within_s)
 
@@ -117,7 +117,7 @@ class Children:
         self._forget(child)
 
     def stop_together(self) -> None:
-        """Signal all at once, then wait for each: for peers that do not need one another to end."""
+        """Signal all at once, then wait for each: for peers that don't need one another to end."""
         peers = list(self._children)
         for child in peers:
             _signal(child)
@@ -185,7 +185,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def accepts(port: int, host: str = "127.0.0.1") -> bool:
-    """True if somebody listens there."""
+    """Whether a server listens there."""
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex((host, port)) == 0

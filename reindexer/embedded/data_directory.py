@@ -1,4 +1,4 @@
-"""Where an embedded stack keeps its data, and how other commands find the one that runs there."""
+"""The data directory of an embedded stack, and how other commands find the stack that runs there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reindexer.core.errors import ReindexerError
 from reindexer.core.posix import require_posix, user_id
 
 MAX_PATH = 80
-"""Postgres' socket and Redis' files want a short path."""
+"""In characters. Postgres' socket and Redis' files need a short path."""
 
 
 class AlreadyUp(ReindexerError):
@@ -23,7 +23,7 @@ class AlreadyUp(ReindexerError):
 
 
 def default_directory() -> Path:
-    """Short and without spaces, whatever the checkout's or the home's path is; one for each user."""
+    """A short path without spaces, whatever the paths of the checkout and the home are; one per user."""
     if user_id() == 0:
         return Path("/var/lib/reindexer")
     home = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "reindexer"
@@ -33,7 +33,7 @@ def default_directory() -> Path:
 
 
 class DataDirectory:
-    """One data directory. Whoever holds its lock runs the stack; the lock ends with the process."""
+    """One data directory. The process that holds its lock runs the stack; the lock ends with the process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,14 +43,14 @@ class DataDirectory:
 
     @property
     def key_file(self) -> Path:
-        """Holds the admin key."""
+        """The file with the admin key."""
         return self.path / "admin.key"
 
     def take(self) -> None:
-        """Make the directory and take its lock. Raises AlreadyUp, and UsageError on Windows."""
+        """Create the directory and take its lock. Raises AlreadyUp, and UsageError on Windows."""
         require_posix()  # guard windows-embedded-refusal
         self.path.mkdir(parents=True, exist_ok=True)
-        # Under root, Postgres runs as another user and has to reach its own folder below.
+        # As root, Postgres runs as another user and has to reach its own folder in here.
         self.path.chmod(0o755 if user_id() == 0 else 0o700)
         lock = (self.path / "lock").open("a+", encoding="utf-8")
         if not _locked(lock):
@@ -63,25 +63,25 @@ class DataDirectory:
         self._lock = lock
 
     def release(self) -> None:
-        """Let go of the lock, and forget what ran."""
+        """Release the lock, and remove the state file."""
         self._state.unlink(missing_ok=True)
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def write_state(self, state: Mapping[str, object]) -> None:
-        """Tell other commands what runs. Readable by the owner only: it may name a database with its password."""
+        """Publish the state for other commands. Owner-readable only: it may hold a database URL with its password."""
         draft = self._state.with_suffix(".new")
         draft.touch(mode=0o600)
         draft.write_text(json.dumps(state), encoding="utf-8")
         draft.rename(self._state)
 
     def running(self) -> dict[str, str] | None:
-        """What runs there; None if nothing does (a state file without a lock is left from a crash)."""
+        """The state of the running stack; None if none runs (a crash leaves a state file without a lock)."""
         try:
             import fcntl
         # guard windows-missing-file-locks
-        except ImportError:  # Windows, where nothing is up
+        except ImportError:  # Windows, where no stack runs
             return None
         try:
             with (self.path / "lock").open("a+", encoding="utf-8") as lock:
@@ -98,7 +98,7 @@ class DataDirectory:
         return state
 
     def last_ports(self) -> dict[str, int]:
-        """Where the servers listened the last time, by their names."""
+        """The servers' ports of the last run, by server name."""
         try:
             ports: dict[str, int] = json.loads(self._ports.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -106,11 +106,11 @@ class DataDirectory:
         return ports
 
     def keep_ports(self, ports: Mapping[str, int]) -> None:
-        """For the next time: URLs that are written down elsewhere stay right."""
+        """Keep ports for the next run, so that URLs that are written down elsewhere stay right."""
         self._ports.write_text(json.dumps({**self.last_ports(), **ports}), encoding="utf-8")
 
     def admin_key(self) -> str:
-        """The admin key of this directory, made when it is first asked for."""
+        """The admin key of this directory, generated at the first call."""
         if not self.key_file.exists():
             self.key_file.touch(mode=0o600)
             self.key_file.write_text(secrets.token_urlsafe(24) + "\n", encoding="utf-8")
@@ -118,7 +118,7 @@ class DataDirectory:
 
 
 def _locked(lock: IO[str]) -> bool:
-    """Whoever asks what runs here holds the lock, shared, for a moment; so one refusal means nothing."""
+    """Take the lock. Other commands hold it, shared, for a moment to see what runs; so one refusal means nothing."""
     import fcntl
 
     for _ in range(5):

@@ -1,4 +1,4 @@
-"""What a developer's shell holds for other servers must not keep anybody from those that we start ourselves."""
+"""Keeps a developer's environment, made for other servers, from disturbing connections to the embedded ones."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def libpq_variables(environment: Mapping[str, str]) -> list[str]:
-    """Those by which libpq connects otherwise than a URL says (PGSERVICE, PGSSLMODE, PGHOSTADDR, PGOPTIONS, …)."""
+    """Variables that make libpq connect otherwise than a URL says (PGSERVICE, PGSSLMODE, PGHOSTADDR, PGOPTIONS, …)."""
     return sorted(name for name in environment if name.startswith("PG"))
 
 
 def reach_own_servers(environment: MutableMapping[str, str] = os.environ, *, postgres: bool) -> None:
-    """Let programs of this environment reach servers on loopback without a proxy, and where Postgres is one of ours,
-    let nothing but its URL say how."""
+    """Exempt loopback from proxies. If `postgres` (the server is an embedded one), also remove libpq's variables, so
+    that its URL alone decides."""
     for name in ("NO_PROXY", "no_proxy"):
         spared = [host for host in environment.get(name, "").split(",") if host]
         environment[name] = ",".join([*spared, *(host for host in LOOPBACK if host not in spared)])

@@ -1,7 +1,7 @@
-"""Ends the embedded servers when whoever started them is gone, even by SIGKILL.
+"""Ends the embedded servers when the process that started them is gone, even by SIGKILL.
 
-Run as a script of its own, with the standard library only. Reads `PID SIGNAL` lines: the process (leader of its own
-group) and the signal that ends it; `PID 0` forgets it. When the pipe ends, so has its writer.
+It runs as a script, with the standard library only. It reads lines `PID SIGNAL`: the process (leader of its own group)
+and the signal that ends it. `PID 0` forgets the process. When the pipe ends, its writer has ended.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ GRACE_S = 8.0
 
 
 def main() -> None:
-    """Read until the pipe ends; then end what is left."""
+    """Read until the pipe ends, then end the processes that are left."""
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
     watched: dict[int, int] = {}
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def _signal(pid: int, signum: int) -> None:
-    """To the process; SIGKILL to its whole group."""
+    """Signal the process; SIGKILL goes to its whole group."""
     with suppress(ProcessLookupError, PermissionError):
         (os.killpg if signum == signal.SIGKILL else os.kill)(pid, signum)
 

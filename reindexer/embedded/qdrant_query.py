@@ -1,5 +1,5 @@
-"""Queries as Qdrant's REST interface has them, over one collection of the engine: by vector, point, example or field,
-with prefetches, and in groups."""
+"""Queries of Qdrant's REST API over one collection of the engine: by vector, point, example or field, with prefetches,
+and in groups."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from reindexer.embedded.qdrant_words import (
 )
 
 Look = Callable[[Json, str | None], Any]
-"""The vector of a point, by its id and the vector's name. KeyError where there is no such point."""
+"""Returns a point's vector, by point id and vector name. Raises KeyError if there is no such point."""
 
 DEFAULT_LIMIT = 10
 CANDIDATES = 100
-"""From which `mmr` chooses where nobody says."""
+"""The default number of candidates for `mmr`."""
 RRF_K = 2
 
 
 def query(shard: edge.EdgeShard, raw: Mapping[str, Json], look: Look) -> list[dict[str, Json]]:
-    """The points that a query finds, the best first."""
+    """The points that the query finds, best first."""
     found = shard.query(
         _request(raw, look, count(raw, "limit", DEFAULT_LIMIT), selected(raw.get("with_payload", False)))
     )
@@ -39,9 +39,9 @@ def query(shard: edge.EdgeShard, raw: Mapping[str, Json], look: Look) -> list[di
 
 
 def groups(shard: edge.EdgeShard, raw: Mapping[str, Json], look: Look) -> list[dict[str, Json]]:
-    """The best points of the best groups; a group is a value at a path of the payload.
+    """The best points of the best groups. A group is a value at a path of the payload.
 
-    The engine has no groups: hits are asked for until enough of them are there, then what each group lacks.
+    The engine has no groups. So hits are fetched until there are enough groups, and then until each group is full.
     """
     key, limit, size = raw["group_by"], count(raw, "limit", DEFAULT_LIMIT), count(raw, "group_size", 3)
     if raw.get("with_lookup"):
@@ -75,7 +75,7 @@ def _until(
     only: edge.Filter | None,
     enough: Callable[[Mapping[Any, Sequence[Any]]], bool],
 ) -> tuple[dict[Any, list[Any]], bool]:
-    """The hits of each group, both in the order of their scores; and whether that is all there are."""
+    """The hits of each group, groups and hits ordered by score; and whether these are all hits there are."""
     while True:
         hits = shard.query(_request({**raw, "offset": 0}, look, take, [key], only))
         found: dict[Any, list[Any]] = {}
@@ -98,7 +98,7 @@ def _records(shard: edge.EdgeShard, raw: Mapping[str, Json], ids: Sequence[Any])
 
 
 def values_at(payload: Json, path: str) -> list[Json]:
-    """What lies at a plain path: the elements where it is a list."""
+    """The values at a plain path; the elements where it holds a list."""
     values = [payload]
     for name in (part.removesuffix("[]").strip('"') for part in path.split(".")):
         values = [one[name] for value in values for one in _each(value) if isinstance(one, dict) and name in one]
@@ -150,7 +150,7 @@ def _prefetch(raw: Mapping[str, Json], look: Look) -> edge.Prefetch:
 
 
 def _scoring(raw: Mapping[str, Json], look: Look) -> tuple[Any, list[Json]]:
-    """What a query scores by, and the points that it names and so does not find."""
+    """The scoring of a query, and the points that it names and therefore does not find."""
     asked, using = raw.get("query"), raw.get("using")
     named: list[Json] = []
 
@@ -203,7 +203,7 @@ def _recommend(positive: list[Any], negative: list[Any], strategy: str | None, u
 
 
 def count(raw: Mapping[str, Json], name: str, default: int) -> int:
-    """A number of points that was asked for: at least one."""
+    """A requested number of points, at least one."""
     value = raw.get(name)
     if value is None:
         return default
@@ -215,4 +215,4 @@ def count(raw: Mapping[str, Json], name: str, default: int) -> int:
 
 
 class OutOfRange(ValueError):
-    """A number that is one, and too small."""
+    """An integer that is too small."""

@@ -1,13 +1,13 @@
 """`python -m reindexer.embedded.qdrant_server`: Qdrant's REST API over Qdrant's own engine, on loopback.
 
-The engine (`qdrant-edge-py`) holds points: it has no collections, aliases, metadata and groups, and no server. Here it
-has. Behind this server every process, and the user's own official client, shares one index, in a folder. It speaks the
-routes that `QdrantClient(url=...)` uses for collections, aliases, payload indexes, points and queries, with the status
-codes, error texts and size limit of Qdrant 1.19, so that a real server can take its place.
+The engine (`qdrant-edge-py`) holds points. It has no collections, aliases, metadata or groups, and no server; this
+module adds them. Behind this server every process, and the user's own official client, shares one index, in a folder.
+It serves the routes that `QdrantClient(url=...)` uses for collections, aliases, payload indexes, points and queries,
+with the status codes, error texts and size limit of Qdrant 1.19, so that a real server can replace it.
 
-Guarantees: requests run one at a time, in one thread, so each is atomic to the others (`turns` says which is next); a
-write that was answered survives a SIGKILL of this process, where there is a folder. Not for production: no
-authentication, gRPC, snapshots, shards, inference or HNSW; `wait=false` waits all the same.
+Guarantees: requests run one at a time, in one thread, so each is atomic to the others (`turns` decides the order). If
+there is a folder, a write that was answered survives a SIGKILL of this process. Not for production: no authentication,
+gRPC, snapshots, shards, inference or HNSW; `wait=false` waits all the same.
 """
 
 import argparse
@@ -52,19 +52,19 @@ from reindexer.embedded.turns import Turns
 
 VERSION = {"title": "qdrant - vector search engine", "version": "1.19.0"}
 MAX_BODY_BYTES = 32 * 1024 * 1024
-"""Qdrant's default `max_request_size_mb`: what a real server would refuse must fail here too."""
+"""Qdrant's default `max_request_size_mb`: a request that a real server would refuse must fail here, too."""
 ROOMY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
-"""Memory as a folder. An index that is not kept lies there if it has room: no disk has to be waited for."""
+"""A folder in memory. A temporary index goes there if there is room, so that nothing waits for a disk."""
 ROOMY_BYTES = 2 * 1024**3
 PASSING = "reindexer-qdrant-"
-"""What folders of indexes are called that go with their process; one that was killed leaves its own to the next."""
+"""The prefix of folders that are deleted with their process; a later process deletes those of a killed one."""
 
 log = logging.getLogger("uvicorn.error")
 
 
 @dataclass
 class Call:
-    """One request. `asked` is the name in its path, a collection's or an alias; `item` the rest: a field or a point."""
+    """One request. `asked`: the collection or alias in its path; `item`: the rest of the path, a field or a point."""
 
     store: Store
     asked: str
@@ -81,7 +81,7 @@ class Call:
         return {"operation_id": 0, "status": "completed" if self.wait else "acknowledged"}
 
     def look(self, point_id: Json, using: str | None) -> Any:
-        """The vector of a point: of this collection, or of the one in which the query says to look."""
+        """The vector of a point, in this collection or in the one that the query's `lookup_from` names."""
         where: Mapping[str, Json] = self.body.get("lookup_from") or {}
         collection = replace(self, asked=where["collection"]).collection if where else self.collection
         return collection.vector(point_id, where.get("vector", using))
@@ -105,7 +105,7 @@ PARAMETERS: Mapping[str, tuple[str, Mapping[str, Json]]] = {
     ),
     "wal_config": ("wal_config", {"wal_capacity_mb": 32, "wal_segments_ahead": 0}),
 }
-"""What a real server says where nobody asked for anything else, by the name under which it is asked for."""
+"""A real server's defaults: by their name in answers, their name in requests and the values."""
 
 
 # Collections
@@ -143,7 +143,7 @@ def create(call: Call) -> bool:
 
 
 def update(call: Call) -> bool:
-    """Names are checked, and what is given is kept; parameters of storage and search change nothing here."""
+    """Checks the names and keeps the given parameters; those of storage and search have no effect here."""
     described = call.collection.described
     given = m.UpdateCollection.model_validate(call.body).model_dump(mode="json", by_alias=True, exclude_none=True)
     vectors = described.params.get("vectors") or {}
@@ -188,7 +188,7 @@ def write_batch(call: Call) -> list[dict[str, Any]]:
 
 
 def apply(call: Call, operations: Any) -> list[dict[str, Any]]:
-    """As a real server, it tells what does not fit the collection only to who waits for it."""
+    """As a real server does, it reports what does not fit the collection only to a caller that waits."""
     collection = call.collection
     ready = collection.understood(operations)
     try:
@@ -259,7 +259,7 @@ def list_collections(call: Call) -> dict[str, Any]:
 
 
 def list_aliases(call: Call) -> dict[str, Any]:
-    """All, or those of the collection that is asked for."""
+    """All aliases, or those of the requested collection."""
     found = [(alias, name) for alias, name in call.store.aliases.items() if call.asked in ("", name)]
     return {"aliases": [{"alias_name": alias, "collection_name": name} for alias, name in found]}
 
@@ -309,7 +309,7 @@ ROUTES: list[tuple[str, str, Handler]] = [
 
 
 def refusal(exc: Exception) -> tuple[int, str]:
-    """Qdrant's status code and text for what went wrong. What is not the caller's fault is logged with its trace.
+    """Qdrant's status code and text for an error. Errors that are not the caller's fault are logged with their trace.
 
     The engine raises Exception itself, with the text that a server answers.
     """
@@ -365,7 +365,7 @@ def answer(call: Call, verb: str, body: bytes, handler: Handler) -> Response:
 
 
 def build_app(store: Store, turns: Turns) -> Starlette:
-    """One request at a time, for the engine holds the interpreter; the event loop stays free for probes and signals."""
+    """One request at a time, as the engine holds the GIL. The event loop stays free for probes and signals."""
 
     def endpoint(verb: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def respond(request: Request) -> Response:
@@ -399,7 +399,7 @@ class Server(uvicorn.Server):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serves until SIGTERM or SIGINT, then 0. 1 and a line on stderr if the port or the folder cannot be had."""
+    """Serves until SIGTERM or SIGINT and returns 0; 1, with a line on stderr, if port or folder is not available."""
     parser = argparse.ArgumentParser(
         prog="qdrant_server", description="Qdrant's REST API over its engine, on loopback."
     )
@@ -411,7 +411,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         listener = socket.create_server((options.host, options.port), backlog=1024)
-        # Inherited by what it accepts. asyncio would do it for sockets of its own; without, each answer may wait 40 ms.
+        # Accepted sockets inherit it. asyncio sets it only on its own sockets; without it each answer may wait 40 ms.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as exc:
         sys.stderr.write(f"cannot listen on {options.host}:{options.port}: {exc.strerror}\n")
@@ -448,7 +448,7 @@ def serve(store: Store, listener: socket.socket) -> None:
 
 @contextmanager
 def kept_in(path: Path | None) -> Iterator[tuple[Path, bool]]:
-    """The folder, and whether it lasts; without a path one that goes with the process, in memory if it has room."""
+    """The folder, and whether it lasts. Without a path: a temporary one, in memory if that has room."""
     if path is not None:
         yield path, True
         return

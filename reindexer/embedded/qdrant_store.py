@@ -1,8 +1,8 @@
-"""All collections and aliases of an embedded Qdrant, in one folder that one process holds.
+"""All collections and aliases of an embedded Qdrant, in one folder that one process locks.
 
-`collections.json` names them; each collection's shard has a folder of its own beside it. It is exchanged as a whole
-after a shard was made and before one is taken away, so what it names is always there, and a folder that it does not
-name is left from a crash.
+`collections.json` lists them; each collection's shard has a folder of its own beside it. The file is replaced as a
+whole, after a shard is created and before one is deleted. So a shard that it lists always exists, and a shard folder
+that it does not list is left from a crash.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from reindexer.embedded.qdrant_collection import Collection, Described
 from reindexer.embedded.qdrant_words import Json
 
 YOUNG_S = 60.0
-"""A folder in which something was made so lately may be one that is being begun."""
+"""A folder that changed within this time may be one that another process is just creating."""
 
 
 class Missing(LookupError):
@@ -33,14 +33,14 @@ class Missing(LookupError):
 
 
 class Taken(Exception):
-    """Something else has this name."""
+    """The name is in use."""
 
 
 class Store:
-    """`log`: whether writes survive the process."""
+    """The store in one folder. `log`: whether writes survive the process."""
 
     def __init__(self, folder: Path, *, log: bool = True) -> None:
-        """Raises BlockingIOError where another process holds it; OSError or ValueError where it can't be read."""
+        """Raises BlockingIOError if another process holds it; OSError or ValueError if it can't be read."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._log = folder, log
         self._names = folder / "collections.json"
@@ -60,14 +60,14 @@ class Store:
         self._lock.close()
 
     def name_of(self, asked: str) -> str:
-        """The name of a collection that is asked for by its own, or by an alias. Raises Missing."""
+        """The name of a collection, from its name or an alias. Raises Missing."""
         name = self.aliases.get(asked, asked)
         if name not in self.collections:
             raise Missing(f"Collection `{asked}` doesn't exist!")
         return name
 
     def create(self, name: str, params: Mapping[str, Json]) -> None:
-        """Raises Taken, ValueError."""
+        """Create a collection. Raises Taken, ValueError."""
         if name in self.collections:
             raise Taken(f"Collection `{name}` already exists!")
         if name in self.aliases:
@@ -76,13 +76,13 @@ class Store:
         try:
             self.collections[name] = Collection(self._folder, described, log=self._log, is_new=True)
             self.keep()
-        except BaseException:  # what is not written down is gone at the next start: so it was not made
+        except BaseException:  # what is not persisted is gone after a restart: so it does not count as created
             self.collections.pop(name, None)  # guard embedded-create-rollback
             shutil.rmtree(self._folder / described.folder, ignore_errors=True)
             raise
 
     def drop(self, name: str) -> bool:
-        """The collection of this name, with its aliases; False where there is none."""
+        """Delete the collection and its aliases. False if there is none of this name."""
         collections, aliases = dict(self.collections), self.aliases
         collection = self.collections.pop(name, None)
         if collection is None:
@@ -97,7 +97,7 @@ class Store:
         return True
 
     def change_aliases(self, actions: Sequence[Mapping[str, Json]]) -> None:
-        """All of them, or none. Raises Missing, Taken, ValueError."""
+        """Apply all actions, or none. Raises Missing, Taken, ValueError."""
         aliases = dict(self.aliases)
         for action in actions:
             match action:
@@ -129,7 +129,7 @@ class Store:
             raise Taken(f"Collection `{alias}` already exists!")
 
     def keep(self) -> None:
-        """Write down what there is."""
+        """Persist the names and descriptions."""
         collections = {name: asdict(each.described) for name, each in self.collections.items()}
         draft = self._names.with_suffix(".new")
         with draft.open("w", encoding="utf-8") as file:
@@ -139,8 +139,7 @@ class Store:
         draft.replace(self._names)
 
     def disk_s(self) -> float:
-        """How long it takes now to write something to the disk: the longest of a few tries, for who is busy is so by
-        turns."""
+        """The present time of one fsync, in seconds: the longest of five, because a busy disk is busy by turns."""
         took = []
         with tempfile.TemporaryFile(dir=self._folder) as file:
             for _ in range(5):
@@ -158,7 +157,7 @@ class Store:
 
 
 def forget_abandoned(folder: Path) -> None:
-    """Take a store's folder away if no process holds it; one that is being made may not be held yet, and stays."""
+    """Delete a store's folder if no process holds it. A young one stays: its process may not have locked it yet."""
     with suppress(OSError):  # held, gone already, or somebody else's
         if time.time() - folder.stat().st_mtime < YOUNG_S:
             return

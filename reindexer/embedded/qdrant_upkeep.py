@@ -1,6 +1,6 @@
-"""Upkeep of the embedded Qdrant: a thread that flushes what was written, and wins back the room of deleted points.
+"""Upkeep of the embedded Qdrant: a thread that flushes what was written, and reclaims the space of deleted points.
 
-Each step takes its turn among the requests, and a request that is short goes first.
+Each step is queued among the requests, and short requests go first.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from reindexer.embedded.turns import BYTES_PER_S, Turns
 
 LOOK_S = 0.25
 MOST_S = 120.0
-"""After failures, a full disk say, looks come so far apart at most."""
+"""The longest pause between two rounds, after failures such as a full disk."""
 PASSED_BYTES = BYTES_PER_S // 4
-"""A step lets pass what comes within a quarter of a second."""
+"""A step lets requests pass that arrive within the next quarter of a second."""
 FLUSH_BYTES = 32 * 1024 * 1024
-"""A start does again what was written since the last flush: some seconds' work, at most."""
+"""A start replays what was written since the last flush. This bounds that to some seconds."""
 FLUSH_POINTS = 4_000
-"""A flush holds everybody up: the longer, the more points were written. So it comes often."""
+"""A flush blocks all requests, longer the more points were written. So it runs often."""
 QUIET_S = 1.0
-"""For so long nobody asked: a flush disturbs nobody."""
+"""After this time without requests a flush disturbs nobody."""
 HOLD_S = 0.1
-"""Else it waits for a moment in which the disk is so quick that it will hold them up for about so long."""
+"""Otherwise a flush waits until the disk is so quick that it will block requests for about this long."""
 WAITS = 40
-"""How often a flush waits for the disk to write something, however little was written since the last."""
+"""How often a flush waits for the disk, however little was written since the last one."""
 PUT_OFF = 8
-"""More than eight times what makes a flush due is never left to the log."""
+"""At this multiple of the amount that makes a flush due, it runs whatever the moment."""
 
 AWAIT_S = 5.0
-"""A copy that is whole waits so long for a good moment: what is written meanwhile is to be copied, too."""
+"""How long a complete copy waits for a good moment: what is written meanwhile has to be copied, too."""
 
 log = logging.getLogger("uvicorn.error")
 
 
 class Upkeep:
-    """Of one store. Runs within `with`. `hold_s`: for how long a flush may hold up who asks, if it can wait."""
+    """The upkeep of one store; runs within `with`. `hold_s`: how long a flush that can wait may block requests."""
 
     def __init__(self, store: Store, turns: Turns, *, hold_s: float = HOLD_S) -> None:
         self._store, self._turns, self._hold_s = store, turns, hold_s
@@ -68,7 +68,7 @@ class Upkeep:
                     self._look_after(collection)
                 except CancelledError:
                     return
-                except BaseException:  # the engine's panics are no Exceptions; requests are answered meanwhile
+                except BaseException:  # the engine's panics are no Exceptions; requests are served meanwhile
                     if collection.is_open:
                         failed = True
                         log.exception("upkeep failed; the next try is in %.0f s", min(2 * wait_s, MOST_S))
@@ -105,7 +105,7 @@ class Upkeep:
         steps, look_at = collection.compacting(uuid.uuid4().hex, self._store.keep), 0.0
 
         def step() -> bool | None:
-            """What the next one says; None where there is none."""
+            """Run the next step and return what it yields; None after the last."""
             return next(steps, None) if collection.is_open else None
 
         try:
@@ -125,8 +125,9 @@ class Upkeep:
             pass
 
     def _let_go(self, collection: Collection) -> None:
-        """Of the shard that was replaced. The engine frees much for that: it takes longer than a flush (✓ 0.35 s for
-        200,000 points), so it waits for a quiet second, or for the next compacting. The folder goes out of turn."""
+        """Free the replaced shard. The engine frees much memory for that. It takes longer than a flush (✓ 0.35 s for
+        200,000 points), so it waits for a quiet second, or for the next compacting. The folder is deleted outside of
+        the queue."""
         if collection.replaced is not None:
             collection.replaced.sync()
             if folder := self._turns.put(PASSED_BYTES, collection.let_go).result():

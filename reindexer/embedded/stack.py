@@ -1,4 +1,4 @@
-"""The embedded stack: Postgres, Redis and Qdrant where no real ones are named, then the very commands of production."""
+"""The embedded stack: Postgres, Redis and Qdrant unless real ones are given, then the commands of production."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from reindexer.embedded.supervisor import Supervisor
 DATABASE = "reindexer"
 
 PYTHON = (sys.executable, "-P")
-"""Modules of the working directory are somebody else's: a package `api`, a file `redis.py`."""
+"""`-P` excludes the working directory's modules: a package `api` or a file `redis.py` there is somebody else's."""
 
 Commands = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(slots=True)
 class Stack:
-    """Starts servers and roles under one supervisor. `given` names real servers, by their settings; `ports` tells where
-    each of the others listens."""
+    """Starts servers and roles under one supervisor. `given`: the real servers, by setting; `ports`: where each of the
+    others listens."""
 
     directory: Path
     children: Children
@@ -39,10 +39,10 @@ class Stack:
     ports: Mapping[str, int]
     env: dict[str, str] = field(default_factory=dict)
     index_was_older: bool = False
-    """Whether the index that lay there was one that can't be read any more."""
+    """Whether the folder held an older version's index, which can't be read any more."""
 
     def start_servers(self) -> None:
-        """Start what is not given; afterwards `env` names all three. Raises ChildFailed or UsageError."""
+        """Start the servers that are not given. Then `env` names all three. Raises ChildFailed or UsageError."""
         reach_own_servers(postgres="DATABASE_URL" not in self.given)
         self.env = {**os.environ, **self.given, "PYTHONPATH": _python_path()}
         if "DATABASE_URL" not in self.given:
@@ -53,7 +53,7 @@ class Stack:
             self._start_qdrant(self.ports["qdrant"])
 
     def start_roles(self, host: str, port: int, *, without: str | None = None) -> None:
-        """Start listener, worker and API as production does. `without` leaves one out (to show that it is needed)."""
+        """Start listener, worker and API as in production. `without`: one to leave out (to show that it is needed)."""
         commands: Commands = {
             "listener": ("listen",),
             "worker": ("worker", "-c", "2", "--without-mingle", "--without-gossip", "-n", f"up-{os.getpid()}@%h"),
@@ -98,7 +98,7 @@ class Stack:
 
 
 def _python_path() -> str:
-    """Where this very program lies, before all else that is asked for: a checkout need not be installed."""
+    """PYTHONPATH with this program's location before all others: a checkout need not be installed."""
     ours = str(Path(reindexer.__file__).parents[1])
     asked = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
     installed = sysconfig.get_paths()["purelib"] == ours

@@ -1,4 +1,4 @@
-"""Keeps a set of children running: starts them in order, starts again what crashes, ends all in reverse order."""
+"""Keeps children running: starts them in order, restarts crashed ones, ends all in reverse order."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ CRASH_WINDOW_S = 60.0
 
 
 class CrashesTooOften(ReindexerError):
-    """A child that ends again and again: something is wrong that starting it anew does not mend."""
+    """A child crashes again and again: a restart does not mend it."""
 
 
 @dataclass(slots=True)
 class Role:
-    """One child, and how it is started; `start` returns when it is ready, or leaves that to the caller."""
+    """One child, and the function that starts it. That function waits until the child is ready, or its caller does."""
 
     name: str
     start: Callable[[], Child]
@@ -28,7 +28,7 @@ class Role:
 
 
 class Supervisor:
-    """Not for use by several threads."""
+    """Keeps a set of children running. Not thread-safe."""
 
     def __init__(self, children: Children, tell: Callable[[str], None]) -> None:
         self._children = children
@@ -42,16 +42,16 @@ class Supervisor:
         self._roles.append(role)
 
     def roles(self) -> tuple[Role, ...]:
-        """What is kept running, in the order of starting."""
+        """The supervised roles, in the order of their start."""
         return tuple(self._roles)
 
     def look(self) -> None:
-        """Start again what has ended. Raises CrashesTooOften; call it now and then."""
+        """Restart the children that have ended; to be called at intervals. Raises CrashesTooOften."""
         for role in self._roles:
             if role.child is None or role.child.running():
                 continue
             code, last = role.child.process.returncode, role.child.last_lines(1)
-            self._children.kill(role.child)  # of its group, something may be left
+            self._children.kill(role.child)  # others of its process group may be left
             now = time.monotonic()
             role.crashes_at = [at for at in role.crashes_at if now - at < CRASH_WINDOW_S] + [now]
             if len(role.crashes_at) > MAX_CRASHES:

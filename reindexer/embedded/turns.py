@@ -1,4 +1,4 @@
-"""Turns: one request at a time, and which of those that wait comes next."""
+"""Runs requests one at a time, and decides which waiting request is next."""
 
 import asyncio
 import itertools
@@ -14,15 +14,15 @@ from typing import Any, Self, TypeVar
 T = TypeVar("T")
 
 BYTES_PER_S = 4 * 1024 * 1024
-"""A request may be passed by smaller ones for as long as its own body would take at this rate."""
+"""A request lets smaller ones pass for as long as its own body would take at this rate."""
 
 
 class Turns:
-    """A thread that does what is asked for, one thing after the other.
+    """A thread that runs requests one after the other.
 
-    A real server works on a small request beside a large one. Here it goes first: an edit's point does not wait for the
-    batches of a backfill that came before it, but for the one that is being written. None waits for ever: a request is
-    passed only by those that come within the time that its size is worth.
+    A real server works on a small request beside a large one. Here the small one goes first. So an edit's point waits
+    only for the batch that is being written, not for the batches of a backfill that are queued before it. No request
+    waits for ever: only requests that arrive within the time that its size is worth may pass it.
     """
 
     def __init__(self) -> None:
@@ -37,22 +37,22 @@ class Turns:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None) -> None:
-        """What is being done ends; what waits is given up."""
+        """Finish the running request and give up the waiting ones."""
         self._put(-math.inf, None)
         self._thread.join()
 
     async def take(self, size: int, work: Callable[[], T]) -> T:
-        """Do it when its turn comes; `size` in bytes. Raises what it raises."""
+        """Run `work` when its turn comes. `size`: in bytes. Raises what `work` raises."""
         self._asked_at = time.monotonic()
         return await asyncio.wrap_future(self.put(size, work))
 
     @property
     def quiet_s(self) -> float:
-        """For how long nobody has taken one."""
+        """Seconds since the last request."""
         return time.monotonic() - self._asked_at
 
     def put(self, size: int, work: Callable[[], T]) -> Future[T]:
-        """The same, for another thread than the loop's."""
+        """As `take`, for threads other than the event loop's."""
         return self._put(time.monotonic() + size / BYTES_PER_S, work)
 
     def _put(self, at: float, work: Callable[[], Any] | None) -> Future[Any]:
