@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def _refuse(exc: typer.TyperException) -> int:
-    """A wrong command line: one line, or the help where nothing was asked."""
+    """Report a wrong command line: in one line, or by the help if no command was given."""
     message = exc.format_message()
     sys.stderr.write(message + "\n" if "\n" in message else f"reindexer: {message} See `reindexer --help`.\n")
     return 2

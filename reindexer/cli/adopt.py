@@ -1,4 +1,4 @@
-"""`adopt`: this database has taken the place of the one whose are Qdrant's collections and the queues."""
+"""`adopt`: makes this database the owner of Qdrant's collections and the queues, in the place of an earlier one."""
 
 from __future__ import annotations
 

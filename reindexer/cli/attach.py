@@ -1,4 +1,4 @@
-"""Commands that say which tables are kept indexed: `attach`, `detach`."""
+"""Commands that decide which tables are indexed: `attach`, `detach`."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _attached(connection: Connection, name: str) -> Source | None:
 
 
 def _change(connection: Connection, wanted: Redefinition) -> bool:
-    """Whether anything had to be done."""
+    """Apply the definition. Returns whether it changed anything."""
     name = wanted.after.name
     with changing_triggers(connection):
         require_schema(connection)
@@ -131,7 +131,7 @@ def _change(connection: Connection, wanted: Redefinition) -> bool:
 
 
 def ddl(connection: Connection, source: Source) -> str:
-    """What attaching would execute on the user's side, as SQL."""
+    """The SQL that attaching would execute on the user's tables."""
     statements = [function.statement for function in triggers.functions(connection, source)]
     for table in catalog.relations(connection, source):
         statements += triggers.trigger_statements(source, table)
@@ -139,7 +139,7 @@ def ddl(connection: Connection, source: Source) -> str:
 
 
 def _names(option: str, given: list[str]) -> tuple[str, ...] | None:
-    """None: not given."""
+    """The names in an option's values; None: the option was not given."""
     names = split_names(given)
     if given and not names:
         raise UsageError(f"{option} names no column; to take away what was given before, say --unset {option[2:]}")

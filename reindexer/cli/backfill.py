@@ -1,4 +1,4 @@
-"""Backfills from the command line: start one and follow it, or leave it to itself."""
+"""Backfills from the command line: start one, and follow it or let it run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from reindexer.sources.store import find_source
 
 LOOK_S = 0.25
 LINE_S = 5.0
-"""Between two lines where there is no terminal."""
+"""The interval between two lines of progress if there is no terminal, in seconds."""
 
 
 def backfill(app: typer.Typer) -> None:
@@ -101,8 +101,8 @@ def _follow(postgres: Postgres, run: Run) -> Run:
 
 @contextmanager
 def _ctrl_c() -> Iterator[threading.Event]:
-    """Set by the first Ctrl-C, between two looks: an exception could come in a callback that swallows it. The second
-    one interrupts."""
+    """An event that the first Ctrl-C sets, for the loop to check: an exception could be raised in a callback that
+    swallows it. The second Ctrl-C interrupts."""
     left = threading.Event()
 
     def leave(*_: object) -> None:
@@ -128,7 +128,7 @@ def _tell(run: Run, as_json: bool) -> None:
 
 
 class _Display:
-    """A bar on a terminal, else a line every few seconds."""
+    """A progress bar on a terminal, else a line every few seconds."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
@@ -136,7 +136,7 @@ class _Display:
         self._next_line = 0.0
 
     def update(self, run: Run) -> None:
-        """Show how far it is."""
+        """Show the run's progress."""
         if self._progress is None:
             self._line(run)
             return

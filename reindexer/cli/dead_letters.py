@@ -1,4 +1,4 @@
-"""`dead-letters` and `audit`: what failed and why, trying it again, and who did what."""
+"""`dead-letters` and `audit`: which items failed and why, their replay, and who did what."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reindexer.settings import Settings
 from reindexer.sources.store import find_source
 
 LASTS = "when replayed: its cause lasts"
-"""When an item is tried again whose cause does not pass by itself."""
+"""When an item is retried whose cause does not pass by itself."""
 
 
 class Act(StrEnum):

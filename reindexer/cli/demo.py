@@ -1,4 +1,4 @@
-"""`demo`: the whole story on the embedded stack, with real text, measured as it happens."""
+"""`demo`: from an empty table to edits, deletes and a bulk request, on the embedded stack, with real text; measured."""
 
 from __future__ import annotations
 
@@ -102,12 +102,12 @@ def _agree_on_costs(console: Console, texts: list[StdlibText], *, yes: bool) -> 
 
 
 def words_of(text: str) -> set[str]:
-    """Without case."""
+    """The words of a text, casefolded."""
     return set(re.findall(r"[^\W_]+", text.casefold()))
 
 
 class _Story:
-    """The steps, in order; any that does not come true in time raises Failed."""
+    """The steps, in order. A step that does not succeed in time raises Failed."""
 
     def __init__(self, console: Console, running: Running, texts: list[StdlibText]) -> None:
         self._console = console
@@ -117,7 +117,7 @@ class _Story:
         self._figures = Figures()
 
     def tell(self) -> Figures:
-        """All steps."""
+        """Run all steps."""
         with self._api:
             self._index()
             found = self._search_for(QUERY)
@@ -219,7 +219,7 @@ class _Story:
         )
 
     def _sql(self, statement: str, parameters: list[Any], seen: Callable[[], bool]) -> float:
-        """Run a statement on a connection of its own; milliseconds from its commit until `seen`."""
+        """Run a statement on its own connection. Returns the milliseconds from its commit until `seen()`."""
         with psycopg.connect(self._database_url, autocommit=True) as connection:
             connection.execute(statement.encode(), parameters)
         committed = time.perf_counter()

@@ -1,4 +1,4 @@
-"""`estimate`: rows, tokens and price, before somebody pays."""
+"""`estimate`: rows, tokens and price, before anything is embedded."""
 
 from __future__ import annotations
 

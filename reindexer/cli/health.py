@@ -1,4 +1,4 @@
-"""Health checks for containers: is this process really at work?"""
+"""Health checks for containers: whether this process really works."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def setup(app: typer.Typer) -> None:
 
 
 def _warn_of_namesake(url: str) -> None:
-    """Where it is refused by `migrate`, that says it."""
+    """Warn of a role named like our schema; if `migrate` refuses to run for it, its error says it."""
     with connect(url, application_name="reindexer migrate") as connection:
         danger = trap(connection)
         if danger and not (danger.is_us and revision(connection) is None):
@@ -84,7 +84,7 @@ def _state(done: Attached) -> str:
 
 
 def _unnamed(states: Mapping[str, str], file: SourcesFile | None) -> dict[str, str]:
-    """Of sources that are attached and that the file does not name: they stay."""
+    """The attached sources that the file does not name, with the note that they stay."""
     if file is None:
         return {}
     others = {name for name in states if not name.startswith("(")} - file.sources.keys() - {CONTEXT_ITEMS.name}

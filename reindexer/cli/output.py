@@ -1,4 +1,4 @@
-"""What every command shares: its settings, the way it reports, and how it fails."""
+"""What all commands share: common options, reports, and failure."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ JSON = typer.Option(False, "--json", help="Print one JSON object.")
 
 
 TAKES_DASHES = {"ignore_unknown_options": True}
-"""Of a command whose argument may begin with a dash: a negative key, "-40 degrees"."""
+"""For a command whose argument may begin with a dash: a negative key, "-40 degrees"."""
 
 LINE_S = 5.0
-"""Between two lines of progress where there is no terminal."""
+"""The interval between two lines of progress if there is no terminal, in seconds."""
 
 
 class Failed(Exception):
@@ -31,7 +31,7 @@ class Failed(Exception):
 
 
 def report(facts: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print facts: one JSON object, or a line each."""
+    """Print facts: one JSON object, or one line per fact."""
     if as_json:
         sys.stdout.write(json.dumps(facts, default=str) + "\n")
         return
@@ -41,9 +41,9 @@ def report(facts: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def rows(titles: Sequence[str], lines: Iterable[Sequence[str]], *, whole: Collection[str] = ()) -> None:
-    """Print a table on a terminal, in which no line of the columns `whole` is cut or folded while there is room.
+    """Print a table on a terminal. The columns `whole` are neither cut nor folded while there is room.
 
-    To a file or a pipe: a line a row, its values parted by tabs, with no title.
+    To a file or a pipe it writes one line per row, with tabs between the values and no titles.
     """
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -61,13 +61,13 @@ def rows(titles: Sequence[str], lines: Iterable[Sequence[str]], *, whole: Collec
 
 
 def on_one_line(text: str) -> str:
-    """With line breaks and tabs as `\\n` and `\\t`, as in JSON."""
+    """The text with line breaks and tabs escaped as `\\n` and `\\t`, as in JSON."""
     return text if text.isprintable() else json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 @contextmanager
 def progress_line() -> Iterator[Callable[[str, int], None]]:
-    """To be told a stage and how far it is: a line that changes on a terminal, else one every few seconds."""
+    """A function that takes a stage and a count. On a terminal it updates one line, else it writes one every `LINE_S`."""
     console = Console(stderr=True, highlight=False)
     if console.is_terminal:
         with console.status("") as status:

@@ -17,7 +17,7 @@ from reindexer.settings import Settings
 
 
 def processes(app: typer.Typer) -> None:
-    """Add the commands. What each needs is imported when it is asked for: the libraries are slow to import."""
+    """Add the commands. Each imports what it needs when it runs: the libraries are slow to import."""
 
     @app.command("listen")
     def _listen() -> None:
@@ -52,13 +52,13 @@ def processes(app: typer.Typer) -> None:
         import uvicorn
 
         _require_place(host, port)
-        beside_us = str(Path(reindexer.__file__).parents[1])  # a folder `api` where we are called is somebody else's
+        beside_us = str(Path(reindexer.__file__).parents[1])  # a folder `api` in the working directory is not ours
         uvicorn.run("api.main:app", host=host, port=port, app_dir=beside_us)
 
 
 def _require_place(host: str, port: int) -> None:
-    """Raises Failed where the API could not listen: the server itself would say so after all is started, in its words,
-    and with an exit code of its own."""
+    """Raises Failed if the API can't listen there. Otherwise the server itself would report it, after the start, in its
+    own words and with its own exit code."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         socket.create_server(address[:2], family=family).close()

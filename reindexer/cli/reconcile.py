@@ -1,4 +1,4 @@
-"""`reconcile`: compare a source's table with Qdrant itself, and mend what differs."""
+"""`reconcile`: compares a source's table with Qdrant itself, and repairs differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a change of a source's definition is shown, and when it is asked for."""
+"""How a change of a source's definition is shown, and when it needs a confirmation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOTHING = "nothing would be changed"
 
 
 def in_words(wanted: Redefinition) -> dict[str, str]:
-    """A line for each key that changes, and one for the rows that this moves."""
+    """One line per changed key, and one for the rows that enter or leave the index."""
     if not wanted.changes:
         return {wanted.after.name: NOTHING}
     told = {key: str(change) for key, change in wanted.changes.items()}
@@ -23,13 +23,13 @@ def in_words(wanted: Redefinition) -> dict[str, str]:
 
 
 def as_facts(wanted: Redefinition) -> dict[str, Any]:
-    """The same for programs."""
+    """The change in a form for programs."""
     changes = {key: asdict(change) for key, change in wanted.changes.items()}
     return {wanted.after.name: {"new": wanted.before is None, "changes": changes, "rows": asdict(wanted.moved)}}
 
 
 def confirm(wanted: Redefinition, *, yes: bool, told: TextIO) -> None:
-    """Tell the difference, and ask if rows would move. Raises Failed where the answer is no, or nobody is there."""
+    """Show the change, and ask if rows would move. Raises Failed if the answer is no, or if there is no terminal."""
     if not wanted.changes:
         return
     words = in_words(wanted)

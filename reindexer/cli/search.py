@@ -1,4 +1,4 @@
-"""`search`: the nearest items, asked of Qdrant itself."""
+"""`search`: the nearest items, directly from Qdrant."""
 
 from __future__ import annotations
 

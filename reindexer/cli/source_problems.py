@@ -1,4 +1,4 @@
-"""Why sources can't be worked on or searched, as far as it can be told before anything of them waits."""
+"""Why sources can't be worked on or searched, as far as that is known before any of their items waits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reindexer.sources.store import all_sources, problems
 
 
 def source_problems(settings: Settings, url: str) -> list[str]:
-    """A line each. Among them the sources whose points are made by another embedder than the settings name."""
+    """One line per problem. This includes sources whose points are made by another embedder than the settings name."""
     with connect(url, application_name="reindexer up") as connection:
         told, made_by = dict(problems(connection)), recorded(connection)
         for source in all_sources(connection):

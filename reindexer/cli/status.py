@@ -1,4 +1,4 @@
-"""Commands that look: `status`, `why`, `sources`. They change nothing."""
+"""Read-only commands: `status`, `why`, `sources`."""
 
 from __future__ import annotations
 
@@ -91,12 +91,12 @@ _SEEN = ("read_by", "resolved_condition", "condition_objects")
 
 
 def _definition(source: Source) -> dict[str, Any]:
-    """What was said of it, and not what was seen."""
+    """The source's definition, without what the database tells of its table."""
     return {name: value for name, value in asdict(source).items() if name not in _SEEN}
 
 
 def _of_wishes(history: Sequence[PastWish]) -> str:
-    """A line for each wish, the newest first."""
+    """One line per reindex request, newest first."""
     became = {None: "not answered yet", True: "SUCCESS", False: "FAILURE"}
     lines = [
         f"{each.created_at:%Y-%m-%d %H:%M:%S}  {each.task_id}  {became[each.succeeded]}"
@@ -107,7 +107,7 @@ def _of_wishes(history: Sequence[PastWish]) -> str:
 
 
 def _facts(source: Source) -> Iterator[tuple[str, str, str]]:
-    """Lines of a source: its name, what, and how."""
+    """A source's lines: its name, the key and the value."""
     name, fact = source.name, asdict(source)
     yield name, "table", f"{fact['table_schema']}.{fact['table_name']}"
     for title, kind in (("key", "key_columns"), ("text", "text_columns"), ("payload", "payload_columns")):
@@ -123,7 +123,7 @@ def _facts(source: Source) -> Iterator[tuple[str, str, str]]:
 
 
 def _show(now: Status) -> None:
-    """A table on a terminal, else a line a fact."""
+    """A table on a terminal, else one line per fact."""
     console = Console()
     if console.is_terminal:
         console.print(_table(now))
@@ -132,7 +132,7 @@ def _show(now: Status) -> None:
 
 
 def _lines(now: Status) -> Iterator[tuple[str, str, bool]]:
-    """What, how it is, and whether that is bad."""
+    """Lines of a name, a value, and whether the value is bad."""
     for name, value in asdict(now).items():
         if name in ("sources", "breakers"):
             continue
@@ -153,7 +153,7 @@ def _lines(now: Status) -> Iterator[tuple[str, str, bool]]:
 
 
 def _state(now: Status, source: SourceStatus) -> str:
-    """Whether somebody works on it, and if not what keeps it from that."""
+    """Whether the source is worked on, and if not, why."""
     if source.paused:
         return "paused"
     if source.problem:

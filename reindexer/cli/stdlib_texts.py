@@ -1,4 +1,4 @@
-"""Real text without a download: the docstrings of Python's own standard library."""
+"""Real text without a download: the docstrings of Python's standard library."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class StdlibText:
 
 
 def stdlib_texts() -> Iterator[StdlibText]:
-    """Every module, class and function of the standard library that has a docstring, in order of files.
+    """Every module, class and function of the standard library that has a docstring, in the order of files.
 
-    The sources are parsed, not imported: importing all of it would open browsers and print poems.
+    Parses the sources and imports none: to import all of them would open browsers and print poems.
     """
     root = Path(sysconfig.get_paths()["stdlib"])
     for path in sorted(root.rglob("*.py")):

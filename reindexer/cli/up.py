@@ -1,4 +1,4 @@
-"""`up` and `down`: the embedded stack, from one command to one Ctrl-C."""
+"""`up` and `down`: start and end the embedded stack."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from reindexer.sources_file.read import SourcesFile, read_sources
 READY_S = 60.0
 MIN_FREE_MB = 200
 DEFAULT_EMBEDDER: EmbedderName = "static"
-"""Of `up` and `demo` alone. What they start has it in its environment; other commands find it beside the servers."""
+"""For `up` and `demo` alone. Their processes get it in the environment; other commands read it from the state file."""
 EARLIER_DEFAULT: EmbedderName = "hashing"
-"""Of data that an older version filled: it stays that data's embedder, as no search compares vectors of two."""
+"""For data that an older version filled: it stays that data's embedder, because no search compares two embedders."""
 BUILT_IN: Mapping[str, str] = {
     "static": "static, built in: it knows meaning, in English",
     "hashing": "hashing, built in: it matches words, not meaning",
 }
-"""What an embedder without a provider is good for, by its name."""
+"""What each built-in embedder can do."""
 
 
 class StopWanted(BaseException):
@@ -61,11 +61,11 @@ class Running:
     stack: Stack
     directory: DataDirectory
     foreign: Sequence[str] = ()
-    """Variables by which this shell's psql would go elsewhere."""
+    """Variables that would make this shell's psql connect elsewhere."""
 
 
 def server_port(server: str) -> Any:
-    """The option."""
+    """The option for an embedded server's port."""
     shown = f"Where the embedded {server} listens; default: where it did the last time."
     return typer.Option(None, min=1, max=65535, help=shown)
 
@@ -126,10 +126,10 @@ def running_stack(
     without: str | None = None,
     ports: Mapping[str, int | None] | None = None,
 ) -> Iterator[Running]:
-    """Everything up and ready inside the `with`; nothing left behind after it, not even by SIGKILL.
+    """A context in which everything is up and ready. Afterwards nothing is left running, not even after a SIGKILL.
 
-    Sources of the file are attached, or why they can't be is told: their tables may be made while all is up. `ports`
-    are those of the servers that are started; by default those of the last time, where they are free.
+    The sources of the file are attached. A source that can't be attached is only reported: its table may be created
+    later. `ports`: of the servers that are started; the default is those of the last run, if they are free.
     Raises ReindexerError with one line that says what can't be started, StopWanted on SIGTERM or Ctrl-C.
     """
     settings = Settings.from_environment()
@@ -184,14 +184,14 @@ def _migrate(url: str, file: SourcesFile | None, tell: Callable[[str], None]) ->
 
 
 def _fill_anew(url: str) -> None:
-    """As where a collection was lost, without waiting for the next write, which would notice it."""
+    """Rebuild every index, as after a lost collection, without waiting for the next write to notice it."""
     with connect(url, application_name="reindexer up") as connection:
         for source in all_sources(connection):
             rebuild_if_lost(connection, source.name, None)  # guard up-lost-index-rebuild
 
 
 def _default_embedder(url: str, tell: Callable[[str], None]) -> EmbedderName:
-    """Where nobody says which: the earlier default, if what is there was made by it and nothing by today's."""
+    """The embedder if none is set: the earlier default if existing points are made by it and none by today's."""
     with connect(url, application_name="reindexer up") as connection:
         made_by = recorded(connection)
         left_open = [each.name for each in all_sources(connection) if each.profile.implied_provider is None]
@@ -212,7 +212,7 @@ def _default_embedder(url: str, tell: Callable[[str], None]) -> EmbedderName:
 def _choose_ports(
     directory: DataDirectory, wanted: Mapping[str, int | None], given: Mapping[str, str]
 ) -> dict[str, int]:
-    """Of the servers that are started here. Raises Failed if one that is asked for is taken."""
+    """The ports of the servers that are started here. Raises Failed if a requested port is taken."""
     last, chosen = directory.last_ports(), dict[str, int]()
     for server, setting in _SERVERS.items():
         if setting in given:
@@ -234,7 +234,7 @@ def _require_room(path: Path) -> None:
 
 
 _SERVERS = {"postgres": "DATABASE_URL", "redis": "CELERY_BROKER_URL", "qdrant": "QDRANT_URL"}
-"""What is started, and the setting that names a real one instead."""
+"""The embedded servers, and the setting that names a real one instead."""
 
 
 def _given(settings: Settings) -> dict[str, str]:
@@ -247,7 +247,7 @@ def _given(settings: Settings) -> dict[str, str]:
 
 
 def _embedding(settings: Settings) -> dict[str, object]:
-    """Whose vectors they are, for commands that look for them; no key of the provider."""
+    """The embedder's settings, for other commands; without the provider's key."""
     return settings.model_dump(include={"embedder", "embedding_model", "embedding_dimensions", "openai_base_url"})
 
 
@@ -255,7 +255,7 @@ def _embedding(settings: Settings) -> dict[str, object]:
 def _stop_signals() -> Iterator[None]:
     def stop(*_: object) -> None:
         for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.SIG_IGN)  # ending takes a moment; a second Ctrl-C must not cut it short
+            signal.signal(each, signal.SIG_IGN)  # ending takes a moment; a second Ctrl-C must not interrupt it
         raise StopWanted
 
     before = {each: signal.signal(each, stop) for each in (signal.SIGTERM, signal.SIGINT)}
@@ -267,7 +267,7 @@ def _stop_signals() -> Iterator[None]:
 
 
 def _wait_until_ready(running: Running, without: str | None) -> None:
-    """Until the API says that everything is there and the worker has beaten, or one of them has ended."""
+    """Wait until the API is ready and the worker has sent a heartbeat. Raises Failed if a process ends before."""
     until = time.monotonic() + READY_S
     path = "/healthz" if without else "/readyz"
     while not (_answers_well(running.api + path) and _works(running.stack.env["DATABASE_URL"], without)):
@@ -286,7 +286,7 @@ def _works(url: str, without: str | None) -> bool:
 
 
 def _answers_well(url: str) -> bool:
-    """Whether all is well but, perhaps, sources: they are told, and mended while all is up."""
+    """Whether all checks but `sources` are well: sources are reported, and mended while the stack runs."""
     try:
         with urlopen(url, timeout=5) as answer:  # noqa: S310  an http URL of our own
             return bool(answer.status == 200)
