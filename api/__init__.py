@@ -1,1 +1,1 @@
-"""The HTTP API: shells that translate requests into calls of `reindexer`, and outcomes into JSON."""
+"""The HTTP API: translates requests into calls of `reindexer`, and results into JSON."""

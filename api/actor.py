@@ -1,4 +1,4 @@
-"""Who asks, for the audit: the client's address and, if it says so, a name."""
+"""The actor of a request, for the audit: the client's address and, if it sends one, a name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def get_actor(
         Header(alias="X-Actor", max_length=audit.MAX_NAME, description="Who you are, for the audit. Nobody checks it."),
     ] = None,
 ) -> str:
-    """`api ADDRESS`, and the name that was given. A name that holds the key is not kept."""
+    """`api ADDRESS`, and the given name. A name that contains the admin key is dropped."""
     address = request.client.host if request.client else "local"
     named = audit.plain(name or "")
     key = settings.admin_api_key.get_secret_value() if settings.admin_api_key else ""

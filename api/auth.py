@@ -1,6 +1,6 @@
 """The admin key: `Authorization: Bearer KEY` or `X-API-Key: KEY`.
 
-The key is looked at before the body of a request is read: whoever has none gets no work done.
+The key is checked before the body of a request is read: a request without the key causes no work.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _DOCUMENTED = (
     Depends(HTTPBearer(auto_error=False, description=_ABOUT)),
     Depends(APIKeyHeader(name="X-API-Key", auto_error=False, description=_ABOUT)),
 )
-"""They tell OpenAPI of the key, and check nothing."""
+"""These document the key in OpenAPI, and check nothing."""
 
 
 def keyed_router(
     *, prefix: str = "", tags: list[str], unless: Callable[[Settings], bool] = lambda _: False
 ) -> APIRouter:
-    """A router whose routes need the key, unless the settings let everybody pass."""
+    """A router whose routes need the key, unless `unless(settings)` is true."""
     return APIRouter(prefix=prefix, tags=[*tags], dependencies=_DOCUMENTED, route_class=keyed_route(unless))
 
 
 def keyed_route(unless: Callable[[Settings], bool]) -> type[APIRoute]:
-    """The class of routes that need the key, unless the settings let everybody pass."""
+    """The class of routes that need the key, unless `unless(settings)` is true."""
 
     class Route(_KeyedRoute):
         def is_open(self, settings: Settings) -> bool:
@@ -54,7 +54,7 @@ class _KeyedRoute(APIRoute):
         return keyed
 
     def is_open(self, settings: Settings) -> bool:
-        """Whether everybody may pass."""
+        """Whether the route needs no key."""
         raise NotImplementedError
 
 
@@ -64,7 +64,7 @@ def _require_key(settings: Settings, headers: Headers) -> None:
         raise HTTPException(503, "no admin key is set: set REINDEXER_ADMIN_API_KEY and start the API again")
     scheme, _, credentials = headers.get("Authorization", "").partition(" ")
     given = [headers.get("X-API-Key", ""), credentials.strip() if scheme.lower() == "bearer" else ""]
-    # Headers come decoded as Latin-1. No shortcut: the time must not tell which of the two it was, nor how much fits.
+    # Headers are decoded as Latin-1. No shortcut: the time must not tell which header matched, nor how much of it.
     if not any([same(each.encode("latin-1"), wanted) for each in given]):  # noqa: C419
         raise HTTPException(
             401,
@@ -74,5 +74,5 @@ def _require_key(settings: Settings, headers: Headers) -> None:
 
 
 def same(given: bytes, wanted: bytes) -> bool:
-    """Whether a key is the wanted one; takes as long wherever they differ."""
+    """Whether a key is the wanted one. Takes the same time wherever they differ."""
     return hmac.compare_digest(given, wanted)  # guard api-key-constant-time

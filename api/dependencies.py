@@ -1,4 +1,4 @@
-"""What the routes work with, built in one place from the settings; each is a dependency that a test can override."""
+"""The parts that routes use, built in one place from the settings. Each is a dependency that a test can override."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from reindexer.sources.store import find_source
 
 
 class Parts:
-    """Each part is made when it is first asked for, at the latest by `make`; none connects before it is used."""
+    """Builds each part at its first use, at the latest in `make`. No part connects before it is used."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._given = settings
@@ -32,12 +32,12 @@ class Parts:
 
     @cached_property
     def settings(self) -> Settings:
-        """As handed in, else from the environment. Raises UsageError."""
+        """The given settings, else those of the environment. Raises UsageError."""
         return self._given or Settings.load()
 
     @cached_property
     def postgres(self) -> Postgres:
-        """The pool."""
+        """The connection pool."""
         return wiring.postgres(self.settings, "api")
 
     @cached_property
@@ -47,42 +47,42 @@ class Parts:
 
     @cached_property
     def embedder_of(self) -> EmbedderOf:
-        """For queries."""
+        """The embedders of queries."""
         return wiring.query_embedder_of(self.settings, self.counters)
 
     @cached_property
     def index(self) -> Index:
-        """For queries."""
+        """The index, for queries."""
         return wiring.index(self.settings)
 
     @cached_property
     def counters(self) -> Counters:
-        """What this process counts."""
+        """The metrics of this process."""
         return Counters(self.postgres)
 
     @cached_property
     def scrape(self) -> Scrape:
-        """For /metrics."""
+        """The source of /metrics."""
         return Scrape(self.postgres, self.broker, self.index)
 
     @cached_property
     def probes(self) -> Probes:
-        """For /readyz."""
+        """The checks of /readyz."""
         return Probes()
 
     def sender(self, postgres: Postgres, broker: Broker) -> Sender:
-        """The one sender, made with what it is first asked for."""
+        """The one sender of this process, built with the arguments of the first call."""
         with self._lock:
             self._sender = self._sender or Sender(postgres, broker)
             return self._sender
 
     def make(self) -> None:
-        """Make every part, before requests race for them. Raises UsageError if the settings can't work."""
+        """Build every part, before requests race for them. Raises UsageError if the settings can't work."""
         for _ in (self.postgres, self.broker, self.embedder_of(CONTEXT_ITEMS), self.index, self.probes, self.scrape):
             pass
 
     def close(self) -> None:
-        """Send what is unsent, then close connections."""
+        """Send unsent reindex requests, then close the connections."""
         if self._sender is not None:
             self._sender.close()
         if "probes" in self.__dict__:
@@ -96,7 +96,7 @@ class Parts:
 
 
 def get_parts(request: Request) -> Parts:
-    """Of this application."""
+    """The parts of this application."""
     parts: Parts = request.app.state.parts
     return parts
 
@@ -112,27 +112,27 @@ def get_postgres(parts: Annotated[Parts, Depends(get_parts)]) -> Postgres:
 
 
 def get_broker(parts: Annotated[Parts, Depends(get_parts)]) -> Broker:
-    """The queues: override it to see what is sent."""
+    """The queues. A test overrides it to see what is sent."""
     return parts.broker
 
 
 def get_embedder_of(parts: Annotated[Parts, Depends(get_parts)]) -> EmbedderOf:
-    """Gives each source its embedder."""
+    """Returns the embedder of a source."""
     return parts.embedder_of
 
 
 def get_index(parts: Annotated[Parts, Depends(get_parts)]) -> Index:
-    """Holds the vectors."""
+    """The index of vectors."""
     return parts.index
 
 
 def get_probes(parts: Annotated[Parts, Depends(get_parts)]) -> Probes:
-    """Asks the dependencies whether they answer."""
+    """The checks of the dependencies."""
     return parts.probes
 
 
 def get_scrape(parts: Annotated[Parts, Depends(get_parts)]) -> Scrape:
-    """Tells everything as numbers."""
+    """The source of /metrics."""
     return parts.scrape
 
 
@@ -141,7 +141,7 @@ BrokerPart = Annotated[Broker, Depends(get_broker)]
 
 
 def get_sender(parts: Annotated[Parts, Depends(get_parts)], postgres: PostgresPart, broker: BrokerPart) -> Sender:
-    """Sends wishes in the background."""
+    """The background sender of reindex requests."""
     return parts.sender(postgres, broker)
 
 
@@ -154,7 +154,7 @@ SenderPart = Annotated[Sender, Depends(get_sender)]
 
 
 def source_or_404(connection: Connection, name: str) -> Source:
-    """One attached source."""
+    """The attached source of this name. Raises HTTPException 404."""
     try:
         return find_source(connection, name)
     except UsageError as exc:

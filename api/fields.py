@@ -1,4 +1,4 @@
-"""Types of request fields: text and JSON that Postgres can store. What it can't is 422, not an error of the server."""
+"""Types of request fields: text and JSON that Postgres can store. Anything else is answered by 422, not by 500."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import AfterValidator, StringConstraints
 from starlette.convertors import Convertor, register_url_convertor
 
 MAX_DEPTH = 64
-"""Of nested JSON: far below what any reader of it can take."""
+"""The deepest nesting of JSON: far below what any parser can take."""
 
 
 def storable_text(text: str) -> str:
@@ -50,7 +50,7 @@ Query = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, ma
 
 
 class _Key(Convertor[str]):
-    """In a route's path: any text, slashes and line breaks too (`path` ends before a line break)."""
+    """A parameter in a route's path that takes any text, with slashes and line breaks (`path` ends at a line break)."""
 
     regex = "(?s:.*)"
 

@@ -1,4 +1,4 @@
-"""Item ids as clients write them, brought to the form in which Postgres prints the key."""
+"""Converts item ids as clients write them to the form in which Postgres prints the key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from api.fields import storable_text
 
 MAX_BYTES = 2600
-"""Of a text key: about what an index entry of Postgres can hold."""
+"""The most bytes of a text key: about what an index entry of Postgres can hold."""
 
 _BITS = {"smallint": 16, "integer": 32, "bigint": 64}
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
@@ -27,14 +27,14 @@ class MalformedId(ValueError):
 def canonical_id(given: Any, key_types: Sequence[str]) -> str:
     """The item id of a key written as text or integer, or of a composite key as a JSON array of its parts.
 
-    `key_types` as `reindexer.sources.keys.key_types` tells them. Raises MalformedId.
+    `key_types`: as from `reindexer.sources.keys.key_types`. Raises MalformedId.
     """
     if len(key_types) == 1:
         return _canonical_key(given, key_types[0])
     parts = _parts(given)
     if len(parts) != len(key_types):
         raise MalformedId
-    # As Postgres prints a jsonb array of strings.
+    # The form in which Postgres prints a jsonb array of strings.
     return json.dumps([_canonical_key(*each) for each in zip(parts, key_types, strict=True)], ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""Bounds the body of every request, announced or chunked, before it lies in memory; and how long it may take."""
+"""Limits the size of every request's body, announced or chunked, before it is in memory; and the time it may take."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TOO_SLOW = "the request's body did not arrive within {:.0f} s"
 
 
 class BodyLimit:
-    """Answers 413 for what is too large, 408 for what drips. Starlette's own limit answers in plain text."""
+    """Answers 413 for a body that is too large, 408 for one that drips. Starlette's own limit answers in plain text."""
 
     def __init__(self, app: ASGIApp, max_bytes: int = MAX_BODY_BYTES, max_s: float = MAX_BODY_S) -> None:
         self.app = app
@@ -42,8 +42,8 @@ class BodyLimit:
         async def bounded() -> Message:
             nonlocal received, complete
             if complete:
-                return await receive()  # the client's going away: that may take as long as it likes
-            # Whoever reads the body lets these pass, to the handler that makes a problem of them.
+                return await receive()  # waits for the client's disconnect: that may take any time
+            # The code that reads the body lets these exceptions pass to the handler that turns them into problems.
             try:
                 async with asyncio.timeout_at(until):  # guard api-dripping-body-timeout
                     message = await receive()

@@ -37,12 +37,12 @@ with the key of `REINDEXER_ADMIN_API_KEY`. Every error is an RFC 9457 `applicati
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application, by these settings or, at its start, those of the environment."""
+    """The application. Without `settings` it reads the environment at its start."""
     parts = Parts(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        # What was imported stays for good: looking through all of it again costs some request 100 ms.
+        # Imported modules stay for good: a garbage collection that visits them again costs some request 100 ms.
         gc.collect()
         gc.freeze()
         try:
@@ -50,7 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         finally:
             await run_in_threadpool(parts.close)
 
-    # /docs with scripts of our own: FastAPI's would load them from the internet, and stay blank without one.
+    # /docs with its scripts in the package: FastAPI's page loads them from the internet, and stays blank without it.
     app = FastAPIOffline(
         redoc_url=None, title="reindexer", version=__version__, description=_DESCRIPTION, lifespan=lifespan
     )

@@ -1,7 +1,7 @@
-"""Probes: ask each dependency whether it answers; a dead one neither holds up nor hides the others.
+"""Probes: check whether each dependency answers. A dead one neither delays nor hides the others.
 
-A probe that got stuck is not started again before it ends, so that however often somebody asks, there is one thread
-for each dependency.
+A probe that hangs is not started again before it ends. So there is at most one thread per dependency, however often the
+checks are requested.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ LIMIT_S = 2.0
 OK = "ok"
 
 Probe = Callable[[], Mapping[str, str]]
-"""Returns checks and how they stand, `ok` or what is wrong; raises ReindexerError if nothing answers."""
+"""Returns checks and their states, `ok` or what is wrong; raises ReindexerError if the dependency does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
     checks: Mapping[str, str]
     reason: str | None = None
-    """For the log only: /readyz is open to everybody, and an error's text may name hosts and users."""
+    """For the log only: /readyz is public, and an error's text may name hosts and users."""
 
 
 class Probes:
-    """Runs probes in threads of its own."""
+    """Runs probes in its own threads."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(thread_name_prefix="probe")
@@ -40,7 +40,7 @@ class Probes:
         self._last: dict[str, str] = {}
 
     async def run(self, probes: Mapping[str, Probe]) -> Mapping[str, str]:
-        """All checks, in the order of the probes, within `LIMIT_S`. Called in the event loop, so it needs no lock."""
+        """All checks, in the order of the probes, within `LIMIT_S`. Runs in the event loop, so it needs no lock."""
         running = {name: self._start(name, probe) for name, probe in probes.items()}
         await asyncio.wait([asyncio.wrap_future(future) for future in running.values()], timeout=LIMIT_S)
         late = f"does not answer within {LIMIT_S:.0f} s"
@@ -52,7 +52,7 @@ class Probes:
         return checks
 
     def close(self) -> None:
-        """Start no more; the running ones end by their own timeouts."""
+        """Start no more probes; running ones end by their own timeouts."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _start(self, name: str, probe: Probe) -> Future[_Outcome]:

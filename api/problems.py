@@ -1,6 +1,6 @@
-"""Errors as RFC 9457 `application/problem+json`, every one of them: ours, the framework's and the unexpected.
+"""Every error as RFC 9457 `application/problem+json`: ours, the framework's and unexpected ones.
 
-Answers never hold what the client sent as a value, nor anything of our inside.
+Answers never contain values that the client sent, nor internals.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
 
 _STATUS: Mapping[type[ReindexerError], int] = {
-    PassingError: 503,  # with RateLimited and DependencyAway: try again later
+    PassingError: 503,  # includes RateLimited and DependencyAway: try again later
     SourceError: 503,
-    UsageError: 503,  # the settings; what a client did wrong is told by the routes themselves
+    UsageError: 503,  # of the settings; the routes themselves report a client's mistakes
     InputRejected: 422,
     LastingError: 502,
     ReindexerError: 500,
@@ -37,7 +37,7 @@ _STATUS: Mapping[type[ReindexerError], int] = {
 
 
 KEYED = {401: "The admin key is wrong or missing.", 503: "Postgres does not answer, or no admin key is set."}
-"""What every route may answer that needs the key."""
+"""The problems of every route that needs the key."""
 
 
 class Problem(BaseModel):
@@ -52,13 +52,13 @@ class Problem(BaseModel):
 
 
 def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
-    """A problem as a response; `more` are extension members."""
+    """A problem as a response. `more`: extension members."""
     members = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail).model_dump()
     return JSONResponse(members | more, status, headers, media_type=MEDIA_TYPE)
 
 
 def documented(causes: Mapping[int, str], *, has_input: bool = True) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI `responses` for the problems that a route may answer, by status; 422 comes along if it has any input."""
+    """The OpenAPI `responses` of a route's problems, by status. Adds 422 if the route has any input."""
     if has_input:
         causes = {422: "The request is not what it should be; `errors` says where.", **causes}
     content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
@@ -78,7 +78,7 @@ def install(app: FastAPI) -> None:
 async def _http_problem(_: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, HTTPException)
     if (exc.status_code, exc.detail) == (400, "There was an error parsing the body"):
-        return problem(422, "the body is not JSON in UTF-8")  # the framework's; its own answer to other broken JSON
+        return problem(422, "the body is not JSON in UTF-8")  # FastAPI's message; other broken JSON it answers by 422
     detail = str(exc.detail) if exc.status_code != 404 or exc.detail != "Not Found" else "there is no such route"
     return problem(exc.status_code, detail, headers=exc.headers)
 
@@ -102,12 +102,12 @@ async def _schema_problem(_: Request, exc: Exception) -> JSONResponse:
 
 
 def _place(location: Sequence[int | str]) -> str:
-    """Names of fields and numbers of elements; a field's name may be the client's, so it is cut and made printable."""
+    """Names of fields and positions of elements. Names may be the client's, so they are cut and made printable."""
     return ".".join(str(part).encode("ascii", "backslashreplace").decode()[:50] for part in location[:8])
 
 
 def _message(error: Mapping[str, Any]) -> str:
-    """The validator's words. Those after a comma may quote the input, unless they are our own."""
+    """The validator's message. What follows a comma may quote the input, unless the message is ours."""
     words = str(error["msg"])
     if error["type"] == "value_error":
         return words.removeprefix("Value error, ")
@@ -117,7 +117,7 @@ def _message(error: Mapping[str, Any]) -> str:
 class _Unexpected:
     """The last resort: answers 500, and logs where it happened without the error's text, which may quote a row.
 
-    It stands inside Starlette's own, which would pass the error on to the server, to be logged in full.
+    It is inside Starlette's own handler, which would pass the error on to the server, to be logged in full.
     """
 
     def __init__(self, app: ASGIApp) -> None:

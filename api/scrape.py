@@ -1,4 +1,4 @@
-"""A scrape: all numbers that can be had now, in Prometheus' text format. What is away takes along its own only."""
+"""A scrape: all metrics that are available now, in Prometheus' text format. A dead dependency removes only its own."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from reindexer.postgres.connect import Connection, Postgres, connect
 
 ANSWERS_WITHIN_S = 2.0
 COUNTED_WITHIN_S = 5.0
-"""A Prometheus gives up after 10 s."""
+"""Prometheus gives up after 10 s by default."""
 
 KEEP_RATIO = 20.0
-"""Counting what waits takes at most a twentieth of one connection's time."""
+"""The backlog query takes at most a twentieth of one connection's time."""
 
 
 class Scrape:
-    """Asks Postgres, broker and Qdrant at once, each in a thread of its own."""
+    """Queries Postgres, broker and Qdrant at once, each in its own thread."""
 
     def __init__(self, postgres: Postgres, broker: Broker, index: Index) -> None:
         self._postgres = postgres
@@ -60,7 +60,7 @@ class Scrape:
         return generate_latest(_Families(samples))
 
     def close(self) -> None:
-        """Ask nothing more; what is being asked ends by its own timeouts."""
+        """Start no more queries; running ones end by their own timeouts."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _ask_states(self) -> Sequence[Sample]:
@@ -81,18 +81,18 @@ class Scrape:
         return []
 
     def _connection(self) -> Connection:
-        """One of its own: it says more, and sooner, that Postgres is away than a pool that has none."""
+        """A separate connection: it reports an unreachable Postgres sooner, and with more detail, than a pool."""
         return connect(self._postgres.url, application_name="reindexer api scrape", timeout_s=2)
 
 
 class _Families(Collector):
-    """Samples by metric, as the exposition wants them."""
+    """Groups samples by metric, as the exposition format needs them."""
 
     def __init__(self, samples: Iterable[Sample]) -> None:
         self._samples = list(samples)
 
     def collect(self) -> Iterator[Family]:
-        """In the order of the table of metrics; metrics without a sample are left out."""
+        """In the order of the table of metrics; metrics without samples are left out."""
         for metric in METRICS.values():
             names = [metric.name, *(f"{metric.name}_{part}" for part in ("bucket", "count", "sum"))]
             family = Family(metric.name.removesuffix("_total"), metric.help, metric.kind)

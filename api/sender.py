@@ -1,6 +1,6 @@
-"""The sender: sends the messages of wishes that the API has committed, so that no answer waits for the broker.
+"""The sender: sends the messages of committed reindex requests, so that no answer of the API waits for the broker.
 
-What it does not get sent (the broker is away, the process dies) the listener sends: the wish is in Postgres.
+The listener sends what the sender does not (the broker is away, the process dies): the requests are in Postgres.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from reindexer.queue.requests import send_unsent
 log = structlog.get_logger(__name__)
 
 BATCH = 500
-"""Wishes that are taken at once. A process that dies sends none of those that it had taken."""
+"""Reindex requests that are taken at once. A process that dies does not send those that it has taken."""
 
 MAX_PAUSE_S = 10.0
 
 
 class Sender:
-    """One background thread, started by the first kick. It ends with `close`, and never keeps the process alive."""
+    """One background thread, started by the first `kick`. It ends with `close`, and never keeps the process alive."""
 
     def __init__(self, postgres: Postgres, broker: Broker) -> None:
         self._postgres = postgres
@@ -35,7 +35,7 @@ class Sender:
         self._thread: threading.Thread | None = None
 
     def kick(self) -> None:
-        """There are wishes to send. Returns at once."""
+        """Start sending unsent reindex requests. Returns at once."""
         with self._lock:
             if self._stop.is_set():
                 return
@@ -45,7 +45,7 @@ class Sender:
         self._kicked.set()
 
     def close(self, *, timeout_s: float = 5.0) -> None:
-        """End the thread, after one last attempt if wishes are unsent; waits for it at most `timeout_s`."""
+        """End the thread, after one last attempt if requests are unsent. Waits for it at most `timeout_s`."""
         with self._lock:
             self._stop.set()
             thread = self._thread
@@ -62,7 +62,7 @@ class Sender:
                 return
 
     def _send_until_none_is_left(self) -> None:
-        """Tries again after 1 s, 2 s … 10 s while broker or Postgres is away; when told to stop, once more."""
+        """Retries after 1 s, 2 s … 10 s while broker or Postgres is away, and once more after `close`."""
         pause_s = 0.0
         while True:
             last = self._stop.is_set()
@@ -88,5 +88,5 @@ class Sender:
 
 
 def _reason(exc: Exception) -> str:
-    """Our errors' texts are fit for logs; the server's may quote a row."""
+    """The text of our own errors is fit for logs; the server's may quote a row."""
     return str(exc) if isinstance(exc, ReindexerError) else type(exc).__name__

@@ -1,4 +1,4 @@
-"""Answers that several requests share: a question is asked once at a time, and a dear answer is kept for a while."""
+"""Answers that several requests share: one query at a time, and an expensive answer is kept for a while."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ log = structlog.get_logger(__name__)
 
 
 class SharedAnswer(Generic[T]):
-    """The answer to one question, asked in a thread.
+    """The answer to one query, which runs in a thread.
 
-    It is kept for `keep_s`, and for `keep_ratio` times as long as it took: however often somebody asks, asking costs at
-    most that share of the time. Called in the event loop, so it needs no lock.
+    It is kept for `keep_s`, or for `keep_ratio` times as long as it took if that is longer. So however often it is
+    requested, the query takes at most that share of the time. Called in the event loop, so it needs no lock.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class SharedAnswer(Generic[T]):
         self._fails = False
 
     async def get(self, *, within_s: float) -> T | None:
-        """The answer; None if it failed, or is late (it goes on, and serves who asks next)."""
+        """The answer; None if the query failed or is late (then it goes on, and its answer serves a later call)."""
         if self._asking is None or (self._asking.done() and time.monotonic() >= self._asking.result()[1]):
             self._asking = self._executor.submit(self._timed)
         asking = self._asking
@@ -43,7 +43,7 @@ class SharedAnswer(Generic[T]):
         return asking.result()[0] if asking.done() else None
 
     def _timed(self) -> tuple[T | None, float]:
-        """The answer, and until when it is kept."""
+        """The answer, and the time (monotonic) until which it is kept."""
         started = time.monotonic()
         try:
             answer, reason = self._ask(), None

@@ -1,6 +1,6 @@
-"""Refuses a hopeless start: one clear line and exit code 2 where settings or schema can't work.
+"""Refuses a start that can't work: one clear line and exit code 2 if the settings or the schema are wrong.
 
-A Postgres that merely does not answer is no reason: the API starts, and /readyz says so.
+If Postgres merely does not answer, the API starts, and /readyz reports it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 def check(parts: Parts) -> None:
-    """Configures logs, makes all parts, and raises UsageError if this process could never serve."""
+    """Configure logs and build all parts. Raises UsageError if this process could never serve."""
     settings = parts.settings
     _configure_logs(settings)
     logs.tell_unknown(settings.unknown_variables())
@@ -40,14 +40,14 @@ def check(parts: Parts) -> None:
     try:
         with connect(parts.postgres.url, application_name="reindexer api start", timeout_s=3) as connection:
             require_schema(connection)
-            with suppress(DependencyAway):  # /readyz tells it
+            with suppress(DependencyAway):  # /readyz reports it
                 require_prefix(connection, parts.broker, settings.instance)
     except (DependencyAway, psycopg.OperationalError) as exc:
         log.warning("postgres_away", error=one_line(exc))
 
 
 def _configure_logs(settings: Settings) -> None:
-    """One format for all: uvicorn's loggers give theirs up."""
+    """One format for all: uvicorn's loggers lose their own handlers."""
     logs.configure(settings.log_level, settings.log_format)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
@@ -57,10 +57,10 @@ def _configure_logs(settings: Settings) -> None:
 
 
 class StartCheck:
-    """Stands before the application's lifespan.
+    """Runs the check before the application's lifespan.
 
-    An error raised inside a lifespan is printed as a traceback, and SystemExit is swallowed, so the exit is put into
-    the event loop instead: it comes before the server's own (code 3), which servers other than uvicorn still see.
+    An error inside a lifespan is printed as a traceback, and SystemExit there is swallowed. So the exit is scheduled in
+    the event loop. It comes before the server's own exit (code 3), which servers other than uvicorn still get.
     """
 
     def __init__(self, app: ASGIApp, parts: Parts) -> None:

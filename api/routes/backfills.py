@@ -1,4 +1,4 @@
-"""Backfills: rebuild all items of a source, or some, and see how far that is."""
+"""Backfills: rebuild all items of a source, or some, and follow the progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bulk: embed many items anew, each under a task id of its own."""
+"""Bulk: embed many items anew, each under its own task id."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def regenerate_embeddings(
 
 
 def _distinct(given: Sequence[Any], types: Sequence[str]) -> list[str]:
-    """Canonical ids, each once, in order of their first appearance."""
+    """Canonical ids without repetition, in the order of their first appearance."""
     item_ids: dict[str, None] = {}
     for place, each in enumerate(given):
         try:

@@ -1,4 +1,4 @@
-"""Context items: the built-in source, for an application that wants it. Indexing is the triggers' business."""
+"""Context items: the built-in source, for an application that wants it. Triggers take care of the indexing."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def delete_item(item_id: UUID, postgres: PostgresPart) -> None:
 
 
 def _rows(postgres: Postgres, query: str, params: dict[str, Any]) -> list[tuple[UUID, str]]:
-    """Ids, and items as the JSON that Postgres makes of them: whatever SQL clients wrote there, it can be shown."""
+    """Ids, and items as JSON made by Postgres: it can show whatever SQL clients wrote there."""
     with postgres.connection() as connection:
         if not is_attached(connection):
             raise HTTPException(

@@ -1,4 +1,4 @@
-"""Dead letters: what failed and why, and trying it again."""
+"""Dead letters: which items failed and why, and their replay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Health: is the process alive, and can work be done. Both are open to everybody."""
+"""Health: whether the process is alive, and whether work can be done. Both routes are public."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def readyz(
 
 
 def _ask_postgres(postgres: Postgres, embedder_of: EmbedderOf) -> Mapping[str, str]:
-    """On a connection of its own, which says more, and sooner, than a pool that has none."""
+    """Uses its own connection, which reports an unreachable Postgres sooner, and with more detail, than a pool."""
     with connect(postgres.url, application_name="reindexer api probe", timeout_s=2) as connection:
         require_schema(connection)
         absent = listener_state(connection) == "absent"
@@ -103,9 +103,9 @@ def _ask_postgres(postgres: Postgres, embedder_of: EmbedderOf) -> Mapping[str, s
 
 
 def _sources(findings: Mapping[str, Finding], waiting: Collection[str], foreign: Collection[str]) -> str:
-    """A source that can't be worked on, or searched here, keeps no other from being ready: not well is only what leaves
-    none of those whose tables can be read. A table that its owner has dropped is no reason to take this process out of
-    service.
+    """The state of the sources. A source that can't be worked on, or not searched here, does not make others unready.
+    The check fails only if there are such sources and no other readable source is left. A table that its owner has
+    dropped is no reason to take this process out of service.
     """
     unreadable = {name for name, found in findings.items() if found.problem}
     words = dict.fromkeys(waiting, "its items wait; see `reindexer status`")
@@ -120,7 +120,7 @@ def _sources(findings: Mapping[str, Finding], waiting: Collection[str], foreign:
 
 
 def _is_ours(source: Source, made_by: str | None, embedder_of: EmbedderOf) -> bool:
-    """Whether this process can search it: by its settings it has the embedder that makes the source's points."""
+    """Whether this process can search the source: its settings name the embedder that makes the source's points."""
     try:
         require_same(source.name, made_by, embedder_of(source).fingerprint)
     except SourceError:
@@ -129,12 +129,12 @@ def _is_ours(source: Source, made_by: str | None, embedder_of: EmbedderOf) -> bo
 
 
 def _unseen(finding: Finding) -> bool:
-    """Whether changes of a source that can be read may pass unseen."""
+    """Whether changes of a readable source may go unrecorded."""
     return not finding.well and finding.problem is None
 
 
 def _in_short(name: str, finding: Finding) -> str:
-    """Without names of tables and columns: everybody may read it."""
+    """Without names of tables and columns, because the answer is public."""
     return f"{name}: {finding.triggers}; see `reindexer status`, and run `reindexer migrate` if it stays so"
 
 

@@ -1,4 +1,4 @@
-"""Items: everything that is known of one."""
+"""Items: everything that is known of one item."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def item(source: SourceName, item_id: ItemId, postgres: PostgresPart, embedder_o
 
 
 def _as_recorded(connection: Connection, source: Source, item_id: str) -> str:
-    """The id as the triggers write it; one that can't be a key may still have been wished for as it is."""
+    """The id as the triggers write it. An id that can't be a key stays as is: it may still have a reindex request."""
     try:
         return canonical_id(item_id, key_types(connection, source))
     except (MalformedId, SourceError):

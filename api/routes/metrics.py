@@ -1,4 +1,4 @@
-"""Metrics for a Prometheus."""
+"""Metrics for Prometheus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stop and start work, nothing lost."""
+"""Pause and resume work; nothing is lost meanwhile."""
 
 from __future__ import annotations
 

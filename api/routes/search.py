@@ -1,4 +1,4 @@
-"""Search: the items that are nearest to a text."""
+"""Search: the items nearest to a text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks: what became of a task id, from Postgres; it survives a flush of Redis."""
+"""Tasks: the outcome of a task id, from Postgres; it survives a flush of Redis."""
 
 from __future__ import annotations
 
