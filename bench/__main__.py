@@ -55,7 +55,7 @@ TABLE = RESULTS.with_suffix(".md")
 
 
 def main() -> int:
-    """Exit code 1 if a benchmark's own result was wrong."""
+    """Runs the benchmarks. Exit code 1 if the result of a benchmark itself was wrong."""
     parser = argparse.ArgumentParser(prog="bench")
     parser.add_argument("--quick", action="store_true", help="smaller, once each: for trying, not for figures")
     parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS))
@@ -65,7 +65,7 @@ def main() -> int:
     with stage() as built:
         for name in options.only:
             unsound += not _run(console, built, name, figures, quick=options.quick)
-            figures.write(RESULTS)  # what was measured stays where a later one does not end
+            figures.write(RESULTS)  # keeps the figures if a later benchmark does not finish
             figures.write_table(TABLE)
     figures.print(console)
     return 1 if unsound else 0

@@ -1,4 +1,4 @@
-"""Backfill: rows a second from due to settled, into Qdrant over HTTP; beside it a bare loop into the same server."""
+"""Backfill: rows per second from due to settled, into Qdrant over HTTP. Comparator: a bare loop, the same server."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
 
 
 def backfill(bench: Bench, within_s: float) -> None:
-    """All rows, once each, by a listener and a worker of two processes; they are due before these start.
+    """All rows, once each, by a listener and a worker of two processes. The rows are due before these start.
 
-    The first fill, which would find the same rows again, is told to be through.
+    The first fill, which would find the same rows again, is marked as finished.
     """
     with connect(bench.url, application_name="bench") as connection:
         while drain(connection).changes:
@@ -51,7 +51,7 @@ def backfill(bench: Bench, within_s: float) -> None:
 
 
 def _claimed_to_settled_s(bench: Bench) -> float:
-    """From the first claim, so without the listener's start; a token is the microsecond of its claim."""
+    """Counted from the first claim, so without the listener's start. A token is the microsecond of its claim."""
     query = "SELECT extract(epoch FROM max(settled_at))::float - min(token) / 1e6 FROM reindexer.ledger"
     (seconds,) = bench.db.execute(query).fetchone() or (0.0,)
     return float(seconds)

@@ -1,4 +1,4 @@
-"""The comparator of backfills: read, embed, write with nothing around it; what it loses, it loses."""
+"""The comparator of backfills: read, embed, write, without any guarantee; what it loses is lost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ THREADS = 8
 
 
 def bare_loop(bench: Bench, client: QdrantClient, rows: int) -> float:
-    """So many rows of the table, into a fresh collection of that client; returns rows a second."""
+    """Copy `rows` rows of the table into a fresh collection of the client. Returns rows per second."""
     name = "context_items_bare"
     client.create_collection(name, models.VectorParams(size=DIMENSIONS, distance=models.Distance.COSINE))
     provider = openai.OpenAI(api_key="x", base_url=bench.stage.provider.url, max_retries=0)

@@ -10,11 +10,11 @@ from bench.stage import Bench, Stage, Unsound
 
 
 def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
-    """One edit a second, with one prefork worker of two processes and a provider of 0 ms."""
+    """One edit per second, with one prefork worker of two processes and a provider of 0 ms."""
     rows, seconds, least = (30_000, 12, 8) if quick else (100_000, 60, 20)
     with stage.fresh() as bench:
         bench.fill(rows)
-        bench.db.execute("TRUNCATE reindexer.outbox")  # as rows that were there before the triggers were
+        bench.db.execute("TRUNCATE reindexer.outbox")  # as if the rows had been there before the triggers
         bench.processes.listener()
         bench.processes.worker(pool="prefork", concurrency=2)
         while _completed(bench) < 1_000:

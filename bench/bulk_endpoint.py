@@ -12,9 +12,9 @@ from bench.stage import Bench, Stage, Unsound
 
 
 def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
-    """p95 for 100 and 1,000 ids, with the worker stopped, and running."""
+    """p95 for 100 and for 1,000 ids, with the worker stopped and with it running."""
     times = 10 if quick else 40
-    # One client: httpx.post() would read the machine's certificates for each request, longer than some answers take.
+    # One client: httpx.post() would load the system's certificates for each request, longer than some answers take.
     with stage.fresh() as bench, httpx.Client(timeout=30) as client:
         bench.fill(1_000)
         ids = [str(row[0]) for row in bench.db.execute("SELECT id FROM context_items")]

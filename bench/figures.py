@@ -1,4 +1,4 @@
-"""What is measured and how it is told."""
+"""The measured figures, and how they are shown."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from bench.goals import GOALS, verdict
 
 @dataclass(slots=True)
 class Figures:
-    """Measured figures, each with what it is compared with and under which circumstances."""
+    """Measured figures, each with its comparator and its circumstances."""
 
     values: dict[str, float] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, value: float, note: str = "") -> None:
-        """Note one figure. `note`: comparator, pool kind, processes."""
+        """Add one figure. `note`: comparator, pool kind, processes."""
         self.values[name] = round(value, 4)
         self.notes[name] = note
 
     def write(self, path: Path) -> None:
-        """One JSON object: name → number. Figures of an earlier run that were not measured now stay."""
+        """Write one JSON object: name → number. Figures of an earlier run that were not measured now stay."""
         before = json.loads(path.read_text()) if path.exists() else {}
         path.write_text(json.dumps(before | self.values, indent=2, sort_keys=True) + "\n")
 
     def write_table(self, path: Path) -> None:
-        """What was measured now, as rows of Markdown: docs/performance.md has them under its head."""
+        """Write this run's figures as rows of Markdown, for the table in docs/performance.md."""
         rows = (f"| `{name}` | {shown(value)} | {_bound(name, value)} | {self.notes[name]} |"
                 for name, value in self.values.items())  # fmt: skip
         path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
 
     def print(self, console: Console) -> None:
-        """As a table, and below it how many goals are met."""
+        """Print a table, and below it how many goals are met."""
         table = Table("figure", "measured", "goal", "", "beside it")
         for name, value in self.values.items():
             goal = GOALS.get(name)
@@ -47,7 +47,7 @@ class Figures:
 
 
 def shown(value: float) -> str:
-    """As people read it: thousands whole, else four digits."""
+    """The value for readers: thousands as a whole number, else four digits."""
     return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
 
 

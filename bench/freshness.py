@@ -1,4 +1,4 @@
-"""Freshness: from the commit of an edit until its new point can be read in Qdrant by somebody else."""
+"""Freshness: the time from an edit's commit until an independent client can read its new point in Qdrant."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from reindexer.core.items import point_id
 ROWS = 1_000
 POLL_S = 0.001
 NOT_BEFORE_S = 0.012
-"""After its commit an edit is not looked for: each look takes CPU that its way needs."""
+"""How long after its commit nobody looks for an edit: each look takes CPU that the edit needs."""
 WITHIN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Seconds: of one request and one upsert with nothing around them, in a loop before and after; and of each edit."""
+    """In seconds: one request and one upsert in a bare loop, before and after; and each edit."""
 
     alone: float
     edits: Sequence[float]
 
 
 class Watch:
-    """Looks for edits in Qdrant, from a thread of its own; one request at a time for all that are open."""
+    """Looks for edits in Qdrant, in its own thread, with one request at a time for all open ones."""
 
     def __init__(self, client: QdrantClient) -> None:
         self._client = client
@@ -47,12 +47,12 @@ class Watch:
         self._thread.start()
 
     def expect(self, item_id: str, title: str, committed: float) -> None:
-        """From `committed` (monotonic) on, the item's point must come to have this title."""
+        """Expect the item's point to get this title. `committed`: the time of the commit (monotonic)."""
         with self._lock:
             self._open[point_id("context_items", item_id, 0)] = (title, committed)
 
     def close(self) -> int:
-        """Wait for what is open; returns how many edits never came."""
+        """Wait for open edits. Returns how many never arrived."""
         until = time.monotonic() + WITHIN_S
         while self._open and time.monotonic() < until:
             time.sleep(0.01)
@@ -80,7 +80,7 @@ class Watch:
 
 
 def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
-    """All figures of freshness, with one prefork worker of two processes."""
+    """Measures all figures of freshness, with one prefork worker of two processes."""
     with stage.fresh() as bench:
         bench.fill(ROWS)
         bench.processes.listener()
@@ -104,19 +104,19 @@ def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
 
 def _round(bench: Bench, rate: int, seconds: float) -> Round:
     before, found = _alone(bench, 20), edits(bench, rate, seconds)
-    time.sleep(1.0)  # the last edits are settled: nothing of ours works beside what is measured alone
+    time.sleep(1.0)  # the last edits settle: nothing of ours runs beside what is measured alone
     after = _alone(bench, 20)
     return Round((median(before) + median(after)) / 2, found)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which that share of them lies."""
+    """The value below which that share of the values lies."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def edits(bench: Bench, rate: int, seconds: float, goes_on: Callable[[], bool] = lambda: True) -> list[float]:
-    """Seconds until each edit was found; so many edits a second, for so long, or until it `goes_on` no longer."""
+    """Seconds until each edit was found, at `rate` edits per second, for `seconds` or until `goes_on` is false."""
     ids = [str(row[0]) for row in bench.db.execute("SELECT id FROM context_items ORDER BY id")]
     random.Random(1).shuffle(ids)
     client = bench.stage.qdrant()
@@ -139,7 +139,7 @@ def edits(bench: Bench, rate: int, seconds: float, goes_on: Callable[[], bool] =
 
 @contextmanager
 def _without_collections() -> Iterator[None]:
-    """No garbage collection in this process, which holds all texts: one takes 0.2 s, in which it measures nothing."""
+    """Switches off garbage collection in this process, which holds all texts: one takes 0.2 s without a measurement."""
     gc.disable()
     try:
         yield
@@ -148,7 +148,7 @@ def _without_collections() -> Iterator[None]:
 
 
 def _alone(bench: Bench, times: int) -> list[float]:
-    """The provider's request and the upsert, with nothing of ours around them."""
+    """The provider's request and the upsert, in a bare loop."""
     provider = openai.OpenAI(api_key="x", base_url=bench.stage.provider.url, max_retries=0)
     qdrant = bench.stage.qdrant()
     point, seconds = point_id("context_items", "nobody", 0), list[float]()

@@ -1,4 +1,4 @@
-"""The goals: which figure has to keep which bound. Its comparator is measured and told beside it."""
+"""The goals: the bound of each figure. Its comparator is measured and shown beside it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A bound on a figure. `most` or `least`."""
+    """A bound on a figure: `most` or `least`."""
 
     most: float | None = None
     least: float | None = None
 
     def met(self, value: float) -> bool:
-        """True within the bound."""
+        """Whether the value is within the bound."""
         return (self.most is None or value <= self.most) and (self.least is None or value >= self.least)
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ GOALS: Mapping[str, Goal] = {
 
 
 def verdict(values: Mapping[str, float]) -> str:
-    """How many goals are met, and which are not, of the figures that were measured."""
+    """How many goals the measured figures meet, and which they miss."""
     measured = [name for name in GOALS if name in values]
     missed = [name for name in measured if not GOALS[name].met(values[name])]
     met = f"{len(measured) - len(missed)} of {len(measured)} goals met"

@@ -1,4 +1,4 @@
-"""Idle: the CPU of listener, worker and API with nothing to do."""
+"""Idle: the CPU time of listener, worker and API while there is nothing to do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.stage import Stage
 
 
 def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
-    """In percent of one core, ten seconds after the last change."""
+    """Measures in percent of one core, from ten seconds after the last change."""
     seconds = 10 if quick else 60
     with stage.fresh() as bench:
         api, _ = bench.processes.api()

@@ -1,4 +1,4 @@
-"""The built-in embedders: how many queries find what means the same in other words, and how quick `static` is."""
+"""The built-in embedders: how many queries find the same meaning in other words, and the speed of `static`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOKENS = 250
 
 
 def measure(_: Stage, figures: Figures, *, quick: bool) -> None:
-    """Quality over tests/support/meaning.toml; texts of 250 tokens a second of one core; the time to load."""
+    """Quality over tests/support/meaning.toml; texts of 250 tokens per second of one core; the time to load."""
     static, hashing = StaticEmbedder(), HashingEmbedder(1536)
     found, by_words = found_by(static), found_by(hashing)
     asked = meaning()
@@ -42,14 +42,14 @@ def _texts(static: StaticEmbedder, count: int) -> list[str]:
 
 
 def _cut(static: StaticEmbedder, text: str) -> str:
-    """Its first words, of about so many tokens."""
+    """The text's first words, about 250 tokens."""
     words = text.split()
     share = TOKENS / max(TOKENS, static.count_tokens(text))
     return " ".join(words[: int(len(words) * share)])
 
 
 def _rate(embedder: Embedder, long: list[str]) -> float:
-    """Texts a second of processor time."""
+    """Texts per second of processor time."""
     began = time.process_time()
     for some in slices(long, MAX_INPUTS):
         embedder.embed(some, timeout_s=60)

@@ -1,4 +1,4 @@
-"""Memory: of worker, listener and broker, while a worker works and 10,000, 100,000 or 1,000,000 items wait."""
+"""Memory of worker, listener and broker, while a worker works and 10,000, 100,000 or 1,000,000 items wait."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ SELECT 'item ' || n, 'A short text about item ' || n || ': ' || md5(n::text) FRO
 """
 
 Peaks = dict[str, float]
-"""The most that was seen, in MB, of `worker`, `listener` and `broker`; and `items_per_s` that were worked on."""
+"""The peaks of `worker`, `listener` and `broker` in MB; and `items_per_s`, the items that were settled."""
 
 
 def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
-    """Peaks at each level, and how much more at the highest than at the lowest. Takes minutes: not in quick."""
+    """Peaks at each level, and the increase from the lowest to the highest. Takes minutes: not with `--quick`."""
     if quick:
         return
     peaks = {level: _peaks(stage, items) for level, items in LEVELS.items()}
@@ -43,10 +43,10 @@ def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
 
 
 def _peaks(stage: Stage, items: int) -> Peaks:
-    """The listener's is from its start on, the drain included; the others' are of `WORKING_S`, after a warm-up."""
+    """The listener's peak includes its start and the drain; the others' are of `WORKING_S`, after a warm-up."""
     with stage.fresh() as bench, redis.Redis.from_url(stage.redis_url) as broker:
         listener = bench.processes.listener()
-        while bench.waits():  # the first fill, of nothing
+        while bench.waits():  # the first fill, of an empty table
             time.sleep(0.1)
         peaks: Peaks = {}
         with _sampled(peaks, "listener", lambda: _rss_mb(psutil.Process(listener.process.pid))):
@@ -67,7 +67,7 @@ def _peaks(stage: Stage, items: int) -> Peaks:
 
 
 def _keep(bench: Bench, items: int, seconds: float) -> None:
-    """For so long, as many new rows as are done, so that as many wait; by statements that go to the bulk lane."""
+    """For `seconds`, add a new row for each finished one, by statements that go to the bulk lane."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""An old snapshot: how many times as long a claim and a drain take while one is open and many changes went through."""
+"""An old snapshot: how much longer a claim and a drain take while one is open and many changes have passed through."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.old_snapshot import old_snapshot, queue_of
 
 
 def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
-    """The medians of three rounds with the snapshot open ÷ of three before."""
+    """The median of three rounds with the snapshot open, divided by that of three rounds before."""
     changes = 30_000 if quick else 300_000
     with stage.fresh() as bench, connect(bench.url, application_name="bench") as db:
         os.environ.update(bench.env)

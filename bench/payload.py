@@ -1,4 +1,4 @@
-"""Payload updates: items a second whose payload alone changed, which must cost no request to the provider."""
+"""Payload updates: items per second of which only the payload changed; they must cause no request to the provider."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.stage import Stage, Unsound
 
 
 def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
-    """From the commit of one UPDATE of all rows until nothing waits."""
+    """Measures from the commit of one UPDATE of all rows until nothing waits."""
     rows, times = (2_000 if quick else 10_000), 3
     with stage.fresh() as bench:
         bench.fill(rows)

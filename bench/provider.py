@@ -1,9 +1,9 @@
-"""An embedding provider for benchmarks: a process of its own on loopback, so cheap that it is no bottleneck.
+"""An embedding provider for benchmarks: its own process on loopback, cheap enough to be no bottleneck.
 
-`python -m bench.provider PORT`. Answers OpenAI's `POST /v1/embeddings` with vectors that were made before, as base64,
-after a latency that `POST /latency {"ms": n}` sets; `GET /stats` tells requests and inputs. Which of the vectors a text
-gets depends on the text alone. `POST /limit {"tokens_per_minute": n, "burst_s": s, "headers": true}` makes a bucket of
-tokens that is filled all the time and empty at first: what is beyond it is answered by 429 and Retry-After.
+`python -m bench.provider PORT`. It answers OpenAI's `POST /v1/embeddings` with precomputed vectors, as base64, after a
+latency that `POST /latency {"ms": n}` sets. `GET /stats` returns requests and inputs. The text alone decides which
+vector it gets. `POST /limit {"tokens_per_minute": n, "burst_s": s, "headers": true}` sets a token bucket that fills
+continuously and is empty at first. A request beyond it is answered by 429 and Retry-After.
 """
 
 from __future__ import annotations
@@ -27,46 +27,46 @@ VECTORS = 64
 
 
 def vectors() -> NDArray[np.float32]:
-    """All that it ever answers: unit length, the same in every process."""
+    """All vectors that it ever answers: unit length, the same in every process."""
     made = np.random.default_rng(7).standard_normal((VECTORS, DIMENSIONS)).astype(np.float32)
     unit: NDArray[np.float32] = made / np.linalg.norm(made, axis=1, keepdims=True)
     return unit
 
 
 def number_of(text: str) -> int:
-    """Which of the vectors a text gets."""
+    """The index of a text's vector."""
     return crc32(text.encode("utf-8", "surrogatepass")) % VECTORS
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """Our end of it."""
+    """The client of the provider's process."""
 
     port: int
 
     @property
     def url(self) -> str:
-        """As OPENAI_BASE_URL."""
+        """The value for OPENAI_BASE_URL."""
         return f"http://127.0.0.1:{self.port}/v1"
 
     def set_latency(self, ms: int) -> None:
-        """Of every answer from now on."""
+        """Set the latency of every answer from now on."""
         httpx.post(f"http://127.0.0.1:{self.port}/latency", json={"ms": ms}).raise_for_status()
 
     def limit(self, tokens_per_minute: int | None, *, burst_s: float = 10.0, headers: bool = False) -> None:
-        """From now on. `burst_s`: how much the bucket holds; `headers`: whether its answers tell of it."""
+        """Set the rate limit. `burst_s`: the bucket's size; `headers`: whether answers advertise the limit."""
         limit = {"tokens_per_minute": tokens_per_minute, "burst_s": burst_s, "headers": headers}
         httpx.post(f"http://127.0.0.1:{self.port}/limit", json=limit).raise_for_status()
 
     def stats(self) -> dict[str, float]:
         """`requests`, `inputs` and `tokens` that were served so far; `refused` requests; `granted`: all tokens that the
-        limit has made since it was set."""
+        limit has produced since it was set."""
         answer: dict[str, float] = httpx.get(f"http://127.0.0.1:{self.port}/stats").json()
         return answer
 
 
 class _Limit:
-    """A bucket of tokens."""
+    """A token bucket."""
 
     def __init__(self, per_minute: float, burst_s: float, headers: bool) -> None:
         self._per_minute = per_minute
@@ -76,7 +76,7 @@ class _Limit:
         self._began = self._at = time.monotonic()
 
     def wait_s(self, tokens: int) -> float:
-        """0: it is granted, and taken; else how long it would have to wait."""
+        """0: the tokens are granted and taken; else how long the request would have to wait."""
         now = time.monotonic()
         self._level = min(self._holds, self._level + (now - self._at) * self._per_minute / 60)
         self._at = now
@@ -86,11 +86,11 @@ class _Limit:
         return (tokens - self._level) * 60 / self._per_minute
 
     def granted(self) -> float:
-        """All tokens that came into the bucket or ran over."""
+        """All tokens that entered the bucket or overflowed."""
         return (time.monotonic() - self._began) * self._per_minute / 60
 
     def headers(self) -> bytes:
-        """OpenAI's."""
+        """OpenAI's headers of the rate limit."""
         reset_ms = (self._holds - self._level) * 60_000 / self._per_minute
         told = b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\nx-ratelimit-reset-tokens: %dms\r\n"
         return told % (self._per_minute, self._level, reset_ms) if self._headers else b""
@@ -123,7 +123,7 @@ class _Server:
             writer.close()
 
     async def _answer(self, line: bytes, body: bytes) -> tuple[bytes, bytes, bytes]:
-        """Status, more headers, body."""
+        """Status, additional headers, body."""
         if b"/stats" in line:
             return b"200 OK", b"", json.dumps(self._stats()).encode()
         asked: dict[str, Any] = json.loads(body)
@@ -161,7 +161,7 @@ class _Server:
 
 
 async def main(port: int) -> None:
-    """Serve until the process is ended."""
+    """Serve until the process ends."""
     server = await asyncio.start_server(_Server().serve, "127.0.0.1", port, limit=1 << 26)
     async with server:
         await server.serve_forever()

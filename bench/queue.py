@@ -1,4 +1,4 @@
-"""The queue: changes a second from the outbox to due, and items a second from due to claimed."""
+"""The queue: changes per second from the outbox to due, and items per second from due to claimed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _drain(bench: Bench, items: int) -> float:
 
 
 def _claim(bench: Bench, items: int) -> float:
-    """One claim after the other, each beginning where a worker's would."""
+    """One claim after the other, each starting where a worker's would."""
     claimed, floor, began = 0, LaneFloor(), time.monotonic()
     with connect(bench.url, application_name="bench") as connection:
         while claimed < items:

@@ -1,4 +1,4 @@
-"""Rate limit: the share of what a provider grants that four worker processes use, and of requests answered by 429."""
+"""Rate limit: the share of a provider's grant that four worker processes use, and of requests answered by 429."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ WAYS: Mapping[str, tuple[bool, Mapping[str, str], str]] = {
     "told_": (True, {}, "learned from headers"),
     "blind_": (False, {}, "neither set nor told: found by 429"),
 }
-"""Whether headers tell the limit, settings, and how that is called."""
+"""Whether headers advertise the limit; the settings; and the name of the case."""
 
 
 def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
-    """The figures, with a limit that is set, told, and neither; in quick only the first of them."""
+    """Measures with a limit that is set, advertised, and neither; with `--quick` only the first."""
     steady_s = 12 if quick else 60
     for way, (headers, settings, how) in list(WAYS.items())[: 1 if quick else None]:
         with stage.fresh() as bench:
@@ -33,7 +33,7 @@ def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
 
 def _shares(bench: Bench, settings: Mapping[str, str], steady_s: float, *, headers: bool) -> tuple[float, float]:
     provider = bench.stage.provider
-    bench.fill(int(450 * (steady_s + 10)))  # texts have some 30 tokens
+    bench.fill(int(450 * (steady_s + 10)))  # texts have about 30 tokens
     with connect(bench.url, application_name="bench") as connection:
         while drain(connection).changes:
             pass

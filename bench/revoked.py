@@ -1,4 +1,4 @@
-"""Revoked: how soon a deletion, or a new payload, is in Qdrant while thousands of texts wait for a provider."""
+"""Revoked: how soon a deletion or a new payload is in Qdrant while thousands of texts wait for a provider."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from reindexer.sources.store import find_source
 from tests.support.proxy import Mode, Proxy
 
 PAUSE_S = 0.05
-"""Between two changes."""
+"""The pause between two changes."""
 TOKENS_PER_MINUTE = 6_000
-"""Of the limit that is used up: a fraction of a request each second."""
+"""The limit that is used up: a fraction of a request per second."""
 
 
 def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
-    """With the provider away, and at its limit; one prefork worker of two processes, a backfill running."""
+    """Measures with the provider away, and at its limit; one prefork worker of two processes, a backfill running."""
     texts, changes = (2_000, 100) if quick else (5_000, 500)
     for name, is_away in (("revoked", True), ("revoked_limited", False)):
         with stage.fresh() as bench, Proxy.before(stage.provider.url) as proxy:
@@ -60,9 +60,9 @@ def _seconds(bench: Bench, proxy: Proxy, texts: int, changes: int, *, is_away: b
 
 def _let_texts_wait(bench: Bench, texts: int) -> None:
     bench.db.execute("SET session_replication_role = replica")
-    bench.fill(texts)  # unseen by triggers: what the backfill is for
+    bench.fill(texts)  # unseen by triggers: the backfill finds them
     bench.db.execute("RESET session_replication_role")
-    for first in range(0, texts, 500):  # in one statement they would be no edits
+    for first in range(0, texts, 500):  # in one statement they would not count as edits
         bench.db.execute(
             "INSERT INTO context_items (content) SELECT 'text ' || n FROM generate_series(%s::int, %s) n",
             [first + 1, first + 500],
@@ -75,7 +75,7 @@ def _let_texts_wait(bench: Bench, texts: int) -> None:
 
 
 def _one(bench: Bench, client: QdrantClient, item_id: str, number: int) -> float:
-    """A deletion or a new title (which is payload, and part of the text), in turns."""
+    """Alternately a deletion and a new title (which is payload, and part of the text)."""
     point, title = point_id("context_items", item_id, 0), f"title {number}"
     if number % 2:
         bench.db.execute("DELETE FROM context_items WHERE id = %s", [item_id])

@@ -1,9 +1,9 @@
-"""Scale: seconds a row of a backfill of 300,000 rows ÷ of one of 10,000.
+"""Scale: seconds per row of a backfill of 300,000 rows, divided by that of 10,000.
 
-The large run takes minutes, in which a machine that others use too becomes slower and quicker. So it is halted every
-few seconds (its source is paused) for a bare loop over a few thousand rows, and what counts is how many times as long
-as the bare loop's a row takes. The small run is measured in the same way, so that a stretch's begin and end, when not
-all processes have work, weigh as much in both.
+The large run takes minutes, and the speed of a shared machine changes meanwhile. So the run is paused every few seconds
+(by its source) for a bare loop over a few thousand rows, and the figure is the ratio of the two times per row. The
+small run is measured in the same way, so that the begin and end of a stretch, when not all processes have work, weigh
+the same in both.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from reindexer.sources.pause import set_paused
 
 SMALL, LARGE = 10_000, 300_000
 TIMES = 2
-"""Small runs, before the large one and after it."""
+"""Small runs: one before the large one, one after it."""
 STRETCH_S = 5.0
 BARE = 3_000
-"""Rows of the bare loop, between two stretches."""
+"""Rows of the bare loop between two stretches."""
 CLAIMED = """
 SELECT count(*) FROM reindexer.due
 WHERE source = 'context_items' AND lane = 'bulk' AND NOT marked AND not_before > now()
 """
-"""By its index: to read all that is due takes time from those that are to settle."""
+"""Uses its index: to read all due rows would take time from the processes that settle them."""
 LEFT = "SELECT count(*) FROM (SELECT FROM reindexer.due LIMIT 1) AS first"
 SETTLED = """
 SELECT count(*), extract(epoch FROM max(settled_at))::float - min(token) / 1e6
@@ -41,7 +41,7 @@ FROM reindexer.ledger WHERE settled_at > to_timestamp(%s)
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Of a run: its rows, from the first claim to the last settle; and what the bare loop does before and after."""
+    """A part of a run: its rows, from the first claim to the last settle; and the bare loops' rate around it."""
 
     rows: int
     seconds: float
@@ -49,7 +49,7 @@ class Stretch:
 
 
 def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
-    """With a provider of 0 ms. Takes minutes: not in quick."""
+    """Uses a provider of 0 ms. Takes minutes: not with `--quick`."""
     if quick:
         return
     small = [each for _ in range(TIMES) for each in _run(stage, SMALL)]
@@ -74,18 +74,18 @@ def _rate(stretches: Sequence[Stretch]) -> float:
 
 
 def _run(stage: Stage, rows: int) -> list[Stretch]:
-    """Without the last, which is short, if there are several."""
+    """The stretches of a run, without the last one, which is short, if there are several."""
     stretches = list(_stretches(stage, rows))
     return stretches[:-1] or stretches
 
 
 def _stretches(stage: Stage, rows: int) -> Iterator[Stretch]:
-    """All rows are due before a listener and a worker of two processes start; not counted is what they begin with."""
+    """All rows are due before a listener and a worker of two processes start. Their first work is not counted."""
     with stage.fresh() as bench, connect(bench.url, application_name="bench") as connection:
         bench.fill(rows)
         while drain(connection).changes:
             pass
-        bench.db.execute("UPDATE reindexer.run SET state = 'finished', finished_at = now()")  # it would find all again
+        bench.db.execute("UPDATE reindexer.run SET state = 'finished', finished_at = now()")  # it would find all rows
         bench.processes.worker(pool="prefork", concurrency=2)
         bench.processes.listener()
         until(lambda: bench.number("SELECT count(*) FROM (SELECT FROM reindexer.ledger LIMIT 1) AS first") > 0, 30,
@@ -112,6 +112,6 @@ def _stretch(bench: Bench, connection: Connection) -> tuple[int, float]:
 
 
 def _pause(bench: Bench, connection: Connection) -> None:
-    """Until all that was claimed is settled."""
+    """Pause the source, and wait until everything claimed is settled."""
     set_paused(connection, CONTEXT_ITEMS.name, paused=True, who="bench")
     until(lambda: not bench.number(CLAIMED), 60, "what was claimed is not settled")

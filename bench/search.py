@@ -1,4 +1,4 @@
-"""Search: what POST /search takes, beside a bare query to the same Qdrant with the vector at hand."""
+"""Search: the time of POST /search; comparator: a bare query to the same Qdrant with a given vector."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WARM_UP = 20
 
 
 def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
-    """One query after the other, ours and the bare one in turns; no two texts equal; a provider of 0 ms."""
+    """One query after the other, ours and the bare one in turns; all texts differ; a provider of 0 ms."""
     rows, times = (2_000, 100) if quick else (ROWS, 500)
     with stage.fresh() as bench, httpx.Client(timeout=30, headers={"X-API-Key": "bench"}) as ours:
         bench.fill(rows)

@@ -28,15 +28,15 @@ from tests.support.processes import ROOT, Processes
 from tests.support.servers import start_qdrant
 
 SERVER = {"shared_buffers": "256MB", "max_wal_size": "4GB", "max_connections": "100"}
-"""Of the embedded Postgres; it flushes to disk, as it does by default."""
+"""Settings of the embedded Postgres. It flushes to disk, as by default."""
 
 
 class Unsound(Exception):
-    """A benchmark's result is not what it should be: its figure counts for nothing."""
+    """A benchmark's result is wrong: its figure does not count."""
 
 
 def until(condition: Callable[[], bool], within_s: float, otherwise: str) -> None:
-    """Wait for it. Raises Unsound with `otherwise`."""
+    """Wait until the condition holds. Raises Unsound with `otherwise`."""
     deadline = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > deadline:
@@ -46,7 +46,7 @@ def until(condition: Callable[[], bool], within_s: float, otherwise: str) -> Non
 
 @dataclass(slots=True)
 class Stage:
-    """Where everything is."""
+    """The addresses of the servers."""
 
     directory: Path
     admin_url: str
@@ -58,7 +58,7 @@ class Stage:
 
     @contextmanager
     def fresh(self) -> Iterator[Bench]:
-        """A migrated database, an empty broker, no collections of ours; and processes that end with it."""
+        """A migrated database, an empty broker, no collections of ours; and processes that end with the context."""
         name = f"rx_bench_{uuid.uuid4().hex[:8]}"
         with psycopg.connect(self.admin_url, autocommit=True) as admin:
             admin.execute(f"CREATE DATABASE {name}".encode())
@@ -107,12 +107,12 @@ class Bench:
                 copy.write_row((title, content))
 
     def number(self, query: str, *params: object) -> int:
-        """The one number that a query answers with."""
+        """The one number that a query returns."""
         row = self.db.execute(query.encode(), params).fetchone()
         return int(row[0]) if row else 0
 
     def until_drained(self, within_s: float = 30.0) -> None:
-        """Wait until no change waits in the outbox. Raises Unsound."""
+        """Wait until the outbox is empty. Raises Unsound."""
         query = "SELECT count(*) FROM (SELECT FROM reindexer.outbox LIMIT 1) AS first"
         until(lambda: not self.number(query), within_s, "the outbox is not drained")
 
@@ -125,7 +125,7 @@ class Bench:
         return self.number(query)
 
     def require_all_indexed(self, client: QdrantClient | None = None) -> None:
-        """Every row is COMPLETED and has its point. Raises Unsound."""
+        """Raises Unsound unless every row is COMPLETED and has its point."""
         query = """
             SELECT (SELECT count(*) FROM context_items),
                    (SELECT count(*) FROM reindexer.ledger WHERE outcome = 'COMPLETED' AND chunks > 0)
@@ -138,7 +138,7 @@ class Bench:
 
 @contextmanager
 def stage() -> Iterator[Stage]:
-    """Start what is not given; end it afterwards."""
+    """Start the servers that are not given; end them afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="rxbench-"))
     directory.chmod(0o755)
     try:

@@ -1,4 +1,4 @@
-"""Real texts: the standard library's docstrings, repeated with variation up to the number that is needed."""
+"""Real texts: the standard library's docstrings, repeated with variations up to the needed number."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from reindexer.cli.stdlib_texts import stdlib_texts
 
 
 def texts(count: int) -> Iterator[tuple[str, str]]:
-    """(title, content), no two of them equal."""
+    """(title, content); all differ."""
     real = [(each.name, each.text[:4000]) for each in stdlib_texts()]
     return ((f"{title} {n}", content) for n, (title, content) in enumerate(islice(cycle(real), count)))

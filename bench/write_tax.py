@@ -22,9 +22,9 @@ from reindexer.postgres.locks import changing_triggers
 from reindexer.sources.attach import attach
 
 SLICE_S = 1
-"""One table's turn. This machine becomes slower and quicker within seconds, so turns are short."""
+"""The length of one table's turn in seconds. Turns are short because a machine's speed changes within seconds."""
 BULK_TIMES = 9
-"""A bulk update takes well under a second, and one takes up to twice as long as another."""
+"""Repetitions: a bulk update takes well under a second, and some take twice as long as others."""
 
 SCRIPT = r"""
 \set n random(1, 10000)
@@ -49,14 +49,14 @@ CREATE TRIGGER notifying AFTER UPDATE ON notifying REFERENCING NEW TABLE AS new_
 
 @dataclass(frozen=True, slots=True)
 class Commits:
-    """What pgbench did in one turn."""
+    """pgbench's result of one turn."""
 
     done: int
     per_s: float
 
 
 def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
-    """Commits a second with and without, in short turns, so that a slower minute hits both."""
+    """Commits per second with and without triggers, in short turns, so that a slower minute affects both."""
     turns, times, bulk_times = (3, 1, 3) if quick else (8, 3, BULK_TIMES)
     with stage.fresh() as bench:
         bench.processes.listener()
@@ -93,7 +93,7 @@ def _table(bench: Bench, table: str) -> None:
 
 
 def _attach(bench: Bench) -> None:
-    """Returns when the first fill is queued: that is no writer's tax."""
+    """Attach, and return when the first fill is queued: that is not part of a writer's tax."""
     with connect(bench.url, application_name="bench") as connection, changing_triggers(connection):
         attach(connection, Source("taxed", "public", "taxed", ("id",), ("body",)))
     query = "SELECT count(*) FROM reindexer.run WHERE finished_at IS NULL AND state <> 'working'"
@@ -101,7 +101,7 @@ def _attach(bench: Bench) -> None:
 
 
 def _commits(bench: Bench, table: str, clients: int) -> Commits:
-    """By pgbench: single-row UPDATEs, each its own transaction."""
+    """Measured by pgbench: single-row UPDATEs, each in its own transaction."""
     script = Path(bench.stage.directory) / f"update_{table}.sql"
     script.write_text(SCRIPT.format(table=table))
     done = subprocess.run(
@@ -117,14 +117,14 @@ def _commits(bench: Bench, table: str, clients: int) -> Commits:
 
 
 def _require_drained(bench: Bench, changes: int) -> None:
-    """All changes went through the outbox. Raises Unsound."""
+    """Raises Unsound unless all changes went through the outbox."""
     bench.until_drained()
     query = "SELECT sum(value) FROM reindexer.counter WHERE name = %s"
     until(lambda: bench.number(query, DRAINED) >= changes, 2 * BEAT_S, f"fewer than {changes} changes were drained")
 
 
 def _bulk(bench: Bench, big: bool) -> float:
-    """With ÷ without triggers, in a session that did a one-row UPDATE before."""
+    """The time with triggers divided by that without, in a session that did a one-row UPDATE before."""
     statement = "UPDATE taxed SET other = other + 1" if big else "UPDATE taxed SET body = md5(body)"
     took = list[float]()
     for attached in (False, True):
