@@ -67,7 +67,7 @@ def on_one_line(text: str) -> str:
 
 @contextmanager
 def progress_line() -> Iterator[Callable[[str, int], None]]:
-    """A function that takes a stage and a count. On a terminal it updates one line, else it writes one every `LINE_S`."""
+    """Yields a function of a stage and its count: updates one line on a terminal, else writes one every `LINE_S`."""
     console = Console(stderr=True, highlight=False)
     if console.is_terminal:
         with console.status("") as status:
