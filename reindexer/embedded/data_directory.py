@@ -81,7 +81,7 @@ class DataDirectory:
         try:
             import fcntl
         # guard windows-missing-file-locks
-        except ImportError:  # Windows, where no stack runs
+        except ImportError:  # Windows, where nothing is up
             return None
         try:
             with (self.path / "lock").open("a+", encoding="utf-8") as lock:
