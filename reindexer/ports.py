@@ -242,7 +242,7 @@ class Broker(Protocol):
     def hold(self, owner: str, *, instead_of: str | None = None) -> str:
         """Record in the broker that this database uses the prefix, unless another one does. Returns the holder.
 
-        `instead_of`: the holder to replace. From then on every message names its owner.
+        `instead_of`: the holder to replace. Every message that is sent from then on names this database.
         """
 
     def depth(self, lane: str) -> int:

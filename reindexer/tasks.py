@@ -45,7 +45,7 @@ from reindexer.worker.worker import Worker
 log = structlog.get_logger(__name__)
 
 LANE_BUDGET_S = 1.0
-"""Work that a message is worth if its task works itself, in seconds, or one batch. Then the next message is taken."""
+"""How long a task works itself on one message, or for one batch. Then the next message has its turn."""
 
 AGAIN_S = 1.0
 """The pause before a reindex request that could not be recorded is sent again."""

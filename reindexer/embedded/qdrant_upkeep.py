@@ -31,7 +31,7 @@ FLUSH_POINTS = 4_000
 QUIET_S = 1.0
 """After this time without requests a flush disturbs nobody."""
 HOLD_S = 0.1
-"""Otherwise a flush waits until the disk is so quick that it will block requests for about this long."""
+"""Otherwise a flush waits until the disk is so quick that it will block requests for no more than about this long."""
 WAITS = 40
 """How often a flush waits for the disk, however little was written since the last one."""
 PUT_OFF = 8

@@ -81,7 +81,7 @@ class Connection(psycopg.Connection[TupleRow]):
         except psycopg.errors.ConnectionTimeout:
             raise
         except psycopg.OperationalError as exc:
-            refused = exc  # perhaps because of the settings, which poolers refuse: the error does not tell
+            refused = exc  # perhaps because of the settings, which poolers do not pass on: the error does not tell
         try:
             plain = cls._open(conninfo, answer_s, kwargs)
         except psycopg.OperationalError:

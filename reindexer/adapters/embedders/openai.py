@@ -61,7 +61,7 @@ class OpenAIEmbedder:
         self._limits = limits
         self._size = RequestSize(limits.max_inputs)
         is_azure = "api-version=" in urlsplit(base_url or "").query
-        # In its deployment API the key has a header of its own, and a key in the other header is taken for a token.
+        # Azure's API by deployment takes the key in a header of its own, and reads `Authorization` as a token.
         self._headers: dict[str, str | openai.Omit] = (
             {"api-key": api_key or "none", "Authorization": openai.Omit()} if is_azure else {}
         )

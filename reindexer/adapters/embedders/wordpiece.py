@@ -16,7 +16,7 @@ CONTINUES = "##"
 
 _REMEMBERED = 20_000
 _DROPPED = ("Mn", "Cc", "Cf", "Co", "Cs")
-"""Accents, controls, private-use characters and surrogates. An unassigned character is kept, as part of a word."""
+"""Accents, controls, formats, private use and surrogates. An unassigned character is kept, as part of a word."""
 _IDEOGRAPHS = (
     (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F),
     (0x2B920, 0x2CEAF), (0x2F800, 0x2FA1F),
