@@ -70,8 +70,8 @@ def prepare(
         note_owner(client, collection.name, owner)
     # Before there are points: Qdrant links points that share a value while it builds the graph, and not afterwards.
     indexes = _INDEXED | {key_of([column.name]): index_of(column) for column in columns if column.indexed}
-    # An existing index of another type was made by somebody on purpose (full text, say). A field has only one index: to
-    # replace theirs would take it away, and slow searches with a filter until the new one is built.
+    # An existing index of another type was made by somebody on purpose (full text, say). A field has only one index:
+    # to replace it would take theirs away, and searches with a filter would be slow until the new one is built.
     for field in indexes.keys() - info.payload_schema.keys():
         # With many points this may take minutes, which would look as if Qdrant were away. So the call does not wait.
         # Until the index exists, later preparations repeat the call, which changes nothing.

@@ -1,4 +1,4 @@
-"""The data of the embedder `static`; its README tells their origin and licence."""
+"""The data of the embedder `static`; the README tells its origin and licence."""
 
 from __future__ import annotations
 
