@@ -37,11 +37,12 @@ lock: install ## write the newest versions that pyproject.toml allows into const
 demo: $(VENV)/runs ## the whole story with real text on this machine, in 20 seconds and the installation
 	"$(BIN)/reindexer" demo
 
-lint: install ## ruff, mypy --strict, import-linter
+lint: install ## ruff, mypy --strict, import-linter, codespell
 	"$(BIN)/python" -m ruff format --check .
 	"$(BIN)/python" -m ruff check .
 	"$(BIN)/python" -m mypy
 	"$(BIN)/python" -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
+	"$(BIN)/codespell"
 
 # Four parts at once, each with servers of its own (they wait more than they work); one after the other on servers that are given, which they would share.
 GIVEN := $(REINDEXER_TEST_DATABASE_URL)$(REINDEXER_TEST_REDIS_URL)$(REINDEXER_TEST_QDRANT_URL)$(REINDEXER_TEST_STACK)
