@@ -32,7 +32,7 @@ LOCK := --all-extras --universal --python-version 3.11 --no-annotate --no-emit-i
 	--custom-compile-command "make lock"
 
 lock: install ## write the newest versions that pyproject.toml allows into constraints.txt
-	"$(BIN)/uv" pip compile pyproject.toml $(LOCK) --output-file $(LOCKED)
+	"$(BIN)/uv" pip compile pyproject.toml $(LOCK) --output-file "$(LOCKED)"
 
 demo: $(VENV)/runs ## the whole story with real text on this machine, in 20 seconds and the installation
 	"$(BIN)/reindexer" demo

@@ -30,17 +30,17 @@ class Guard:
     line: int
 
 
-def guards() -> list[Guard]:
-    """All of the program."""
-    return [guard for path in _files() for guard in _read(path)[1]]
+def guards(tree: Path = ROOT) -> list[Guard]:
+    """All of the program in that tree, as it was when it was first read."""
+    return [guard for path in _files(tree) for guard in _read(tree, path)[1]]
 
 
-def taken_away(row: Sabotage) -> tuple[str, str]:
-    """A file, and its text without this mechanism and without marks. Raises Misplaced."""
-    marked = [guard for guard in guards() if guard.name == row.guard]
+def taken_away(row: Sabotage, tree: Path = ROOT) -> tuple[str, str]:
+    """A file of that tree, and its text without this mechanism and without marks. Raises Misplaced."""
+    marked = [guard for guard in guards(tree) if guard.name == row.guard]
     if len({guard.file for guard in marked}) != 1:
         raise Misplaced(f"{row.guard!r} marks lines of {len({guard.file for guard in marked})} files, not of one")
-    lines = list(_read(marked[0].file)[0])
+    lines = list(_read(tree, marked[0].file)[0])
     for guard in sorted(marked, key=lambda each: -each.line):
         lines[guard.line :] = _changed(row, lines[guard.line :])
     return marked[0].file, "\n".join(lines)
@@ -64,18 +64,18 @@ def _indent(line: str) -> int:
 
 
 @cache
-def _files() -> tuple[str, ...]:
+def _files(tree: Path) -> tuple[str, ...]:
     folders = ("reindexer", "api", "migrations")
-    paths = (path for folder in folders for path in sorted((ROOT / folder).rglob("*")))
-    return tuple(str(path.relative_to(ROOT)) for path in paths if path.suffix in {".py", ".sql", ".lua"})
+    paths = (path for folder in folders for path in sorted((tree / folder).rglob("*")))
+    return tuple(str(path.relative_to(tree)) for path in paths if path.suffix in {".py", ".sql", ".lua"})
 
 
 @cache
-def _read(file: str) -> tuple[tuple[str, ...], tuple[Guard, ...]]:
+def _read(tree: Path, file: str) -> tuple[tuple[str, ...], tuple[Guard, ...]]:
     """A file's lines without marks, and what is marked."""
     lines: list[str] = []
     marked: list[Guard] = []
-    for line in Path(ROOT, file).read_text(encoding="utf-8").split("\n"):
+    for line in (tree / file).read_text(encoding="utf-8").split("\n"):
         if (mark := _COMMENT.match(line)) is None:
             lines.append(line)
             continue

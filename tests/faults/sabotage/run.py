@@ -64,7 +64,7 @@ class Workshop:
         """Take the mechanism away, run the test, and put it back."""
         started = time.monotonic()
         try:
-            name, changed = taken_away(row)
+            name, changed = taken_away(row, self.tree)
         except Misplaced as exc:
             return Verdict(row, str(exc), "", 0.0)
         file = self.tree / name
