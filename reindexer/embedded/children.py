@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -17,6 +18,8 @@ from typing import IO, Any, Protocol
 from reindexer.core.errors import ReindexerError
 
 STOP_S = 10.0
+SERVER_PORTS = range(15_000, 32_000)
+"""Below the ports that Linux (32,768 up), macOS and Windows (49,152 up) give to outgoing connections."""
 
 
 class ChildFailed(ReindexerError):
@@ -178,10 +181,20 @@ def wait_until_ready(child: Child, ready: Callable[[], bool], *, within_s: float
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that is free now."""
+    """A port that is free now, and that the system gives to no outgoing connection before a server listens on it."""
+    for port in random.SystemRandom().sample(SERVER_PORTS, min(len(SERVER_PORTS), 1000)):
+        if _can_be_bound(host, port):
+            return port
+    raise ChildFailed(f"no port of {host} is free between {SERVER_PORTS.start} and {SERVER_PORTS.stop}")
+
+
+def _can_be_bound(host: str, port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
 
 
 def accepts(port: int, host: str = "127.0.0.1") -> bool:

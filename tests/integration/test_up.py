@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import random
 import re
 import shutil
 import signal
@@ -23,7 +22,7 @@ import pytest
 
 from reindexer.cli.demo import QUERY, words_of
 from reindexer.cli.stdlib_texts import stdlib_texts
-from reindexer.embedded.children import accepts, free_port
+from reindexer.embedded.children import free_port
 from tests.support.commands import SERVER_SETTINGS
 from tests.support.docs import blocks
 from tests.support.forks import forked_python
@@ -104,12 +103,6 @@ def start(directory: Path, port: int | None = None, options: Sequence[str] = (),
             env={**CLEAN, **env}, cwd=cwd, stdout=out, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
     return Up(process, directory, port)
-
-
-def kept_port() -> int:
-    """One that is free, and that no client's side of a connection gets meanwhile."""
-    below_ephemeral = range(20_000, 30_000)
-    return next(port for port in iter(lambda: random.choice(below_ephemeral), 0) if not accepts(port))
 
 
 def gone(family: list[psutil.Process]) -> bool:
@@ -205,7 +198,7 @@ def test_up_starts_whatever_shell_and_folder_hold_for_others_on_the_ports_that_a
     directory: Path,
 ) -> None:
     """Variables that lead to other servers, and modules called as those that we import."""
-    wanted = {server: kept_port() for server in ("postgres", "redis", "qdrant")}
+    wanted = {server: free_port() for server in ("postgres", "redis", "qdrant")}
     options = [word for server, port in wanted.items() for word in (f"--{server}-port", str(port))]
     project = directory / "project"
     for module in ("api/__init__.py", "celery.py", "redis.py", "tasks.py", "settings.py", "types.py"):
