@@ -6,8 +6,9 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
-from api.dependencies import SettingsPart
 from reindexer import audit
+
+from .dependencies import SettingsPart
 
 
 def get_actor(

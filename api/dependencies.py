@@ -8,9 +8,6 @@ from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 
-from api.probes import Probes
-from api.scrape import Scrape
-from api.sender import Sender
 from reindexer import wiring
 from reindexer.celery_app import sending_broker
 from reindexer.core.errors import UsageError
@@ -20,6 +17,10 @@ from reindexer.ports import Broker, EmbedderOf, Index
 from reindexer.postgres.connect import Connection, Postgres
 from reindexer.settings import Settings
 from reindexer.sources.store import find_source
+
+from .probes import Probes
+from .scrape import Scrape
+from .sender import Sender
 
 
 class Parts:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from api.fields import storable_text
+from .fields import storable_text
 
 MAX_BYTES = 2600
 """The most bytes of a text key: about what an index entry of Postgres can hold."""

@@ -7,7 +7,7 @@ import asyncio
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import problem
+from .problems import problem
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 MAX_BODY_S = 30.0

@@ -1,4 +1,4 @@
-"""The application: `uvicorn api.main:app`."""
+"""The application: `reindexer api`, or in a checkout `uvicorn api.main:app`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 
-from api import problems
-from api.dependencies import Parts
-from api.limits import BodyLimit
-from api.routes import (
+from reindexer import __version__
+from reindexer.settings import Settings
+
+from . import problems
+from .dependencies import Parts
+from .limits import BodyLimit
+from .routes import (
     backfills,
     bulk,
     context_items,
@@ -26,9 +29,7 @@ from api.routes import (
     status,
     tasks,
 )
-from api.startup import StartCheck
-from reindexer import __version__
-from reindexer.settings import Settings
+from .startup import StartCheck
 
 _DESCRIPTION = """
 Keeps embeddings in Qdrant equal to text in Postgres. Admin routes need `Authorization: Bearer KEY` or `X-API-Key: KEY`

@@ -10,13 +10,14 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from api.shared import SharedAnswer
 from reindexer import __version__
 from reindexer.core.items import LANES
 from reindexer.monitoring.collect import Sample, measure_counters, measure_lag, measure_states
 from reindexer.monitoring.metrics import METRICS
 from reindexer.ports import Broker, Index
 from reindexer.postgres.connect import Connection, Postgres, connect
+
+from .shared import SharedAnswer
 
 ANSWERS_WITHIN_S = 2.0
 COUNTED_WITHIN_S = 5.0

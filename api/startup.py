@@ -15,13 +15,14 @@ import structlog
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.dependencies import Parts
 from reindexer import logs
 from reindexer.core.errors import DependencyAway, UsageError
 from reindexer.index.ownership import require_prefix
 from reindexer.postgres.connect import connect, one_line
 from reindexer.postgres.schema import require_schema
 from reindexer.settings import Settings
+
+from .dependencies import Parts
 
 log = structlog.get_logger(__name__)
 

@@ -9,15 +9,16 @@ from typing import Annotated
 from fastapi import HTTPException, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.actor import ActorPart
-from api.auth import keyed_router
-from api.dependencies import PostgresPart, source_or_404
-from api.fields import SourceName, Text
-from api.problems import KEYED, documented
 from reindexer.backfills import runs as backfills
 from reindexer.backfills.runs import Run
 from reindexer.postgres.connect import Connection, Postgres
 from reindexer.sources.condition import ConditionRejected
+
+from ..actor import ActorPart
+from ..auth import keyed_router
+from ..dependencies import PostgresPart, source_or_404
+from ..fields import SourceName, Text
+from ..problems import KEYED, documented
 
 router = keyed_router(prefix="/admin/backfills", tags=["backfills"])
 

@@ -9,16 +9,17 @@ from uuid import uuid4
 from fastapi import HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.actor import ActorPart
-from api.auth import keyed_router
-from api.dependencies import PostgresPart, SenderPart, SettingsPart, source_or_404
-from api.fields import SourceName
-from api.item_ids import MalformedId, canonical_id
-from api.problems import KEYED, documented
 from reindexer.audit import audited
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.queue import requests
 from reindexer.sources.keys import key_types
+
+from ..actor import ActorPart
+from ..auth import keyed_router
+from ..dependencies import PostgresPart, SenderPart, SettingsPart, source_or_404
+from ..fields import SourceName
+from ..item_ids import MalformedId, canonical_id
+from ..problems import KEYED, documented
 
 LANE = "bulk"
 

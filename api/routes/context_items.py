@@ -11,13 +11,14 @@ from fastapi import HTTPException, Query, Response
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from api.auth import keyed_router
-from api.dependencies import PostgresPart
-from api.fields import JsonObject, Text
-from api.problems import KEYED, documented
 from reindexer.postgres.connect import Postgres
 from reindexer.postgres.queries import load
 from reindexer.sources.built_in import is_attached
+
+from ..auth import keyed_router
+from ..dependencies import PostgresPart
+from ..fields import JsonObject, Text
+from ..problems import KEYED, documented
 
 router = keyed_router(prefix="/context-items", tags=["context items"])
 

@@ -8,15 +8,16 @@ from typing import Annotated
 from fastapi import HTTPException, Query
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from api.actor import ActorPart
-from api.auth import keyed_router
-from api.dependencies import PostgresPart, source_or_404
-from api.fields import ItemId, SourceName, Text
-from api.problems import KEYED, documented
 from reindexer.postgres.connect import Connection
 from reindexer.queue import dead_letters
 from reindexer.queue.dead_letters import DeadLetter, Place, Which
 from reindexer.queue.requests import as_recorded
+
+from ..actor import ActorPart
+from ..auth import keyed_router
+from ..dependencies import PostgresPart, source_or_404
+from ..fields import ItemId, SourceName, Text
+from ..problems import KEYED, documented
 
 MAX_PAGE = 1000
 MAX_REPLAYED = 10_000

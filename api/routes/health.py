@@ -8,9 +8,6 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from api.dependencies import BrokerPart, EmbedderOfPart, IndexPart, PostgresPart, ProbesPart
-from api.probes import OK
-from api.problems import documented, problem
 from reindexer.core.errors import PrefixTaken, SourceError
 from reindexer.core.source import Source
 from reindexer.monitoring import heartbeat
@@ -23,6 +20,10 @@ from reindexer.queue.breaker import open_breakers
 from reindexer.sources.embedder_record import recorded, require_same
 from reindexer.sources.store import all_sources, problems
 from reindexer.sources.trigger_check import Finding, inspect
+
+from ..dependencies import BrokerPart, EmbedderOfPart, IndexPart, PostgresPart, ProbesPart
+from ..probes import OK
+from ..problems import documented, problem
 
 router = APIRouter(tags=["health"])
 

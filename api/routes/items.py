@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from fastapi import HTTPException
 
-from api.auth import keyed_router
-from api.dependencies import EmbedderOfPart, PostgresPart, source_or_404
-from api.fields import ItemId, SourceName
-from api.item_ids import MalformedId, canonical_id
-from api.problems import KEYED, documented
 from reindexer.core.errors import SourceError
 from reindexer.core.source import Source
 from reindexer.monitoring.status import ItemState
@@ -16,6 +11,12 @@ from reindexer.monitoring.status import item as item_state
 from reindexer.postgres.connect import Connection
 from reindexer.sources.embedder_record import recorded_recipe
 from reindexer.sources.keys import key_types
+
+from ..auth import keyed_router
+from ..dependencies import EmbedderOfPart, PostgresPart, source_or_404
+from ..fields import ItemId, SourceName
+from ..item_ids import MalformedId, canonical_id
+from ..problems import KEYED, documented
 
 router = keyed_router(prefix="/admin/items", tags=["status"])
 

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from api.auth import keyed_route
-from api.dependencies import ScrapePart
+from ..auth import keyed_route
+from ..dependencies import ScrapePart
 
 router = APIRouter(tags=["health"], route_class=keyed_route(unless=lambda settings: settings.metrics_open))
 

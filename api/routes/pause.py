@@ -6,13 +6,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.actor import ActorPart
-from api.auth import keyed_router
-from api.dependencies import PostgresPart, source_or_404
-from api.fields import SourceName
-from api.problems import KEYED, documented
 from reindexer.postgres.connect import Postgres
 from reindexer.sources.pause import set_paused
+
+from ..actor import ActorPart
+from ..auth import keyed_router
+from ..dependencies import PostgresPart, source_or_404
+from ..fields import SourceName
+from ..problems import KEYED, documented
 
 router = keyed_router(prefix="/admin", tags=["admin"])
 

@@ -7,16 +7,17 @@ from typing import Annotated, Any
 from fastapi import HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.auth import keyed_router
-from api.dependencies import EmbedderOfPart, IndexPart, PostgresPart, SettingsPart, source_or_404
-from api.fields import JsonObject, Query, SourceName
-from api.problems import documented
 from reindexer.core.errors import UsageError
 from reindexer.core.filters import parse_filter
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.index.search import collection_of
 from reindexer.index.search import search as nearest
 from reindexer.postgres.catalog import payload_columns
+
+from ..auth import keyed_router
+from ..dependencies import EmbedderOfPart, IndexPart, PostgresPart, SettingsPart, source_or_404
+from ..fields import JsonObject, Query, SourceName
+from ..problems import documented
 
 router = keyed_router(tags=["search"], unless=lambda settings: settings.search_open)
 

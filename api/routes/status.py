@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from api.auth import keyed_router
-from api.dependencies import PostgresPart
-from api.problems import KEYED, documented
 from reindexer.monitoring.status import Status
 from reindexer.monitoring.status import status as state_of_everything
+
+from ..auth import keyed_router
+from ..dependencies import PostgresPart
+from ..problems import KEYED, documented
 
 router = keyed_router(prefix="/admin", tags=["status"])
 

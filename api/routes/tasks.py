@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 from fastapi import HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.auth import keyed_router
-from api.dependencies import PostgresPart
-from api.fields import TaskId
-from api.problems import KEYED, documented
 from reindexer.queue.requests import task_state
+
+from ..auth import keyed_router
+from ..dependencies import PostgresPart
+from ..fields import TaskId
+from ..problems import KEYED, documented
 
 router = keyed_router(prefix="/admin/tasks", tags=["bulk"])
 

@@ -43,17 +43,30 @@ def processes(app: typer.Typer) -> None:
         given = [] if concurrency is None else ["-c", str(concurrency)]
         celery.worker_main(["worker", "-Q", ",".join(map(names.queue, wanted)), *given, *context.args])
 
-    @app.command("api")
+    @app.command("api", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
     def _api(
+        context: typer.Context,
         host: str = typer.Option("127.0.0.1", help="Where it listens."),
         port: int = typer.Option(8000, min=1, max=65535, help="Where it listens."),
     ) -> None:
-        """The HTTP API. For several processes and other options: `uvicorn api.main:app …` is the same."""
+        """The HTTP API. Other options are those of `uvicorn`: --workers 4, --proxy-headers, --root-path /p, …"""
         import uvicorn
 
-        _require_place(host, port)
-        beside_us = str(Path(reindexer.__file__).parents[1])  # a folder `api` in the working directory is not ours
-        uvicorn.run("api.main:app", host=host, port=port, app_dir=beside_us)
+        if not {"--uds", "--fd"}.intersection(context.args):
+            _require_place(host, port)
+        module, folder = _api_module()
+        where = ["--host", host, "--port", str(port), "--app-dir", folder]
+        uvicorn.main([f"{module}:app", *where, *context.args], prog_name="reindexer api")
+
+
+def _api_module() -> tuple[str, str]:
+    """The API's module and the folder from which it is imported: a wheel carries `api` inside our package.
+
+    The folder stands first, so that an application's own package `api` in the working directory is not imported.
+    """
+    package = Path(reindexer.__file__).parent
+    carried = (package / "_api").is_dir()
+    return "reindexer._api.main" if carried else "api.main", str(package.parent)  # guard api-own-module
 
 
 def _require_place(host: str, port: int) -> None:

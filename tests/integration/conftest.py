@@ -16,9 +16,10 @@ from reindexer.embedded.postgres import EmbeddedPostgres, start_postgres
 from reindexer.migrate import migrate
 from reindexer.postgres.connect import Connection, connect
 from reindexer.worker.worker import Worker
+from tests.conftest import database_url
 from tests.support.commands import Done
 from tests.support.index_reader import IndexReader
-from tests.support.servers import FAST, postgres_versions
+from tests.support.servers import FAST, Servers, postgres_versions
 from tests.support.shop import SHOP, Shop
 
 
@@ -44,6 +45,16 @@ def empty_url(versioned_server: EmbeddedPostgres) -> Iterator[str]:
     with psycopg.connect(versioned_server.url(), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name}")
         yield versioned_server.url(name)
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty_database(servers: Servers) -> Iterator[str]:
+    """The URL of a database that `migrate` has not seen."""
+    name = f"rx_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(servers.database_url, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}")
+        yield database_url(servers, name)
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 

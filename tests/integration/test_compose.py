@@ -9,7 +9,6 @@ import signal
 import subprocess
 import time
 import tomllib
-import uuid
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import chain
@@ -18,14 +17,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import psycopg
 import pytest
 
 from reindexer import __version__
 from reindexer.embedded.children import Children, free_port
 from reindexer.monitoring.heartbeat import STALE_S
 from reindexer.postgres.connect import connect
-from tests.conftest import database_url
 from tests.support.compose import COMPOSE, LocalServices, compose, health_command, interpolated, seconds, services
 from tests.support.index_reader import IndexReader
 from tests.support.processes import ROOT, log_of
@@ -38,16 +35,6 @@ LASTING = ("listener", "celery-worker", "celery-worker-bulk", "api")
 PINNED = re.compile(r"[\w./-]+:v?\d+\.\d+(\.\d+)?(-[\w.-]+)?")
 SECRET = re.compile(r"PASS|SECRET|TOKEN|KEY", re.IGNORECASE)
 NO_LITERAL = re.compile(r"\$\{\w+(:-|:\?[^}]*)?\}")
-
-
-@pytest.fixture
-def empty_database(servers: Servers) -> Iterator[str]:
-    """The URL of a database that `migrate` has not seen."""
-    name = f"rx_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(servers.database_url, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}")
-        yield database_url(servers, name)
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

@@ -21,4 +21,12 @@ PLATFORMS = (
         "",
         WINDOWS + "test_what_needs_more_says_in_one_line_to_use_wsl[up]",
     ),
+    Sabotage(
+        "an application's own package `api` is not taken for ours",
+        "api-own-module",
+        "str(package.parent)",
+        '""',
+        "tests/integration/test_processes.py::test_the_three_commands_do_what_the_three_processes_do_where_the_users_"
+        "project_has_packages_of_their_names",
+    ),
 )
