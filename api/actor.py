@@ -8,12 +8,12 @@ from fastapi import Depends, Header, Request
 
 from reindexer import audit
 
-from .dependencies import SettingsPart
+from .dependencies import SettingsDep
 
 
 def get_actor(
     request: Request,
-    settings: SettingsPart,
+    settings: SettingsDep,
     name: Annotated[
         str | None,
         Header(alias="X-Actor", max_length=audit.MAX_NAME, description="Who you are, for the audit. Nobody checks it."),

@@ -18,18 +18,18 @@ from reindexer.postgres.connect import Connection, Postgres
 from reindexer.settings import Settings
 from reindexer.sources.store import find_source
 
+from .metrics_endpoint import MetricsEndpoint
 from .probes import Probes
-from .scrape import Scrape
-from .sender import Sender
+from .request_sender import RequestSender
 
 
-class Parts:
+class Container:
     """Builds each part at its first use, at the latest in `make`. No part connects before it is used."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._given = settings
         self._lock = threading.Lock()
-        self._sender: Sender | None = None
+        self._sender: RequestSender | None = None
 
     @cached_property
     def settings(self) -> Settings:
@@ -62,19 +62,19 @@ class Parts:
         return Counters(self.postgres)
 
     @cached_property
-    def scrape(self) -> Scrape:
+    def scrape(self) -> MetricsEndpoint:
         """The source of /metrics."""
-        return Scrape(self.postgres, self.broker, self.index)
+        return MetricsEndpoint(self.postgres, self.broker, self.index)
 
     @cached_property
     def probes(self) -> Probes:
         """The checks of /readyz."""
         return Probes()
 
-    def sender(self, postgres: Postgres, broker: Broker) -> Sender:
+    def sender(self, postgres: Postgres, broker: Broker) -> RequestSender:
         """The one sender of this process, built with the arguments of the first call."""
         with self._lock:
-            self._sender = self._sender or Sender(postgres, broker)
+            self._sender = self._sender or RequestSender(postgres, broker)
             return self._sender
 
     def make(self) -> None:
@@ -96,43 +96,43 @@ class Parts:
             self.postgres.close()
 
 
-def get_parts(request: Request) -> Parts:
+def get_container(request: Request) -> Container:
     """The parts of this application."""
-    parts: Parts = request.app.state.parts
+    parts: Container = request.app.state.parts
     return parts
 
 
-def get_settings(parts: Annotated[Parts, Depends(get_parts)]) -> Settings:
+def get_settings(parts: Annotated[Container, Depends(get_container)]) -> Settings:
     """The settings."""
     return parts.settings
 
 
-def get_postgres(parts: Annotated[Parts, Depends(get_parts)]) -> Postgres:
+def get_postgres(parts: Annotated[Container, Depends(get_container)]) -> Postgres:
     """The pool of connections."""
     return parts.postgres
 
 
-def get_broker(parts: Annotated[Parts, Depends(get_parts)]) -> Broker:
+def get_broker(parts: Annotated[Container, Depends(get_container)]) -> Broker:
     """The queues. A test overrides it to see what is sent."""
     return parts.broker
 
 
-def get_embedder_of(parts: Annotated[Parts, Depends(get_parts)]) -> EmbedderOf:
+def get_embedder_of(parts: Annotated[Container, Depends(get_container)]) -> EmbedderOf:
     """Returns the embedder of a source."""
     return parts.embedder_of
 
 
-def get_index(parts: Annotated[Parts, Depends(get_parts)]) -> Index:
+def get_index(parts: Annotated[Container, Depends(get_container)]) -> Index:
     """The index of vectors."""
     return parts.index
 
 
-def get_probes(parts: Annotated[Parts, Depends(get_parts)]) -> Probes:
+def get_probes(parts: Annotated[Container, Depends(get_container)]) -> Probes:
     """The checks of the dependencies."""
     return parts.probes
 
 
-def get_scrape(parts: Annotated[Parts, Depends(get_parts)]) -> Scrape:
+def get_metrics_endpoint(parts: Annotated[Container, Depends(get_container)]) -> MetricsEndpoint:
     """The source of /metrics."""
     return parts.scrape
 
@@ -141,17 +141,19 @@ PostgresPart = Annotated[Postgres, Depends(get_postgres)]
 BrokerPart = Annotated[Broker, Depends(get_broker)]
 
 
-def get_sender(parts: Annotated[Parts, Depends(get_parts)], postgres: PostgresPart, broker: BrokerPart) -> Sender:
+def get_sender(
+    parts: Annotated[Container, Depends(get_container)], postgres: PostgresPart, broker: BrokerPart
+) -> RequestSender:
     """The background sender of reindex requests."""
     return parts.sender(postgres, broker)
 
 
-SettingsPart = Annotated[Settings, Depends(get_settings)]
+SettingsDep = Annotated[Settings, Depends(get_settings)]
 EmbedderOfPart = Annotated[EmbedderOf, Depends(get_embedder_of)]
 IndexPart = Annotated[Index, Depends(get_index)]
 ProbesPart = Annotated[Probes, Depends(get_probes)]
-ScrapePart = Annotated[Scrape, Depends(get_scrape)]
-SenderPart = Annotated[Sender, Depends(get_sender)]
+ScrapePart = Annotated[MetricsEndpoint, Depends(get_metrics_endpoint)]
+SenderPart = Annotated[RequestSender, Depends(get_sender)]
 
 
 def source_or_404(connection: Connection, name: str) -> Source:

@@ -14,7 +14,7 @@ from reindexer import __version__
 from reindexer.settings import Settings
 
 from . import problems
-from .dependencies import Parts
+from .dependencies import Container
 from .limits import BodyLimit
 from .routes import (
     backfills,
@@ -39,7 +39,7 @@ with the key of `REINDEXER_ADMIN_API_KEY`. Every error is an RFC 9457 `applicati
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The application. Without `settings` it reads the environment at its start."""
-    parts = Parts(settings)
+    parts = Container(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

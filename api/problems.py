@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reindexer.core.errors import InputRejected, LastingError, PassingError, ReindexerError, SourceError, UsageError
+from reindexer.core.errors import InputRejected, PermanentError, ReindexerError, SourceError, TransientError, UsageError
 from reindexer.logs import where
 
 log = structlog.get_logger(__name__)
@@ -27,11 +27,11 @@ log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
 
 _STATUS: Mapping[type[ReindexerError], int] = {
-    PassingError: 503,  # includes RateLimited and DependencyAway: try again later
+    TransientError: 503,  # includes RateLimited and DependencyUnavailable: try again later
     SourceError: 503,
     UsageError: 503,  # of the settings; the routes themselves report a client's mistakes
     InputRejected: 422,
-    LastingError: 502,
+    PermanentError: 502,
     ReindexerError: 500,
 }
 
@@ -92,12 +92,12 @@ async def _validation_problem(_: Request, exc: Exception) -> JSONResponse:
 
 async def _our_problem(_: Request, exc: Exception) -> JSONResponse:
     status = next(_STATUS[each] for each in type(exc).__mro__ if each in _STATUS)
-    wait_s = exc.retry_after_s if isinstance(exc, PassingError) else None
+    wait_s = exc.retry_after_s if isinstance(exc, TransientError) else None
     return problem(status, str(exc), headers=None if wait_s is None else {"Retry-After": str(ceil(wait_s))})
 
 
 async def _schema_problem(_: Request, exc: Exception) -> JSONResponse:
-    log.error("schema_does_not_fit", error=type(exc).__name__)
+    log.error("schema_mismatched", error=type(exc).__name__)
     return problem(503, "the database lacks a table that this route needs; run `reindexer migrate`")
 
 

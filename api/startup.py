@@ -16,18 +16,18 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reindexer import logs
-from reindexer.core.errors import DependencyAway, UsageError
+from reindexer.core.errors import DependencyUnavailable, UsageError
 from reindexer.index.ownership import require_prefix
 from reindexer.postgres.connect import connect, one_line
 from reindexer.postgres.schema import require_schema
 from reindexer.settings import Settings
 
-from .dependencies import Parts
+from .dependencies import Container
 
 log = structlog.get_logger(__name__)
 
 
-def check(parts: Parts) -> None:
+def check(parts: Container) -> None:
     """Configure logs and build all parts. Raises UsageError if this process could never serve."""
     settings = parts.settings
     _configure_logs(settings)
@@ -41,10 +41,10 @@ def check(parts: Parts) -> None:
     try:
         with connect(parts.postgres.url, application_name="reindexer api start", timeout_s=3) as connection:
             require_schema(connection)
-            with suppress(DependencyAway):  # /readyz reports it
+            with suppress(DependencyUnavailable):  # /readyz reports it
                 require_prefix(connection, parts.broker, settings.instance)
-    except (DependencyAway, psycopg.OperationalError) as exc:
-        log.warning("postgres_away", error=one_line(exc))
+    except (DependencyUnavailable, psycopg.OperationalError) as exc:
+        log.warning("postgres_unavailable", error=one_line(exc))
 
 
 def _configure_logs(settings: Settings) -> None:
@@ -64,7 +64,7 @@ class StartCheck:
     the event loop. It comes before the server's own exit (code 3), which servers other than uvicorn still get.
     """
 
-    def __init__(self, app: ASGIApp, parts: Parts) -> None:
+    def __init__(self, app: ASGIApp, parts: Container) -> None:
         self.app = app
         self.parts = parts
 

@@ -10,7 +10,7 @@ from bench.stage import Bench, Stage, Unsound
 from reindexer.adapters.broker.celery_broker import CeleryBroker, make_celery
 from reindexer.core.broker_url import BrokerUrl
 from reindexer.postgres.connect import connect
-from reindexer.queue.claim import LaneFloor, claim_batch
+from reindexer.queue.claim import LaneWatermark, claim_batch
 from reindexer.queue.drain import drain
 
 BATCH = 256
@@ -47,10 +47,10 @@ def _drain(bench: Bench, items: int) -> float:
 
 def _claim(bench: Bench, items: int) -> float:
     """One claim after the other, each starting where a worker's would."""
-    claimed, floor, began = 0, LaneFloor(), time.monotonic()
+    claimed, watermark, began = 0, LaneWatermark(), time.monotonic()
     with connect(bench.url, application_name="bench") as connection:
         while claimed < items:
-            claim = claim_batch(connection, "bulk", BATCH, 300, floor=floor)
+            claim = claim_batch(connection, "bulk", BATCH, 300, watermark=watermark)
             if claim is None:
                 raise Unsound("nothing to claim")
             claimed += len(claim.items)

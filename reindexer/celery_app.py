@@ -16,9 +16,9 @@ from celery.utils.text import str_to_list
 from reindexer import logs
 from reindexer.adapters.broker.celery_broker import REQUEST_TASK, CeleryBroker, make_celery
 from reindexer.adapters.broker.errors import BROKER_ERRORS
-from reindexer.adapters.broker.heartbeats import Beats, beat_queue
+from reindexer.adapters.broker.heartbeats import Heartbeats, heartbeat_queue
 from reindexer.adapters.broker.old_queues import take_over, unattended
-from reindexer.core.errors import DependencyAway, ReindexerError, UsageError
+from reindexer.core.errors import DependencyUnavailable, ReindexerError, UsageError
 from reindexer.core.items import LANES, REQUEST_LANE
 from reindexer.core.queues import CELERY_QUEUE, DEFAULT_PREFIX
 from reindexer.index.ownership import require_prefix
@@ -83,7 +83,7 @@ def _refuse_a_hopeless_start(options: Mapping[str, Any], **_: Any) -> None:
         settings.require_embedder()
         with connect(url, application_name="reindexer worker start") as connection:
             require_schema(connection)
-            with closing(broker()) as ours, suppress(DependencyAway):  # closed: the pool forks
+            with closing(broker()) as ours, suppress(DependencyUnavailable):  # closed: the pool forks
                 require_prefix(connection, ours, settings.instance)
     except ReindexerError as exc:
         sys.exit(_complain(exc))
@@ -100,9 +100,9 @@ def _require_queues(asked: str | Sequence[str] | None) -> None:
 def _beat(sender: Any, **_: Any) -> None:
     """Let the worker send itself a heartbeat task at intervals. Its run proves that the worker takes messages."""
     logs.tell_unknown(_settings.unknown_variables())
-    queue = beat_queue(_settings.names, sender.hostname)
+    queue = heartbeat_queue(_settings.names, sender.hostname)
     sender.add_task_queue(queue)
-    beats = Beats(app, queue, heartbeat.BEAT_S)
+    beats = Heartbeats(app, queue, heartbeat.BEAT_S)
     beats.start()
     ended = threading.Event()
     threading.Thread(target=_end_when_outdated, args=[ended], name="revision", daemon=True).start()
@@ -147,12 +147,10 @@ def _take_over(ended: threading.Event) -> None:
         with suppress(*BROKER_ERRORS), app.connection_for_write() as connection:
             for each in take_over(connection, _settings.names) if looks else ():
                 if each.task == REQUEST_TASK:
-                    log.warning("task_in_another_queue", task_id=each.task_id, queue=each.queue, advice=advice)
+                    log.warning("request_redirected", task_id=each.task_id, queue=each.queue, advice=advice)
             looks = connection.transport.driver_type == "redis"
             if not looks and (waiting := unattended(connection)) > told:
-                log.warning(
-                    "tasks_that_nobody_takes", queue=CELERY_QUEUE, messages=waiting, advice=f"if ours, {advice}"
-                )
+                log.warning("requests_unattended", queue=CELERY_QUEUE, messages=waiting, advice=f"if ours, {advice}")
                 told = waiting
         if ended.wait(OLD_QUEUES_S if looks else UNATTENDED_S):
             return
@@ -162,7 +160,7 @@ def _take_over(ended: threading.Event) -> None:
 def _rest(sender: Any, **_: Any) -> None:
     """A worker that ends in order deletes its heartbeat and its own queue."""
     with suppress(*BROKER_ERRORS), app.connection_for_write() as connection:
-        queue = beat_queue(_settings.names, sender.hostname)(connection.default_channel)
+        queue = heartbeat_queue(_settings.names, sender.hostname)(connection.default_channel)
         queue.declare()  # else kombu does not know, on this connection, which Redis binding belongs to the queue
         queue.delete()
     with suppress(ReindexerError, psycopg.Error):

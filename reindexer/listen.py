@@ -29,7 +29,7 @@ import structlog
 
 from reindexer import logs
 from reindexer.celery_app import sending_broker
-from reindexer.core.errors import DependencyAway, ReindexerError, UsageError
+from reindexer.core.errors import DependencyUnavailable, ReindexerError, UsageError
 from reindexer.core.posix import require_posix
 from reindexer.core.timer import Timer
 from reindexer.index.ownership import require_prefix
@@ -37,11 +37,11 @@ from reindexer.listener import election
 from reindexer.listener.leader import Leader
 from reindexer.listener.trigger_monitor import Watch
 from reindexer.monitoring import heartbeat
-from reindexer.monitoring.buffer import Tally
+from reindexer.monitoring.buffer import MetricsBuffer
 from reindexer.monitoring.metrics import RECONNECTS
-from reindexer.monitoring.metrics_store import write_tally
+from reindexer.monitoring.metrics_store import write_metrics
 from reindexer.postgres.connect import Connection, connect, one_line
-from reindexer.postgres.locks import BELL_CHANNEL
+from reindexer.postgres.locks import WAKE_CHANNEL
 from reindexer.postgres.schema import OtherRevision, require_revision, require_schema
 from reindexer.queue.dispatch import Dispatch
 from reindexer.settings import Settings
@@ -70,18 +70,23 @@ class Listener:
     _direct: bool = True
     """Whether session locks and notifications work. Behind a pooler they do not, and every listener drains."""
     _leader: Leader = field(init=False)
-    _tally: Tally = field(default_factory=Tally)
+    _metrics: MetricsBuffer = field(default_factory=MetricsBuffer)
     _beat_timer: Timer = field(default_factory=lambda: Timer(heartbeat.BEAT_S))
     _revision_timer: Timer = field(default_factory=lambda: Timer(1.0))
     _silence_timer: Timer = field(default_factory=lambda: Timer(1.0))
 
     def __post_init__(self) -> None:
         self._leader = Leader(
-            self.dispatch, self.stop, self.settings.tick_s, self.settings.quiet_s, self._beat, self._tally
+            self.dispatch,
+            self.stop,
+            self.settings.poll_interval_s,
+            self.settings.idle_after_s,
+            self._beat,
+            self._metrics,
         )
 
     def connect(self, application_name: str = "reindexer listener") -> Connection:
-        """Open a connection. Raises DependencyAway, or UsageError if this database can't be used."""
+        """Open a connection. Raises DependencyUnavailable, or UsageError if this database can't be used."""
         url = self.settings.require_listen_database_url()
         answer_s = self.settings.postgres_timeout_s
         connection = connect(url, application_name=application_name, timeout_s=3, answer_s=answer_s)
@@ -104,16 +109,16 @@ class Listener:
                 with connection:
                     self._serve(connection)
                     heartbeat.rest(connection, self.name)
-                    write_tally(connection, self._tally)
+                    write_metrics(connection, self._metrics)
                 return
-            except (psycopg.Error, DependencyAway) as exc:
+            except (psycopg.Error, DependencyUnavailable) as exc:
                 log.warning("connection_lost", error=one_line(exc))
             failures = 0 if time.monotonic() - since > SETTLED_S else failures + 1
             again = self._reconnect(failures)
             if again is None:
                 return
             connection = again
-            self._tally.add(RECONNECTS)
+            self._metrics.add(RECONNECTS)
             log.info("reconnected")
 
     def _reconnect(self, failures: int) -> Connection | None:
@@ -124,10 +129,10 @@ class Listener:
                 return self.connect()
             except OtherRevision:
                 raise
-            except (DependencyAway, UsageError, psycopg.Error) as exc:
+            except (DependencyUnavailable, UsageError, psycopg.Error) as exc:
                 # UsageError: a standby that is about to be promoted, a schema that is being migrated.
                 if not told:
-                    log.warning("postgres_away", error=one_line(exc))
+                    log.warning("postgres_unavailable", error=one_line(exc))
                 told, failures = True, failures + 1
         return None
 
@@ -137,42 +142,43 @@ class Listener:
             self._beat_timer.next_s = 0.0
         elif not self._stand_by(connection):
             return
-        bell = self._use_bell(connection)
-        log.info("leading" if self._direct else "draining", bell=bell)
-        with Watch(lambda: self.connect("reindexer watch"), self.settings.watch_s):
-            self._leader.lead(connection, bell=bell)
+        notify = self._uses_notify(connection)
+        log.info("leadership_acquired" if self._direct else "draining_started", notify=notify)
+        with Watch(lambda: self.connect("reindexer watch"), self.settings.trigger_check_s):
+            self._leader.lead(connection, notify=notify)
 
-    def _use_bell(self, connection: Connection) -> bool:
+    def _uses_notify(self, connection: Connection) -> bool:
         """Whether to sleep until notified. Not with two-phase commits (NOTIFY makes PREPARE fail) nor with a pooler."""
-        if self.settings.bell == "off":
+        if self.settings.notify == "off":
             return False
         if not self._direct:
             log.warning(
-                "bell_off", reason="a pooler is in between: set REINDEXER_LISTEN_DATABASE_URL to a direct connection"
+                "notify_disabled",
+                reason="a pooler is in between: set REINDEXER_LISTEN_DATABASE_URL to a direct connection",
             )
             return False
         prepared = connection.execute("SELECT current_setting('max_prepared_transactions')::int").fetchone()
-        if self.settings.bell == "auto" and prepared and prepared[0] > 0:
-            log.warning("bell_off", reason="max_prepared_transactions > 0; REINDEXER_BELL=on overrides")
+        if self.settings.notify == "auto" and prepared and prepared[0] > 0:
+            log.warning("notify_disabled", reason="max_prepared_transactions > 0; REINDEXER_NOTIFY=on overrides")
             return False
-        connection.execute(f"LISTEN {BELL_CHANNEL}")
+        connection.execute(f"LISTEN {WAKE_CHANNEL}")
         return True
 
     def _stand_by(self, connection: Connection) -> bool:
         """Wait for the leader's lock. Returns False after a signal to stop."""
-        connection.execute(f"UNLISTEN {BELL_CHANNEL}")  # notifications that nobody reads would pile up
+        connection.execute(f"UNLISTEN {WAKE_CHANNEL}")  # notifications that nobody reads would pile up
         told = False
         while not self.stop.is_set():
             if election.try_lead(connection):
                 return True
             if not told:
-                log.info("standing_by")
+                log.info("leadership_awaited")
                 told = True
             now = time.monotonic()
             self._beat(connection, now)
             silent_s = SILENT_FACTOR * self.settings.postgres_timeout_s
-            if self._silence_timer.due(now) and election.end_silent_leader(connection, silent_s):
-                log.warning("silent_leader_ended", silent_s=silent_s)
+            if self._silence_timer.due(now) and election.terminate_stale_leader(connection, silent_s):
+                log.warning("stale_leader_terminated", silent_s=silent_s)
             self.stop.wait(STANDBY_S)
         return False
 
@@ -181,7 +187,7 @@ class Listener:
             require_revision(connection)
         if self._beat_timer.due(now):
             heartbeat.beat(connection, "listener", self.name, leads=not self._direct)
-            write_tally(connection, self._tally)
+            write_metrics(connection, self._metrics)
 
 
 def main() -> int:
@@ -204,7 +210,7 @@ def main() -> int:
     thread.join(STOP_S)
     code = codes[0] if codes else 0 if thread.is_alive() else 1
     if code == 0:
-        log.info("stopped")
+        log.info("listener_stopped")
     return code
 
 
@@ -217,7 +223,7 @@ def _run(stop: threading.Event) -> int:
         broker = sending_broker(settings)
         listener = Listener(settings, Dispatch(broker, settings.batch_size, settings.max_messages), stop)
         connection = listener.connect()
-        with suppress(DependencyAway):  # of the broker: the check is repeated whenever something is sent
+        with suppress(DependencyUnavailable):  # of the broker: the check is repeated whenever something is sent
             require_prefix(connection, broker, settings.instance)
         listener.run(connection)
     except ReindexerError as exc:

@@ -41,9 +41,9 @@ def migrate(
     """Bring the database to this version of the program, and sources to what the file says.
 
     Returns what was done to each source. A source that can't be attached does not stop the others. Raises
-    DependencyAway if the server does not answer, UsageError if the schema is a newer version's. Where `strict`, raises
-    UsageError before anything is changed if the file is wrong about a source, or if the built-in table is wanted and
-    something else has its name.
+    DependencyUnavailable if the server does not answer, UsageError if the schema is a newer version's. Where `strict`,
+    raises UsageError before anything is changed if the file is wrong about a source, or if the built-in table is wanted
+    and something else has its name.
     """
     with connect(url, application_name="reindexer migrate") as connection, changing_triggers(connection):
         _require_no_trap(connection)
@@ -128,8 +128,8 @@ def _verdict(connection: Connection, source: Source, before: Source | None) -> s
 def uninstall(url: str) -> list[str]:
     """Remove everything of ours from the database; the users' tables stay as they were.
 
-    Returns what else is in our schema, which then stays. Qdrant's collections stay, too. Raises DependencyAway if the
-    server does not answer, ReindexerError if other transactions hold locks on the users' tables.
+    Returns what else is in our schema, which then stays. Qdrant's collections stay, too. Raises DependencyUnavailable
+    if the server does not answer, ReindexerError if other transactions hold locks on the users' tables.
     """
     with connect(url, application_name="reindexer migrate") as connection, changing_triggers(connection):
         _alembic(command.downgrade, url, "base")

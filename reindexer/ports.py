@@ -1,4 +1,5 @@
-"""The ports: `Embedder` (makes vectors), `Budget` (rate limiter), `Index` (stores vectors) and `Broker` (queues)."""
+"""The ports: `Embedder` (makes vectors), `RateLimiter` (rate limiter), `Index` (stores vectors) and `Broker`
+(queues)."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from reindexer.core.owner import Owner
 from reindexer.core.payload import PayloadColumn
 from reindexer.core.profile import Profile
 from reindexer.core.queues import Names
-from reindexer.core.rate_limit import RateLimitState, Told, Turn
+from reindexer.core.rate_limit import AdvertisedLimits, RateLimitState, Reservation
 from reindexer.core.source import Source
 from reindexer.core.text.batching import RequestLimits
 from reindexer.core.text.chunks import Span
@@ -34,7 +35,7 @@ class Embedding:
 
     vectors: Vectors
     tokens: int
-    told: Told | None = None
+    advertised: AdvertisedLimits | None = None
     """The rate limits that the answer's headers advertise; None: it advertises none."""
 
 
@@ -56,14 +57,14 @@ class Embedder(Protocol):
     def embed(self, texts: Sequence[str], *, timeout_s: float) -> Embedding:
         """Embed non-empty texts in one request, without retries of its own. The timeout also cuts an answer that drips.
 
-        Returns exactly one finite vector of `dimensions` floats per text, in order. Raises RateLimited, DependencyAway
-        or another PassingError; InputRejected if the provider refuses the request for what an input holds, and
-        TooManyInputs for how many there are; RefusesAll if it refuses a harmless text as well, or if the vectors have
-        other dimensions.
+        Returns exactly one finite vector of `dimensions` floats per text, in order. Raises RateLimited,
+        DependencyUnavailable or another TransientError; InputRejected if the provider refuses the request for what an
+        input holds, and TooManyInputs for how many there are; RefusesAll if it refuses a harmless text as well, or if
+        the vectors have other dimensions.
         """
 
 
-class Budget(Protocol):
+class RateLimiter(Protocol):
     """The rate limiter: one provider limit, shared by all that use one account (workers and searches of all hosts).
 
     It fails open: while its server is away, the only limit is the provider's own 429. Safe to share between threads.
@@ -73,7 +74,7 @@ class Budget(Protocol):
     def tokens_per_s(self) -> float | None:
         """The rate in this program's estimated tokens, as this process last learned it; None: it knows of no limit."""
 
-    def reserve(self, tokens: int, *, live: bool, most_s: float, held: Turn | None = None) -> Turn:
+    def reserve(self, tokens: int, *, live: bool, most_s: float, held: Reservation | None = None) -> Reservation:
         """Reserve a slot for one request of `tokens` estimated tokens, to be sent in `wait_s`. Callers never share one.
 
         A caller that waited calls again with the reservation that it `held`. That one stands, unless a 429 came in
@@ -81,10 +82,12 @@ class Budget(Protocol):
         the time at which to ask again, if the slot would be later than `most_s`; nothing is then reserved.
         """
 
-    def settle(self, turn: Turn, tokens: int, told: Told | None) -> None:
+    def settle(self, reservation: Reservation, tokens: int, advertised: AdvertisedLimits | None) -> None:
         """Report an answer: the tokens really used (0: the provider does not count), and the limits it advertised."""
 
-    def limited(self, turn: Turn, retry_after_s: float | None, told: Told | None) -> None:
+    def limited(
+        self, reservation: Reservation, retry_after_s: float | None, advertised: AdvertisedLimits | None
+    ) -> None:
         """Report a 429: nobody sends for `retry_after_s`, and afterwards the rate is half of what it was.
 
         Of several requests that were sent before the first of them was answered, only one halves the rate.
@@ -94,7 +97,7 @@ class Budget(Protocol):
         """The limiter's present state; None while it can't be read."""
 
 
-BudgetOf = Callable[[Source], Budget]
+RateLimiterOf = Callable[[Source], RateLimiter]
 """The rate limiter for a source's requests."""
 
 AccountOf = Callable[[Source], str]
@@ -159,8 +162,8 @@ class Collection:
 class Index(Protocol):
     """Stores points under fencing: of two writes to one point, the one with the higher token stays, in any order.
 
-    All calls raise DependencyAway when the server does not answer, another PassingError when it answers with an error
-    of its own, LastingError when it refuses the request. Safe to share between threads.
+    All calls raise DependencyUnavailable when the server does not answer, another TransientError when it answers with
+    an error of its own, PermanentError when it refuses the request. Safe to share between threads.
     """
 
     def prepare(
@@ -228,12 +231,12 @@ class Index(Protocol):
         none."""
 
     def ping(self) -> None:
-        """Return if the server answers; raise DependencyAway if not."""
+        """Return if the server answers; raise DependencyUnavailable if not."""
 
 
 class Broker(Protocol):
-    """The queues between dispatch and workers. All calls raise DependencyAway when the broker does not answer, and
-    PrefixTaken if `hold` was called and another database holds the prefix."""
+    """The queues between dispatch and workers. All calls raise DependencyUnavailable when the broker does not answer,
+    and PrefixTaken if `hold` was called and another database holds the prefix."""
 
     @property
     def names(self) -> Names:
@@ -258,8 +261,8 @@ class Broker(Protocol):
         """Make each `AsyncResult(task_id)` SUCCESS, or FAILURE where there is an error: (task_id, item_id, error)."""
 
     def ping(self) -> None:
-        """Return if the broker answers and accepts messages; raise DependencyAway if not."""
+        """Return if the broker answers and accepts messages; raise DependencyUnavailable if not."""
 
 
-Chance = Callable[[], float]
+Jitter = Callable[[], float]
 """Source of randomness: a float in [0, 1)."""

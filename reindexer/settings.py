@@ -70,17 +70,17 @@ class Settings(BaseSettings):
     max_retries: Annotated[int, Field(ge=0, le=1000)] = 3
     retry_base_s: Seconds = 1.0
     retry_max_s: Seconds = 60.0
-    healing_minute_s: Seconds = 60.0
-    recheck_hour_s: Seconds = 3600.0
+    retry_schedule_s: Seconds = 60.0
+    recheck_schedule_s: Seconds = 3600.0
 
     batch_size: PositiveInt = 256
     claims_in_flight: Annotated[int, Field(ge=0, le=100)] = 2
     lease_s: Annotated[float, Field(ge=2, le=300)] = 60.0
     max_messages: PositiveInt = 16
-    bell: Literal["auto", "on", "off"] = "auto"
-    tick_s: Seconds = 0.005
-    quiet_s: Seconds = 0.05
-    watch_s: Annotated[float, Field(gt=0, le=60)] = 10.0
+    notify: Literal["auto", "on", "off"] = "auto"
+    poll_interval_s: Seconds = 0.005
+    idle_after_s: Seconds = 0.05
+    trigger_check_s: Annotated[float, Field(gt=0, le=60)] = 10.0
 
     sources: Path | None = None
     data_dir: Path | None = None
@@ -146,7 +146,7 @@ class Settings(BaseSettings):
         }
         given = {name: value for name, value in urls.items() if value is not None}
         require_usable_urls({n: v.get_secret_value() if isinstance(v, SecretStr) else v for n, v in given.items()})
-        for read in (self.broker, self.result_backend, self.budget_server):
+        for read in (self.broker, self.result_backend, self.rate_limiter_server):
             for key, path in (read.tls if read else {}).items():
                 if key in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") and not Path(path).is_file():
                     raise UsageError(f"there is no file {path}, which {key} or REINDEXER_BROKER_CA_FILE names")
@@ -185,7 +185,7 @@ class Settings(BaseSettings):
     def retry_policy(self) -> RetryPolicy:
         """When failed items are retried."""
         return RetryPolicy(
-            self.max_retries, self.retry_base_s, self.retry_max_s, self.healing_minute_s, self.recheck_hour_s
+            self.max_retries, self.retry_base_s, self.retry_max_s, self.retry_schedule_s, self.recheck_schedule_s
         )
 
     @property
@@ -223,7 +223,7 @@ class Settings(BaseSettings):
         return _if_redis(self.broker)
 
     @property
-    def budget_server(self) -> BrokerUrl | None:
+    def rate_limiter_server(self) -> BrokerUrl | None:
         """The Redis of the shared rate limiter: as set, else the broker or the result backend if that is Redis.
 
         Raises UsageError.

@@ -29,7 +29,7 @@ from reindexer.adapters.broker.heartbeats import BEAT_TASK
 from reindexer.adapters.embedders import openai  # noqa: F401  before the pool forks: slow to import
 from reindexer.adapters.qdrant import index  # noqa: F401  before the pool forks: slow to import
 from reindexer.celery_app import app, broker
-from reindexer.core.errors import DependencyAway, ItemFailed, PassingError, ReindexerError
+from reindexer.core.errors import DependencyUnavailable, ItemFailed, ReindexerError, TransientError
 from reindexer.core.items import LANES, REQUEST_LANE
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.core.timer import Timer
@@ -56,7 +56,7 @@ def _worker() -> Worker:
     """This process's worker, also for its forks: connections are made lazily, per process id."""
     runtime.set_for_work()
     settings = Settings.load()
-    return wiring.worker(settings, _broker(), helpers=settings.claims_in_flight)
+    return wiring.worker(settings, _broker(), pool_threads=settings.claims_in_flight)
 
 
 @cache
@@ -128,16 +128,18 @@ def _drop_foreign(task: Task[Any, Any]) -> None:
     if ours is None or owner == ours:  # guard task-foreign-message-dropped
         return
     if _foreign_timer.due(time.monotonic()):
-        log.warning("foreign_message", task=task.name, of=owner, ours=ours, advice="give each a REINDEXER_PREFIX")
+        log.warning(
+            "foreign_message_dropped", task=task.name, of=owner, ours=ours, advice="give each a REINDEXER_PREFIX"
+        )
     raise Ignore
 
 
 @app.task(name=BEAT_TASK, bind=True, ignore_result=True, throws=(ReindexerError,))
-def beat_task(self: Task[Any, Any]) -> None:
+def heartbeat_task(self: Task[Any, Any]) -> None:
     """Record that this worker takes and runs messages, and report results that nobody has reported yet."""
     with _unexpected(task="beat"):
         _beat(self)
-        _worker().tell_untold()  # guard wish-untold-result
+        _worker().report_unreported()  # guard request-unreported-result
 
 
 @app.task(name=WORK_TASK, bind=True, ignore_result=True, throws=(ItemFailed,))
@@ -150,30 +152,30 @@ def work_lane_task(self: Task[Any, Any], lane: str) -> None:
     """
     with _unexpected(lane=lane):
         _drop_foreign(self)
-        crew, edits = _worker().crew, lane == LANES[0]
-        quick = edits and crew.is_quick(lane)
+        pool, edits = _worker().pool, lane == LANES[0]
+        quick = edits and pool.is_quick(lane)
         if quick:
             _work_on(lane, LANE_BUDGET_S, waits=False)
         with suppress(ReindexerError):
             _beat(self)
-        # guard helper-provider-wait-handoff
-        if (quick and not _worker().leaves(lane)) or crew.help(lane, partial(_work_on, lane, math.inf)):
+        # guard pool-thread-provider-wait-handoff
+        if (quick and not _worker().leaves(lane)) or pool.submit(lane, partial(_work_on, lane, math.inf)):
             return
         if edits or threading.current_thread() is not threading.main_thread():  # guard backfill-off-main-thread
-            _work_on(lane, LANE_BUDGET_S, waits=not crew.has_helpers)
+            _work_on(lane, LANE_BUDGET_S, waits=not pool.has_threads)
 
 
 def _work_on(lane: str, budget_s: float, *, waits: bool = True) -> None:
     try:
         _worker().run_lane(lane, budget_s=budget_s, waits=waits)
     except ReindexerError as exc:
-        log.error("work_fails", lane=lane, error=str(exc))
+        log.error("batch_failed", lane=lane, error=str(exc))
     # guard secret-task-error-text
     except Exception as exc:  # noqa: BLE001
         log.error("unexpected_error", **logs.where(exc), lane=lane)
 
 
-class _Wish(Request):  # type: ignore[misc]
+class _ReindexRequest(Request):  # type: ignore[misc]
     """A message of `regenerate_embedding_task` in the worker's main process."""
 
     def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> Any:
@@ -195,7 +197,8 @@ def _is_recorded(task_id: str) -> bool:
         return True  # unknown while Postgres is away; recording it was the task's first step
 
 
-@app.task(name=REQUEST_TASK, bind=True, throws=(ItemFailed,), Request=_Wish)  # guard wish-pool-process-death
+# guard request-pool-process-death
+@app.task(name=REQUEST_TASK, bind=True, throws=(ItemFailed,), Request=_ReindexRequest)
 def regenerate_embedding_task(self: Task[Any, Any], item_id: str, source: str = CONTEXT_ITEMS.name) -> str:
     """Embed one item anew, changed or not. Due neighbours are embedded in the same batch.
 
@@ -209,12 +212,12 @@ def regenerate_embedding_task(self: Task[Any, Any], item_id: str, source: str = 
         try:
             _beat(self)
             return _regenerate(task_id, item_id, source)
-        except PassingError as exc:  # guard wish-postgres-outage-retry
-            log.warning("wish_waits", task_id=task_id, error=str(exc))
+        except TransientError as exc:  # guard request-postgres-outage-retry
+            log.warning("request_deferred", task_id=task_id, error=str(exc))
             time.sleep(AGAIN_S)
             try:
                 _broker().send_requests([(task_id, source, str(item_id))])
-            except DependencyAway:
+            except DependencyUnavailable:
                 raise ItemFailed(str(exc)) from None
             raise Ignore from None
 
@@ -225,8 +228,8 @@ def _regenerate(task_id: str, item_id: str, source: str) -> str:
         state = requests.task_state(connection, task_id)
         if state is None:
             item_id = requests.as_recorded(connection, source, str(item_id))
-            wish = requests.Wish(task_id, item_id)
-            if not requests.record(connection, source, [wish], lane=REQUEST_LANE, sent=True):
+            wanted = requests.ReindexRequest(task_id, item_id)
+            if not requests.record(connection, source, [wanted], lane=REQUEST_LANE, sent=True):
                 raise ItemFailed(f"there is no source {source!r}")
         else:
             item_id = state.item_id
@@ -236,7 +239,7 @@ def _regenerate(task_id: str, item_id: str, source: str) -> str:
             with worker.postgres.connection() as connection:
                 state = requests.task_state(connection, task_id)
         except ReindexerError as exc:
-            log.error("work_fails", task_id=task_id, error=str(exc))
+            log.error("batch_failed", task_id=task_id, error=str(exc))
             raise Ignore from exc  # the worker that claims the item next answers the request
     if state is None or state.state not in ("SUCCESS", "FAILURE"):
         raise Ignore

@@ -18,13 +18,13 @@ from reindexer.core.price import listed_price
 from reindexer.core.profile import Profile, Provider
 from reindexer.core.rate_limit import Caps, RateLimitState, account
 from reindexer.core.source import Source
-from reindexer.embedding.rate_limit import PacedEmbedder, Unlimited
+from reindexer.embedding.rate_limit import RateLimitedEmbedder, Unlimited
 from reindexer.monitoring.instrument import CountedEmbedder
 from reindexer.monitoring.metrics_store import Counters
-from reindexer.ports import AccountOf, Broker, Budget, BudgetOf, Embedder, EmbedderOf, Index
+from reindexer.ports import AccountOf, Broker, Embedder, EmbedderOf, Index, RateLimiter, RateLimiterOf
 from reindexer.postgres.connect import Postgres
 from reindexer.settings import Settings
-from reindexer.worker.concurrency import Crew
+from reindexer.worker.concurrency import WorkerPool
 from reindexer.worker.worker import Worker, WorkLimits
 
 if TYPE_CHECKING:
@@ -152,31 +152,31 @@ def query_embedder_of(settings: Settings, counters: Counters | None = None) -> E
     counted: Callable[[Embedder], Embedder] | None = None
     if counters is not None:
         counted = lambda made: CountedEmbedder(made, counters, "queries")  # noqa: E731
-    made, budgets = embedder_of(settings, counted), budget_of(settings)
-    return lambda source: PacedEmbedder(made(source), budgets(source), counters)
+    made, rate_limiters = embedder_of(settings, counted), rate_limiter_of(settings)
+    return lambda source: RateLimitedEmbedder(made(source), rate_limiters(source), counters)
 
 
-def budget_of(settings: Settings) -> BudgetOf:
+def rate_limiter_of(settings: Settings) -> RateLimiterOf:
     """The rate limiter of each source's account. Raises SourceError as `embedder_of` does."""
-    where = settings.budget_server
+    where = settings.rate_limiter_server
     if where is None:
         return lambda _: Unlimited()
-    from reindexer.adapters.redis_budget import BudgetServer, RedisBudget
+    from reindexer.adapters.redis_rate_limiter import RateLimiterServer, RedisRateLimiter
 
-    server = BudgetServer(where, settings.names.budget)
+    server = RateLimiterServer(where, settings.names.rate_limiter)
     caps = Caps(settings.requests_per_minute, settings.tokens_per_minute)
-    budgets: dict[str, Budget] = {}
+    rate_limiters: dict[str, RateLimiter] = {}
     lock = threading.Lock()
 
-    def of(source: Source) -> Budget:
+    def of(source: Source) -> RateLimiter:
         if is_built_in(settings, source.profile):
             return Unlimited()
         base_url, model = _base_url(settings, source.profile), _model(settings, source.profile)
         name = account(base_url, _api_key(settings, source), model)
         with lock:
-            if name not in budgets:
-                budgets[name] = RedisBudget(server, name, caps, random.random, settings.retry_base_s)
-            return budgets[name]
+            if name not in rate_limiters:
+                rate_limiters[name] = RedisRateLimiter(server, name, caps, random.random, settings.retry_base_s)
+            return rate_limiters[name]
 
     return of
 
@@ -194,10 +194,10 @@ def account_of(settings: Settings) -> AccountOf:
 
 def rate_limits(settings: Settings, sources: Iterable[Source]) -> Mapping[str, RateLimitState]:
     """The rate limiter's state by source name, where it is known; empty while Redis does not answer."""
-    budgets, found = budget_of(settings), dict[str, RateLimitState]()
+    rate_limiters, found = rate_limiter_of(settings), dict[str, RateLimitState]()
     for source in sources:
         with suppress(SourceError, UsageError):
-            if (state := budgets(source).state()) is not None:
+            if (state := rate_limiters(source).state()) is not None:
                 found[source.name] = state
     return found
 
@@ -215,8 +215,8 @@ def index(settings: Settings) -> Index:
     )
 
 
-def worker(settings: Settings, broker: Broker | None, *, helpers: int = 0) -> Worker:
-    """Everything that claims, embeds, writes and settles. `helpers`: pool threads per lane, beside the callers' own."""
+def worker(settings: Settings, broker: Broker | None, *, pool_threads: int = 0) -> Worker:
+    """Everything that claims, embeds, writes and settles. `pool_threads`: threads per lane, beside the callers' own."""
     pool = postgres(settings, "worker")
     counters = Counters(pool)
     return Worker(
@@ -229,10 +229,10 @@ def worker(settings: Settings, broker: Broker | None, *, helpers: int = 0) -> Wo
         ),
         policy=settings.retry_policy,
         breaker=settings.breaker_policy,
-        chance=random.random,
+        jitter=random.random,
         counters=counters,
-        crew=Crew(helpers),
-        budget_of=budget_of(settings),
+        pool=WorkerPool(pool_threads),
+        rate_limiter_of=rate_limiter_of(settings),
         account_of=account_of(settings),
         instance=settings.instance,
     )

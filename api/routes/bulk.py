@@ -16,7 +16,7 @@ from reindexer.sources.keys import key_types
 
 from ..actor import ActorPart
 from ..auth import keyed_router
-from ..dependencies import PostgresPart, SenderPart, SettingsPart, source_or_404
+from ..dependencies import PostgresPart, SenderPart, SettingsDep, source_or_404
 from ..fields import SourceName
 from ..item_ids import MalformedId, canonical_id
 from ..problems import KEYED, documented
@@ -79,9 +79,9 @@ class BulkAnswer(BaseModel):
     ),
 )
 def regenerate_embeddings(
-    body: BulkRequest, settings: SettingsPart, postgres: PostgresPart, sender: SenderPart, actor: ActorPart
+    body: BulkRequest, settings: SettingsDep, postgres: PostgresPart, sender: SenderPart, actor: ActorPart
 ) -> BulkAnswer:
-    """The wish is committed in Postgres, then this answers; it does not wait for the broker.
+    """The each is committed in Postgres, then this answers; it does not wait for the broker.
 
     `GET /admin/tasks/{task_id}` tells what became of each item. One that has no row ends as FAILURE with the reason.
     """
@@ -92,13 +92,13 @@ def regenerate_embeddings(
         if not body.context_ids:
             return BulkAnswer(queued_count=0, task_ids=[])
         item_ids = _distinct(body.context_ids, key_types(connection, source))
-        wishes = [requests.Wish(str(uuid4()), item_id) for item_id in item_ids]
+        wanted = [requests.ReindexRequest(str(uuid4()), item_id) for item_id in item_ids]
         with audited(connection, actor, "bulk", source.name) as draft:
-            if not requests.record(connection, source.name, wishes, lane=LANE, sent=False):
+            if not requests.record(connection, source.name, wanted, lane=LANE, sent=False):
                 raise HTTPException(404, "the source was detached just now")
-            draft.details["items"] = len(wishes)
+            draft.details["items"] = len(wanted)
     sender.kick()
-    return BulkAnswer(queued_count=len(wishes), task_ids=[wish.task_id for wish in wishes])
+    return BulkAnswer(queued_count=len(wanted), task_ids=[each.task_id for each in wanted])
 
 
 def _distinct(given: Sequence[Any], types: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ from reindexer.postgres.schema import require_schema
 from reindexer.queue.breaker import open_breakers
 from reindexer.sources.embedder_record import recorded, require_same
 from reindexer.sources.store import all_sources, problems
-from reindexer.sources.trigger_check import Finding, inspect
+from reindexer.sources.trigger_check import CheckResult, inspect
 
 from ..dependencies import BrokerPart, EmbedderOfPart, IndexPart, PostgresPart, ProbesPart
 from ..probes import OK
@@ -103,7 +103,7 @@ def _ask_postgres(postgres: Postgres, embedder_of: EmbedderOf) -> Mapping[str, s
     }
 
 
-def _sources(findings: Mapping[str, Finding], waiting: Collection[str], foreign: Collection[str]) -> str:
+def _sources(findings: Mapping[str, CheckResult], waiting: Collection[str], foreign: Collection[str]) -> str:
     """The state of the sources. A source that can't be worked on, or not searched here, does not make others unready.
     The check fails only if there are such sources and no other readable source is left. A table that its owner has
     dropped is no reason to take this process out of service.
@@ -129,12 +129,12 @@ def _is_ours(source: Source, made_by: str | None, embedder_of: EmbedderOf) -> bo
     return True
 
 
-def _unseen(finding: Finding) -> bool:
+def _unseen(finding: CheckResult) -> bool:
     """Whether changes of a readable source may go unrecorded."""
     return not finding.well and finding.problem is None
 
 
-def _in_short(name: str, finding: Finding) -> str:
+def _in_short(name: str, finding: CheckResult) -> str:
     """Without names of tables and columns, because the answer is public."""
     return f"{name}: {finding.triggers}; see `reindexer status`, and run `reindexer migrate` if it stays so"
 

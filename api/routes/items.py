@@ -9,7 +9,7 @@ from reindexer.core.source import Source
 from reindexer.monitoring.status import ItemState
 from reindexer.monitoring.status import item as item_state
 from reindexer.postgres.connect import Connection
-from reindexer.sources.embedder_record import recorded_recipe
+from reindexer.sources.embedder_record import recorded_embedding_spec
 from reindexer.sources.keys import key_types
 
 from ..auth import keyed_router
@@ -35,8 +35,8 @@ def item(source: SourceName, item_id: ItemId, postgres: PostgresPart, embedder_o
     """What is wanted and what is indexed (fingerprints), attempts, the last error, and what the item waits for."""
     with postgres.connection() as connection:
         found = source_or_404(connection, source)
-        recipe = recorded_recipe(connection, found, embedder_of(found))
-        state = item_state(connection, found, _as_recorded(connection, found, item_id), recipe)
+        spec = recorded_embedding_spec(connection, found, embedder_of(found))
+        state = item_state(connection, found, _as_recorded(connection, found, item_id), spec)
     if state is None:
         raise HTTPException(404, "neither a row nor any trace of this item is there")
     return state

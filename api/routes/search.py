@@ -15,7 +15,7 @@ from reindexer.index.search import search as nearest
 from reindexer.postgres.catalog import payload_columns
 
 from ..auth import keyed_router
-from ..dependencies import EmbedderOfPart, IndexPart, PostgresPart, SettingsPart, source_or_404
+from ..dependencies import EmbedderOfPart, IndexPart, PostgresPart, SettingsDep, source_or_404
 from ..fields import JsonObject, Query, SourceName
 from ..problems import documented
 
@@ -78,7 +78,7 @@ class SearchAnswer(BaseModel):
     ),
 )
 def search(
-    body: SearchRequest, settings: SettingsPart, postgres: PostgresPart, embedder_of: EmbedderOfPart, index: IndexPart
+    body: SearchRequest, settings: SettingsDep, postgres: PostgresPart, embedder_of: EmbedderOfPart, index: IndexPart
 ) -> SearchAnswer:
     """Embeds the query and asks Qdrant."""
     with postgres.connection() as connection:

@@ -82,7 +82,7 @@ def walk_page(connection: Connection, source_of: Callable[[str], Source]) -> boo
         page = _read(connection, source, run)
         expected = _expected(connection, source, run)
     except condition.ConditionRejected as exc:
-        log.error("run_fails", run=run.id, source=run.source, error=str(exc))
+        log.error("run_failed", run=run.id, source=run.source, error=str(exc))
         connection.execute(queries["close"], {"id": run.id, "state": "failed", "error": str(exc)})
         return True
     except SourceError as exc:

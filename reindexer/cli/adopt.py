@@ -7,7 +7,7 @@ import typer
 from reindexer import audit, wiring
 from reindexer.cli.output import JSON, Failed, report
 from reindexer.cli.status import database
-from reindexer.core.errors import DependencyAway
+from reindexer.core.errors import DependencyUnavailable
 from reindexer.core.owner import Owner
 from reindexer.index.ownership import identity
 from reindexer.index.search import collection_of
@@ -63,7 +63,7 @@ def _adopt_prefix(connection: Connection, settings: Settings, ours: str) -> str:
         details = {"from": holder, "to": ours, "prefix": settings.prefix}
         audit.note(connection, audit.of_command(), "adopt", None, details)
         broker.hold(ours, instead_of=holder)
-    except DependencyAway as exc:
+    except DependencyUnavailable as exc:
         return f"{exc}: run this again when it does"
     finally:
         broker.close()

@@ -143,7 +143,7 @@ class _Display:
         if self._task is None:
             self._task = self._progress.add_task(_name(run), total=run.total, pace="")
         self._progress.update(
-            self._task, description=_name(run), total=run.total, completed=run.done, pace=_pace(run), refresh=True
+            self._task, description=_name(run), total=run.total, completed=run.done, pace=_throttle(run), refresh=True
         )
 
     def _line(self, run: Run) -> None:
@@ -151,7 +151,7 @@ class _Display:
             return
         self._next_line = time.monotonic() + LINE_S
         total = "?" if run.total is None else f"{'about ' if run.total_is_estimate else ''}{run.total}"
-        sys.stderr.write(", ".join(filter(None, (f"{_name(run)}: {run.done} of {total}", _pace(run)))) + "\n")
+        sys.stderr.write(", ".join(filter(None, (f"{_name(run)}: {run.done} of {total}", _throttle(run)))) + "\n")
         sys.stderr.flush()
 
 
@@ -173,7 +173,7 @@ def _name(run: Run) -> str:
     return f"{run.source} ({run.state})" if run.state != "running" else run.source
 
 
-def _pace(run: Run) -> str:
+def _throttle(run: Run) -> str:
     parts = [
         f"{run.rate:.0f}/s" if run.rate else "",
         f"{_clock(run.eta_s)} left" if run.eta_s is not None and run.is_open else "",

@@ -14,8 +14,8 @@ from reindexer.core.price import dollars
 from reindexer.core.source import Source
 from reindexer.index.search import collection_of
 from reindexer.settings import Settings
+from reindexer.sources.embedding_specs import embedding_spec_of
 from reindexer.sources.estimate import estimate as estimate_source
-from reindexer.sources.recipes import recipe_of
 from reindexer.sources.store import find_source
 
 
@@ -30,7 +30,7 @@ def estimate(app: typer.Typer) -> None:
             there = find_source(connection, source)
             embedder = wiring.embedder_of(settings)(there)
             counter = wiring.token_counter_of(settings, there)
-            found = estimate_source(connection, there, recipe_of(there, embedder), counter.count)
+            found = estimate_source(connection, there, embedding_spec_of(there, embedder), counter.count)
             made_by = collection_of(connection, there).embedder
         price = wiring.token_price(settings, there)
         facts = {

@@ -18,7 +18,7 @@ from reindexer.index.ownership import identity, require_ours
 from reindexer.index.reconcile import Findings, Sides
 from reindexer.index.search import collection_of
 from reindexer.settings import Settings
-from reindexer.sources.recipes import recipe_of
+from reindexer.sources.embedding_specs import embedding_spec_of
 from reindexer.sources.store import find_source
 
 
@@ -44,7 +44,7 @@ def reconcile(app: typer.Typer) -> None:
             embedder = wiring.embedder_of(settings)(found)
             sides = Sides(
                 connection, wiring.index(settings), found, collection_of(connection, found),
-                recipe_of(found, embedder), settings.qdrant_timeout_s,
+                embedding_spec_of(found, embedder), settings.qdrant_timeout_s,
             )  # fmt: skip
             ours = Owner(identity(connection, settings.instance), embedder.fingerprint)
             require_ours(sides.index, sides.collection, ours)  # guard reconcile-same-embedder

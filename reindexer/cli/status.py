@@ -18,11 +18,11 @@ from rich.text import Text
 from reindexer import wiring
 from reindexer.cli.output import JSON, TAKES_DASHES, Failed, report, rows
 from reindexer.core.source import Source
-from reindexer.monitoring.status import PastWish, SourceStatus, Status, item, status
+from reindexer.monitoring.status import PastRequest, SourceStatus, Status, item, status
 from reindexer.postgres.connect import Connection, connect
 from reindexer.postgres.schema import require_schema
 from reindexer.settings import Settings
-from reindexer.sources.embedder_record import recorded_recipe
+from reindexer.sources.embedder_record import recorded_embedding_spec
 from reindexer.sources.store import all_sources, find_source
 
 WATCH_S = 1.0
@@ -66,15 +66,15 @@ def look(app: typer.Typer) -> None:
         settings = Settings.load()
         with database(settings) as connection:
             there = find_source(connection, source)
-            recipe = recorded_recipe(connection, there, wiring.embedder_of(settings)(there))
-            found = item(connection, there, item_id, recipe)
+            spec = recorded_embedding_spec(connection, there, wiring.embedder_of(settings)(there))
+            found = item(connection, there, item_id, spec)
         if found is None:
             raise Failed(f"{source} has no row {item_id!r}, and nothing is known of one")
         if as_json:
             report(asdict(found), as_json=True)
             return
         told = {name: value for name, value in asdict(found).items() if name != "history"}
-        report(told | {"history": _of_wishes(found.history)}, as_json=False)
+        report(told | {"history": _of_requests(found.history)}, as_json=False)
 
     @app.command("sources")
     def _sources(as_json: bool = JSON) -> None:
@@ -95,7 +95,7 @@ def _definition(source: Source) -> dict[str, Any]:
     return {name: value for name, value in asdict(source).items() if name not in _SEEN}
 
 
-def _of_wishes(history: Sequence[PastWish]) -> str:
+def _of_requests(history: Sequence[PastRequest]) -> str:
     """One line per reindex request, newest first."""
     became = {None: "not answered yet", True: "SUCCESS", False: "FAILURE"}
     lines = [

@@ -6,16 +6,16 @@
     ├── SourceError             a source can't be read or written at all: its items wait, none is blamed
     │   ├── OtherEmbedder       a different model than this process's made its points (also a UsageError)
     │   └── RefusesAll          the provider or Qdrant refuses every request for the source
-    ├── PassingError            transient: tried again later, counts as an attempt
+    ├── TransientError            transient: tried again later, counts as an attempt
     │   ├── RateLimited         a wait, not an attempt
-    │   │   └── NoTurn          the caller may not wait for the rate limiter
-    │   └── DependencyAway      Qdrant, the provider or the broker did not answer
+    │   │   └── NoReservation          the caller may not wait for the rate limiter
+    │   └── DependencyUnavailable      Qdrant, the provider or the broker did not answer
     │       ├── TimedOut        no answer in time
     │       │   └── TooSlow     no answer to several texts in time: the next request holds fewer, no item is to blame
     │       ├── OutOfQuota      the provider serves no request until the account is paid
     │       └── PrefixTaken     the broker's queues of this name belong to another database
     ├── ItemFailed              one item failed: reported under the task ids that requested it
-    └── LastingError            permanent: FAILED at once
+    └── PermanentError            permanent: FAILED at once
         └── InputRejected       the provider refuses this input, or one of these: found by bisection
             ├── InputTooLong    the input is too long: its item is cut into smaller chunks, and tried again
             └── TooManyInputs   too many inputs in one request: they are sent in several
@@ -25,7 +25,7 @@ Each adapter maps foreign errors to these. Messages never hold the user's text.
 
 from __future__ import annotations
 
-from reindexer.core.rate_limit import Told
+from reindexer.core.rate_limit import AdvertisedLimits
 
 
 class ReindexerError(Exception):
@@ -58,7 +58,7 @@ class RefusesAll(SourceError):
     blame."""
 
 
-class PassingError(ReindexerError):
+class TransientError(ReindexerError):
     """A transient cause: the item is tried again after a wait."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
@@ -66,24 +66,26 @@ class PassingError(ReindexerError):
         self.retry_after_s = retry_after_s
 
 
-class RateLimited(PassingError):
+class RateLimited(TransientError):
     """The provider asks to wait (429), or would if it were asked now. Uses no attempt."""
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None, told: Told | None = None) -> None:
-        """`told`: the limits that the answer's headers advertise."""
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, advertised: AdvertisedLimits | None = None
+    ) -> None:
+        """`advertised`: the limits that the answer's headers advertise."""
         super().__init__(message, retry_after_s=retry_after_s)
-        self.told = told
+        self.advertised = advertised
 
 
-class NoTurn(RateLimited):
+class NoReservation(RateLimited):
     """The rate limiter denied a slot to a caller that may not wait. Claims of marked items wait instead."""
 
 
-class DependencyAway(PassingError):
+class DependencyUnavailable(TransientError):
     """No answer at all: connection refused, connection lost, or timeout."""
 
 
-class TimedOut(DependencyAway):
+class TimedOut(DependencyUnavailable):
     """No answer in time."""
 
 
@@ -91,12 +93,12 @@ class TooSlow(TimedOut):
     """No answer to a request of several texts in time, possibly because of their number. Uses no attempt."""
 
 
-class OutOfQuota(DependencyAway):
+class OutOfQuota(DependencyUnavailable):
     """The provider serves no request until the account is paid. No item is to blame, and no further request is
     worthwhile."""
 
 
-class PrefixTaken(DependencyAway):
+class PrefixTaken(DependencyUnavailable):
     """The queues belong to another database: nothing is sent to them, and due items wait."""
 
     def __init__(self, prefix: str, *, holder: str, ours: str) -> None:
@@ -106,11 +108,11 @@ class PrefixTaken(DependencyAway):
         )
 
 
-class LastingError(ReindexerError):
+class PermanentError(ReindexerError):
     """The cause stays until something is changed: the item is FAILED at once, until it is replayed."""
 
 
-class InputRejected(LastingError):
+class InputRejected(PermanentError):
     """The provider refuses the request because of an input in it."""
 
 

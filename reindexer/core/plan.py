@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from reindexer.core.fingerprint import payload_fingerprint, text_fingerprint
 from reindexer.core.items import ClaimedItem, Row
-from reindexer.core.text.recipe import Chunk, Recipe, item_fingerprint
+from reindexer.core.text.embedding_spec import Chunk, EmbeddingSpec, item_fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Embed:
 Step = Delete | Skip | UpdatePayload | Embed
 
 
-def plan(item: ClaimedItem, row: Row | None, recipe: Recipe) -> Step:
+def plan(item: ClaimedItem, row: Row | None, spec: EmbeddingSpec) -> Step:
     """Decide what one item needs. `row` is None only after a read that succeeded and found none.
 
     An item in doubt is never skipped. After A → B → killed before settle → back to A, the fingerprint says "unchanged"
@@ -78,10 +78,10 @@ def plan(item: ClaimedItem, row: Row | None, recipe: Recipe) -> Step:
     """
     if row is None:
         return Delete(item, None)
-    chunks = recipe.within(item.chunk_tokens).chunks(row.text)
+    chunks = spec.within(item.chunk_tokens).chunks(row.text)
     text_print, payload_print = item_fingerprint(chunks), payload_fingerprint(row.payload)
     if text_print is None:
-        return Delete(item, row, text_fingerprint("", recipe.embedder), payload_print)
+        return Delete(item, row, text_fingerprint("", spec.embedder), payload_print)
     certain = not item.forced and not item.uncertain and item.chunks == len(chunks)  # guard doubt-no-skip
     if certain and item.text_fingerprint == text_print:
         if item.payload_fingerprint == payload_print:

@@ -32,7 +32,7 @@ class Names:
         """Return the queues of all lanes."""
         return [self.queue(lane) for lane in LANES]
 
-    def beat_queue(self, node: str) -> str:
+    def heartbeat_queue(self, node: str) -> str:
         """Return the queue of one worker's own heartbeats."""
         return f"{self.prefix}.beat.{node}"
 
@@ -47,6 +47,6 @@ class Names:
         return f"{self.prefix}."
 
     @property
-    def budget(self) -> str:
+    def rate_limiter(self) -> str:
         """Prefix of the keys of rate limiters."""
         return f"{self.prefix}:budget:"

@@ -25,7 +25,7 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class AdvertisedLimits:
     """The limits that one answer's headers advertise. None: not advertised."""
 
     requests: Bucket | None = None
@@ -41,7 +41,7 @@ class Caps:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Reservation:
     """A reservation to send one request."""
 
     wait_s: float = 0.0
@@ -83,10 +83,10 @@ def account(base_url: str | None, api_key: str | None, model: str) -> str:
     return hashlib.sha256(json.dumps([base_url, api_key, model]).encode()).hexdigest()[:32]
 
 
-def told_by(headers: Mapping[str, str]) -> Told | None:
+def advertised_limits(headers: Mapping[str, str]) -> AdvertisedLimits | None:
     """Return the limits that OpenAI's headers `x-ratelimit-…` advertise. None if there are no such headers."""
     requests, tokens = (_bucket(headers, kind) for kind in ("requests", "tokens"))
-    return Told(requests, tokens) if requests or tokens else None
+    return AdvertisedLimits(requests, tokens) if requests or tokens else None
 
 
 def _bucket(headers: Mapping[str, str], kind: str) -> Bucket | None:

@@ -16,14 +16,14 @@ class RetryPolicy:
     max_retries: int = 3
     base_s: float = 1.0
     max_s: float = 60.0
-    healing_minute_s: float = 60.0
+    retry_schedule_s: float = 60.0
     """Seconds per minute of the automatic retry schedule: 60, unless a test shortens it."""
-    recheck_hour_s: float = 3600.0
+    recheck_schedule_s: float = 3600.0
     """Seconds per hour of the delayed verification schedule: 3600, unless a test shortens it."""
 
-    def wait_s(self, attempt: int, chance: float, retry_after_s: float | None = None) -> float:
-        """Return the seconds before the next attempt. `attempt` counts from 1, `chance` is in [0, 1)."""
-        growing = min(self.max_s, self.base_s * 2.0 ** (attempt - 1)) * (0.5 + chance / 2)
+    def wait_s(self, attempt: int, jitter: float, retry_after_s: float | None = None) -> float:
+        """Return the seconds before the next attempt. `attempt` counts from 1, `jitter` is in [0, 1)."""
+        growing = min(self.max_s, self.base_s * 2.0 ** (attempt - 1)) * (0.5 + jitter / 2)
         return max(growing, min(retry_after_s, 3600.0)) if retry_after_s is not None else growing
 
     def exhausted(self, attempts: int) -> bool:
@@ -32,7 +32,7 @@ class RetryPolicy:
 
     def healing_wait_s(self, healed: int) -> float:
         """Return the seconds until the next attempt of a FAILED item. `healed` counts the attempts since it FAILED."""
-        return HEALING_MINUTES[min(healed, len(HEALING_MINUTES) - 1)] * self.healing_minute_s
+        return HEALING_MINUTES[min(healed, len(HEALING_MINUTES) - 1)] * self.retry_schedule_s
 
     def died_too_often(self, losses: int) -> bool:
         """True when its claims were lost (a worker died, or stood still past the lease) as often as it may be tried."""
@@ -46,5 +46,5 @@ class RetryPolicy:
         """
         if doubted_ago_s is None:
             return None
-        waits_s = (lease_s, self.recheck_hour_s, 24 * self.recheck_hour_s)
+        waits_s = (lease_s, self.recheck_schedule_s, 24 * self.recheck_schedule_s)
         return min((wait_s - doubted_ago_s for wait_s in waits_s if wait_s > doubted_ago_s), default=None)

@@ -7,21 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reindexer.core.errors import (
-    DependencyAway,
+    DependencyUnavailable,
     InputRejected,
     OutOfQuota,
-    PassingError,
     RateLimited,
     ReindexerError,
     SourceError,
     TooManyInputs,
+    TransientError,
 )
 from reindexer.core.text.batching import HARMLESS, pack
 from reindexer.core.text.tokens import estimate_tokens
-from reindexer.embedding.rate_limit import PATIENCE_S, Pace
+from reindexer.embedding.rate_limit import PATIENCE_S, Throttle
 from reindexer.ports import Embedder, Embedding, Vector
-from reindexer.queue.breaker import Witness
-from reindexer.queue.lease import Deadline, LeaseOver
+from reindexer.queue.breaker import HealthRecorder
+from reindexer.queue.lease import Deadline, LeaseExpired
 
 MOST_SEARCHES = 4
 """Maximum searches per claim for inputs on which the provider fails. Where there are more, the provider is the likelier
@@ -48,14 +48,14 @@ def embed_inputs(
     deadline: Deadline,
     timeout_s: float,
     keep_s: float,
-    witness: Witness,
-    pace: Pace,
+    health: HealthRecorder,
+    pace: Throttle,
     fails: Callable[[Input, ReindexerError], None],
 ) -> Mapping[str, Vector]:
     """Return vectors by fingerprint. `fails` is called for each input that can't have one.
 
     Stops `keep_s` before the deadline, and when the provider does not answer. The remaining inputs then have neither a
-    vector nor a failure. Raises LeaseOver if no vector was obtained in time.
+    vector nor a failure. Raises LeaseExpired if no vector was obtained in time.
 
     A request that fails for reasons other than its content fails its inputs. A request refused for its content is
     searched for the bad input by bisection. The inputs that the search passed over then go into one common request, so
@@ -73,7 +73,7 @@ def embed_inputs(
     def spare_s() -> float:
         return deadline.left_s(keep_s=keep_s) - first_s / 2
 
-    requests = _Requests(embedder, next_s, spare_s, witness, pace, fails)
+    requests = _Requests(embedder, next_s, spare_s, health, pace, fails)
     counts = {each.fingerprint: estimate_tokens(each.text) for each in inputs}
     waiting = list(inputs)
     try:
@@ -87,7 +87,7 @@ def embed_inputs(
                 waiting[:0] = batch
             elif error is not None:
                 waiting += requests.isolate(batch, error)
-    except LeaseOver:
+    except LeaseExpired:
         if not requests.vectors:  # guard lease-partial-batch-write
             raise
     return requests.vectors
@@ -101,17 +101,17 @@ class _Requests:
         embedder: Embedder,
         timeout_s: Callable[[], float],
         spare_s: Callable[[], float],
-        witness: Witness,
-        pace: Pace,
+        health: HealthRecorder,
+        pace: Throttle,
         fails: Callable[[Input, ReindexerError], None],
     ) -> None:
         self._embedder = embedder
         self._timeout_s = timeout_s
         self._spare_s = spare_s
-        self._witness = witness
-        self._pace = pace
+        self._health = health
+        self._throttle = pace
         self._fails = fails
-        self._ended_by: DependencyAway | SourceError | None = None
+        self._ended_by: DependencyUnavailable | SourceError | None = None
         """Why no further request is sent."""
         self._searches = 0
         self._begun: set[int] = set()
@@ -135,7 +135,7 @@ class _Requests:
         except ReindexerError as exc:
             if self._may_be_one_of(batch, exc, time.monotonic() - began):  # guard bisect-repeated-failure
                 return exc
-            if isinstance(exc, DependencyAway | SourceError):
+            if isinstance(exc, DependencyUnavailable | SourceError):
                 self._ended_by = exc  # guard breaker-claim-stops-asking
             self._fail(batch, exc)
         else:
@@ -144,9 +144,9 @@ class _Requests:
         return None
 
     def _ask(self, texts: Sequence[str], patience_s: float) -> Embedding:
-        # Outside the witness: a caller that waits for the rate limiter has not seen the provider answer.
-        turn = self._pace.wait(texts, patience_s)
-        with self._witness.asks("provider"), self._pace.taken(turn) as answered:
+        # Outside `observe`: a caller that waits for the rate limiter has not seen the provider answer.
+        reservation = self._throttle.wait(texts, patience_s)
+        with self._health.observe("provider"), self._throttle.taken(reservation) as answered:
             embedding = self._embedder.embed(texts, timeout_s=self._timeout_s())
             answered(embedding)
         return embedding
@@ -161,11 +161,11 @@ class _Requests:
 
         False where the provider was slow, because it may be overloaded.
         """
-        if not isinstance(error, PassingError) or isinstance(error, RateLimited | OutOfQuota):
+        if not isinstance(error, TransientError) or isinstance(error, RateLimited | OutOfQuota):
             return False
         if len(batch) == 1 or not any(each.tried for each in batch) or self._searches >= MOST_SEARCHES:
             return False
-        if isinstance(error, DependencyAway) and took_s > self._timeout_s() / 4:
+        if isinstance(error, DependencyUnavailable) and took_s > self._timeout_s() / 4:
             return False
         try:
             self._ask([HARMLESS], PATIENCE_S)
@@ -177,8 +177,8 @@ class _Requests:
         """How long the batch may wait for the rate limiter. The rest of an item that is begun waits as long as the
         claim can, because half an item's vectors would be wasted."""
         spare_s = self._spare_s()
-        # guard budget-begun-item-patience
-        return spare_s if any(each.group in self._begun for each in batch) else min(self._pace.patience_s, spare_s)
+        # guard rate-limit-begun-item-patience
+        return spare_s if any(each.group in self._begun for each in batch) else min(self._throttle.patience_s, spare_s)
 
     def isolate(self, batch: Sequence[Input], error: ReindexerError) -> Sequence[Input]:
         """Find one refused input of a refused batch and fail it. Returns the inputs about which nothing is known yet.

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from reindexer.core.errors import NoTurn, RateLimited
-from reindexer.core.rate_limit import RateLimitState, Told, Turn
+from reindexer.core.errors import NoReservation, RateLimited
+from reindexer.core.rate_limit import AdvertisedLimits, RateLimitState, Reservation
 from reindexer.core.text.batching import RequestLimits
 from reindexer.core.text.tokens import estimate_tokens
-from reindexer.monitoring.buffer import Tally
-from reindexer.monitoring.metrics import PROVIDER_TURN
-from reindexer.ports import Budget, Embedder, Embedding
+from reindexer.monitoring.buffer import MetricsBuffer
+from reindexer.monitoring.metrics import RATE_LIMIT_WAIT
+from reindexer.ports import Embedder, Embedding, RateLimiter
 
 PATIENCE_S = 2.0
 """A request whose slot is further away gives up its place: the worker also serves edits, and work that is not
@@ -27,98 +27,108 @@ REQUEST_S = 2.0
 
 
 class Unlimited:
-    """A `Budget` without limits."""
+    """A `RateLimiter` without limits."""
 
     @property
     def tokens_per_s(self) -> float | None:
-        """See `reindexer.ports.Budget`."""
+        """See `reindexer.ports.RateLimiter`."""
         return None
 
-    def reserve(self, tokens: int, *, live: bool, most_s: float, held: Turn | None = None) -> Turn:  # noqa: ARG002
-        """See `reindexer.ports.Budget`."""
-        return Turn(tokens=tokens, live=live)
+    def reserve(self, tokens: int, *, live: bool, most_s: float, held: Reservation | None = None) -> Reservation:  # noqa: ARG002
+        """See `reindexer.ports.RateLimiter`."""
+        return Reservation(tokens=tokens, live=live)
 
-    def settle(self, turn: Turn, tokens: int, told: Told | None) -> None:
-        """See `reindexer.ports.Budget`."""
+    def settle(self, reservation: Reservation, tokens: int, advertised: AdvertisedLimits | None) -> None:
+        """See `reindexer.ports.RateLimiter`."""
 
-    def limited(self, turn: Turn, retry_after_s: float | None, told: Told | None) -> None:
-        """See `reindexer.ports.Budget`."""
+    def limited(
+        self, reservation: Reservation, retry_after_s: float | None, advertised: AdvertisedLimits | None
+    ) -> None:
+        """See `reindexer.ports.RateLimiter`."""
 
     def state(self) -> RateLimitState | None:
-        """See `reindexer.ports.Budget`."""
+        """See `reindexer.ports.RateLimiter`."""
         return None
 
 
-class Pace:
+class Throttle:
     """The rate limit as one claim, or one search, sees it."""
 
     def __init__(
-        self, budget: Budget, tally: Tally | None, purpose: str, *, live: bool, patience_s: float = PATIENCE_S
+        self,
+        rate_limiter: RateLimiter,
+        metrics: MetricsBuffer | None,
+        purpose: str,
+        *,
+        live: bool,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         """`patience_s`: how long a request waits for its slot. 0: never, because work that needs no slot would wait
         behind it."""
         self.patience_s = patience_s
         self.is_tight = False
         """A request had to wait, or was denied."""
-        self._budget = budget
-        self._tally = tally
+        self._rate_limiter = rate_limiter
+        self._metrics = metrics
         self._purpose = purpose
         self._live = live
 
     def shape(self, limits: RequestLimits) -> RequestLimits:
         """Return the limits of one request under the rate."""
-        rate = self._budget.tokens_per_s
+        rate = self._rate_limiter.tokens_per_s
         return limits if rate is None else replace(limits, max_tokens=min(limits.max_tokens, int(rate * REQUEST_S)))
 
-    def wait(self, texts: Sequence[str], patience_s: float) -> Turn:
-        """Wait for the slot of one request. Raises RateLimited if it does not come in time, or NoTurn if `patience_s`
-        is 0.
+    def wait(self, texts: Sequence[str], patience_s: float) -> Reservation:
+        """Wait for the slot of one request. Raises RateLimited if it does not come in time, or NoReservation if
+        `patience_s` is 0.
 
         If it raises, nothing is reserved. Slots are reserved for the next moments only, so a caller with more patience
         asks again.
         """
         tokens = sum(map(estimate_tokens, texts))
         until = time.monotonic() + patience_s
-        turn: Turn | None = None
-        while turn is None or turn.wait_s > 0:
+        reservation: Reservation | None = None
+        while reservation is None or reservation.wait_s > 0:
             left_s = max(0.0, until - time.monotonic())
             try:
-                turn = self._budget.reserve(tokens, live=self._live, most_s=min(left_s, PATIENCE_S), held=turn)
-                self._sleep(turn.wait_s)
+                reservation = self._rate_limiter.reserve(
+                    tokens, live=self._live, most_s=min(left_s, PATIENCE_S), held=reservation
+                )
+                self._sleep(reservation.wait_s)
             except RateLimited as exc:
                 self.is_tight = True
                 if patience_s <= 0:
-                    raise NoTurn(str(exc), retry_after_s=exc.retry_after_s) from exc
-                turn, wait_s = None, exc.retry_after_s or PATIENCE_S
+                    raise NoReservation(str(exc), retry_after_s=exc.retry_after_s) from exc
+                reservation, wait_s = None, exc.retry_after_s or PATIENCE_S
                 if patience_s <= PATIENCE_S or wait_s > left_s:
                     raise
                 self._sleep(wait_s)
-        return turn
+        return reservation
 
     @contextmanager
-    def taken(self, turn: Turn) -> Iterator[Callable[[Embedding], None]]:
+    def taken(self, reservation: Reservation) -> Iterator[Callable[[Embedding], None]]:
         """Context of the request. The yielded function must be called with the request's answer."""
         try:
-            yield lambda embedding: self._budget.settle(turn, embedding.tokens, embedding.told)
+            yield lambda embedding: self._rate_limiter.settle(reservation, embedding.tokens, embedding.advertised)
         except RateLimited as exc:
             self.is_tight = True
-            self._budget.limited(turn, exc.retry_after_s, exc.told)
+            self._rate_limiter.limited(reservation, exc.retry_after_s, exc.advertised)
             raise
 
     def _sleep(self, wait_s: float) -> None:
         if wait_s > 0:
             self.is_tight = True
-            if self._tally is not None:
-                self._tally.add(PROVIDER_TURN, wait_s, purpose=self._purpose)
+            if self._metrics is not None:
+                self._metrics.add(RATE_LIMIT_WAIT, wait_s, purpose=self._purpose)
             time.sleep(wait_s)
 
 
-class PacedEmbedder:
+class RateLimitedEmbedder:
     """An `Embedder` for searches. Each search waits for a slot within its own timeout, before all backfills."""
 
-    def __init__(self, embedder: Embedder, budget: Budget, tally: Tally | None = None) -> None:
+    def __init__(self, embedder: Embedder, rate_limiter: RateLimiter, metrics: MetricsBuffer | None = None) -> None:
         self._embedder = embedder
-        self._pace = Pace(budget, tally, "queries", live=True)
+        self._throttle = Throttle(rate_limiter, metrics, "queries", live=True)
 
     @property
     def fingerprint(self) -> str:
@@ -138,8 +148,8 @@ class PacedEmbedder:
     def embed(self, texts: Sequence[str], *, timeout_s: float) -> Embedding:
         """See `reindexer.ports.Embedder`."""
         until = time.monotonic() + timeout_s
-        turn = self._pace.wait(texts, min(PATIENCE_S, timeout_s / 2))
-        with self._pace.taken(turn) as answered:
+        reservation = self._throttle.wait(texts, min(PATIENCE_S, timeout_s / 2))
+        with self._throttle.taken(reservation) as answered:
             embedding = self._embedder.embed(texts, timeout_s=until - time.monotonic())
             answered(embedding)
         return embedding

@@ -28,5 +28,5 @@ def cut_smaller(source: str, text: str, error: InputRejected, limits: RequestLim
     may_be_length = isinstance(error, InputTooLong) or tokens > limits.max_input_tokens // 2
     if not may_be_length or tokens // 2 < MIN_CHUNK_TOKENS:
         return error
-    log.info("text_too_long", source=source, estimated_tokens=tokens, chunk_tokens=tokens // 2, error=str(error))
+    log.info("text_split", source=source, estimated_tokens=tokens, chunk_tokens=tokens // 2, error=str(error))
     return InputTooLong(str(error), chunk_tokens=tokens // 2)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from reindexer.core.items import Row, StoredPoint
-from reindexer.core.text.recipe import Chunk
+from reindexer.core.text.embedding_spec import Chunk
 
 Kind = Literal["missing", "stale", "orphaned"]
 

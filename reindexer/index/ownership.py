@@ -34,7 +34,8 @@ def identity(connection: Connection, named: str | None) -> str | None:
 
 
 def require_prefix(connection: Connection, broker: Broker, named: str | None) -> None:
-    """Hold the broker's prefix for this database. Raises UsageError if another database holds it, DependencyAway.
+    """Hold the broker's prefix for this database. Raises UsageError if another database holds it,
+    DependencyUnavailable.
 
     A database that was dropped from this cluster holds it no longer.
     """

@@ -18,11 +18,11 @@ from functools import partial
 from typing import TypeVar
 
 from reindexer import audit
-from reindexer.core.errors import PassingError, ReindexerError
+from reindexer.core.errors import ReindexerError, TransientError
 from reindexer.core.items import Row, StoredPoint
 from reindexer.core.source import Source
 from reindexer.core.text.batching import slices
-from reindexer.core.text.recipe import Chunk, Recipe
+from reindexer.core.text.embedding_spec import Chunk, EmbeddingSpec
 from reindexer.index.difference import Kind, row_difference
 from reindexer.index.spool import Spool, Suspect
 from reindexer.ports import Collection, Index
@@ -60,8 +60,8 @@ class Sides:
     index: Index
     source: Source
     collection: Collection
-    recipe: Recipe
-    """The source's recipe with the workers' embedder."""
+    spec: EmbeddingSpec
+    """The source's embedding spec with the workers' embedder."""
     timeout_s: float
 
 
@@ -116,7 +116,7 @@ Progress = Callable[[str, int], None]
 def compare(sides: Sides, progress: Progress, *, wait_s: float, pause_s: float = PAUSE_S) -> Findings:
     """Compare both ways, then look again at what differs, for up to `wait_s` longer where something is in flight.
 
-    Raises SourceError if the table can't be read, PassingError if Qdrant stays unavailable.
+    Raises SourceError if the table can't be read, TransientError if Qdrant stays unavailable.
     """
     findings, suspects = Findings(), Spool()
     try:
@@ -259,7 +259,7 @@ def _activity(sides: Sides, item_ids: Sequence[str]) -> Mapping[str, _Activity]:
 def _chunks(sides: Sides, rows: Mapping[str, Row]) -> Mapping[str, Sequence[Chunk]]:
     most = chunk_tokens(sides.connection, sides.source, list(rows))
     # guard reconcile-recorded-chunk-size
-    return {item_id: sides.recipe.within(most.get(item_id)).chunks(row.text) for item_id, row in rows.items()}
+    return {item_id: sides.spec.within(most.get(item_id)).chunks(row.text) for item_id, row in rows.items()}
 
 
 def _wanted(chunks: Mapping[str, Sequence[Chunk]]) -> list[tuple[str, int]]:
@@ -277,6 +277,6 @@ def _patiently(ask: Callable[[], T]) -> T:
     for tried in range(1, TRIES):
         try:
             return ask()
-        except PassingError as exc:
+        except TransientError as exc:
             time.sleep(exc.retry_after_s or tried)
     return ask()

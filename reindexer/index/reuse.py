@@ -30,7 +30,7 @@ class Reused:
 def find_reusable(
     index: Index, collection: Collection, steps: Sequence[Embed], timeout_s: Callable[[], float]
 ) -> Reused:
-    """Ask Qdrant which of the steps' chunks it holds. Raises PassingError or LastingError, as the index does.
+    """Ask Qdrant which of the steps' chunks it holds. Raises TransientError or PermanentError, as the index does.
 
     A point's fingerprint identifies its vector, whichever process wrote it, because both are written together.
     """

@@ -41,8 +41,8 @@ def search(
 ) -> Sequence[Hit]:
     """Return at most `limit` items that pass the filter, best first. Empty while nothing of the source is indexed.
 
-    `timeout_s` is the embedder's. Raises PassingError (DependencyAway, RateLimited) or LastingError, as embedder and
-    index do, and OtherEmbedder if the points are made by another embedder.
+    `timeout_s` is the embedder's. Raises TransientError (DependencyUnavailable, RateLimited) or PermanentError, as
+    embedder and index do, and OtherEmbedder if the points are made by another embedder.
     """
     require_comparable(index, collection, embedder)  # guard search-same-embedder
     embedding = embedder.embed([query], timeout_s=timeout_s)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from reindexer.core.items import ClaimedItem, StoredPoint
 from reindexer.core.plan import Delete, Embed, Step, UpdatePayload
 from reindexer.core.text.batching import slices
-from reindexer.core.text.recipe import Chunk
+from reindexer.core.text.embedding_spec import Chunk
 from reindexer.index.reuse import Place
 from reindexer.ports import Collection as IndexCollection
 from reindexer.ports import Index, Point, Vector
@@ -33,8 +33,8 @@ def write(
     """Apply the steps to Qdrant. Returns the items whose writes were refused, with the token that Qdrant holds.
 
     `vectors` are by fingerprint. Points in `kept` have their vectors already, and those in `done` are written.
-    `timeout_s` is called before each request, and raises when the lease is over. Raises PassingError or LastingError if
-    any request failed: the content of Qdrant is then unknown.
+    `timeout_s` is called before each request, and raises when the lease is over. Raises TransientError or
+    PermanentError if any request failed: the content of Qdrant is then unknown.
     """
     deletes = [s.item for s in steps if isinstance(s, Delete) and _may_have_points(s.item)]
     # guard token-reused-chunks

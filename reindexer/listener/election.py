@@ -13,10 +13,10 @@ from collections.abc import Callable
 import psycopg
 
 from reindexer.postgres.connect import Connection
-from reindexer.postgres.locks import BELL_CHANNEL, BELL_LOCK, LEADER_LOCK, LOCK_CLASS
+from reindexer.postgres.locks import LEADER_LOCK, LOCK_CLASS, WAKE_CHANNEL, WAKE_LOCK
 from reindexer.postgres.queries import load
 
-_LOCKS = {"lock_class": LOCK_CLASS, "leader_lock": LEADER_LOCK, "bell_lock": BELL_LOCK}
+_LOCKS = {"lock_class": LOCK_CLASS, "leader_lock": LEADER_LOCK, "wake_lock": WAKE_LOCK}
 
 
 def hears_itself(connection: Connection, connect: Callable[[], Connection], within_s: float) -> bool:
@@ -26,9 +26,9 @@ def hears_itself(connection: Connection, connect: Callable[[], Connection], with
     what that connection notifies itself.
     """
     word = uuid.uuid4().hex
-    connection.execute(f"LISTEN {BELL_CHANNEL}")
-    with connect() as other:  # guard bell-echo-other-connection
-        other.execute("SELECT pg_notify(%s, %s)", [BELL_CHANNEL, word])
+    connection.execute(f"LISTEN {WAKE_CHANNEL}")
+    with connect() as other:  # guard wake-echo-other-connection
+        other.execute("SELECT pg_notify(%s, %s)", [WAKE_CHANNEL, word])
     until = time.monotonic() + within_s
     while (left_s := until - time.monotonic()) > 0:
         if any(notify.payload == word for notify in connection.notifies(timeout=left_s, stop_after=1)):
@@ -41,14 +41,16 @@ def try_lead(connection: Connection) -> bool:
     return _granted(connection, "try_lead")
 
 
-def end_silent_leader(connection: Connection, silent_s: float) -> bool:
+def terminate_stale_leader(connection: Connection, silent_s: float) -> bool:
     """Terminate the session of a leader that was inactive for `silent_s`. Returns True if there was one.
 
     Whatever that leader was about to do is harmless: it finds its connection closed. Another role's session is left
     alone.
     """
     try:
-        rows = connection.execute(load("election.sql")["end_silent_leader"], _LOCKS | {"silent_s": silent_s}).fetchall()
+        rows = connection.execute(
+            load("election.sql")["terminate_stale_leader"], _LOCKS | {"silent_s": silent_s}
+        ).fetchall()
     except psycopg.errors.InsufficientPrivilege:
         return False
     return bool(rows)

@@ -19,18 +19,18 @@ import psycopg
 import structlog
 
 from reindexer.backfills.pager import walk_page
-from reindexer.core.errors import DependencyAway, SourceError
+from reindexer.core.errors import DependencyUnavailable, SourceError
 from reindexer.core.source import Source
 from reindexer.core.timer import Timer
 from reindexer.listener import election
-from reindexer.monitoring.buffer import Tally
+from reindexer.monitoring.buffer import MetricsBuffer
 from reindexer.monitoring.metrics import DRAINED, HEALING_TRIES
 from reindexer.postgres.connect import FEW, Connection, one_line
-from reindexer.queue.breaker import forget_breakers
+from reindexer.queue.breaker import prune_breakers
 from reindexer.queue.dispatch import Dispatch
-from reindexer.queue.drain import MAX_CHANGES, drain, outbox_floor
+from reindexer.queue.drain import MAX_CHANGES, drain, outbox_watermark
 from reindexer.queue.maintenance import MAX_HEALED, forget, heal, recheck
-from reindexer.queue.watermark import Floor
+from reindexer.queue.watermark import Watermark
 from reindexer.sources.store import find_source, set_problem
 
 log = structlog.get_logger("reindexer.listen")
@@ -64,15 +64,15 @@ class Leader:
 
     dispatch: Dispatch
     stop: threading.Event
-    tick_s: float
+    poll_interval_s: float
     quiet_s: float
     beat: Callable[[Connection, float], None]
     """Called often, with the current time. Sends a heartbeat when one is due."""
-    tally: Tally
+    metrics: MetricsBuffer
     _max_changes: int = MAX_CHANGES
     _streams: bool = True
     """The last drain took many changes, so the next one may too."""
-    _floor: Floor[int] = field(default_factory=outbox_floor)
+    _watermark: Watermark[int] = field(default_factory=outbox_watermark)
     _looked_at: datetime | None = None
     """When this connection last found the outbox empty, or left it so, by the database's clock."""
     _stumbles: int = 0
@@ -84,7 +84,7 @@ class Leader:
     _broker_timer: Timer = field(default_factory=lambda: Timer(0.0))
     _broker_away: bool = False
 
-    def lead(self, connection: Connection, *, bell: bool) -> None:
+    def lead(self, connection: Connection, *, notify: bool) -> None:
         """Lead until `stop` is set. Raises psycopg.Error if the connection is lost."""
         awake_until = 0.0
         self._looked_at = None
@@ -98,11 +98,11 @@ class Leader:
                 if drained or walked:
                     awake_until = now + self.quiet_s
                     # guard drain-stream-pause
-                    rest_s = max(self.tick_s, rest_after(now - started, streams=self._streams))
-                    self.stop.wait(self.tick_s if walked else rest_s)
+                    rest_s = max(self.poll_interval_s, rest_after(now - started, streams=self._streams))
+                    self.stop.wait(self.poll_interval_s if walked else rest_s)
                 elif now < awake_until:
-                    self.stop.wait(max(self.tick_s, now - started))
-                elif self._sleep(connection, bell, took_s=now - started):
+                    self.stop.wait(max(self.poll_interval_s, now - started))
+                elif self._sleep(connection, notify, took_s=now - started):
                     awake_until = time.monotonic() + self.quiet_s
             except psycopg.Error as exc:
                 if connection.closed:
@@ -112,7 +112,7 @@ class Leader:
     def _stumble(self, exc: psycopg.Error) -> None:
         """Handle a statement that failed on an intact connection: a lock timeout, a deadlock, a full disk."""
         if not self._stumbles:
-            log.warning("statement_fails", error=one_line(exc))
+            log.warning("statement_failed", error=one_line(exc))
         self._stumbles += 1
         if isinstance(exc, psycopg.errors.QueryCanceled):
             self._max_changes = max(100, self._max_changes // 2)
@@ -123,7 +123,8 @@ class Leader:
         moved = False
         while not self.stop.is_set():
             taken = self._max_changes if self._streams else min(FEW, self._max_changes)
-            drained = drain(connection, taken, looked_at=self._looked_at, floor=self._floor)  # guard drain-scan-floor
+            # guard drain-scan-watermark
+            drained = drain(connection, taken, looked_at=self._looked_at, watermark=self._watermark)
             self._max_changes = min(MAX_CHANGES, self._max_changes * 11 // 10)
             self._streams = drained.changes >= FEW
             if drained.changes < taken and drained.looked_at:
@@ -131,7 +132,7 @@ class Leader:
             if not drained.changes:
                 break
             moved = True
-            self.tally.add(DRAINED, drained.changes)
+            self.metrics.add(DRAINED, drained.changes)
             self._with_broker(partial(self.dispatch.announce, drained.due))
             if drained.walks:
                 self._walk_timer.next_s = 0.0
@@ -144,10 +145,10 @@ class Leader:
         self.beat(connection, now)
         if self._heal_timer.due(now):  # guard timer-sweep-healing
             healed = heal(connection)
-            self.tally.add(HEALING_TRIES, healed)
+            self.metrics.add(HEALING_TRIES, healed)
             if healed == MAX_HEALED:
                 self._heal_timer.next_s = 0.0
-            forget_breakers(connection)
+            prune_breakers(connection)
             recheck(connection)
         if self._forget_timer.due(now):
             forget(connection)
@@ -156,7 +157,7 @@ class Leader:
             self._walk_timer.next_s = 0.0
         if self._dispatch_timer.due(now) or (walked and self._refill_timer.due(now)):  # guard timer-dispatch-refill
             self._with_broker(lambda: self.dispatch.top_up(connection))
-            self._with_broker(lambda: self.dispatch.resend(connection))  # guard wish-resend
+            self._with_broker(lambda: self.dispatch.resend(connection))  # guard request-resend
         return walked
 
     def _walk(self, connection: Connection) -> bool:
@@ -169,14 +170,14 @@ class Leader:
         try:
             return walk_page(connection, source_of)
         except SourceError as exc:
-            log.error("walk_fails", source=walking[-1], error=str(exc))
+            log.error("scan_failed", source=walking[-1], error=str(exc))
             set_problem(connection, walking[-1], str(exc))
             return False
 
-    def _sleep(self, connection: Connection, bell: bool, took_s: float) -> bool:
+    def _sleep(self, connection: Connection, notify: bool, took_s: float) -> bool:
         """Wait until something comes, for at most 1 s. Returns True if changes were drained."""
-        if not bell:
-            self.stop.wait(max(min(SLEEP_S, 10 * self.tick_s), 4 * took_s))
+        if not notify:
+            self.stop.wait(max(min(SLEEP_S, 10 * self.poll_interval_s), 4 * took_s))
             return False
         if not election.try_sleep(connection):
             # A transaction that saw the listener active, and so did not notify, has yet to commit. If one stays open
@@ -185,7 +186,7 @@ class Leader:
             return False
         try:
             drained = self.drain_all(connection)
-            # guard timer-bell-sleep
+            # guard timer-wake-sleep
             if not drained and any(True for _ in connection.notifies(timeout=SLEEP_S, stop_after=1)):
                 drained = self.drain_all(connection)  # before all else: an edit waits for it
         finally:
@@ -202,13 +203,13 @@ class Leader:
             return
         try:
             act()
-        except DependencyAway as exc:
+        except DependencyUnavailable as exc:
             if not self._broker_away:
-                log.warning("broker_away", error=str(exc))
+                log.warning("broker_unavailable", error=str(exc))
             self._broker_away = True
             pause_s = min(MAX_BROKER_WAIT_S, max(0.5, self._broker_timer.every_s * 2))
             self._broker_timer = Timer(pause_s, time.monotonic() + pause_s)
         else:
             if self._broker_away:
-                log.info("broker_back")
+                log.info("broker_recovered")
                 self._broker_away, self._broker_timer = False, Timer(0.0)

@@ -16,7 +16,7 @@ from types import TracebackType
 import psycopg
 import structlog
 
-from reindexer.core.errors import DependencyAway, SourceError, UsageError
+from reindexer.core.errors import DependencyUnavailable, SourceError, UsageError
 from reindexer.core.source import Source
 from reindexer.core.timer import Timer
 from reindexer.postgres.connect import Connection, one_line
@@ -24,7 +24,7 @@ from reindexer.postgres.queries import load
 from reindexer.postgres.trigger_removal import remove
 from reindexer.sources.attach import follow_renames, mend
 from reindexer.sources.store import all_sources
-from reindexer.sources.trigger_check import Finding, inspect
+from reindexer.sources.trigger_check import CheckResult, inspect
 
 log = structlog.get_logger(__name__)
 
@@ -63,8 +63,8 @@ class Watch:
                     self.look(connection)  # guard watch-listener-trigger-repair
                     while not self._stop.wait(self.every_s):
                         self.look(connection)  # guard watch-listener-trigger-repair
-            except (DependencyAway, UsageError, psycopg.Error) as exc:
-                log.warning("watch_interrupted", error=one_line(exc))
+            except (DependencyUnavailable, UsageError, psycopg.Error) as exc:
+                log.warning("trigger_check_interrupted", error=one_line(exc))
                 self._stop.wait(self.every_s)
 
     def look(self, connection: Connection) -> None:
@@ -105,17 +105,17 @@ class Watch:
             self._tries[source.name] = Timer(wait_s, now + wait_s)
             self._tell(source, finding.triggers, str(exc))
 
-    def _put_right(self, connection: Connection, source: Source, finding: Finding) -> None:
+    def _put_right(self, connection: Connection, source: Source, finding: CheckResult) -> None:
         if finding.unbearable:
             remove(connection, source, give_up_after_s=0)  # guard watch-foreign-table-detachment
-            log.warning("triggers_taken_off", source=source.name, reason=finding.problem)
+            log.warning("triggers_removed", source=source.name, reason=finding.problem)
             return
         look = mend(connection, source, finding, give_up_after_s=0)
-        log.warning("triggers_mended", source=source.name, was=finding.triggers, wrong=finding.wrong, look=look)
+        log.warning("triggers_repaired", source=source.name, was=finding.triggers, wrong=finding.wrong, look=look)
 
     def _tell(self, source: Source, state: str, wrong: str) -> None:
         """Log a problem once, until the source is in order again."""
         told = self._told.setdefault(source.name, set())
         if wrong not in told:
-            log.error("triggers_wrong", source=source.name, triggers=state, error=wrong)
+            log.error("triggers_invalid", source=source.name, triggers=state, error=wrong)
         told.add(wrong)

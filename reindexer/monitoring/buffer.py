@@ -16,7 +16,7 @@ Series = tuple[str, str]
 """A metric's name (a histogram's with `_bucket` or `_sum`), and its labels as a JSON object with sorted keys."""
 
 
-class Tally:
+class MetricsBuffer:
     """Adds up counts. Thread-safe. A forked child begins with an empty buffer."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Tally:
             self._filled()
 
     def _filled(self) -> None:
-        """Called when the first sum is added to an empty tally."""
+        """Called when the first sum is added to an empty buffer."""
 
 
 @cache

@@ -35,7 +35,7 @@ def measure_states(connection: Connection) -> list[Sample]:
     return [*_sources(connection), *_breakers(connection), *_processes(connection)]
 
 
-def measure_lag(connection: Connection) -> list[Sample]:
+def measure_backlog(connection: Connection) -> list[Sample]:
     """Return the backlog, failures, and the oldest change's age. Takes 0.1 s per million waiting rows."""
     now = lag(connection)
     samples = [Sample("reindexer_outbox_changes", {}, now.outbox)]

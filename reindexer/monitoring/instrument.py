@@ -1,4 +1,4 @@
-"""Instrumentation: count outcomes of claims, items and provider requests into a `Tally`."""
+"""Instrumentation: count outcomes of claims, items and provider requests into a `MetricsBuffer`."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections import Counter
 from collections.abc import Sequence
 
 from reindexer.core.errors import (
-    DependencyAway,
+    DependencyUnavailable,
     InputRejected,
-    LastingError,
     OutOfQuota,
-    PassingError,
+    PermanentError,
     RateLimited,
     ReindexerError,
     SourceError,
+    TransientError,
 )
 from reindexer.core.text.batching import RequestLimits
-from reindexer.monitoring.buffer import Tally
+from reindexer.monitoring.buffer import MetricsBuffer
 from reindexer.monitoring.metrics import (
     CLAIMS,
-    CLAIMS_LOST,
+    CLAIMS_EXPIRED,
     FRESHNESS,
     PROVIDER_INPUTS,
     PROVIDER_REQUESTS,
@@ -38,35 +38,35 @@ from reindexer.queue.settle import Finished, Postponed, Settled
 _ANSWERS: tuple[tuple[type[ReindexerError], str], ...] = (
     (RateLimited, "rate_limited"),
     (OutOfQuota, "refused"),
-    (DependencyAway, "away"),
-    (PassingError, "error"),
+    (DependencyUnavailable, "away"),
+    (TransientError, "error"),
     (InputRejected, "rejected"),
-    (LastingError, "refused"),
+    (PermanentError, "refused"),
     (SourceError, "refused"),
 )
 """The first matching error type decides."""
 
 
-def count_claim(tally: Tally, claim: Claim) -> None:
+def count_claim(metrics: MetricsBuffer, claim: Claim) -> None:
     """Count a claim that was taken."""
-    tally.add(CLAIMS, lane=claim.lane)
-    tally.add(CLAIMS_LOST, claim.lost)
+    metrics.add(CLAIMS, lane=claim.lane)
+    metrics.add(CLAIMS_EXPIRED, claim.lost)
 
 
 def count_outcomes(
-    tally: Tally, claim: Claim, finished: Sequence[Finished], postponed: Sequence[Postponed], settled: Settled
+    metrics: MetricsBuffer, claim: Claim, finished: Sequence[Finished], postponed: Sequence[Postponed], settled: Settled
 ) -> None:
     """Count a claim that was settled. Items that it no longer held are not counted: the next claim settles them."""
     did = {each.item.item_id: _did(each) for each in finished}
     for outcome, items in Counter(did[item_id] for item_id in settled.item_ids).items():
-        tally.add(SETTLED, items, lane=claim.lane, outcome=outcome)
+        metrics.add(SETTLED, items, lane=claim.lane, outcome=outcome)
     # Freshness counts only items for which a change was written. An item that was already up to date ended no wait.
     written = (age_s for item_id, age_s in zip(settled.item_ids, settled.ages_s, strict=True)
                if age_s is not None and did[item_id] not in ("skipped", "failed"))  # fmt: skip
-    tally.observe(FRESHNESS, written, lane=claim.lane)
+    metrics.observe(FRESHNESS, written, lane=claim.lane)
     for cause, items in Counter(each.cause for each in postponed).items():
-        tally.add(RETRIES, items, cause=cause)
-    tally.add(WRITES_REFUSED, sum(each.cause == "fenced" for each in postponed))
+        metrics.add(RETRIES, items, cause=cause)
+    metrics.add(WRITES_REFUSED, sum(each.cause == "fenced" for each in postponed))
 
 
 def _did(finished: Finished) -> str:
@@ -78,9 +78,9 @@ def _did(finished: Finished) -> str:
 class CountedEmbedder:
     """An `Embedder` whose requests are counted."""
 
-    def __init__(self, embedder: Embedder, tally: Tally, purpose: str) -> None:
+    def __init__(self, embedder: Embedder, metrics: MetricsBuffer, purpose: str) -> None:
         self._embedder = embedder
-        self._tally = tally
+        self._metrics = metrics
         self._purpose = purpose
 
     @property
@@ -105,14 +105,14 @@ class CountedEmbedder:
             embedding = self._embedder.embed(texts, timeout_s=timeout_s)
         except ReindexerError as exc:
             self._answered(started, next(answer for kind, answer in _ANSWERS if isinstance(exc, kind)))
-            if isinstance(exc, PassingError) and exc.retry_after_s:
-                self._tally.add(PROVIDER_WAIT, exc.retry_after_s)
+            if isinstance(exc, TransientError) and exc.retry_after_s:
+                self._metrics.add(PROVIDER_WAIT, exc.retry_after_s)
             raise
         self._answered(started, "ok")
-        self._tally.add(PROVIDER_INPUTS, len(texts), purpose=self._purpose)
-        self._tally.add(PROVIDER_TOKENS, embedding.tokens, purpose=self._purpose)
+        self._metrics.add(PROVIDER_INPUTS, len(texts), purpose=self._purpose)
+        self._metrics.add(PROVIDER_TOKENS, embedding.tokens, purpose=self._purpose)
         return embedding
 
     def _answered(self, started: float, outcome: str) -> None:
-        self._tally.add(PROVIDER_REQUESTS, purpose=self._purpose, outcome=outcome)
-        self._tally.observe(PROVIDER_SECONDS, [time.monotonic() - started], purpose=self._purpose)
+        self._metrics.add(PROVIDER_REQUESTS, purpose=self._purpose, outcome=outcome)
+        self._metrics.observe(PROVIDER_SECONDS, [time.monotonic() - started], purpose=self._purpose)

@@ -44,15 +44,15 @@ FRESHNESS = "reindexer_freshness_seconds"
 SETTLED = "reindexer_items_settled_total"
 RETRIES = "reindexer_retries_total"
 CLAIMS = "reindexer_claims_total"
-CLAIMS_LOST = "reindexer_claims_lost_total"
-LEASES_OVER = "reindexer_leases_over_total"
+CLAIMS_EXPIRED = "reindexer_claims_expired_total"
+LEASES_EXPIRED = "reindexer_leases_expired_total"
 WRITES_REFUSED = "reindexer_writes_refused_total"
 PROVIDER_REQUESTS = "reindexer_provider_requests_total"
 PROVIDER_SECONDS = "reindexer_provider_request_seconds"
 PROVIDER_INPUTS = "reindexer_provider_inputs_total"
 PROVIDER_TOKENS = "reindexer_provider_tokens_total"
 PROVIDER_WAIT = "reindexer_provider_wait_seconds_total"
-PROVIDER_TURN = "reindexer_provider_turn_seconds_total"
+RATE_LIMIT_WAIT = "reindexer_rate_limit_wait_seconds_total"
 DRAINED = "reindexer_changes_drained_total"
 HEALING_TRIES = "reindexer_healing_tries_total"
 RECONNECTS = "reindexer_listener_reconnects_total"
@@ -62,8 +62,8 @@ _COUNTED = (
     Metric(SETTLED, "counter", "Items whose work is over.", {"lane": LANES, "outcome": OUTCOMES}),
     Metric(RETRIES, "counter", "Items that were given back to be tried again.", {"cause": CAUSES}),
     Metric(CLAIMS, "counter", "Batches that workers claimed.", {"lane": LANES}),
-    Metric(CLAIMS_LOST, "counter", "Items whose earlier claim ended without an outcome: doubtful, done again."),
-    Metric(LEASES_OVER, "counter", "Claims that a worker gave up because their lease was over."),
+    Metric(CLAIMS_EXPIRED, "counter", "Items whose earlier claim ended without an outcome: doubtful, done again."),
+    Metric(LEASES_EXPIRED, "counter", "Claims that a worker gave up because their lease was over."),
     Metric(WRITES_REFUSED, "counter", "Items whose write Qdrant refused because a newer one stands there."),
     Metric(PROVIDER_REQUESTS, "counter", "Requests to the provider.", {"purpose": PURPOSES, "outcome": ANSWERS}),
     Metric(PROVIDER_SECONDS, "histogram", "Time that the provider took.", {"purpose": PURPOSES}, QUICK_S),
@@ -71,7 +71,7 @@ _COUNTED = (
     Metric(PROVIDER_TOKENS, "counter", "Tokens as the provider counts them.", {"purpose": PURPOSES}),
     Metric(PROVIDER_WAIT, "counter", "Seconds that the provider asked to wait (Retry-After), added up."),
     Metric(
-        PROVIDER_TURN,
+        RATE_LIMIT_WAIT,
         "counter",
         "Seconds that requests waited for their turn in the rate limit.",
         {"purpose": PURPOSES},

@@ -1,4 +1,5 @@
-"""The metrics store: each process's `Tally`, added to the table `counter` a few seconds after something was counted.
+"""The metrics store: each process's `MetricsBuffer`, added to the table `counter` a few seconds after something was
+counted.
 
 Workers and listeners can't be scraped one by one: they are many, on many hosts, and open no port. Each process
 therefore adds to the same table, and `/metrics` sums it up. A separate thread writes, so that no item waits for it. A
@@ -16,7 +17,7 @@ import psycopg
 import structlog
 
 from reindexer.core.errors import ReindexerError
-from reindexer.monitoring.buffer import Series, Tally
+from reindexer.monitoring.buffer import MetricsBuffer, Series
 from reindexer.postgres.connect import Connection, Postgres, connect
 from reindexer.postgres.queries import load
 
@@ -54,18 +55,18 @@ def read(connection: Connection) -> Mapping[Series, float]:
     return {(name, labels): value for name, labels, value in rows}
 
 
-def write_tally(connection: Connection, tally: Tally) -> None:
-    """Add a tally to the stored totals, and empty it. If that fails, the tally keeps its sums."""
-    sums = tally.take()
+def write_metrics(connection: Connection, metrics: MetricsBuffer) -> None:
+    """Add a buffer to the stored totals, and empty it. If that fails, the buffer keeps its sums."""
+    sums = metrics.take()
     try:
         write(connection, sums)
     except BaseException:
-        tally.give_back(sums)  # guard counter-unwritten-kept
+        metrics.give_back(sums)  # guard counter-unwritten-kept
         raise
 
 
-class Counters(Tally):
-    """A tally that writes itself in a short-lived thread, `WRITE_S` after its first count."""
+class Counters(MetricsBuffer):
+    """A metrics buffer that writes itself in a short-lived thread, `WRITE_S` after its first count."""
 
     def __init__(self, postgres: Postgres) -> None:
         super().__init__()
@@ -80,7 +81,7 @@ class Counters(Tally):
             return
         try:
             with self._writing, self._postgres.connection() as connection:
-                write_tally(connection, self)
+                write_metrics(connection, self)
         except (ReindexerError, psycopg.Error) as exc:
             self._tell(exc)
         else:
@@ -95,7 +96,7 @@ class Counters(Tally):
         waited = self._writing.acquire(timeout=END_S)  # the thread would die with the sums it has just taken
         try:
             with connect(self._postgres.url, application_name="reindexer counters", timeout_s=2) as connection:
-                write_tally(connection, self)
+                write_metrics(connection, self)
         except (ReindexerError, psycopg.Error) as exc:
             self._tell(exc)
         finally:
@@ -110,5 +111,5 @@ class Counters(Tally):
 
     def _tell(self, exc: Exception) -> None:
         if not self._failing:
-            log.warning("counters_wait", error=type(exc).__name__)
+            log.warning("metrics_flush_failed", error=type(exc).__name__)
         self._failing = True

@@ -13,11 +13,11 @@ from psycopg.rows import class_row, dict_row
 from reindexer.core.errors import SourceError
 from reindexer.core.items import Row
 from reindexer.core.source import Source
-from reindexer.core.text.recipe import Recipe
+from reindexer.core.text.embedding_spec import EmbeddingSpec
 from reindexer.monitoring import heartbeat
 from reindexer.monitoring.backlog import completed, lag
 from reindexer.postgres.connect import Connection
-from reindexer.postgres.locks import BELL_LOCK, LEADER_LOCK, LOCK_CLASS
+from reindexer.postgres.locks import LEADER_LOCK, LOCK_CLASS, WAKE_LOCK
 from reindexer.postgres.queries import load
 from reindexer.queue.breaker import OpenBreaker, open_breakers
 from reindexer.sources import long_keys
@@ -87,7 +87,7 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
-class PastWish:
+class PastRequest:
     """One task id that requested an item, and its outcome."""
 
     task_id: str
@@ -120,7 +120,7 @@ class ItemState:
     """When the waiting change was made."""
     indexed_at: datetime | None
     chunks: int
-    history: Sequence[PastWish] = ()
+    history: Sequence[PastRequest] = ()
     """The latest reindex requests for the item, newest first."""
 
 
@@ -169,7 +169,7 @@ def listener_state(connection: Connection) -> ListenerState:
     """
     row = connection.execute(
         load("status.sql")["listener"],
-        {"lock_class": LOCK_CLASS, "leader_lock": LEADER_LOCK, "bell_lock": BELL_LOCK, "stale_s": heartbeat.STALE_S},
+        {"lock_class": LOCK_CLASS, "leader_lock": LEADER_LOCK, "wake_lock": WAKE_LOCK, "stale_s": heartbeat.STALE_S},
     ).fetchone()
     led, asleep = row or (False, False)
     if not led:
@@ -177,10 +177,10 @@ def listener_state(connection: Connection) -> ListenerState:
     return "asleep" if asleep else "awake"
 
 
-def item(connection: Connection, source: Source, item_id: str, recipe: Recipe) -> ItemState | None:
+def item(connection: Connection, source: Source, item_id: str, spec: EmbeddingSpec) -> ItemState | None:
     """Return what is known of one item. None if it has neither a row nor any record.
 
-    `recipe` determines the wanted fingerprint. `item_id` may be in another spelling.
+    `spec` determines the wanted fingerprint. `item_id` may be in another spelling.
     """
     with suppress(SourceError):
         item_id = canonical_id(connection, source, item_id) or item_id
@@ -195,7 +195,7 @@ def item(connection: Connection, source: Source, item_id: str, recipe: Recipe) -
         source=source.name,
         item_id=item_id,
         status=known["status"],
-        wanted=recipe.within(known["chunk_tokens"]).fingerprint(text),
+        wanted=spec.within(known["chunk_tokens"]).fingerprint(text),
         indexed=known["text_fingerprint"] if known["chunks"] else None,
         lane=known["lane"],
         attempts=known["attempts"],
@@ -209,8 +209,8 @@ def item(connection: Connection, source: Source, item_id: str, recipe: Recipe) -
     )
 
 
-def _history(connection: Connection, source: Source, item_id: str) -> list[PastWish]:
-    with connection.cursor(row_factory=class_row(PastWish)) as cursor:
+def _history(connection: Connection, source: Source, item_id: str) -> list[PastRequest]:
+    with connection.cursor(row_factory=class_row(PastRequest)) as cursor:
         parameters = {"source": source.name, "item_id": item_id, "limit": MAX_HISTORY}
         return cursor.execute(load("requests.sql")["of_item"], parameters).fetchall()
 

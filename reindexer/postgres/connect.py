@@ -15,7 +15,7 @@ from psycopg.abc import PQGen
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from reindexer.core.errors import DependencyAway, PassingError, UsageError
+from reindexer.core.errors import DependencyUnavailable, TransientError, UsageError
 from reindexer.core.urls import HOW_TO_WRITE, is_readable
 from reindexer.postgres.session import opening
 
@@ -178,8 +178,8 @@ def describe(url: str) -> str:
 
 
 def connect(url: str, *, application_name: str, timeout_s: int = 5, answer_s: float | None = None) -> Connection:
-    """One autocommit connection. Raises DependencyAway if the server does not answer, UsageError if the database's
-    encoding is SQL_ASCII, which holds bytes and not text.
+    """One autocommit connection. Raises DependencyUnavailable if the server does not answer, UsageError if the
+    database's encoding is SQL_ASCII, which holds bytes and not text.
 
     `answer_s`: the time limit of a statement; None: no limit.
     """
@@ -187,7 +187,7 @@ def connect(url: str, *, application_name: str, timeout_s: int = 5, answer_s: fl
     try:
         connection = Connection.connect(libpq_url(url), answer_s=answer_s, **options)
     except psycopg.OperationalError as exc:
-        raise DependencyAway(f"Postgres at {describe(url)} does not answer: {one_line(exc)}") from exc
+        raise DependencyUnavailable(f"Postgres at {describe(url)} does not answer: {one_line(exc)}") from exc
     if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
         connection.close()
         raise UsageError(
@@ -255,21 +255,21 @@ class Postgres:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Borrow a connection. Raises DependencyAway if none is available within 5 s or the server goes away,
-        PassingError if the server gives up on a statement."""
+        """Borrow a connection. Raises DependencyUnavailable if none is available within 5 s or the server goes away,
+        TransientError if the server gives up on a statement."""
         try:
             with self._current_pool().connection(timeout=5) as connection:
                 yield connection
                 connection.used_at = time.monotonic()
         except PoolTimeout as exc:
-            raise DependencyAway(f"Postgres at {describe(self.url)} does not answer") from exc
+            raise DependencyUnavailable(f"Postgres at {describe(self.url)} does not answer") from exc
         except psycopg.errors.ReadOnlySqlTransaction as exc:
-            raise PassingError("DATABASE_URL is a standby, or set to read only; reindexer needs the primary") from exc
+            raise TransientError("DATABASE_URL is a standby, or set to read only; reindexer needs the primary") from exc
         except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError) as exc:
             if exc.sqlstate and not exc.sqlstate.startswith(("08", "57P")):
                 # A deadlock, a cancelled statement, a full disk.
-                raise PassingError(f"Postgres: {one_line(exc)}") from exc
-            raise DependencyAway(f"Postgres at {describe(self.url)} went away: {one_line(exc)}") from exc
+                raise TransientError(f"Postgres: {one_line(exc)}") from exc
+            raise DependencyUnavailable(f"Postgres at {describe(self.url)} went away: {one_line(exc)}") from exc
 
     def close(self) -> None:
         """Close this process's connections."""

@@ -13,13 +13,13 @@ LOCK_CLASS = 1919249769
 LEADER_LOCK = 1
 """Held by the listener that leads."""
 
-BELL_LOCK = 2
+WAKE_LOCK = 2
 """Held exclusively by the idle leader. A trigger tries it in shared mode; if it can't have it, it sends NOTIFY."""
 
 MIGRATE_LOCK = 3
 """Held while triggers are created or removed."""
 
-BELL_CHANNEL = "reindexer_bell"
+WAKE_CHANNEL = "reindexer_bell"
 
 
 @contextmanager

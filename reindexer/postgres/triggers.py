@@ -20,7 +20,7 @@ from reindexer.core.errors import SourceError
 from reindexer.core.source import Source
 from reindexer.postgres.catalog import FUNCTIONS, Facts, Relation, facts, function_names, key_is_spelt_freely, relations
 from reindexer.postgres.connect import Connection, first_line, one_line
-from reindexer.postgres.locks import BELL_LOCK, LOCK_CLASS, MIGRATE_LOCK
+from reindexer.postgres.locks import LOCK_CLASS, MIGRATE_LOCK, WAKE_LOCK
 from reindexer.postgres.queries import load
 
 BULK_ROWS = 1000
@@ -163,7 +163,7 @@ def functions(connection: Connection, source: Source) -> list[Function]:
     """The functions of this version of the program, in the order of `FUNCTIONS`."""
     parts = load("triggers.sql")
     name, bulk_rows = sql.Literal(source.name), sql.Literal(BULK_ROWS)
-    ring = sql.SQL(parts["ring"]).format(lock_class=sql.Literal(LOCK_CLASS), bell_lock=sql.Literal(BELL_LOCK))
+    ring = sql.SQL(parts["ring"]).format(lock_class=sql.Literal(LOCK_CLASS), wake_lock=sql.Literal(WAKE_LOCK))
     columns = {
         "key": key_expression(source, None, sql.Identifier),
         "key_old": key_expression(source, "old", sql.Identifier),

@@ -22,7 +22,7 @@ import structlog
 from psycopg.rows import class_row
 
 from reindexer.core.breaker import NAMES, BreakerPolicy, Dependency
-from reindexer.core.errors import DependencyAway, OutOfQuota, ReindexerError
+from reindexer.core.errors import DependencyUnavailable, OutOfQuota, ReindexerError
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
 from reindexer.queue.claim import Claim
@@ -50,53 +50,53 @@ class OpenBreaker:
         return f"{NAMES[self.dependency]}, which is left alone but for a probe now and then: {self.reason}"
 
 
-class Witness:
+class HealthRecorder:
     """Records how the dependencies answer while one claim is worked on. Of several answers the last counts."""
 
     def __init__(self) -> None:
         self.account = ""
         """The account of the provider that the claim asks."""
-        self.seen: dict[Dependency, tuple[float, DependencyAway | None]] = {}
+        self.seen: dict[Dependency, tuple[float, DependencyUnavailable | None]] = {}
         """When the dependency was last asked (monotonic), and the error if it did not answer."""
         self.asked_s: dict[Dependency, float] = {}
         """Total time spent asking the dependency, in seconds."""
 
     @contextmanager
-    def asks(self, dependency: Dependency) -> Iterator[None]:
+    def observe(self, dependency: Dependency) -> Iterator[None]:
         """Wrap a request to the dependency. Any reply counts as an answer, including an error."""
         began = time.monotonic()
         try:
             yield
-        except DependencyAway as exc:
+        except DependencyUnavailable as exc:
             self.seen[dependency] = (time.monotonic(), exc)
             raise
         except ReindexerError:  # guard breaker-error-is-answer
             self.seen[dependency] = (time.monotonic(), None)
             raise
         finally:
-            # guard helper-provider-time-measure
+            # guard pool-thread-provider-time-measure
             self.asked_s[dependency] = self.asked_s.get(dependency, 0.0) + time.monotonic() - began
         self.seen[dependency] = (time.monotonic(), None)
 
 
-def record(connection: Connection, claim: Claim, witness: Witness, policy: BreakerPolicy) -> None:
+def record(connection: Connection, claim: Claim, health: HealthRecorder, policy: BreakerPolicy) -> None:
     """Count failures, close the breakers of dependencies that answered, and release a probe that asked nothing.
 
     A source is held up by the account that failed it last. An answer closes that account's breaker, even if the source
     uses another key by now.
     """
-    for dependency, (at, error) in witness.seen.items():
+    for dependency, (at, error) in health.seen.items():
         if error is not None:
             if dependency == "provider":
-                params = {"source": claim.source, "account": witness.account}
+                params = {"source": claim.source, "account": health.account}
                 connection.execute(load("breaker.sql")["note_account"], params)
-            whose = witness.account if dependency == "provider" else ""
+            whose = health.account if dependency == "provider" else ""
             # guard breaker-probe-only-backoff
             _fail(connection, dependency, whose, error, policy, probed=dependency in claim.probes)
         elif dependency in claim.failing:
             _answered(connection, dependency, _whose(claim, dependency), time.monotonic() - at)
     for dependency in claim.probes:
-        if dependency not in witness.seen:  # guard breaker-unused-probe-release
+        if dependency not in health.seen:  # guard breaker-unused-probe-release
             params = {"dependency": dependency, "account": _whose(claim, dependency)}
             connection.execute(load("breaker.sql")["release"], params)
 
@@ -111,7 +111,7 @@ def open_breakers(connection: Connection) -> list[OpenBreaker]:
         return cursor.execute(load("breaker.sql")["open"]).fetchall()
 
 
-def forget_breakers(connection: Connection) -> None:
+def prune_breakers(connection: Connection) -> None:
     """Delete the state of breakers that no item needs."""
     connection.execute(load("breaker.sql")["forget"], {"after_s": FORGET_S})
 
@@ -120,7 +120,7 @@ def _fail(
     connection: Connection,
     dependency: Dependency,
     account: str,
-    error: DependencyAway,
+    error: DependencyUnavailable,
     policy: BreakerPolicy,
     *,
     probed: bool,
@@ -141,7 +141,7 @@ def _fail(
     assert row is not None
     failures, is_open, wait_s = row
     if is_open:
-        log.warning("breaker_open", dependency=dependency, failures=failures, next_probe_s=wait_s, error=str(error))
+        log.warning("breaker_opened", dependency=dependency, failures=failures, next_probe_s=wait_s, error=str(error))
 
 
 def _answered(connection: Connection, dependency: Dependency, account: str, ago_s: float) -> None:

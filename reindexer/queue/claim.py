@@ -15,7 +15,7 @@ from reindexer.core.items import ClaimedItem
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
 from reindexer.postgres.schema import REVISION
-from reindexer.queue.watermark import Floor
+from reindexer.queue.watermark import Watermark
 
 MAX_PAUSE_S = 5.0
 """Maximum time that a due item waits for a claim that scans its whole lane."""
@@ -64,26 +64,26 @@ class Claim:
     """Fingerprint of the embedder that makes the source's points. None: it has no point yet."""
 
 
-class LaneFloor:
+class LaneWatermark:
     """Low watermark of a lane: the next scan begins at the first row's `not_before`. Marked items have their own."""
 
     def __init__(self) -> None:
-        self._floors: tuple[Floor[float], Floor[float]] = (Floor(MAX_PAUSE_S), Floor(MAX_PAUSE_S))
+        self._watermarks: tuple[Watermark[float], Watermark[float]] = (Watermark(MAX_PAUSE_S), Watermark(MAX_PAUSE_S))
 
     def begin(self, now_s: float) -> Begins:
         """Return where the scans of unmarked and of marked items begin. Times are monotonic, of this process."""
-        unmarked, marked = self._floors
+        unmarked, marked = self._watermarks
         return unmarked.begin(now_s), marked.begin(now_s)
 
     def found(self, begins: Begins, firsts: Begins, ended_s: float, took_s: float) -> None:
-        """See `Floor.found`."""
-        for floor, begin, first in zip(self._floors, begins, firsts, strict=True):
-            floor.found(begin, first, ended_s, took_s)
+        """See `Watermark.found`."""
+        for watermark, begin, first in zip(self._watermarks, begins, firsts, strict=True):
+            watermark.found(begin, first, ended_s, took_s)
 
 
-def ago_s(floor: float | None, now_s: float) -> float | None:
-    """How many seconds before now a scan from `floor` begins."""
-    return None if floor is None else max(0.0, now_s - floor) + MARGIN_S
+def ago_s(watermark: float | None, now_s: float) -> float | None:
+    """How many seconds before now a scan from `watermark` begins."""
+    return None if watermark is None else max(0.0, now_s - watermark) + MARGIN_S
 
 
 def claim_batch(
@@ -92,7 +92,7 @@ def claim_batch(
     max_items: int,
     lease_s: float,
     except_sources: Sequence[str] = (),
-    floor: LaneFloor | None = None,
+    watermark: LaneWatermark | None = None,
     *,
     embeds: bool = True,
     tight: bool = False,
@@ -104,9 +104,9 @@ def claim_batch(
     result is None. An open breaker that may be probed gets a claim of one item. `tight`: marked items come last,
     because they have to wait for the rate limiter.
     """
-    floor = floor or LaneFloor()
+    watermark = watermark or LaneWatermark()
     began_s = time.monotonic()
-    begins = floor.begin(began_s)
+    begins = watermark.begin(began_s)
     params = {
         "lane": lane, "except_sources": list(except_sources), "embeds": embeds, "tight": tight,
         "begin_ago_s": ago_s(begins[0], began_s), "marked_begin_ago_s": ago_s(begins[1], began_s),
@@ -115,7 +115,7 @@ def claim_batch(
     ended_s = time.monotonic()
     first_ago_s, marked_ago_s = (rows[0]["first_ago_s"], rows[0]["marked_first_ago_s"]) if rows else (None, None)
     firsts = (began_s - (first_ago_s or 0.0), began_s - (marked_ago_s or 0.0))
-    floor.found(begins, firsts, ended_s, ended_s - began_s - len(rows) * ITEM_S)
+    watermark.found(begins, firsts, ended_s, ended_s - began_s - len(rows) * ITEM_S)
     return _read(rows)
 
 
@@ -127,17 +127,17 @@ def claim_item(
     lease_s: float,
     *,
     early: bool = False,
-    floor: LaneFloor | None = None,
+    watermark: LaneWatermark | None = None,
 ) -> Claim | None:
     """Claim one item, and due neighbours of its lane with it. None if it is settled, or another claim holds it.
 
     Also None while Qdrant's breaker is open, or while the item is marked and its provider's breaker is open. If that
     breaker may be probed, the item is claimed alone.
 
-    `early`: claim it also while it waits for another attempt. `floor`: where the scan for neighbours begins.
+    `early`: claim it also while it waits for another attempt. `watermark`: where the scan for neighbours begins.
     """
     began_s = time.monotonic()
-    begins = (floor or LaneFloor()).begin(began_s)
+    begins = (watermark or LaneWatermark()).begin(began_s)
     params = {
         "source": source, "item_id": item_id, "early": early, "begin_ago_s": ago_s(begins[0], began_s),
         "marked_begin_ago_s": ago_s(begins[1], began_s),

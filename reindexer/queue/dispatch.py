@@ -15,7 +15,7 @@ from reindexer.core.items import LANES
 from reindexer.ports import Broker
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
-from reindexer.queue.claim import LaneFloor, ago_s
+from reindexer.queue.claim import LaneWatermark, ago_s
 from reindexer.queue.requests import send_unsent
 
 TAKEN_S = 0.05
@@ -44,11 +44,12 @@ class Dispatch:
     broker: Broker
     batch_size: int
     max_messages: int
-    _floors: Mapping[str, LaneFloor] = field(default_factory=lambda: {lane: LaneFloor() for lane in LANES})
+    _watermarks: Mapping[str, LaneWatermark] = field(default_factory=lambda: {lane: LaneWatermark() for lane in LANES})
     _queues: Mapping[str, _Queue] = field(default_factory=lambda: {lane: _Queue() for lane in LANES})
 
     def top_up(self, connection: Connection, lanes: Collection[str] = LANES) -> Mapping[str, int]:
-        """Send the messages that the lanes' queues lack. Returns how many by lane. Raises DependencyAway (broker)."""
+        """Send the messages that the lanes' queues lack. Returns how many by lane. Raises DependencyUnavailable
+        (broker)."""
         sent: dict[str, int] = {}
         for lane, items in self._ready(connection, lanes).items():
             wanted = min(self.max_messages, ceil(items / self.batch_size))  # guard dispatch-message-limit
@@ -58,8 +59,8 @@ class Dispatch:
         return sent
 
     def announce(self, items: Mapping[str, int]) -> None:
-        """Send the messages that a lane's queue lacks, after `items` of each lane became due. Raises DependencyAway
-        (broker).
+        """Send the messages that a lane's queue lacks, after `items` of each lane became due. Raises
+        DependencyUnavailable (broker).
 
         This does not ask whether the items can be claimed now. For a single message it does not ask
         the depth of a queue that is likely to have room. Either question would take as long as everything else here;
@@ -73,7 +74,8 @@ class Dispatch:
                 self._send(lane, wanted)
 
     def resend(self, connection: Connection) -> int:
-        """Send the messages of reindex requests that were never sent; returns how many. Raises DependencyAway."""
+        """Send the messages of reindex requests that were never sent; returns how many. Raises
+        DependencyUnavailable."""
         return send_unsent(connection, self.broker, older_s=RESEND_AFTER_S)
 
     def _is_likely_empty(self, lane: str) -> bool:
@@ -92,7 +94,7 @@ class Dispatch:
 
     def _ready(self, connection: Connection, lanes: Collection[str]) -> dict[str, int]:
         began_s = time.monotonic()
-        begins = {lane: self._floors[lane].begin(began_s) for lane in lanes}  # guard dispatch-scan-floor
+        begins = {lane: self._watermarks[lane].begin(began_s) for lane in lanes}  # guard dispatch-scan-watermark
         rows = connection.execute(
             load("dispatch.sql")["ready"],
             {
@@ -105,5 +107,5 @@ class Dispatch:
         ended_s = time.monotonic()
         for lane, _, first_ago_s, marked_ago_s in rows:
             firsts = (began_s - (first_ago_s or 0.0), began_s - (marked_ago_s or 0.0))
-            self._floors[lane].found(begins[lane], firsts, ended_s, ended_s - began_s)
+            self._watermarks[lane].found(begins[lane], firsts, ended_s, ended_s - began_s)
         return {str(lane): int(items) for lane, items, *_ in rows}

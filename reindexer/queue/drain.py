@@ -11,7 +11,7 @@ from psycopg.rows import class_row
 
 from reindexer.postgres.connect import Connection, keep_plan
 from reindexer.postgres.queries import load
-from reindexer.queue.watermark import Floor
+from reindexer.queue.watermark import Watermark
 
 MAX_CHANGES = 20_000
 """Maximum number of changes per statement. It bounds memory and the time that rows are locked."""
@@ -46,12 +46,12 @@ class Drained:
         return {"live": self.live, "bulk": self.bulk}
 
 
-def outbox_floor() -> Floor[int]:
+def outbox_watermark() -> Watermark[int]:
     """Return a low watermark for drains, as a page number of the outbox.
 
     Pages below it may be filled again. Their changes wait for the next whole scan.
     """
-    return Floor(MAX_PAUSE_S)
+    return Watermark(MAX_PAUSE_S)
 
 
 def drain(
@@ -59,7 +59,7 @@ def drain(
     max_changes: int = MAX_CHANGES,
     *,
     looked_at: datetime | None = None,
-    floor: Floor[int] | None = None,
+    watermark: Watermark[int] | None = None,
 ) -> Drained:
     """Take up to `max_changes` changes. Any number of drains may run at once; each change is taken by one.
 
@@ -67,17 +67,17 @@ def drain(
     then, however long ago its statement ran.
     """
     began_s = time.monotonic()
-    begin = floor.begin(began_s) if floor else None
+    begin = watermark.begin(began_s) if watermark else None
     params = {"max_changes": max_changes, "looked_at": looked_at, "begin": f"({begin or 0},0)"}
     # A plan made while the outbox was small reads all of it, wherever the scan is to begin.
     prepare = False if begin else keep_plan(max_changes)
     with connection.cursor(row_factory=class_row(Drained)) as cursor:
         drained = cursor.execute(load("drain.sql")["drain"], params, prepare=prepare).fetchone()
     assert drained is not None
-    if floor:
+    if watermark:
         ended_s = time.monotonic()
         page = begin if drained.first_page is None else drained.first_page
-        floor.found(
+        watermark.found(
             begin, page if page and page > FEW_PAGES else None, ended_s, ended_s - began_s - drained.changes * CHANGE_S
         )
     return drained

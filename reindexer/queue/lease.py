@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 
-class LeaseOver(Exception):
+class LeaseExpired(Exception):
     """The claim's lease has expired, or too little of it is left to begin anything."""
 
 
@@ -34,9 +34,9 @@ class Deadline:
     def cap(self, timeout_s: float, *, keep_s: float = 0.0, at_least_s: float = 0.0) -> float:
         """Return `timeout_s`, shortened to end `keep_s` before the deadline.
 
-        Raises LeaseOver if no more than `at_least_s` is left.
+        Raises LeaseExpired if no more than `at_least_s` is left.
         """
         left_s = self.left_s(keep_s=keep_s)
         if left_s <= at_least_s:  # guard lease-bounded-timeout
-            raise LeaseOver
+            raise LeaseExpired
         return min(timeout_s, left_s)

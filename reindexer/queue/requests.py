@@ -18,12 +18,12 @@ from reindexer.postgres.queries import load
 from reindexer.sources.keys import canonical_id
 from reindexer.sources.store import find_source
 
-TELL_AFTER_S = 2.0
+REPORT_AFTER_S = 2.0
 """The process that settles an item reports its outcome itself. After this time it is assumed to have failed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ReindexRequest:
     """A reindex request: one item to embed anew, and the task id of the request."""
 
     task_id: str
@@ -54,15 +54,15 @@ def as_recorded(connection: Connection, source: str, item_id: str) -> str:
         return item_id  # the claim reports what is wrong
 
 
-def record(connection: Connection, source: str, wishes: Sequence[Wish], *, lane: str, sent: bool) -> int:
+def record(connection: Connection, source: str, wanted: Sequence[ReindexRequest], *, lane: str, sent: bool) -> int:
     """Commit reindex requests. Returns how many are new (a task id counts once). `sent`: their messages need no
     sending."""
     cursor = connection.execute(
-        load("requests.sql")["wish"],
+        load("requests.sql")["record"],
         {
             "source": source,
-            "task_ids": [wish.task_id for wish in wishes],
-            "item_ids": [wish.item_id for wish in wishes],
+            "task_ids": [each.task_id for each in wanted],
+            "item_ids": [each.item_id for each in wanted],
             "lane": lane,
             "sent_at": datetime.now(UTC) if sent else None,
         },
@@ -80,11 +80,11 @@ def send_unsent(connection: Connection, broker: Broker, *, older_s: float, limit
     """Send the messages of up to `limit` unsent requests, recorded at least `older_s` ago. Returns how many were sent.
 
     Two senders never take the same request. A sender that dies loses those that it took. Their items are due all the
-    same, and the process that settles them reports their task ids. Raises DependencyAway if the broker fails before the
-    first message.
+    same, and the process that settles them reports their task ids. Raises DependencyUnavailable if the broker fails
+    before the first message.
     """
     queries = load("dispatch.sql")
-    # guard wish-send-without-lock
+    # guard request-send-without-lock
     taken = connection.execute(queries["take_unsent"], {"older_s": older_s, "limit": limit}).fetchall()
     if not taken:
         return 0
@@ -92,22 +92,24 @@ def send_unsent(connection: Connection, broker: Broker, *, older_s: float, limit
     try:
         sent = broker.send_requests([(task_id, source, item_id) for task_id, source, item_id in taken])
     finally:
-        if left := [task_id for task_id, _, _ in taken[sent:]]:  # guard wish-unsent-returned
+        if left := [task_id for task_id, _, _ in taken[sent:]]:  # guard request-unsent-returned
             connection.execute(queries["give_back_unsent"], {"task_ids": left})
     return sent
 
 
-def mark_told(connection: Connection, task_ids: Sequence[str]) -> None:
+def mark_reported(connection: Connection, task_ids: Sequence[str]) -> None:
     """Record that the outcomes of these task ids are stored where `AsyncResult` looks."""
-    connection.execute(load("requests.sql")["mark_told"], {"task_ids": list(task_ids)})
+    connection.execute(load("requests.sql")["mark_reported"], {"task_ids": list(task_ids)})
 
 
-def tell_untold(connection: Connection, broker: Broker, *, older_s: float = TELL_AFTER_S, limit: int = 1000) -> int:
-    """Store the outcomes that the settling process did not store. Returns how many. Raises DependencyAway (result
-    backend)."""
+def report_unreported(
+    connection: Connection, broker: Broker, *, older_s: float = REPORT_AFTER_S, limit: int = 1000
+) -> int:
+    """Store the outcomes that the settling process did not store. Returns how many. Raises DependencyUnavailable
+    (result backend)."""
     with connection.transaction():
-        rows = connection.execute(load("requests.sql")["untold"], {"older_s": older_s, "limit": limit}).fetchall()
+        rows = connection.execute(load("requests.sql")["unreported"], {"older_s": older_s, "limit": limit}).fetchall()
         if rows:
             broker.store_results([(task_id, item_id, error) for task_id, item_id, error in rows])
-            mark_told(connection, [task_id for task_id, _, _ in rows])
+            mark_reported(connection, [task_id for task_id, _, _ in rows])
     return len(rows)

@@ -21,7 +21,7 @@ DUTY = 20
 
 
 @dataclass(slots=True)
-class Floor(Generic[T]):
+class Watermark(Generic[T]):
     """The watermark of one queue in one process. A hint, not state: it may be lost, or wrong for `max_pause_s`."""
 
     max_pause_s: float

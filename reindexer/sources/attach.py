@@ -23,7 +23,7 @@ from reindexer.sources import condition
 from reindexer.sources.definition import check
 from reindexer.sources.embedder_record import require_same_vectors
 from reindexer.sources.store import all_sources
-from reindexer.sources.trigger_check import Finding, inspect, recorded, trigger_hash
+from reindexer.sources.trigger_check import CheckResult, inspect, recorded, trigger_hash
 
 Look = Literal["rows", "ledger"]
 """What a resync scan covers: `rows` is all rows and then every item in the ledger, `ledger` is only the latter."""
@@ -161,7 +161,7 @@ def require_same_table(connection: Connection, name: str, schema: str, table: st
     )
 
 
-def mend(connection: Connection, source: Source, finding: Finding, *, give_up_after_s: float = 60.0) -> Look | None:
+def mend(connection: Connection, source: Source, finding: CheckResult, *, give_up_after_s: float = 60.0) -> Look | None:
     """Repair triggers that this version made, and start the resync scan that finds what passed without them.
 
     Returns the scope of that scan. Raises SourceError if the triggers can't be created; the scan is started all the
@@ -175,7 +175,7 @@ def mend(connection: Connection, source: Source, finding: Finding, *, give_up_af
     return _record(connection, source, finding, empty)
 
 
-def _equip(connection: Connection, source: Source, finding: Finding, give_up_after_s: float) -> Facts:
+def _equip(connection: Connection, source: Source, finding: CheckResult, give_up_after_s: float) -> Facts:
     if finding.functions_differ:
         return triggers.install(connection, source, give_up_after_s=give_up_after_s)
     if finding.lacking:
@@ -183,7 +183,7 @@ def _equip(connection: Connection, source: Source, finding: Finding, give_up_aft
     return {}
 
 
-def _record(connection: Connection, source: Source, finding: Finding, empty: Facts) -> Look | None:
+def _record(connection: Connection, source: Source, finding: CheckResult, empty: Facts) -> Look | None:
     """Record the facts and start the resync scan that they call for, in one transaction.
 
     The scan sees whatever happened before the facts were read, and whatever happens later changes the facts again. A

@@ -13,11 +13,11 @@ from reindexer.core.errors import DefinitionError
 from reindexer.core.owner import Owner
 from reindexer.core.profile import Profile, other_vectors
 from reindexer.core.source import Source
-from reindexer.core.text.recipe import Recipe
+from reindexer.core.text.embedding_spec import EmbeddingSpec
 from reindexer.ports import Collection, Embedder, Index
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
-from reindexer.sources.recipes import recipe_of
+from reindexer.sources.embedding_specs import embedding_spec_of
 
 
 def record(connection: Connection, source: str, embedder: str) -> None:
@@ -45,11 +45,11 @@ def require_same_vectors(connection: Connection, source: Source) -> None:
         )
 
 
-def recorded_recipe(connection: Connection, source: Source, embedder: Embedder) -> Recipe:
+def recorded_embedding_spec(connection: Connection, source: Source, embedder: Embedder) -> EmbeddingSpec:
     """Return how the source's texts become points. Raises OtherEmbedder if the record names a different embedder."""
     row = connection.execute(load("sources.sql")["active"], {"name": source.name}).fetchone()
     require_same(source.name, row[1] if row else None, embedder.fingerprint)
-    return recipe_of(source, embedder)
+    return embedding_spec_of(source, embedder)
 
 
 def recorded(connection: Connection) -> Mapping[str, str | None]:

@@ -13,7 +13,7 @@ from itertools import islice
 from psycopg import sql
 
 from reindexer.core.source import Source
-from reindexer.core.text.recipe import Recipe
+from reindexer.core.text.embedding_spec import EmbeddingSpec
 from reindexer.core.text.tokens import estimate_tokens
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.names import Name
@@ -60,7 +60,7 @@ class _Sums:
 def estimate(
     connection: Connection,
     source: Source,
-    recipe: Recipe,
+    spec: EmbeddingSpec,
     count: Callable[[str], int] = estimate_tokens,
     *,
     sample: int = SAMPLE,
@@ -71,7 +71,7 @@ def estimate(
     pages = _all_pages(connection, source) if whole else _sample_pages(connection, source, sample, rows)
     sums = _Sums()
     for item_ids in pages:
-        _add(connection, source, recipe, count, item_ids, sums)
+        _add(connection, source, spec, count, item_ids, sums)
     scale = 1.0 if whole or not sums.rows else rows / sums.rows
     return Estimate(
         rows=sums.rows if whole else rows,
@@ -88,7 +88,7 @@ def estimate(
 def _add(
     connection: Connection,
     source: Source,
-    recipe: Recipe,
+    spec: EmbeddingSpec,
     count: Callable[[str], int],
     item_ids: Sequence[str],
     sums: _Sums,
@@ -105,7 +105,7 @@ def _add(
         tokens = count(text)
         sums.with_text += 1
         sums.tokens += tokens
-        if indexed.get(item_id) != recipe.within(most.get(item_id)).fingerprint(text):
+        if indexed.get(item_id) != spec.within(most.get(item_id)).fingerprint(text):
             sums.changed += 1
             sums.changed_tokens += tokens
 

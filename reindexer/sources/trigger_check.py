@@ -37,7 +37,7 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """The result of a trigger check."""
 
     triggers: TriggersState
@@ -61,7 +61,7 @@ class Finding:
         return self.triggers == "ok" and self.problem is None
 
 
-def inspect(connection: Connection, source: Source) -> Finding:
+def inspect(connection: Connection, source: Source) -> CheckResult:
     """Check a source's table, columns, triggers and functions as they are now."""
     was = recorded(connection, source)
     ours = was is not None and was.hash == trigger_hash(source)
@@ -69,11 +69,11 @@ def inspect(connection: Connection, source: Source) -> Finding:
         found = catalog.tree(connection, source)
     except SourceError as exc:
         problem = f"{exc}{_renamed(connection, was)}"
-        return Finding("missing", "there is no such table to have triggers", problem)
+        return CheckResult("missing", "there is no such table to have triggers", problem)
     if foreign := [str(table) for table in found if table.is_foreign]:
         problem = f"source {source.name!r}: {definition.foreign_below(source, foreign[0])}"
         bearing = any(triggers.carries(source, table) for table in found)
-        return Finding("missing", "no triggers can stand above a foreign table", problem, unbearable=bearing)
+        return CheckResult("missing", "no triggers can stand above a foreign table", problem, unbearable=bearing)
     finding = _inspect_triggers(connection, source, found, was, ours)
     try:
         definition.fit(connection, source)  # guard watch-definition-fit
@@ -96,7 +96,7 @@ def trigger_hash(source: Source) -> str:
 
 def _inspect_triggers(
     connection: Connection, source: Source, found: list[Relation], was: Recorded | None, ours: bool
-) -> Finding:
+) -> CheckResult:
     lacking = tuple(triggers.lacking(source, found))
     differ = triggers.functions_differ(connection, source)
     mend = "; the listener mends it if it may, `reindexer migrate` in any case"
@@ -116,8 +116,8 @@ def _inspect_triggers(
             "the listener looks at all"
         )
     else:
-        return Finding("ok", mendable=ours)
-    return Finding(state, wrong, mendable=ours, tables=tuple(found), lacking=lacking, functions_differ=differ)
+        return CheckResult("ok", mendable=ours)
+    return CheckResult(state, wrong, mendable=ours, tables=tuple(found), lacking=lacking, functions_differ=differ)
 
 
 def _renamed(connection: Connection, was: Recorded | None) -> str:

@@ -17,30 +17,30 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from reindexer.core.errors import (
-    DependencyAway,
+    DependencyUnavailable,
     InputRejected,
-    LastingError,
-    PassingError,
+    PermanentError,
     RefusesAll,
     ReindexerError,
     SourceError,
+    TransientError,
 )
 from reindexer.core.items import ClaimedItem
 from reindexer.core.plan import Delete, Embed, Step
 from reindexer.core.text.batching import slices
 from reindexer.embedding.batches import Input, embed_inputs
-from reindexer.embedding.rate_limit import Pace
+from reindexer.embedding.rate_limit import Throttle
 from reindexer.embedding.refusals import Refusals
 from reindexer.embedding.too_long import cut_smaller
 from reindexer.index.reuse import Reused, find_reusable
 from reindexer.index.write import exchange_payloads, has_other_payload, write, write_chunks
 from reindexer.ports import Collection, Embedder, Index
-from reindexer.queue.breaker import Witness
-from reindexer.queue.lease import Deadline, LeaseOver
+from reindexer.queue.breaker import HealthRecorder
+from reindexer.queue.lease import Deadline, LeaseExpired
 from reindexer.queue.settle import Postponed
 from reindexer.worker.claim_state import LEFT_ALONE, TOO_LATE, Attempt, Held
 from reindexer.worker.gathered import Got
-from reindexer.worker.priority_gate import Way
+from reindexer.worker.priority_gate import GatePass
 
 S = TypeVar("S", bound=Step)
 
@@ -70,11 +70,11 @@ class Delivery:
     collection: Collection
     token: int
     attempt: Attempt
-    witness: Witness
-    way: Way
+    health: HealthRecorder
+    gate: GatePass
     deadline: Deadline
     timeouts: Timeouts
-    pace: Pace
+    pace: Throttle
     refusals: Refusals
     may_ask: bool = True
     """False: the provider's breaker is open, and this claim may not ask it."""
@@ -88,7 +88,7 @@ class Delivery:
     """Number of items whose writes failed alone."""
 
     def bring(self, steps: Sequence[Step]) -> None:
-        """Apply the steps. Each item is then finished or postponed in `attempt`. Raises LeaseOver."""
+        """Apply the steps. Each item is then finished or postponed in `attempt`. Raises LeaseExpired."""
         # guard deliver-provider-free-first
         self._bring_all_but_texts([step for step in steps if not isinstance(step, Embed)])
         self._bring_texts([step for step in steps if isinstance(step, Embed)])
@@ -117,11 +117,11 @@ class Delivery:
         if not steps:
             return Reused()
         try:
-            with self.witness.asks("qdrant"):
+            with self.health.observe("qdrant"):
                 return find_reusable(self.index, self.collection, steps, self._index_s)
-        except (PassingError, LastingError) as exc:
+        except (TransientError, PermanentError) as exc:
             self.failed = True
-            if isinstance(exc, LastingError):  # the question holds no data of these items
+            if isinstance(exc, PermanentError):  # the question holds no data of these items
                 raise RefusesAll(str(exc)) from exc
             for step in steps:
                 self.attempt.fails(step.item, exc, certain=True)
@@ -159,16 +159,16 @@ class Delivery:
     def _ask(
         self, steps: Sequence[Embed], inputs: Sequence[Input], got: Got, fails: Callable[[Input, ReindexerError], None]
     ) -> None:
-        """Raises LeaseOver if no vector could be had in time and nothing is written."""
+        """Raises LeaseExpired if no vector could be had in time and nothing is written."""
         parts = list(slices(inputs, GROUP_CHUNKS))  # several only of an item larger than a group
         for part in parts:
-            self.way.give(self.deadline.left_s())  # guard edit-priority-before-embed
+            self.gate.yield_to_edits(self.deadline.left_s())  # guard edit-priority-before-embed
             try:
                 vectors = embed_inputs(
                     self.embedder, part, self.deadline, self.timeouts.provider_s,
-                    self.timeouts.keep_for_writing_s, self.witness, self.pace, fails,
+                    self.timeouts.keep_for_writing_s, self.health, self.pace, fails,
                 )  # fmt: skip
-            except LeaseOver:
+            except LeaseExpired:
                 if not got.written:
                     raise
                 return
@@ -245,16 +245,16 @@ class Delivery:
                 self.attempt.fails(step.item, self.refused, certain=False)  # part of a larger write that failed
             return ()
         try:
-            with self.witness.asks("qdrant"), self.way.taken():  # guard edit-write-priority
+            with self.health.observe("qdrant"), self.gate.taken():  # guard edit-write-priority
                 refused = send(steps)
-        except (LastingError, PassingError) as exc:
+        except (PermanentError, TransientError) as exc:
             # Part of the write may have reached Qdrant, even if no reply came.
             error = self._cause(exc, steps)  # guard refusal-qdrant-neutral-write
             # guard bisect-refused-payload
-            if error is exc and len(steps) > 1 and (isinstance(exc, LastingError) or self._fails_again(exc, steps)):
+            if error is exc and len(steps) > 1 and (isinstance(exc, PermanentError) or self._fails_again(exc, steps)):
                 half = len(steps) // 2
                 return [*self._sent(steps[:half], send), *self._sent(steps[half:], send)]
-            self.failed = self.failed or not isinstance(error, LastingError)
+            self.failed = self.failed or not isinstance(error, PermanentError)
             self.blamed += len(steps) == 1
             for step in steps:
                 self.attempt.fails(step.item, error, certain=False)
@@ -269,35 +269,35 @@ class Delivery:
                 )  # fmt: skip
         return [step for step in steps if step.item.item_id not in refused]
 
-    def _cause(self, error: LastingError | PassingError, steps: Sequence[Step]) -> ReindexerError:
+    def _cause(self, error: PermanentError | TransientError, steps: Sequence[Step]) -> ReindexerError:
         """Return why a write failed: `error` itself if its content is to blame, another error if every write fails.
 
         This sends Qdrant a write that changes nothing. No single item is called refused before that test.
         """
-        if isinstance(error, PassingError) and not self._fails_again(error, steps):
+        if isinstance(error, TransientError) and not self._fails_again(error, steps):
             return error
         if self.takes_writes and len(steps) > 1:
             return error
         try:
-            with self.witness.asks("qdrant"):
+            with self.health.observe("qdrant"):
                 self.index.touch(self.collection, self.embedder.dimensions, self._index_s())
-        except (LastingError, SourceError) as exc:
+        except (PermanentError, SourceError) as exc:
             self.refused = RefusesAll(str(exc))
             return self.refused
-        except PassingError as exc:
+        except TransientError as exc:
             return exc
         self.takes_writes = True
         return error
 
-    def _fails_again(self, error: PassingError, steps: Sequence[Step]) -> bool:
+    def _fails_again(self, error: TransientError, steps: Sequence[Step]) -> bool:
         """Whether one of several items may be what Qdrant fails on. Qdrant answers, and one of them failed before."""
-        if isinstance(error, DependencyAway) or error.retry_after_s is not None:
+        if isinstance(error, DependencyUnavailable) or error.retry_after_s is not None:
             return False
         return len(steps) > 1 and self.blamed < MOST_BLAMED and any(map(is_tried, steps))
 
     def _index_s(self) -> float:
         """Yield to edits, and return the timeout of the next request to the index. Called before every request."""
-        self.way.give(self.deadline.left_s())  # guard edit-priority-before-write
+        self.gate.yield_to_edits(self.deadline.left_s())  # guard edit-priority-before-write
         return self.deadline.cap(self.timeouts.index_s)
 
 

@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 
 from reindexer.core.errors import (
     InputTooLong,
-    NoTurn,
+    NoReservation,
     OtherEmbedder,
-    PassingError,
     RateLimited,
     ReindexerError,
     SourceError,
     TooSlow,
+    TransientError,
 )
 from reindexer.core.items import ClaimedItem
 from reindexer.core.plan import Delete, Embed, Skip, Step, UpdatePayload
 from reindexer.core.retry import RetryPolicy
-from reindexer.ports import Chance
+from reindexer.ports import Jitter
 from reindexer.queue.claim import Claim
 from reindexer.queue.settle import Cause, Finished, How, Outcome, Postponed
 
@@ -28,7 +28,7 @@ SOURCE_WAIT_S = 10.0
 _HOW: Mapping[type[Step], How] = {Skip: "skipped", UpdatePayload: "payload", Embed: "embedded"}
 
 LEFT_ALONE = "the embedding provider does not answer, and is left alone but for a probe now and then"
-TOO_LATE = "its claim ended before its turn came"
+TOO_LATE = "its claim ended before its reservation came"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +46,16 @@ class Held:
     @property
     def may_go_on(self) -> bool:
         """Whether a later claim asks for the embedding again."""
-        return self.error is None or isinstance(self.error, PassingError | SourceError)
+        return self.error is None or isinstance(self.error, TransientError | SourceError)
 
 
 class Attempt:
     """The state of each item of a claim: open, finished or postponed."""
 
-    def __init__(self, claim: Claim, policy: RetryPolicy, chance: Chance, lease_s: float) -> None:
+    def __init__(self, claim: Claim, policy: RetryPolicy, jitter: Jitter, lease_s: float) -> None:
         self.source = claim.source
         self._policy = policy
-        self._chance = chance
+        self._jitter = jitter
         self._lease_s = lease_s
         self.open: dict[ClaimedItem, None] = dict.fromkeys(claim.items)
         self.finished: list[Finished] = []
@@ -119,7 +119,7 @@ class Attempt:
             )  # fmt: skip
             return
         payload_print = held.payload_fingerprint if held else None
-        if not isinstance(error, PassingError):
+        if not isinstance(error, TransientError):
             self.fail(item, str(error), certain=certain, payload_fingerprint=payload_print)
             return
         limited, slow = isinstance(error, RateLimited), isinstance(error, TooSlow)
@@ -127,9 +127,9 @@ class Attempt:
             heal_after_s = self._policy.healing_wait_s(item.healed)
             self.fail(item, str(error), certain=certain, heal_after_s=heal_after_s, payload_fingerprint=payload_print)
             return
-        wait_s = 0.0 if slow else self._policy.wait_s(item.attempts, self._chance(), error.retry_after_s)
+        wait_s = 0.0 if slow else self._policy.wait_s(item.attempts, self._jitter(), error.retry_after_s)
         cause: Cause = "rate_limited" if limited else "error"
-        if isinstance(error, NoTurn):
+        if isinstance(error, NoReservation):
             wait_s = 0.0
         self.postpone(
             Postponed(

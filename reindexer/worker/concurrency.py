@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from reindexer.core.items import LANES
-from reindexer.worker.priority_gate import Road, Way
+from reindexer.worker.priority_gate import GatePass, PriorityGate
 
 QUICK_S = 0.1
 """A claim that takes no longer than this delays the next one: fewer and larger batches are less work."""
@@ -37,19 +37,19 @@ QUICK_FOR_S = 10.0
 """For this long a quick claim predicts that the next one is quick."""
 
 
-class Crew:
+class WorkerPool:
     """The worker pool of one process; each fork starts anew.
 
     `most`: maximum pool threads per lane. A backfill gets twice as many while there are no edits and its provider is
     far away. 0: no pool threads, each task does its own work.
     """
 
-    def __init__(self, most: int = 0, road: Callable[[], Road] = Road) -> None:
+    def __init__(self, most: int = 0, gate: Callable[[], PriorityGate] = PriorityGate) -> None:
         self._most = most
-        self._make_road = road
+        self._make_gate = gate
         self._begin()
 
-    def help(self, lane: str, work: Callable[[], object]) -> bool:
+    def submit(self, lane: str, work: Callable[[], object]) -> bool:
         """Run `work` in a pool thread. Returns False if the lane has its maximum of pool threads, or the process is
         ending.
 
@@ -57,10 +57,10 @@ class Crew:
         """
         self._begin_in_fork()
         with self._changed:
-            if self._ending or self._helpers[lane] >= self._most_helpers(lane):
+            if self._ending or self._threads[lane] >= self._max_threads(lane):
                 return False
-            self._helpers[lane] += 1
-        threading.Thread(target=self._run, args=[lane, work], name=f"{lane} helper").start()
+            self._threads[lane] += 1
+        threading.Thread(target=self._run, args=[lane, work], name=f"{lane} pool thread").start()
         return True
 
     def _run(self, lane: str, work: Callable[[], object]) -> None:
@@ -73,13 +73,13 @@ class Crew:
 
     def _leave(self) -> None:
         if self._own.lane is not None:
-            self._helpers[self._own.lane] -= 1
+            self._threads[self._own.lane] -= 1
             self._own.lane = None
             self._changed.notify_all()
 
-    def _most_helpers(self, lane: str) -> int:
-        far = FAR_S < self._provider_s.get(lane, math.inf) < BUSY_S  # guard helper-busy-provider-limit
-        # guard helper-backfill-extra
+    def _max_threads(self, lane: str) -> int:
+        far = FAR_S < self._provider_s.get(lane, math.inf) < BUSY_S  # guard pool-thread-busy-provider-limit
+        # guard pool-thread-backfill-extra
         return 2 * self._most if far and lane != LANES[0] and not self._edits else self._most
 
     @property
@@ -116,7 +116,7 @@ class Crew:
         their tasks.
         """
         self._begin_in_fork()
-        return lane == LANES[0] or self._waiting[lane] < max(1, self._most_helpers(lane) - 1)
+        return lane == LANES[0] or self._waiting[lane] < max(1, self._max_threads(lane) - 1)
 
     @contextmanager
     def waiting(self, lane: str, *, waits: bool) -> Iterator[None]:
@@ -129,23 +129,23 @@ class Crew:
             with self._changed:
                 self._waiting[lane] -= waits
 
-    def way(self, lane: str) -> Way:
+    def gate(self, lane: str) -> GatePass:
         """Return the priority gate as a claim of this lane passes it."""
         self._begin_in_fork()
-        return Way(self._road, edit=lane == LANES[0])
+        return GatePass(self._gate, edit=lane == LANES[0])
 
     def goes_on(self) -> bool:
         """Whether a loop over batches takes another one. False when the process ends, or in a surplus pool thread."""
         lane = getattr(self._own, "lane", None)
         with self._changed:
-            if lane is not None and self._helpers[lane] > self._most_helpers(lane):
-                # guard helper-surplus-exit
+            if lane is not None and self._threads[lane] > self._max_threads(lane):
+                # guard pool-thread-surplus-exit
                 self._leave()  # at once, or all of them would go
                 return False
         return not self._ending
 
     @property
-    def has_helpers(self) -> bool:
+    def has_threads(self) -> bool:
         """Whether the process may have pool threads."""
         return self._most > 0
 
@@ -188,12 +188,12 @@ class Crew:
         self._begin_in_fork()
         with self._changed:
             self._ending = True
-            self._changed.wait_for(lambda: not self._helpers.total())
+            self._changed.wait_for(lambda: not self._threads.total())
 
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._changed = threading.Condition()
-        self._helpers: Counter[str] = Counter()
+        self._threads: Counter[str] = Counter()
         self._own = threading.local()
         """A pool thread's `lane`, while the thread is counted."""
         self._took_s: dict[str, float] = {}
@@ -203,7 +203,7 @@ class Crew:
         self._edited_at = -math.inf
         self._at_work = 0
         self._alone = False
-        self._road = self._make_road()
+        self._gate = self._make_gate()
         self._ending = False
 
     def _begin_in_fork(self) -> None:

@@ -7,11 +7,11 @@ import time
 import structlog
 
 from reindexer.core.breaker import BreakerPolicy
-from reindexer.core.errors import PassingError
+from reindexer.core.errors import TransientError
 from reindexer.postgres.connect import Postgres
-from reindexer.queue.breaker import Witness, record
+from reindexer.queue.breaker import HealthRecorder, record
 from reindexer.queue.claim import Claim
-from reindexer.queue.lease import Deadline, LeaseOver
+from reindexer.queue.lease import Deadline, LeaseExpired
 from reindexer.queue.settle import Finished, Settled, finish, postpone
 from reindexer.sources.store import clear_problem, set_problem
 from reindexer.worker.claim_state import Attempt
@@ -22,13 +22,18 @@ PAUSE_S = 0.5
 """Seconds between two attempts while Postgres is unavailable."""
 
 
-def conclude(
-    postgres: Postgres, claim: Claim, attempt: Attempt, witness: Witness, breaker: BreakerPolicy, deadline: Deadline
+def settle_with_retry(
+    postgres: Postgres,
+    claim: Claim,
+    attempt: Attempt,
+    health: HealthRecorder,
+    breaker: BreakerPolicy,
+    deadline: Deadline,
 ) -> Settled:
     """Settle the finished items, return the postponed ones, and record how the dependencies answered.
 
-    Retries while Postgres fails and the lease lasts, so that finished work is not done twice. Raises DependencyAway or
-    another PassingError when the lease is over.
+    Retries while Postgres fails and the lease lasts, so that finished work is not done twice. Raises
+    DependencyUnavailable or another TransientError when the lease is over.
     """
     settled: Settled | None = None
     while True:
@@ -42,13 +47,13 @@ def conclude(
                     set_problem(connection, claim.source, attempt.problem)
                 elif claim.problem and attempt.finished:
                     clear_problem(connection, claim.source, embedded=any(map(_is_embedded, attempt.finished)))
-                record(connection, claim, witness, breaker)
+                record(connection, claim, health, breaker)
                 return settled
-        except PassingError as exc:
-            log.warning("settling_waits", source=claim.source, error=str(exc))
+        except TransientError as exc:
+            log.warning("settle_retried", source=claim.source, error=str(exc))
             try:
                 time.sleep(deadline.cap(PAUSE_S))  # guard settle-postgres-retry
-            except LeaseOver:
+            except LeaseExpired:
                 raise exc from None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from reindexer.core.plan import Embed
-from reindexer.core.text.recipe import Chunk
+from reindexer.core.text.embedding_spec import Chunk
 from reindexer.index.reuse import Place, Reused
 from reindexer.ports import Point, Vector
 

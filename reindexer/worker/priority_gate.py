@@ -23,7 +23,7 @@ GIVE_SHARE = 20
 """A batch also waits no longer than this part (a twentieth) of the time that its claim still has."""
 
 
-class Road:
+class PriorityGate:
     """The priority gate of one process.
 
     `ahead_s`: how long an edit's step has precedence, from its beginning. `give_s`: the longest wait of a batch.
@@ -59,10 +59,10 @@ class Road:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class GatePass:
     """The gate as one claim passes it: an edit has precedence, a batch yields."""
 
-    road: Road
+    gate: PriorityGate
     edit: bool
 
     @contextmanager
@@ -71,13 +71,13 @@ class Way:
         if not self.edit:
             yield
             return
-        self.road.enter()
+        self.gate.enter()
         try:
             yield
         finally:
-            self.road.leave()
+            self.gate.leave()
 
-    def give(self, left_s: float) -> None:
+    def yield_to_edits(self, left_s: float) -> None:
         """Yield to edits before a request. Uses at most a small part of `left_s`, the time that the claim still has."""
         if not self.edit:
-            self.road.wait(left_s / GIVE_SHARE)
+            self.gate.wait(left_s / GIVE_SHARE)

@@ -18,36 +18,36 @@ import structlog
 
 from reindexer.backfills.pager import rebuild_if_lost
 from reindexer.core.breaker import BreakerPolicy
-from reindexer.core.errors import DependencyAway, LastingError, OtherEmbedder, PassingError, SourceError
+from reindexer.core.errors import DependencyUnavailable, OtherEmbedder, PermanentError, SourceError, TransientError
 from reindexer.core.items import LANES, REQUEST_LANE, Row
 from reindexer.core.owner import Owner
 from reindexer.core.plan import Skip, plan
 from reindexer.core.retry import RetryPolicy
 from reindexer.core.source import Source
-from reindexer.embedding.rate_limit import PATIENCE_S, Pace, Unlimited
+from reindexer.embedding.rate_limit import PATIENCE_S, Throttle, Unlimited
 from reindexer.embedding.refusals import Refusals
 from reindexer.index.ownership import identity
 from reindexer.monitoring.instrument import count_claim, count_outcomes
-from reindexer.monitoring.metrics import LEASES_OVER
+from reindexer.monitoring.metrics import LEASES_EXPIRED
 from reindexer.monitoring.metrics_store import Counters
-from reindexer.ports import AccountOf, Broker, BudgetOf, Chance, Collection, Embedder, EmbedderOf, Index
+from reindexer.ports import AccountOf, Broker, Collection, Embedder, EmbedderOf, Index, Jitter, RateLimiterOf
 from reindexer.postgres.catalog import payload_columns
 from reindexer.postgres.connect import Postgres
 from reindexer.queue import requests
-from reindexer.queue.breaker import Witness
-from reindexer.queue.claim import Claim, LaneFloor, claim_batch, claim_item
-from reindexer.queue.lease import Deadline, LeaseOver
+from reindexer.queue.breaker import HealthRecorder
+from reindexer.queue.claim import Claim, LaneWatermark, claim_batch, claim_item
+from reindexer.queue.lease import Deadline, LeaseExpired
 from reindexer.queue.settle import Answer, Postponed
 from reindexer.sources.embedder_record import record, require_same
+from reindexer.sources.embedding_specs import embedding_spec_of
 from reindexer.sources.keys import key_types_among
-from reindexer.sources.recipes import recipe_of
 from reindexer.sources.rows import find_rows
 from reindexer.sources.store import find_source_and_columns
 from reindexer.worker.apply import Delivery, Timeouts
 from reindexer.worker.claim_state import SOURCE_WAIT_S, Attempt
-from reindexer.worker.concurrency import Crew
-from reindexer.worker.finish import conclude
-from reindexer.worker.priority_gate import Way
+from reindexer.worker.concurrency import WorkerPool
+from reindexer.worker.finish import settle_with_retry
+from reindexer.worker.priority_gate import GatePass
 
 log = structlog.get_logger(__name__)
 
@@ -89,16 +89,16 @@ class Worker:
     limits: WorkLimits
     policy: RetryPolicy
     breaker: BreakerPolicy
-    chance: Chance
+    jitter: Jitter
     counters: Counters
-    crew: Crew = field(default_factory=Crew)
-    budget_of: BudgetOf = lambda _: Unlimited()
+    pool: WorkerPool = field(default_factory=WorkerPool)
+    rate_limiter_of: RateLimiterOf = lambda _: Unlimited()
     account_of: AccountOf = lambda _: ""
     instance: str | None = None
     """Name of this database, if it replaces the identity that the server reports."""
     _prepared: dict[Collection, float] = field(default_factory=dict)
     """Collections that were seen to exist, and when to check again (monotonic)."""
-    _floors: Mapping[str, LaneFloor] = field(default_factory=lambda: {lane: LaneFloor() for lane in LANES})
+    _watermarks: Mapping[str, LaneWatermark] = field(default_factory=lambda: {lane: LaneWatermark() for lane in LANES})
     _turn_waits_until: dict[str, float] = field(default_factory=dict)
     """By lane, monotonic. Until then the rate limiter has no slot for the lane: a claim would only be returned."""
     _tight_until: dict[str, float] = field(default_factory=dict)
@@ -111,7 +111,7 @@ class Worker:
 
     def close(self) -> None:
         """Finish the work in progress, write the counters, and close connections."""
-        self.crew.close()
+        self.pool.close()
         self.counters.close()
         self.postgres.close()
 
@@ -119,14 +119,14 @@ class Worker:
         """Work on batches of a lane until none is ready or `budget_s` is used up. Returns the number of items settled.
 
         Lanes of higher priority go first, checked before every batch. An edit made behind a backfill therefore waits
-        for the batches in work, not for the budgets of the messages queued before its own. `waits` false: the caller
-        has more to do than wait for a provider, and leaves marked items to others.
+        for the batches in work, not for the time budgets of the messages queued before its own. `waits` false: the
+        caller has more to do than wait for a provider, and leaves marked items to others.
         """
         until, items = time.monotonic() + budget_s, 0
         lanes = LANES[: LANES.index(lane) + 1]  # guard edit-lane-first
         while (settled := self._take(partial(self._claim_first, lanes, waits=waits))) is not None:
             items += settled
-            if time.monotonic() >= until or not self.crew.goes_on():  # guard helper-worker-end-stop
+            if time.monotonic() >= until or not self.pool.goes_on():  # guard pool-thread-worker-end-stop
                 return items
         if waits and (waits_s := self._waits_s(lane)) > 0:  # an immediate return would bring another message at once
             time.sleep(min(waits_s, LOOK_S))
@@ -138,14 +138,14 @@ class Worker:
 
     def _take(self, claiming: Callable[[], Claim | None]) -> int | None:
         """Claim and work. Returns the number of items settled, or None if nothing could be claimed."""
-        with self.crew.beside_others():
+        with self.pool.beside_others():
             deadline = Deadline.after(self.limits.lease_s)
             claim = claiming()
             if claim is None:
                 return None
             if not claim.suspect:
                 return self._work(claim, deadline)
-        with self.crew.alone():
+        with self.pool.alone():
             return self._work(claim, deadline)
 
     def _claim_first(self, lanes: Sequence[str], *, waits: bool) -> Claim | None:
@@ -157,13 +157,14 @@ class Worker:
 
     def claim(self, lane: str, *, waits: bool = True) -> Claim | None:
         """Claim the next batch of a lane. None if nothing is ready. `waits` false: unmarked items only."""
-        most = self.crew.most(lane, self.limits.batch_size)
-        embeds = waits and not self._waits_s(lane) and self.crew.may_wait(lane)
+        most = self.pool.most(lane, self.limits.batch_size)
+        embeds = waits and not self._waits_s(lane) and self.pool.may_wait(lane)
         tight = time.monotonic() < self._tight_until.get(lane, 0.0)
-        with self.crew.way(lane).taken(), self.postgres.connection() as connection:  # guard edit-claim-priority
+        with self.pool.gate(lane).taken(), self.postgres.connection() as connection:  # guard edit-claim-priority
             claim = claim_batch(
-                # guard claim-scan-floor
-                connection, lane, most, self.limits.lease_s, self._others_sources(), floor=self._floors.get(lane),
+                connection, lane, most, self.limits.lease_s, self._others_sources(),
+                # guard claim-scan-watermark
+                watermark=self._watermarks.get(lane),
                 embeds=embeds, tight=tight,
             )  # fmt: skip
         if claim is None and embeds:
@@ -178,41 +179,43 @@ class Worker:
 
     def run_item(self, source: str, item_id: str, *, early: bool = False, alone: bool = False) -> bool:
         """Work on one item, and on due neighbours in the same claim. Returns False if it could not be claimed."""
-        batch, floor = 1 if alone else self.limits.batch_size, self._floors[REQUEST_LANE]
+        batch, watermark = 1 if alone else self.limits.batch_size, self._watermarks[REQUEST_LANE]
 
         def claiming() -> Claim | None:
             with self.postgres.connection() as connection:
-                return claim_item(connection, source, item_id, batch, self.limits.lease_s, early=early, floor=floor)
+                return claim_item(
+                    connection, source, item_id, batch, self.limits.lease_s, early=early, watermark=watermark
+                )
 
         return self._take(claiming) is not None
 
     def _work(self, claim: Claim, deadline: Deadline) -> int:
         began = time.monotonic()
         count_claim(self.counters, claim)
-        attempt, witness = Attempt(claim, self.policy, self.chance, self.limits.lease_s), Witness()
-        way = self.crew.way(claim.lane)
+        attempt, health = Attempt(claim, self.policy, self.jitter, self.limits.lease_s), HealthRecorder()
+        gate = self.pool.gate(claim.lane)
         try:
-            with way.taken(), self.crew.waiting(claim.lane, waits=claim.marked):  # guard edit-work-priority
-                self._attempt(claim, attempt, witness, way, deadline)
-        except LeaseOver:
+            with gate.taken(), self.pool.waiting(claim.lane, waits=claim.marked):  # guard edit-work-priority
+                self._attempt(claim, attempt, health, gate, deadline)
+        except LeaseExpired:
             # The next claim finds out what was written. This process holds nothing any more.
-            self.counters.add(LEASES_OVER)
-            log.warning("lease_over", source=claim.source, token=claim.token, items=len(attempt.open))
+            self.counters.add(LEASES_EXPIRED)
+            log.warning("lease_expired", source=claim.source, token=claim.token, items=len(attempt.open))
         except SourceError as exc:
             self._source_fails(claim, attempt, exc)
-        except PassingError as exc:
+        except TransientError as exc:
             # Postgres, before anything was written. Errors of other dependencies are handled where they are asked.
-            log.warning("postgres_fails", source=claim.source, error=str(exc))
+            log.warning("postgres_failed", source=claim.source, error=str(exc))
             for item in list(attempt.open):
-                wait_s = self.policy.wait_s(1, self.chance())
+                wait_s = self.policy.wait_s(1, self.jitter())
                 attempt.postpone(Postponed(item, wait_s, str(exc), counts=False, cause="postgres"))
         if attempt.problem:
-            log.error("source_fails", source=claim.source, error=attempt.problem)
-        settled = conclude(self.postgres, claim, attempt, witness, self.breaker, deadline)
+            log.error("source_failed", source=claim.source, error=attempt.problem)
+        settled = settle_with_retry(self.postgres, claim, attempt, health, self.breaker, deadline)
         count_outcomes(self.counters, claim, attempt.finished, attempt.postponed, settled)
         self._tell(settled.answers)
         if claim.marked and (waits := [p.wait_s for p in attempt.postponed if p.cause == "rate_limited"]):
-            # guard budget-distant-turn-pause
+            # guard rate-limit-distant-reservation-pause
             self._turn_waits_until[claim.lane] = time.monotonic() + min(*waits, TURN_WAIT_S)
         if any(p.marks for p in attempt.postponed):
             self._leaves.add(claim.lane)
@@ -220,7 +223,7 @@ class Worker:
         for each in failed[:MAX_FAILED_LINES]:
             log.warning("item_failed", source=claim.source, item_id=each.item.item_id, error=each.error)
         if not claim.marked:
-            self.crew.note(claim.lane, time.monotonic() - began, witness.asked_s.get("provider", 0.0))
+            self.pool.note(claim.lane, time.monotonic() - began, health.asked_s.get("provider", 0.0))
         log.info(
             "settled",
             source=claim.source,
@@ -232,7 +235,9 @@ class Worker:
         )
         return len(settled.item_ids)
 
-    def _attempt(self, claim: Claim, attempt: Attempt, witness: Witness, way: Way, deadline: Deadline) -> None:
+    def _attempt(
+        self, claim: Claim, attempt: Attempt, health: HealthRecorder, gate: GatePass, deadline: Deadline
+    ) -> None:
         for item in list(attempt.open):
             if self.policy.died_too_often(item.losses):  # guard suspect-item-loss-limit
                 wait_s = self.policy.healing_wait_s(item.healed)  # its worker may have died of something else each time
@@ -245,23 +250,23 @@ class Worker:
         )
         anew = "qdrant" in claim.failing or bool(claim.problem) or claim.embedder is None  # guard claim-qdrant-recheck
         try:
-            self._prepare(source, collection, embedder, witness, anew=anew)
-        except DependencyAway as exc:
+            self._prepare(source, collection, embedder, health, anew=anew)
+        except DependencyUnavailable as exc:
             for item in list(attempt.open):
                 attempt.fails(item, exc, certain=True)
             return
-        witness.account = self.account_of(source)
-        recipe = recipe_of(source, embedder)
-        steps = [plan(item, rows.get(item.item_id), recipe) for item in attempt.open]
+        health.account = self.account_of(source)
+        spec = embedding_spec_of(source, embedder)
+        steps = [plan(item, rows.get(item.item_id), spec) for item in attempt.open]
         for step in steps:
             if isinstance(step, Skip):
                 attempt.complete(step)
         delivery = Delivery(
-            self.index, embedder, collection, claim.token, attempt, witness, way, deadline,
+            self.index, embedder, collection, claim.token, attempt, health, gate, deadline,
             Timeouts(self.limits.provider_timeout_s, self.limits.index_timeout_s, self.limits.keep_for_writing_s),
-            Pace(
-                self.budget_of(source), self.counters, "items", live=claim.lane == "live",
-                patience_s=PATIENCE_S if claim.marked else 0.0,  # guard rate-limit-turn-patience
+            Throttle(
+                self.rate_limiter_of(source), self.counters, "items", live=claim.lane == "live",
+                patience_s=PATIENCE_S if claim.marked else 0.0,  # guard rate-limit-reservation-patience
             ),
             self._refusals,
             may_ask="provider" not in claim.left_alone,  # guard breaker-non-probe-silence
@@ -275,7 +280,7 @@ class Worker:
                 self._tight_until[claim.lane] = time.monotonic() + TIGHT_S
 
     def _prepare(
-        self, source: Source, collection: Collection, embedder: Embedder, witness: Witness, *, anew: bool
+        self, source: Source, collection: Collection, embedder: Embedder, health: HealthRecorder, *, anew: bool
     ) -> None:
         """Prepare the collection in Qdrant, and rebuild the source if the collection was lost.
 
@@ -289,13 +294,13 @@ class Worker:
             owner = Owner(identity(connection, self.instance), embedder.fingerprint)
             columns = payload_columns(connection, source)
         try:
-            with witness.asks("qdrant"):
+            with health.observe("qdrant"):
                 collection_id = self.index.prepare(collection, embedder.dimensions, owner, columns)
                 if anew:  # guard refusal-qdrant-before-embed
                     self.index.touch(collection, embedder.dimensions, self.limits.index_timeout_s)
-        except DependencyAway:
+        except DependencyUnavailable:
             raise
-        except (PassingError, LastingError) as exc:
+        except (TransientError, PermanentError) as exc:
             raise SourceError(str(exc)) from exc  # no item is to blame, and nothing was written
         with self.postgres.connection() as connection:
             if collection.embedder is None:
@@ -333,18 +338,18 @@ class Worker:
             return
         try:
             self.broker.store_results([(answer.task_id, answer.item_id, answer.error) for answer in answers])
-        except DependencyAway as exc:
-            log.warning("results_not_stored", error=str(exc), task_ids=len(answers))
+        except DependencyUnavailable as exc:
+            log.warning("results_store_failed", error=str(exc), task_ids=len(answers))
             return
         with self.postgres.connection() as connection:
-            requests.mark_told(connection, [answer.task_id for answer in answers])
+            requests.mark_reported(connection, [answer.task_id for answer in answers])
 
-    def tell_untold(self) -> None:
+    def report_unreported(self) -> None:
         """Store outcomes of reindex requests settled by a process that then died, or while the backend was
         unavailable."""
         if self.broker is not None:
             try:
                 with self.postgres.connection() as connection:
-                    requests.tell_untold(connection, self.broker)
-            except DependencyAway as exc:
-                log.warning("results_not_stored", error=str(exc))
+                    requests.report_unreported(connection, self.broker)
+            except DependencyUnavailable as exc:
+                log.warning("results_store_failed", error=str(exc))

@@ -16,15 +16,15 @@ from reindexer.adapters.embedders.hashing import HashingEmbedder
 from reindexer.adapters.embedders.openai import OpenAIEmbedder
 from reindexer.adapters.embedders.static import StaticEmbedder
 from reindexer.core.errors import (
-    DependencyAway,
+    DependencyUnavailable,
     InputRejected,
     OutOfQuota,
-    PassingError,
     RateLimited,
     RefusesAll,
     ReindexerError,
     TimedOut,
     TooManyInputs,
+    TransientError,
 )
 from reindexer.core.text.batching import RequestLimits
 from reindexer.ports import Embedder
@@ -121,9 +121,9 @@ def test_who_refuses_every_form_is_asked_for_another_one_only_now_and_then(provi
 def test_a_request_that_is_refused_late_leaves_no_time_to_find_out_why_and_is_tried_again(provider: Provider) -> None:
     """The provider answers, so it is not away; which form it takes is found out at the next try."""
     provider.behave = lambda call: refuse_slowly(0.15)
-    with pytest.raises(PassingError, match="no time to find out why") as raised:
+    with pytest.raises(TransientError, match="no time to find out why") as raised:
         openai_embedder(provider).embed(["x"], timeout_s=0.5)
-    assert not isinstance(raised.value, DependencyAway)
+    assert not isinstance(raised.value, DependencyUnavailable)
 
 
 def refuse_slowly(after_s: float) -> Reply:
@@ -143,24 +143,24 @@ def test_vectors_in_another_order_are_put_in_order(provider: Provider) -> None:
         (error(429), RateLimited),
         (error(429, "insufficient_quota"), OutOfQuota),
         (error(402), OutOfQuota),
-        (error(500), PassingError),
-        (error(502), DependencyAway),
-        (error(503), PassingError),
+        (error(500), TransientError),
+        (error(502), DependencyUnavailable),
+        (error(503), TransientError),
         (error(504), TimedOut),
-        (error(522), DependencyAway),
-        (error(424), PassingError),
-        (Reply(200, b"{"), PassingError),
-        (Reply(200, {}), PassingError),
-        (Reply(200, {"data": None}), PassingError),
-        (Reply(200, {"data": [{"index": 1, "embedding": [1.0] * DIMENSIONS}]}), PassingError),
-        (Reply(200, {"data": [{"index": 0, "embedding": [float("inf")] * DIMENSIONS}]}), PassingError),
-        (Reply(200, {"data": [{"index": 0, "embedding": "!!!"}]}), PassingError),
-        (Reply(200, {"data": [{"index": 0, "embedding": []}]}), PassingError),
-        (Reply(200, b"<html>secret</html>"), PassingError),
-        (Reply(200, {"error": "secret"}), PassingError),
+        (error(522), DependencyUnavailable),
+        (error(424), TransientError),
+        (Reply(200, b"{"), TransientError),
+        (Reply(200, {}), TransientError),
+        (Reply(200, {"data": None}), TransientError),
+        (Reply(200, {"data": [{"index": 1, "embedding": [1.0] * DIMENSIONS}]}), TransientError),
+        (Reply(200, {"data": [{"index": 0, "embedding": [float("inf")] * DIMENSIONS}]}), TransientError),
+        (Reply(200, {"data": [{"index": 0, "embedding": "!!!"}]}), TransientError),
+        (Reply(200, {"data": [{"index": 0, "embedding": []}]}), TransientError),
+        (Reply(200, b"<html>secret</html>"), TransientError),
+        (Reply(200, {"error": "secret"}), TransientError),
         (Reply(200, {"error": {"message": "secret", "code": 429}}), RateLimited),
-        (Reply(200, {"error": {"message": "secret", "code": "502"}}), DependencyAway),
-        (Reply(200, {"error": {"message": "secret", "status": 503, "code": None}}), PassingError),
+        (Reply(200, {"error": {"message": "secret", "code": "502"}}), DependencyUnavailable),
+        (Reply(200, {"error": {"message": "secret", "status": 503, "code": None}}), TransientError),
     ],
 )
 def test_each_fault_becomes_one_error_of_ours(provider: Provider, reply: Reply, kind: type[ReindexerError]) -> None:
@@ -226,7 +226,7 @@ def test_other_dimensions_for_all_are_no_inputs_fault_and_for_one_alone_not_the_
     with pytest.raises(RefusesAll, match=r"answers 33 dimensions, REINDEXER_EMBEDDING_DIMENSIONS says 32"):
         openai_embedder(provider).embed(texts, timeout_s=5)
     everything = False
-    with pytest.raises(PassingError if len(texts) == 1 else RefusesAll):
+    with pytest.raises(TransientError if len(texts) == 1 else RefusesAll):
         openai_embedder(provider).embed(texts, timeout_s=5)
 
 
@@ -267,20 +267,20 @@ def test_a_text_with_half_a_surrogate_pair_is_rejected_before_it_is_sent(provide
 def test_an_answer_that_drips_is_cut_at_the_timeout(provider: Provider, size: int) -> None:
     provider.behave = lambda call: Reply(200, b" " * size, drip_s=0.05)
     started = time.monotonic()
-    with pytest.raises(DependencyAway, match="in time"):
+    with pytest.raises(DependencyUnavailable, match="in time"):
         openai_embedder(provider).embed(["x"], timeout_s=0.5)
     assert time.monotonic() - started < 2
 
 
 def seconds_to_give_up(embedder: OpenAIEmbedder, timeout_s: float) -> float:
     started = time.monotonic()
-    with pytest.raises(DependencyAway, match="in time"):
+    with pytest.raises(DependencyUnavailable, match="in time"):
         embedder.embed(["x"], timeout_s=timeout_s)
     return time.monotonic() - started
 
 
 def is_answered(embedder: OpenAIEmbedder, timeout_s: float) -> bool:
-    with suppress(DependencyAway):
+    with suppress(DependencyUnavailable):
         return len(embedder.embed(["x"], timeout_s=timeout_s).vectors) == 1
     return False
 
@@ -330,11 +330,11 @@ def test_a_process_that_was_forked_cuts_answers_as_well(provider: Provider) -> N
 def test_a_provider_that_hangs_or_is_not_there_is_away(provider: Provider) -> None:
     provider.latency_s = 1.0
     started = time.monotonic()
-    with pytest.raises(DependencyAway):
+    with pytest.raises(DependencyUnavailable):
         openai_embedder(provider).embed(["x"], timeout_s=0.2)
     assert time.monotonic() - started < 0.9
     nowhere = OpenAIEmbedder(
         api_key="sk", base_url="http://127.0.0.1:9/v1", model="m", dimensions=8, limits=RequestLimits()
     )
-    with pytest.raises(DependencyAway):
+    with pytest.raises(DependencyUnavailable):
         nowhere.embed(["x"], timeout_s=1)

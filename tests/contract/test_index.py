@@ -14,7 +14,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from reindexer.adapters.qdrant.index import QdrantIndex
-from reindexer.core.errors import DependencyAway, OtherEmbedder, PassingError, SourceError
+from reindexer.core.errors import DependencyUnavailable, OtherEmbedder, SourceError, TransientError
 from reindexer.core.items import StoredPoint, point_id
 from reindexer.core.owner import Owner
 from reindexer.core.text.batching import slices
@@ -124,7 +124,7 @@ def test_a_touch_changes_nothing_and_tells_other_dimensions_and_a_collection_tha
     with pytest.raises(SourceError, match=f"holds vectors of {SIZE} dimensions"):
         index.touch(collection, SIZE + 1, 5)
     client.delete_collection(collection.name)
-    with pytest.raises(PassingError, match="no such collection"):
+    with pytest.raises(TransientError, match="no such collection"):
         index.touch(collection, SIZE, 5)
 
 
@@ -145,13 +145,13 @@ def test_payload_fields_of_fencing_are_indexed(client: QdrantClient, collection:
 
 def test_a_lost_collection_is_a_passing_error_and_an_empty_search(index: QdrantIndex) -> None:
     lost = Collection("s", "contract_nothing__g1", "contract_nothing")
-    with pytest.raises(PassingError):
+    with pytest.raises(TransientError):
         index.upsert(lost, [point("x")], NOW, 5)
     assert index.search(lost, vector_of("x", SIZE), 3) == []
 
 
 def test_a_server_that_is_not_there_is_away() -> None:
-    with pytest.raises(DependencyAway):
+    with pytest.raises(DependencyUnavailable):
         QdrantIndex("http://127.0.0.1:9", api_key=None, grpc_port=None).ping()
 
 

@@ -94,7 +94,7 @@ def test_processes_are_ready_for_the_others_and_work_on_them(
 ) -> None:
     db.execute(TABLES)
     attach(db, GOODS)
-    processes.listener(REINDEXER_WATCH_S="0.2")
+    processes.listener(REINDEXER_TRIGGER_CHECK_S="0.2")
     processes.worker()
     _, url = processes.api()
     eventually(lambda: httpx.get(f"{url}/readyz", timeout=10).status_code == 200, within=30)

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from reindexer.adapters.broker.celery_broker import CeleryBroker
-from reindexer.core.errors import DependencyAway
+from reindexer.core.errors import DependencyUnavailable
 from reindexer.embedded.children import Child, Children, accepts, free_port, wait_until_ready
 from reindexer.embedded.redis import server_binary, start_redis
 from reindexer.monitoring import heartbeat
@@ -62,7 +62,7 @@ def test_workers_listener_and_api_come_back_by_themselves_from_a_redis_that_answ
     with redis.Redis.from_url(own.url()) as client:
         say(client, begins)
         ids = [insert(db, f"text {n}") for n in range(3)]
-        eventually(lambda: "broker_away" in log_of(listener))
+        eventually(lambda: "broker_unavailable" in log_of(listener))
         eventually(lambda: httpx.get(f"{url}/readyz").json()["checks"]["broker"] == "does not answer")
         for worker in workers if answer else ():
             eventually(lambda: tries(worker) >= 2, within=20)  # noqa: B023
@@ -115,7 +115,7 @@ def test_a_redis_that_has_just_become_a_replica_is_not_well(broker: CeleryBroker
     with redis.Redis.from_url(redis_url) as client:
         say(client, "REPLICAOF 127.0.0.1 1")
         try:
-            with pytest.raises(DependencyAway, match="ReadOnlyError"):
+            with pytest.raises(DependencyUnavailable, match="ReadOnlyError"):
                 broker.ping()
         finally:
             say(client, "REPLICAOF NO ONE")

@@ -62,7 +62,7 @@ def states(url: str, task_ids: list[str]) -> set[str]:
         return {client.get(f"/admin/tasks/{task_id}").json()["state"] for task_id in task_ids}
 
 
-def open_wishes(db: Connection) -> int:
+def open_requests(db: Connection) -> int:
     row = db.execute("SELECT count(*) FROM reindexer.request WHERE finished_at IS NULL").fetchone()
     assert row is not None
     return int(row[0])
@@ -90,7 +90,7 @@ def test_bulk_is_accepted_within_two_seconds_while_the_broker_is_away_and_runs_w
     print(f"broker {mode.value}: answered after {first:.2f} s and {second:.2f} s")
     assert max(first, second) < 2
     cable.mode = Mode.PASS
-    eventually(lambda: open_wishes(db) == 0, within=40)
+    eventually(lambda: open_requests(db) == 0, within=40)
     assert states(url, task_ids + more) == {"SUCCESS"}
     eventually(lambda: idle(db))
     results = application(redis_url)
@@ -113,7 +113,7 @@ def test_a_broker_that_is_away_while_changes_are_drained_holds_up_no_drain_for_l
         longest = max(longest, seconds_until(lambda: drained(db), within=20))
     print(f"broker {mode.value}: the longest drain took {longest:.2f} s")
     assert longest < 4
-    eventually(lambda: "broker_away" in log_of(listener))
+    eventually(lambda: "broker_unavailable" in log_of(listener))
     cable.mode = Mode.PASS
     took = seconds_until(lambda: all(index.holds(i, vector_of(f"meanwhile {n}")) for n, i in enumerate(ids)), within=40)
     print(f"all indexed {took:.1f} s after it was back")
@@ -156,7 +156,7 @@ def test_a_broker_flushed_again_and_again_in_the_middle_of_bulk_and_drain_loses_
             client.flushall()
             eventually(lambda: client.exists("reindexer.live", "reindexer.bulk") or idle(db), within=30)
     assert index.count() == 2000
-    assert open_wishes(db) == 0
+    assert open_requests(db) == 0
     assert states(url, task_ids[:20]) == {"SUCCESS"}
     assert len(provider.inputs) <= 2500
 
@@ -182,7 +182,7 @@ def test_a_broker_killed_and_started_anew_empty_in_the_middle_of_bulk_and_drain_
     start_redis(processes.children, tmp_path, port=port)
     eventually(lambda: idle(db), within=60)
     assert index.count() == 1000
-    assert open_wishes(db) == 0
+    assert open_requests(db) == 0
     assert states(url, task_ids[:20] + more) == {"SUCCESS"}
     assert worker.running()
     last = insert(db, "after")
@@ -194,7 +194,7 @@ UNSENT = "SELECT FROM reindexer.request WHERE sent_at IS NULL FOR UPDATE SKIP LO
 
 
 def wishes_on_their_way(db: Connection, processes: Processes, cable: Proxy) -> list[str]:
-    """Task ids of ten wishes that an API has taken and can't get sent: the broker says nothing."""
+    """Task ids of ten requests that an API has taken and can't get sent: the broker says nothing."""
     ids = [insert(db, f"text {n}") for n in range(10)]
     _, url = processes.api()
     cable.mode = Mode.STALL
@@ -203,7 +203,7 @@ def wishes_on_their_way(db: Connection, processes: Processes, cable: Proxy) -> l
     return task_ids
 
 
-def test_who_settles_an_item_never_waits_for_the_broker_that_its_wish_is_being_sent_to(
+def test_who_settles_an_item_never_waits_for_the_broker_that_its_request_is_being_sent_to(
     db: Connection, processes: Processes, cable: Proxy
 ) -> None:
     task_ids = wishes_on_their_way(db, processes, cable)
@@ -214,7 +214,7 @@ def test_who_settles_an_item_never_waits_for_the_broker_that_its_wish_is_being_s
     assert sorted(answer.task_id for answer in settled.answers) == sorted(task_ids)
 
 
-def test_wishes_that_the_broker_did_not_take_are_sent_when_it_is_back(
+def test_requests_that_the_broker_did_not_take_are_sent_when_it_is_back(
     db: Connection, processes: Processes, cable: Proxy, redis_url: str
 ) -> None:
     task_ids = wishes_on_their_way(db, processes, cable)
@@ -227,12 +227,12 @@ def test_wishes_that_the_broker_did_not_take_are_sent_when_it_is_back(
         assert all(any(task_id in message for message in messages) for task_id in task_ids)
 
 
-def test_a_wish_whose_sender_died_gets_its_own_message_from_the_listener(
+def test_a_request_whose_sender_died_gets_its_own_message_from_the_listener(
     db: Connection, processes: Processes, redis_url: str
 ) -> None:
     """Paused, so that no batch of the lane answers it first."""
     item_id, task_id = insert(db, "text"), str(uuid.uuid4())
-    requests.record(db, "context_items", [requests.Wish(task_id, item_id)], lane="bulk", sent=False)
+    requests.record(db, "context_items", [requests.ReindexRequest(task_id, item_id)], lane="bulk", sent=False)
     db.execute("UPDATE reindexer.request SET created_at = created_at - interval '1 minute'")
     set_paused(db, None, paused=True, who="test")
     processes.listener()

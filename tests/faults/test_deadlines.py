@@ -8,7 +8,7 @@ import pytest
 
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
-from reindexer.queue.lease import Deadline, LeaseOver
+from reindexer.queue.lease import Deadline, LeaseExpired
 from reindexer.settings import Settings
 from reindexer.wiring import worker as make_worker
 from tests.integration.test_drain_to_settle import insert, status
@@ -21,11 +21,11 @@ def test_a_timeout_ends_before_the_lease_does_and_none_begins_after_it() -> None
     assert deadline.cap(1.0) == 1.0
     assert 2.0 < deadline.cap(10.0, at_least_s=1.0) < 2.7
     assert deadline.cap(10.0, keep_s=1.0) < 1.7
-    with pytest.raises(LeaseOver):
+    with pytest.raises(LeaseExpired):
         deadline.cap(10.0, keep_s=2.7)
-    with pytest.raises(LeaseOver):
+    with pytest.raises(LeaseExpired):
         deadline.cap(10.0, at_least_s=2.7)
-    with pytest.raises(LeaseOver):
+    with pytest.raises(LeaseExpired):
         Deadline.after(0.0).cap(10.0)
 
 

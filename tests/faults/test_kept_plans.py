@@ -10,7 +10,7 @@ import pytest
 
 from reindexer.adapters.broker.celery_broker import CeleryBroker
 from reindexer.listener.leader import Leader
-from reindexer.monitoring.buffer import Tally
+from reindexer.monitoring.buffer import MetricsBuffer
 from reindexer.postgres.connect import Connection, connect
 from reindexer.queue.claim import claim_batch
 from reindexer.queue.dispatch import Dispatch
@@ -22,7 +22,7 @@ BATCH = 256
 
 @pytest.fixture
 def leader(broker: CeleryBroker) -> Leader:
-    return Leader(Dispatch(broker, BATCH, 16), threading.Event(), 0.005, 1.0, lambda *_: None, Tally())
+    return Leader(Dispatch(broker, BATCH, 16), threading.Event(), 0.005, 1.0, lambda *_: None, MetricsBuffer())
 
 
 @pytest.mark.alone

@@ -222,7 +222,7 @@ def test_a_listener_killed_in_the_middle_of_a_drain_loses_no_change(
     assert provider.inputs == ["edited"]
 
 
-def test_an_api_killed_before_it_sent_what_it_had_taken_loses_no_wish(
+def test_an_api_killed_before_it_sent_what_it_had_taken_loses_no_request(
     db: Connection, processes: Processes, index: IndexReader, broker: CeleryBroker, redis_url: str
 ) -> None:
     item_id = insert(db, "text")
@@ -233,10 +233,10 @@ def test_an_api_killed_before_it_sent_what_it_had_taken_loses_no_wish(
             httpx.post, f"{url}/admin/bulk/regenerate-embeddings", json={"context_ids": [item_id]},
             headers={"X-API-Key": "test-admin-key"}, timeout=30,
         )  # fmt: skip
-        wish = "SELECT task_id FROM reindexer.request WHERE sent_at IS NOT NULL"
-        (task_id,) = eventually(lambda: db.execute(wish).fetchone()) or ("",)
+        request = "SELECT task_id FROM reindexer.request WHERE sent_at IS NOT NULL"
+        (task_id,) = eventually(lambda: db.execute(request).fetchone()) or ("",)
         processes.children.kill(killed)
-        with suppress(httpx.TransportError):  # it may have answered already: the wish is what counts
+        with suppress(httpx.TransportError):  # it may have answered already: the request is what counts
             asked.result()
     processes.listener()
     processes.worker(pool="solo")

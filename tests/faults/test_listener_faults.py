@@ -76,7 +76,7 @@ def test_a_half_open_listener_notices_and_leads_again(
     took = indexed(db, index, "meanwhile", within=20)
     print(f"half-open with a limit of 2 s: indexed after {took:.1f} s")
     assert "no answer within 2 s" in log_of(listener)
-    assert "silent_leader_ended" in log_of(listener), "its own old session held the lock"
+    assert "stale_leader_terminated" in log_of(listener), "its own old session held the lock"
     assert leaders(db) == 1
 
 
@@ -106,10 +106,10 @@ def test_a_stopped_leader_is_put_down_by_the_standby_and_stands_by_when_it_goes_
         eventually(lambda: not is_asked(db, "reindexer listener"))
         took = indexed(db, index, "meanwhile", within=20)
         print(f"leader stopped with a limit of 3 s: indexed after {took:.1f} s")
-        assert "silent_leader_ended" in log_of(standby)
+        assert "stale_leader_terminated" in log_of(standby)
     finally:
         os.kill(leader.process.pid, signal.SIGCONT)
-    eventually(lambda: "standing_by" in log_of(leader), within=20)
+    eventually(lambda: "leadership_awaited" in log_of(leader), within=20)
     assert "connection_lost" in log_of(leader)
     assert leaders(db) == 1
     indexed(db, index, "after")
@@ -126,7 +126,7 @@ def test_a_leader_that_is_killed_while_it_waits_for_a_lock_does_not_keep_leading
         eventually(lambda: waits_for_a_lock(db))
         standby = processes.listener()
         processes.children.kill(leader)
-        eventually(lambda: "leading" in log_of(standby), within=10)
+        eventually(lambda: "leadership_acquired" in log_of(standby), within=10)
         assert leaders(db) == 1
     eventually(lambda: index.holds(item_id, vector_of("meanwhile")), within=20)
 
@@ -158,9 +158,9 @@ def test_behind_a_pooler_the_listener_says_so_and_looks_by_itself(
         processes.worker()
         assert swallow.swallowed >= 2
         assert all("a pooler is in between" in log_of(each) for each in listeners)
-        assert all("draining" in log_of(each) and "leading" not in log_of(each) for each in listeners), (
-            "a lock could stay behind in the pool"
-        )
+        assert all(
+            "draining_started" in log_of(each) and "leadership_acquired" not in log_of(each) for each in listeners
+        ), "a lock could stay behind in the pool"
         assert leaders(db) == 0
         assert listener_state(db) == "awake"
         took = max(indexed(db, index, f"text {n}") for n in range(3))
@@ -180,7 +180,7 @@ def test_a_lost_notification_costs_the_one_second_timer_at_most(
     with proxy:
         listener = processes.listener(DATABASE_URL=url)
         processes.worker()
-        assert "bell=True" in log_of(listener)
+        assert "notify=True" in log_of(listener)
         indexed(db, index, "heard")
         swallow.active = True
         for n in range(3):
@@ -195,11 +195,11 @@ def test_a_lost_notification_costs_the_one_second_timer_at_most(
 def test_without_the_bell_edits_are_found_within_a_second(
     db: Connection, processes: Processes, index: IndexReader
 ) -> None:
-    listener = processes.listener(REINDEXER_BELL="off")
+    listener = processes.listener(REINDEXER_NOTIFY="off")
     processes.worker()
     indexed(db, index, "first")
     assert indexed(db, index, "second") < 1.0
-    assert "bell=False" in log_of(listener)
+    assert "notify=False" in log_of(listener)
     assert listener_state(db) == "awake"
 
 
@@ -240,7 +240,7 @@ def test_no_writer_is_told_to_try_again_because_of_us_whatever_its_isolation(
     assert index.count() == 40
 
 
-STATES = ["asleep", "standing by", "draining", "waiting for a lock", "stalled", "cut off", "without a broker"]
+STATES = ["asleep", "standing by", "draining_started", "waiting for a lock", "stalled", "cut off", "without a broker"]
 
 
 @pytest.mark.alone
@@ -254,10 +254,10 @@ def test_sigterm_ends_the_listener_within_five_seconds(
             processes.listener()
         listener = processes.listener(DATABASE_URL=url, CELERY_BROKER_URL=broker.instead(redis_url))
         if state == "standing by":
-            eventually(lambda: "standing_by" in log_of(listener))
+            eventually(lambda: "leadership_awaited" in log_of(listener))
         elif state == "asleep":
             eventually(lambda: listener_state(db) == "asleep")
-        elif state == "draining":
+        elif state == "draining_started":
             db.execute("INSERT INTO context_items (content) SELECT 'text ' || n FROM generate_series(1, 60000) AS n")
         elif state == "waiting for a lock":
             stack.enter_context(psycopg.connect(database)).execute("LOCK TABLE reindexer.due IN SHARE MODE")
@@ -267,14 +267,14 @@ def test_sigterm_ends_the_listener_within_five_seconds(
             proxy.mode = Mode.STALL
         elif state == "cut off":
             proxy.mode = Mode.CUT
-            eventually(lambda: "postgres_away" in log_of(listener))
+            eventually(lambda: "postgres_unavailable" in log_of(listener))
         else:
             broker.mode = Mode.STALL
             insert(db, "text")
         started = time.monotonic()
         assert processes.children.stop(listener) == 0
         assert time.monotonic() - started < 5
-        assert "stopped" in log_of(listener)
+        assert "listener_stopped" in log_of(listener)
 
 
 @pytest.mark.alone

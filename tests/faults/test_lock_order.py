@@ -1,5 +1,5 @@
 """Whoever locks several due rows does so in the order of their keys: while it waits for one it holds no later one, so that
-drains, wishes, settles and timers can't deadlock."""
+drains, requests, settles and timers can't deadlock."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def drains(db: Connection) -> Callable[[Connection], object]:
     return drain
 
 
-def wishes(db: Connection) -> Callable[[Connection], object]:
-    asked = [requests.Wish(f"task-{item_id}", item_id) for item_id in ITEMS[::-1]]
+def asked(db: Connection) -> Callable[[Connection], object]:
+    asked = [requests.ReindexRequest(f"task-{item_id}", item_id) for item_id in ITEMS[::-1]]
     return lambda other: requests.record(other, "context_items", asked, lane="bulk", sent=True)
 
 
@@ -56,7 +56,7 @@ def postpones(db: Connection) -> Callable[[Connection], object]:
     return lambda other: postpone(other, taken, [Postponed(item, 0.0, "later") for item in taken.items[::-1]])
 
 
-@pytest.mark.parametrize("prepare", [drains, wishes, finishes, postpones], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("prepare", [drains, asked, finishes, postpones], ids=lambda each: each.__name__)
 def test_who_waits_for_the_first_of_many_due_rows_holds_none_of_the_others(
     db: Connection, database: str, prepare: Callable[[Connection], Callable[[Connection], object]]
 ) -> None:

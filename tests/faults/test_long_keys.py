@@ -14,7 +14,7 @@ from reindexer.migrate import alembic_config
 from reindexer.postgres.connect import Connection
 from reindexer.queue import requests
 from reindexer.queue.drain import drain
-from reindexer.queue.requests import Wish
+from reindexer.queue.requests import ReindexRequest
 from reindexer.sources.attach import attach
 from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert
@@ -64,7 +64,10 @@ def test_a_row_of_a_long_key_goes_by_a_name_from_its_first_text_to_its_deletion(
     assert points.holds(item_id, vector_of("second"))
     for known_as in (key, item_id) if len(key) < 3_000 else (item_id,):
         assert json.loads(here("why", "pages", known_as, "--json", env=env).stdout)["item_id"] == item_id
-    assert requests.record(db, "pages", [Wish("w1", key), Wish("w2", "short")], lane="bulk", sent=True) == 2
+    assert (
+        requests.record(db, "pages", [ReindexRequest("w1", key), ReindexRequest("w2", "short")], lane="bulk", sent=True)
+        == 2
+    )
     eventually(flow.settles)
     told = requests.task_state(db, "w1")
     assert told is not None

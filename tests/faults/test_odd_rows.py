@@ -13,7 +13,7 @@ from reindexer.monitoring.status import status
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
 from reindexer.sources.attach import attach
-from reindexer.sources.recipes import recipe_of
+from reindexer.sources.embedding_specs import embedding_spec_of
 from reindexer.sources.rows import find_rows
 from reindexer.sources.store import find_source
 from reindexer.worker.worker import Worker
@@ -135,7 +135,7 @@ def test_a_row_that_fails_when_it_is_read_fails_alone_whatever_the_error(
     db.execute("INSERT INTO reindexer.run (source, kind) VALUES ('things', 'whole_source')")
     eventually(flow.settles, what="a walk that goes over the row")
     source = find_source(db, "things")
-    known = flow_status.item(db, source, "5", recipe_of(source, worker.embedder_of(source)))
+    known = flow_status.item(db, source, "5", embedding_spec_of(source, worker.embedder_of(source)))
     assert known is not None
     assert known.status == "FAILED"
     assert status(db).sources["things"].problem is None

@@ -12,9 +12,9 @@ import pytest
 from reindexer.adapters.broker.celery_broker import CeleryBroker
 from reindexer.postgres.connect import Connection
 from reindexer.queue.claim import MAX_PAUSE_S as LANE_PAUSE_S
-from reindexer.queue.claim import LaneFloor, claim_batch
+from reindexer.queue.claim import LaneWatermark, claim_batch
 from reindexer.queue.drain import MAX_PAUSE_S as OUTBOX_PAUSE_S
-from reindexer.queue.drain import drain, outbox_floor
+from reindexer.queue.drain import drain, outbox_watermark
 from reindexer.worker.worker import Worker
 from tests.support.old_snapshot import old_snapshot, queue_of
 from tests.support.waiting import eventually
@@ -44,15 +44,15 @@ def test_claims_and_drains_stay_fast_while_an_old_snapshot_is_open_and_300000_ch
 
 def test_what_lies_below_the_floor_is_found_by_the_next_whole_look(db: Connection) -> None:
     """As after looks that took a second."""
-    claims, drains = LaneFloor(), outbox_floor()
+    claims, drains = LaneWatermark(), outbox_watermark()
     now = time.monotonic()
     claims.found((None, None), (now, now), ended_s=now, took_s=1.0)
     drains.found(None, 1_000, ended_s=now, took_s=1.0)
     db.execute("INSERT INTO reindexer.outbox (source, item_id) VALUES ('context_items', 'late')")
-    assert drain(db, floor=drains).changes == 0
-    eventually(lambda: drain(db, floor=drains).changes, within=OUTBOX_PAUSE_S + 1)
+    assert drain(db, watermark=drains).changes == 0
+    eventually(lambda: drain(db, watermark=drains).changes, within=OUTBOX_PAUSE_S + 1)
     assert time.monotonic() - now >= OUTBOX_PAUSE_S
     db.execute("UPDATE reindexer.due SET not_before = now() - interval '1 h'")
-    assert claim_batch(db, "live", 10, 60, floor=claims) is None
-    eventually(lambda: claim_batch(db, "live", 10, 60, floor=claims), within=LANE_PAUSE_S + 1)
+    assert claim_batch(db, "live", 10, 60, watermark=claims) is None
+    eventually(lambda: claim_batch(db, "live", 10, 60, watermark=claims), within=LANE_PAUSE_S + 1)
     assert time.monotonic() - now >= LANE_PAUSE_S

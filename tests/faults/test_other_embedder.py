@@ -81,7 +81,7 @@ def test_beside_a_worker_process_of_another_model_every_vector_is_the_right_ones
 
     def has_claimed() -> bool:
         insert(db, next(texts))
-        return "source_fails" in log_of(wrong)
+        return "source_failed" in log_of(wrong)
 
     eventually(has_claimed, every=0.05, what="the other worker takes a message, too")
     db.execute("UPDATE context_items SET content = content || ' edited'")

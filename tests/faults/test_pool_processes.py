@@ -56,7 +56,7 @@ def test_a_pool_process_killed_for_want_of_memory_is_replaced_and_nobody_is_told
             kill_pool(worker)
 
     provider.behave = out_of_memory_once
-    requests.record(db, "context_items", [requests.Wish(task_id, item_id)], lane="bulk", sent=True)
+    requests.record(db, "context_items", [requests.ReindexRequest(task_id, item_id)], lane="bulk", sent=True)
     broker.send_requests([(task_id, "context_items", item_id)])
     result, states = AsyncResult(task_id, app=broker.app), set()
 
@@ -65,7 +65,7 @@ def test_a_pool_process_killed_for_want_of_memory_is_replaced_and_nobody_is_told
         return bool(result.state == "SUCCESS")
 
     eventually(lambda: succeeded() or provider.calls, within=20)
-    processes.listener()  # only now: it was the wish's own message that died with the process
+    processes.listener()  # only now: it was the request's own message that died with the process
     eventually(succeeded, within=40)
     assert states <= {"PENDING", "SUCCESS"}
     eventually(lambda: idle(db))
@@ -76,7 +76,7 @@ def test_a_pool_process_killed_for_want_of_memory_is_replaced_and_nobody_is_told
     assert after.pid != before.pid
 
 
-def test_a_wish_whose_process_died_before_it_was_written_down_fails(
+def test_a_request_whose_process_died_before_it_was_written_down_fails(
     db: Connection, database: str, processes: Processes, index: IndexReader, broker: CeleryBroker
 ) -> None:
     """Its message is gone and nobody will answer it."""

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from reindexer.core.errors import DependencyAway, UsageError
+from reindexer.core.errors import DependencyUnavailable, UsageError
 from reindexer.core.source import Source
 from reindexer.embedded.children import Children
 from reindexer.embedded.postgres import EmbeddedPostgres, start_postgres
@@ -69,7 +69,7 @@ class Server:
             os.kill(victim.info.backend_pid, signal.SIGKILL)
 
         def is_back() -> bool:
-            with suppress(DependencyAway, psycopg.Error), connect(self.url, application_name="test") as db:
+            with suppress(DependencyUnavailable, psycopg.Error), connect(self.url, application_name="test") as db:
                 return db.execute("SELECT pg_postmaster_start_time()").fetchone() == began
             return False
 

@@ -152,7 +152,7 @@ def test_tokens_grow_over_a_crash_that_lost_every_commit_that_could_be_lost(serv
     assert tokens == sorted(set(tokens))
 
 
-def test_a_wish_that_was_accepted_is_known_after_a_crash(server: Server, stack: Processes) -> None:
+def test_a_request_that_was_accepted_is_known_after_a_crash(server: Server, stack: Processes) -> None:
     _, url = stack.api()
     with connect(server.url, application_name="test") as connection:
         item_id = insert(connection, "text")
@@ -209,11 +209,11 @@ def test_defaults_of_database_and_role_do_not_concern_us(
     assert all(index.holds(item_id, vector_of(content)) for item_id, content in rows)
     for each in (listener, *workers):
         for event in (
-            "statement_fails",
+            "statement_failed",
             "connection_lost",
-            "work_fails",
-            "postgres_fails",
-            "settling_waits",
+            "batch_failed",
+            "postgres_failed",
+            "settle_retried",
             "Traceback",
         ):
             assert event not in log_of(each)
@@ -234,7 +234,7 @@ def test_a_lock_on_the_users_table_holds_items_up_and_uses_no_attempt(
             "INSERT INTO reindexer.due (source, item_id, generation, lane) VALUES ('context_items', %s, 1, 'live')",
             [item_id],
         )
-        eventually(lambda: log_of(worker).count("postgres_fails") >= 2, within=20)
+        eventually(lambda: log_of(worker).count("postgres_failed") >= 2, within=20)
         state = db.execute("SELECT attempts, losses, waits_for FROM reindexer.due").fetchone()
     print(state)
     eventually(lambda: index.holds(item_id, vector_of("new")), within=20)
@@ -269,7 +269,7 @@ def test_a_deadlock_with_a_user_who_locks_our_rows_costs_a_second_try(
     assert sorted(provider.inputs) == ["a", "b"], "what was done was not done twice"
 
 
-def test_a_wish_whose_message_runs_while_postgres_is_away_is_not_failed_but_fulfilled(
+def test_a_request_whose_message_runs_while_postgres_is_away_is_not_failed_but_fulfilled(
     db: Connection, processes: Processes, index: IndexReader, database: str, redis_url: str
 ) -> None:
     item_id = insert(db, "text")
@@ -281,7 +281,7 @@ def test_a_wish_whose_message_runs_while_postgres_is_away_is_not_failed_but_fulf
         proxy.mode = Mode.CUT
         sender = application(redis_url)
         sent = sender.send_task("reindexer.tasks.regenerate_embedding_task", (item_id,), queue="reindexer.bulk")
-        eventually(lambda: log_of(worker).count("wish_waits") >= 2, within=40)
+        eventually(lambda: log_of(worker).count("request_deferred") >= 2, within=40)
         assert AsyncResult(sent.id, app=sender).state == "PENDING"
         proxy.mode = Mode.PASS
         eventually(lambda: AsyncResult(sent.id, app=sender).state == "SUCCESS", within=40)

@@ -17,13 +17,13 @@ from reindexer.monitoring.status import item
 from reindexer.monitoring.status import status as state_of_everything
 from reindexer.postgres.connect import Connection, connect
 from reindexer.queue import requests
-from reindexer.queue.breaker import Witness, forget_breakers, open_breakers, record
+from reindexer.queue.breaker import HealthRecorder, open_breakers, prune_breakers, record
 from reindexer.queue.claim import Claim, claim_batch, claim_item
 from reindexer.queue.dispatch import Dispatch
 from reindexer.queue.drain import drain
 from reindexer.queue.maintenance import heal
 from reindexer.settings import Settings
-from reindexer.sources.recipes import recipe_of
+from reindexer.sources.embedding_specs import embedding_spec_of
 from reindexer.wiring import embedder_of
 from reindexer.worker.claim_state import LEFT_ALONE
 from reindexer.worker.worker import Worker, WorkLimits
@@ -108,7 +108,7 @@ def test_it_opens_at_the_third_failure_and_what_is_not_in_flight_burns_no_attemp
     assert worker.run_lane("live") == 0
     assert sum(attempts(db)) == 30
     assert status(db, waiting[0]) == ("PENDING", LEFT_ALONE)
-    known = item(db, CONTEXT_ITEMS, waiting[0], recipe_of(CONTEXT_ITEMS, worker.embedder_of(CONTEXT_ITEMS)))
+    known = item(db, CONTEXT_ITEMS, waiting[0], embedding_spec_of(CONTEXT_ITEMS, worker.embedder_of(CONTEXT_ITEMS)))
     assert known is not None
     assert known.waits_for is not None
     assert "the embedding provider, which is left alone but for a probe now and then: " in known.waits_for
@@ -125,13 +125,13 @@ def test_while_it_is_open_what_needs_it_is_not_claimed_nor_counted_as_ready_and_
 ) -> None:
     ids = [insert(db, f"text {n}") for n in range(10)]
     open_it(db, worker, proxy)
-    requests.record(db, "context_items", [requests.Wish(str(uuid.uuid4()), ids[5])], lane="bulk", sent=True)
+    requests.record(db, "context_items", [requests.ReindexRequest(str(uuid.uuid4()), ids[5])], lane="bulk", sent=True)
     db.execute("UPDATE reindexer.breaker SET probe_at = now() + interval '1 hour'")
     work(db, worker)
     db.execute("UPDATE reindexer.due SET not_before = now()")
     assert claim(db) is None
     assert claim(db, "bulk") is None
-    assert claim_item(db, "context_items", ids[5], 100, 60) is None, "a wish waits too"
+    assert claim_item(db, "context_items", ids[5], 100, 60) is None, "a request waits too"
     dispatch = Dispatch(broker, batch_size=1, max_messages=16)
     assert dispatch.top_up(db) == {}
     db.execute(
@@ -252,11 +252,11 @@ def test_an_answer_that_is_older_than_the_last_failure_does_not_close_it(
     insert(db, "text")
     open_it(db, worker, proxy)
     ready(db)
-    probe, witness = claim(db), Witness()
+    probe, health = claim(db), HealthRecorder()
     assert probe is not None
     for ago_s, still_open in ((3600.0, True), (0.0, False)):
-        witness.seen["provider"] = (time.monotonic() - ago_s, None)
-        record(db, probe, witness, worker.breaker)
+        health.seen["provider"] = (time.monotonic() - ago_s, None)
+        record(db, probe, health, worker.breaker)
         assert bool(open_breakers(db)) is still_open
 
 
@@ -294,7 +294,7 @@ def test_an_item_alone_ends_failed_after_its_tries_and_heals_soon_after_the_retu
     item_id = insert(db, "text")
     task_id = str(uuid.uuid4())
     drain(db)
-    requests.record(db, "context_items", [requests.Wish(task_id, item_id)], lane="bulk", sent=True)
+    requests.record(db, "context_items", [requests.ReindexRequest(task_id, item_id)], lane="bulk", sent=True)
     proxy.mode = Mode.REFUSE
 
     def task_failed() -> bool:
@@ -353,12 +353,12 @@ def test_a_breaker_that_nobody_has_a_reason_to_probe_is_forgotten(
 ) -> None:
     insert(db, "text")
     open_it(db, worker, proxy)
-    forget_breakers(db)
+    prune_breakers(db)
     assert open_breakers(db)
     db.execute(
         "UPDATE reindexer.breaker SET probe_at = now() - interval '11 minutes', failed_at = now() - interval '1 h'"
     )
-    forget_breakers(db)
+    prune_breakers(db)
     assert open_breakers(db) == []
 
 

@@ -71,18 +71,18 @@ def test_429_for_longer_than_all_retries_is_waited_out_and_uses_no_attempt(
         assert min(b - a for a, b in itertools.pairwise(times)) >= 0.3, "no sooner than asked"
 
 
-def test_a_wish_that_waits_for_a_429_is_told_as_tried_though_the_try_does_not_count(
+def test_a_request_that_waits_for_a_429_is_told_as_tried_though_the_try_does_not_count(
     db: Connection, worker: Worker, provider: Provider
 ) -> None:
     item_id = insert(db, "text")
     work(db, worker)
-    requests.record(db, "context_items", [requests.Wish("wish", item_id)], lane="bulk", sent=True)
-    told = requests.task_state(db, "wish")
+    requests.record(db, "context_items", [requests.ReindexRequest("request", item_id)], lane="bulk", sent=True)
+    told = requests.task_state(db, "request")
     assert told is not None
     assert (told.state, told.waits_for) == ("PENDING", None)
     provider.behave = lambda call: error(429, "rate_limit_exceeded")
     worker.run_lane("bulk", budget_s=0)
-    told = requests.task_state(db, "wish")
+    told = requests.task_state(db, "request")
     assert told is not None
     assert (told.state, attempts(db)) == ("RETRY", [0])
     assert told.waits_for is not None

@@ -117,21 +117,21 @@ def test_many_claims_of_a_provider_that_refuses_everything_cost_one_question(
     assert [len(call.inputs) for call in provider.calls] == [10, 1], "one request, and a harmless one"
 
 
-def test_a_wish_whose_provider_refuses_everything_is_told_the_setting_and_succeeds_when_it_is_mended(
+def test_a_request_whose_provider_refuses_everything_is_told_the_setting_and_succeeds_when_it_is_mended(
     db: Connection, worker: Worker, index: IndexReader, provider: Provider
 ) -> None:
     provider.behave = lambda call: error(401, "invalid_api_key")
     item_id = insert(db, "text")
     drain(db)
-    requests.record(db, "context_items", [requests.Wish("wish", item_id)], lane="bulk", sent=True)
+    requests.record(db, "context_items", [requests.ReindexRequest("request", item_id)], lane="bulk", sent=True)
     worker.run_item("context_items", item_id)
-    told = requests.task_state(db, "wish")
+    told = requests.task_state(db, "request")
     assert told is not None
     assert told.state == "RETRY"
     assert "401 (invalid_api_key): check OPENAI_API_KEY" in str(told.waits_for)
     provider.behave = lambda call: None
     look_again(db, worker)
-    told = requests.task_state(db, "wish")
+    told = requests.task_state(db, "request")
     assert told is not None
     assert told.state == "SUCCESS"
 

@@ -39,7 +39,7 @@ def env(env: Mapping[str, str], proxy: Proxy) -> Mapping[str, str]:
         "QDRANT_URL": proxy.instead(env["QDRANT_URL"]),
         "REINDEXER_QDRANT_TIMEOUT_S": "1",
         "REINDEXER_RETRY_MAX_S": "1",
-        "REINDEXER_HEALING_MINUTE_S": "1",
+        "REINDEXER_RETRY_SCHEDULE_S": "1",
     }
 
 
@@ -269,14 +269,14 @@ def test_qdrant_lost_its_data_while_all_processes_run_and_all_of_it_comes_back(
     assert "collection_lost" in log_of(worker)
 
 
-def test_a_wish_whose_item_waits_for_qdrant_is_told_as_retry(
+def test_a_request_whose_item_waits_for_qdrant_is_told_as_retry(
     db: Connection, worker: Worker, proxy: Proxy, index: IndexReader
 ) -> None:
     from reindexer.queue import requests
 
     item_id, task_id = insert(db, "text"), str(uuid.uuid4())
     drain(db)
-    requests.record(db, "context_items", [requests.Wish(task_id, item_id)], lane="bulk", sent=True)
+    requests.record(db, "context_items", [requests.ReindexRequest(task_id, item_id)], lane="bulk", sent=True)
     proxy.mode = Mode.REFUSE
     worker.run_item("context_items", item_id)
     state = requests.task_state(db, task_id)

@@ -215,15 +215,15 @@ def test_a_text_that_is_begun_and_then_shrinks_or_goes_leaves_no_point(db: Conne
     assert book.index.count() == 0
 
 
-def test_who_wishes_for_a_begun_text_gets_all_of_it_embedded_anew_also_by_several_claims(
+def test_a_request_for_a_begun_text_gets_all_of_it_embedded_anew_also_by_several_claims(
     db: Connection, book: Book
 ) -> None:
     book.write(sentences(24))
     book.begin(requests=4)
-    requests.record(db, "book", [requests.Wish(str(uuid.uuid4()), "1")], lane="live", sent=True)
+    requests.record(db, "book", [requests.ReindexRequest(str(uuid.uuid4()), "1")], lane="live", sent=True)
     book.begin(requests=2)
     book.work()
-    assert len(book.provider.inputs) == 16, "8 of 24 were embedded since the wish"
+    assert len(book.provider.inputs) == 16, "8 of 24 were embedded since the request"
     assert " ".join(book.texts()) == sentences(24)
 
 

@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from reindexer.adapters.broker.celery_broker import CeleryBroker
-from reindexer.adapters.broker.heartbeats import MAX_WAITING, Beats, beat_queue
+from reindexer.adapters.broker.heartbeats import MAX_WAITING, Heartbeats, heartbeat_queue
 from reindexer.core.queues import Names
 from reindexer.embedded.children import Children
 from reindexer.embedded.redis import start_redis
@@ -73,7 +73,7 @@ def test_a_worker_that_is_connected_but_consumes_nothing_is_unhealthy_and_loses_
     processes.worker("-n", node, concurrency=1)
     eventually(lambda: heartbeat.alive(db, "worker"), within=20)
     control = broker.app.control
-    for queue in (*NAMES.queues(), NAMES.beat_queue(node)):
+    for queue in (*NAMES.queues(), NAMES.heartbeat_queue(node)):
         assert control.cancel_consumer(queue, destination=[node], reply=True, timeout=10)
     later = "UPDATE reindexer.process SET beat_at = beat_at - interval '35 s' WHERE role = 'worker'"
     db.execute(later)  # as if that much time had passed since its last beat
@@ -106,10 +106,10 @@ def test_workers_of_every_pool_consume_again_after_redis_was_killed_and_came_bac
 
 
 def test_the_beats_of_a_worker_that_takes_none_do_not_pile_up_in_the_broker(broker: CeleryBroker) -> None:
-    beats = Beats(broker.app, beat_queue(NAMES, "hangs@here"), every_s=0.01)
+    beats = Heartbeats(broker.app, heartbeat_queue(NAMES, "hangs@here"), every_s=0.01)
     beats.start()
     with broker.app.connection_for_read() as connection:
-        queue = beat_queue(NAMES, "hangs@here")(connection.default_channel)
+        queue = heartbeat_queue(NAMES, "hangs@here")(connection.default_channel)
 
         def waiting() -> int:
             return int(queue.queue_declare().message_count)

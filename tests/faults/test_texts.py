@@ -14,8 +14,8 @@ from reindexer.index.search import collection_of
 from reindexer.monitoring.status import item
 from reindexer.postgres.connect import Connection
 from reindexer.queue import requests
+from reindexer.sources.embedding_specs import embedding_spec_of
 from reindexer.sources.estimate import estimate
-from reindexer.sources.recipes import recipe_of
 from reindexer.sources.store import find_source
 from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert, status, work
@@ -105,12 +105,12 @@ def test_all_processes_cut_in_the_same_way_what_the_provider_found_too_long(
     provider.behave = refuses(413, "", lambda text: len(text) > 2_000)
     work(db, worker)
     source = find_source(db, "context_items")
-    recipe = recipe_of(source, worker.embedder_of(source))
-    known = item(db, source, item_id, recipe)
+    spec = embedding_spec_of(source, worker.embedder_of(source))
+    known = item(db, source, item_id, spec)
     assert known is not None
     assert (known.chunks, known.wanted) == (index.count(), known.indexed)
-    assert estimate(db, source, recipe).changed == 0
-    sides = reconcile.Sides(db, worker.index, source, collection_of(db, source), recipe, 5)
+    assert estimate(db, source, spec).changed == 0
+    sides = reconcile.Sides(db, worker.index, source, collection_of(db, source), spec, 5)
     with closing(reconcile.compare(sides, lambda *_: None, wait_s=0, pause_s=0.05)) as found:
         assert found.differences == 0
     provider.calls.clear()
@@ -130,7 +130,7 @@ def test_how_small_a_text_was_cut_is_tried_anew_by_who_wants_it_embedded_anew_an
     work(db, worker)
     assert index.count() > 1
     provider.behave = lambda call: None
-    requests.record(db, "context_items", [requests.Wish(str(uuid.uuid4()), item_id)], lane="bulk", sent=True)
+    requests.record(db, "context_items", [requests.ReindexRequest(str(uuid.uuid4()), item_id)], lane="bulk", sent=True)
     work(db, worker)
     worker.run_lane("bulk")
     assert index.count() == 1

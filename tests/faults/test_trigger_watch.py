@@ -144,7 +144,7 @@ def test_the_listener_mends_disabled_triggers_within_a_minute_logs_one_line_and_
     eventually(lambda: not differences(db, index), within=20)
     disabled(db)
     eventually(lambda: idle(db) and not differences(db, index), within=60)
-    assert log_of(listener).count("triggers_mended") == 1
+    assert log_of(listener).count("triggers_repaired") == 1
     assert len(log_of(listener).splitlines()) == 2
 
 

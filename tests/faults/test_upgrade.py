@@ -134,7 +134,7 @@ def test_two_versions_that_differ_in_their_triggers_do_not_undo_each_other(
 ) -> None:
     """Of one schema revision, so that the older one goes on."""
     newer.replace("reindexer/postgres/sql/triggers.sql", "    RETURN NULL;", "    RETURN NULL; -- newer")
-    listener = processes.listener(REINDEXER_WATCH_S="0.2")
+    listener = processes.listener(REINDEXER_TRIGGER_CHECK_S="0.2")
     processes.worker()
     insert(db, "before")
     newer.migrate()

@@ -16,7 +16,7 @@ from reindexer.core.profile import Profile
 from reindexer.core.source import Source
 from reindexer.core.text.tokens import estimate_tokens
 from reindexer.monitoring.buffer import labels_text
-from reindexer.monitoring.metrics import PROVIDER_TURN
+from reindexer.monitoring.metrics import RATE_LIMIT_WAIT
 from reindexer.monitoring.metrics_store import read
 from reindexer.postgres.connect import Connection
 from reindexer.queue import requests
@@ -222,15 +222,15 @@ def test_marked_items_are_not_claimed_again_use_no_attempt_and_a_later_change_of
     assert set(ids) <= set(marked(db))
     db.execute("DELETE FROM context_items WHERE id = %s", [ids[0]])
     drain(db)
-    wish = requests.Wish(str(uuid.uuid4()), ids[1])
-    requests.record(db, "context_items", [wish], lane="bulk", sent=True)
+    request = requests.ReindexRequest(str(uuid.uuid4()), ids[1])
+    requests.record(db, "context_items", [request], lane="bulk", sent=True)
     runs.start(db, find_source(db, "context_items"), who="test", where=f"id = '{ids[2]}'")
     assert walk_page(db, lambda name: find_source(db, name))
     assert set(ids) - set(marked(db)) == set(ids[:3])
     work(db, worker)
     assert status(db, ids[0]) is None
     assert set(ids[1:]) <= set(marked(db))
-    state = requests.task_state(db, wish.task_id)
+    state = requests.task_state(db, request.task_id)
     assert state is not None
     assert state.state == "RETRY"
     assert "does not answer" in str(state.waits_for)
@@ -460,7 +460,7 @@ def test_who_has_more_to_do_than_to_wait_for_a_turn_waits_for_none(
     asked = len(provider.calls)
     assert 8 - asked == len(marked(db)) > 0
     worker.counters.write()
-    assert (PROVIDER_TURN, labels_text(purpose="items")) not in read(db), "nobody waited"
+    assert (RATE_LIMIT_WAIT, labels_text(purpose="items")) not in read(db), "nobody waited"
     assert worker.leaves("live")
     eventually(lambda: worker.run_lane("live") is not None and not marked(db), within=60)
     assert len(provider.inputs) == 8

@@ -206,7 +206,7 @@ def test_one_item_edited_a_hundred_times_a_second_ends_with_its_last_text_and_co
     assert status(db).failed == 0
 
 
-def test_a_users_statements_never_wait_for_a_drain_claim_read_wish_or_settle_that_is_under_way(
+def test_a_users_statements_never_wait_for_a_drain_claim_read_request_or_settle_that_is_under_way(
     db: Connection, database: str, index: IndexReader
 ) -> None:
     """All of them have done their work and have not committed, and the leader sleeps under the bell's lock."""
@@ -214,7 +214,7 @@ def test_a_users_statements_never_wait_for_a_drain_claim_read_wish_or_settle_tha
         insert(db, f"text {n}")
     drain(db)
     with ExitStack() as stack:
-        names = ("finish", "postpone", "claim", "drain", "walk", "heal", "read", "wish")
+        names = ("finish", "postpone", "claim", "drain", "walk", "heal", "read", "request")
         ours = {name: stack.enter_context(connect(database, application_name=f"ours {name}")) for name in names}
         claims = [claim_batch(ours[name], "live", 10, 60) for name in ("finish", "postpone")]
         for connection in ours.values():
@@ -228,8 +228,8 @@ def test_a_users_statements_never_wait_for_a_drain_claim_read_wish_or_settle_tha
         assert drain(ours["drain"]).changes == 1
         ours["walk"].execute("INSERT INTO reindexer.run (source, kind) VALUES ('context_items', 'backfill')")
         heal(ours["heal"])
-        wish = requests.Wish("a task", str(uuid.uuid4()))
-        assert requests.record(ours["wish"], "context_items", [wish], lane="bulk", sent=True) == 1
+        request = requests.ReindexRequest("a task", str(uuid.uuid4()))
+        assert requests.record(ours["request"], "context_items", [request], lane="bulk", sent=True) == 1
         ids = [str(item_id) for (item_id,) in db.execute("SELECT id FROM context_items")]
         read_rows(ours["read"], CONTEXT_ITEMS, ids)
         assert find_source(ours["read"], "context_items") == CONTEXT_ITEMS

@@ -19,7 +19,7 @@ from fastapi.testclient import TestClient
 from api.dependencies import get_broker
 from api.main import create_app
 from reindexer.adapters.broker.celery_broker import CeleryBroker
-from reindexer.core.errors import DependencyAway
+from reindexer.core.errors import DependencyUnavailable
 from reindexer.core.source import Source
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
@@ -60,7 +60,7 @@ class AwayBroker(SentBroker):
     """A broker that does not answer."""
 
     def send_requests(self, requests: Sequence[tuple[str, str, str]]) -> int:
-        raise DependencyAway("the broker does not answer")
+        raise DependencyUnavailable("the broker does not answer")
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_bulk_of_an_unknown_source_is_404(client: TestClient) -> None:
     problem(client.post(BULK, json={"context_ids": [str(uuid.uuid4())], "source": "nothing"}), 404)
 
 
-def test_bulk_is_202_with_the_broker_away_and_the_wish_is_kept(
+def test_bulk_is_202_with_the_broker_away_and_the_request_is_kept(
     client: TestClient, db: Connection, worker: Worker, index: IndexReader
 ) -> None:
     app: Any = client.app
@@ -164,7 +164,7 @@ def test_a_task_goes_from_pending_over_retry_to_failure(
     assert len(provider.calls) == 4
     assert "500" in client.get(f"/admin/tasks/{task_id}").json()["error"]
     past = client.get(f"/admin/items/context_items/{item_id}").json()["history"]
-    assert [(wish["task_id"], wish["succeeded"]) for wish in past] == [(task_id, False)]
+    assert [(request["task_id"], request["succeeded"]) for request in past] == [(task_id, False)]
 
 
 def test_an_unknown_task_is_404(client: TestClient) -> None:

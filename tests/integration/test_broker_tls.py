@@ -11,9 +11,9 @@ import redis
 from celery.result import AsyncResult
 
 from reindexer.adapters.broker.celery_broker import CeleryBroker, make_celery
-from reindexer.adapters.redis_budget import BudgetServer
+from reindexer.adapters.redis_rate_limiter import RateLimiterServer
 from reindexer.core.broker_url import read_broker_url
-from reindexer.core.errors import DependencyAway
+from reindexer.core.errors import DependencyUnavailable
 from reindexer.embedded.children import Children
 from reindexer.postgres.connect import Connection
 from reindexer.settings import Settings
@@ -98,14 +98,14 @@ def works(url: str, ca_file: Path | None = None) -> set[str]:
     try:
         sender.ping()
         found.add("broker")
-    except DependencyAway:
+    except DependencyUnavailable:
         pass
     try:
         sender.store_results([("task", "item", None)])
         found.add("results")
-    except DependencyAway:
+    except DependencyUnavailable:
         pass
-    budget = BudgetServer(server, "reindexer:budget:")
+    budget = RateLimiterServer(server, "reindexer:budget:")
     if budget.run("account", "look", {}) is not None:
         found.add("budget")
     budget.close()

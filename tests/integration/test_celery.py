@@ -54,7 +54,7 @@ def result(broker: CeleryBroker, task_id: str) -> AsyncResult:
 def test_celery_app_creation(env: Mapping[str, str]) -> None:
     tasks = "sorted(name for name in app.tasks if name.startswith('reindexer'))"
     code = f"from reindexer.celery_app import app; import reindexer.tasks; print(app.main, *{tasks})"
-    names = ("beat_task", "regenerate_embedding_task", "work_lane_task")
+    names = ("heartbeat_task", "regenerate_embedding_task", "work_lane_task")
     assert python(code, env).split() == ["reindexer", *(f"reindexer.tasks.{name}" for name in names)]
 
 
@@ -107,7 +107,7 @@ def test_regenerate_embedding_task_success(
     assert sent.id in log_of(worker)
     again = broker.app.send_task(TASK, (item_id,), queue="reindexer.bulk")
     again.get(timeout=20)
-    assert provider.inputs == ["text", "text"], "a wish embeds anew although nothing changed"
+    assert provider.inputs == ["text", "text"], "a request embeds anew although nothing changed"
 
 
 def test_regenerate_embedding_task_retry(
@@ -165,22 +165,22 @@ def test_regenerate_embedding_task_qdrant_unavailable(
     assert index.holds(item_id, vector_of("text"))
 
 
-def test_a_thousand_wishes_are_at_most_twenty_provider_requests_and_each_is_told(
+def test_a_thousand_requests_are_at_most_twenty_provider_requests_and_each_is_told(
     db: Connection, processes: Processes, broker: CeleryBroker, index: IndexReader, provider: Provider
 ) -> None:
     db.execute("INSERT INTO context_items (content) SELECT 'text ' || n FROM generate_series(1, 1000) n")
     db.execute("DELETE FROM reindexer.outbox")
     ids = [str(i) for (i,) in db.execute("SELECT id FROM context_items")]
-    wishes = [requests.Wish(str(uuid.uuid4()), item_id) for item_id in ids]
-    assert requests.record(db, "context_items", wishes, lane="bulk", sent=False) == 1000
+    asked = [requests.ReindexRequest(str(uuid.uuid4()), item_id) for item_id in ids]
+    assert requests.record(db, "context_items", asked, lane="bulk", sent=False) == 1000
     assert requests.send_unsent(db, broker, older_s=0) == 1000
     worker = processes.worker()
-    eventually(lambda: all(result(broker, wish.task_id).state == "SUCCESS" for wish in wishes[::97]), within=30)
+    eventually(lambda: all(result(broker, request.task_id).state == "SUCCESS" for request in asked[::97]), within=30)
     eventually(lambda: db.execute("SELECT count(*) FROM reindexer.due").fetchone() == (0,))
     assert len(provider.calls) <= 20
     assert index.count() == 1000
-    eventually(lambda: all(wish.task_id in log_of(worker) for wish in wishes))
-    assert all(result(broker, wish.task_id).state == "SUCCESS" for wish in wishes)
+    eventually(lambda: all(request.task_id in log_of(worker) for request in asked))
+    assert all(result(broker, request.task_id).state == "SUCCESS" for request in asked)
     states = db.execute("SELECT count(*) FROM reindexer.request WHERE succeeded").fetchone()
     assert states == (1000,)
 

@@ -23,7 +23,7 @@ from reindexer.queue import requests
 from reindexer.queue.claim import claim_batch
 from reindexer.queue.drain import drain
 from reindexer.sources.attach import attach
-from reindexer.sources.recipes import recipe_of
+from reindexer.sources.embedding_specs import embedding_spec_of
 from reindexer.sources.store import find_source
 from reindexer.worker.worker import Worker
 from tests.integration.test_four_processes import idle
@@ -83,8 +83,8 @@ class Wiki:
 
     def sides(self) -> reconcile.Sides:
         source = find_source(self.db, "wiki")
-        recipe = recipe_of(source, self.worker.embedder_of(source))
-        return reconcile.Sides(self.db, self.worker.index, source, collection_of(self.db, source), recipe, 5)
+        spec = embedding_spec_of(source, self.worker.embedder_of(source))
+        return reconcile.Sides(self.db, self.worker.index, source, collection_of(self.db, source), spec, 5)
 
     def differences(self) -> tuple[int, int, int]:
         """Missing, stale, orphaned."""
@@ -120,7 +120,7 @@ def test_a_long_text_becomes_several_points_that_hold_all_of_it_and_a_short_one_
     assert [text for text, _ in wiki.points("about")] == ["short"]
     assert wiki.differences() == (0, 0, 0)
     source = find_source(wiki.db, "wiki")
-    known = item(wiki.db, source, "home", recipe_of(source, wiki.worker.embedder_of(source)))
+    known = item(wiki.db, source, "home", embedding_spec_of(source, wiki.worker.embedder_of(source)))
     assert known is not None
     assert (known.chunks, known.wanted) == (len(texts), known.indexed)
 
@@ -199,7 +199,7 @@ def test_every_point_of_an_edited_item_has_the_new_token_so_that_no_late_write_r
     assert min(after) > max(before)
 
 
-def test_a_doubtful_item_and_a_wish_embed_every_chunk_again(wiki: Wiki, page: list[str]) -> None:
+def test_a_doubtful_item_and_a_request_embed_every_chunk_again(wiki: Wiki, page: list[str]) -> None:
     wiki.write(page)
     wiki.attach()
     chunks = len(wiki.points())
@@ -211,7 +211,7 @@ def test_a_doubtful_item_and_a_wish_embed_every_chunk_again(wiki: Wiki, page: li
     wiki.settle()
     assert len(set(wiki.provider.inputs)) >= chunks
     wiki.provider.calls.clear()
-    requests.record(wiki.db, "wiki", [requests.Wish(str(uuid.uuid4()), "home")], lane="bulk", sent=True)
+    requests.record(wiki.db, "wiki", [requests.ReindexRequest(str(uuid.uuid4()), "home")], lane="bulk", sent=True)
     wiki.settle()
     assert len(set(wiki.provider.inputs)) >= chunks
     assert len(wiki.points()) >= chunks

@@ -213,14 +213,14 @@ def test_on_a_narrow_terminal_no_id_is_cut(capsys: pytest.CaptureFixture[str], m
     assert "…" not in shown
 
 
-def test_a_negative_id_is_no_option_and_why_tells_each_wish_on_a_line(
+def test_a_negative_id_is_no_option_and_why_tells_each_request_on_a_line(
     db: Connection, env: Mapping[str, str], worker: Worker, here: Callable[..., Done]
 ) -> None:
     db.execute("CREATE TABLE numbers (id int PRIMARY KEY, body text)")
     assert here("attach", "numbers", "--table", "numbers", "--text", "body", env=env).returncode == 0
     db.execute("INSERT INTO numbers VALUES (-1, 'text')")
-    for wish in ("first", "second"):
-        requests.record(db, "numbers", [requests.Wish(wish, "-1")], lane="bulk", sent=True)
+    for request in ("first", "second"):
+        requests.record(db, "numbers", [requests.ReindexRequest(request, "-1")], lane="bulk", sent=True)
     work(db, worker)
     shown = here("why", "numbers", "-1", env=env).stdout
     assert re.findall(r"^  \d{4}-\d\d-\d\d \d\d:\d\d:\d\d  (\w+)  (\w+)$", shown, re.MULTILINE) == [

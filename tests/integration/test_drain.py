@@ -91,7 +91,11 @@ def is_to_be_looked_at_without_a_change(db: Connection) -> None:
     claim = claimed(db)
     finish(db, claim, [Finished(item, "COMPLETED") for item in claim.items])
     requests.record(
-        db, "context_items", [requests.Wish("task", item.item_id) for item in claim.items], lane="live", sent=True
+        db,
+        "context_items",
+        [requests.ReindexRequest("task", item.item_id) for item in claim.items],
+        lane="live",
+        sent=True,
     )
 
 

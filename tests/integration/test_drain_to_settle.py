@@ -203,7 +203,7 @@ def test_one_rejected_input_among_a_hundred_fails_alone(
 
 
 def fastest_settle_s(db: Connection, lane: str, *, answers: int) -> float:
-    """The best of three settles of 256 items each, with so many wishes answered."""
+    """The best of three settles of 256 items each, with so many requests answered."""
     fastest_s = 9.0
     for _ in range(3):
         claim = claim_batch(db, lane, 256, 60)
@@ -225,10 +225,10 @@ def test_settling_takes_no_longer_because_much_is_due_and_the_planner_knows_noth
 
 
 @pytest.mark.alone
-def test_settling_takes_no_longer_because_many_wishes_are_open_and_the_planner_thinks_that_none_is(
+def test_settling_takes_no_longer_because_many_requests_are_open_and_the_planner_thinks_that_none_is(
     db: Connection,
 ) -> None:
-    """As after a quiet week. (It took 1.0 s, not 0.14, while the planner could read the open wishes of all items for each.)"""
+    """As after a quiet week. (It took 1.0 s, not 0.14, while the planner could read the open requests of all items for each.)"""
     db.execute("ALTER TABLE reindexer.request SET (autovacuum_enabled = false)")
     db.execute("INSERT INTO context_items (content) SELECT 'text' FROM generate_series(1, 1000)")
     ids = [str(item_id) for (item_id,) in db.execute("SELECT id FROM context_items")]
@@ -240,8 +240,8 @@ def test_settling_takes_no_longer_because_many_wishes_are_open_and_the_planner_t
     )
     db.execute("ANALYZE reindexer.request")
     for _ in range(40):
-        wishes = [requests.Wish(str(uuid.uuid4()), item_id) for item_id in ids]
-        assert requests.record(db, "context_items", wishes, lane="bulk", sent=True) == 1000
+        asked = [requests.ReindexRequest(str(uuid.uuid4()), item_id) for item_id in ids]
+        assert requests.record(db, "context_items", asked, lane="bulk", sent=True) == 1000
     assert fastest_settle_s(db, "live", answers=40 * 256) < 0.6
 
 
@@ -346,7 +346,7 @@ def test_what_failed_for_a_passing_cause_is_tried_again_after_growing_waits_and_
     assert index.holds(item_id, vector_of("text"))
 
 
-def test_a_wish_for_a_row_that_is_gone_also_takes_a_point_that_came_back(
+def test_a_request_for_a_row_that_is_gone_also_takes_a_point_that_came_back(
     db: Connection, worker: Worker, index: IndexReader
 ) -> None:
     from reindexer.core.items import point_id
@@ -358,7 +358,7 @@ def test_a_wish_for_a_row_that_is_gone_also_takes_a_point_that_came_back(
     work(db, worker)
     late = models.PointStruct(id=record.id, vector=record.vector, payload=record.payload)  # type: ignore[arg-type]
     index.client.upsert("context_items", [late], wait=True)
-    requests.record(db, "context_items", [requests.Wish("task", item_id)], lane="bulk", sent=True)
+    requests.record(db, "context_items", [requests.ReindexRequest("task", item_id)], lane="bulk", sent=True)
     work(db, worker)
     assert index.count() == 0
 

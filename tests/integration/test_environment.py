@@ -80,7 +80,7 @@ def test_a_command_tells_each_wrong_value_of_each_setting_in_one_line_that_names
 SOME = [
     ("CELERY_BROKER_URL", "http://x"), ("CELERY_BROKER_URL", "redis://127.0.0.1:99999/0"), ("REDIS_URL", "redis://h/zero"),
     ("QDRANT_URL", "ftp://x"), ("QDRANT_URL", "127.0.0.1:6333"), ("REINDEXER_LISTEN_DATABASE_URL", "mysql://x"),
-    ("REINDEXER_TICK_S", "inf"),
+    ("REINDEXER_POLL_INTERVAL_S", "inf"),
 ]  # fmt: skip
 """Of each kind."""
 
@@ -136,7 +136,7 @@ def test_a_process_tells_a_variable_that_nobody_reads_in_its_log_once(db: Connec
     processes.env["REINDEXER_LEASE"] = "60"
     children = [processes.listener(), processes.worker(), processes.api()[0]]
     for child in children:
-        eventually(lambda child=child: "unknown_setting" in log_of(child))  # type: ignore[misc]
+        eventually(lambda child=child: "setting_ignored" in log_of(child))  # type: ignore[misc]
         assert log_of(child).count("did you mean REINDEXER_LEASE_S?") == 1
 
 

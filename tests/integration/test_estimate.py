@@ -11,14 +11,14 @@ import pytest
 from reindexer.core.price import dollars
 from reindexer.core.profile import Profile
 from reindexer.core.source import CONTEXT_ITEMS, Source
-from reindexer.core.text.recipe import Recipe
+from reindexer.core.text.embedding_spec import EmbeddingSpec
 from reindexer.core.text.tokens import estimate_tokens
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.locks import changing_triggers
 from reindexer.settings import Settings
 from reindexer.sources.attach import attach
+from reindexer.sources.embedding_specs import embedding_spec_of
 from reindexer.sources.estimate import Estimate, estimate
-from reindexer.sources.recipes import recipe_of
 from reindexer.wiring import token_price
 from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert
@@ -36,13 +36,13 @@ def test_a_small_table_is_counted_exactly_and_what_is_indexed_costs_nothing_agai
     db.execute("UPDATE context_items SET content = %s WHERE id = %s", [new, changed])
     insert(db, " ")
     calls = len(provider.calls)
-    found = estimate(db, CONTEXT_ITEMS, recipe_of(CONTEXT_ITEMS, worker.embedder_of(CONTEXT_ITEMS)))
+    found = estimate(db, CONTEXT_ITEMS, embedding_spec_of(CONTEXT_ITEMS, worker.embedder_of(CONTEXT_ITEMS)))
     tokens = estimate_tokens(new)
     assert found == Estimate(
         rows=5, is_estimate=False, sampled=5, with_text=4, tokens=3 * estimate_tokens("text 0") + tokens, changed=1,
         changed_tokens=tokens,
     )  # fmt: skip
-    other_model = estimate(db, CONTEXT_ITEMS, Recipe("another embedder", 8192))
+    other_model = estimate(db, CONTEXT_ITEMS, EmbeddingSpec("another embedder", 8192))
     assert (other_model.changed, other_model.changed_tokens) == (4, found.tokens)
     assert len(provider.calls) == calls
 
@@ -52,8 +52,8 @@ def test_of_a_large_table_a_sample_is_read(db: Connection, worker: Worker) -> No
         "INSERT INTO context_items (content) SELECT repeat('x', 100 + n % 200) FROM generate_series(1, 20000) AS n"
     )
     db.execute("ANALYZE context_items")
-    whole = estimate(db, CONTEXT_ITEMS, Recipe("e", 8192), sample=50_000)
-    sampled = estimate(db, CONTEXT_ITEMS, Recipe("e", 8192), sample=2_000)
+    whole = estimate(db, CONTEXT_ITEMS, EmbeddingSpec("e", 8192), sample=50_000)
+    sampled = estimate(db, CONTEXT_ITEMS, EmbeddingSpec("e", 8192), sample=2_000)
     assert (whole.is_estimate, sampled.is_estimate) == (False, True)
     assert 200 < sampled.sampled <= 4_000
     assert sampled.rows == whole.rows == 20_000
@@ -62,7 +62,7 @@ def test_of_a_large_table_a_sample_is_read(db: Connection, worker: Worker) -> No
 
 
 def test_an_empty_table_costs_nothing(db: Connection) -> None:
-    assert estimate(db, CONTEXT_ITEMS, Recipe("e", 8192)) == Estimate(0, False, 0, 0, 0, 0, 0)
+    assert estimate(db, CONTEXT_ITEMS, EmbeddingSpec("e", 8192)) == Estimate(0, False, 0, 0, 0, 0, 0)
 
 
 def test_the_price_is_openais_at_openai_or_what_is_set_and_else_not_known(settings: Settings) -> None:

@@ -100,11 +100,11 @@ def test_edits_made_while_no_listener_runs_are_found_by_the_next_one(
 def test_a_standby_takes_over_from_a_killed_leader(db: Connection, processes: Processes, index: IndexReader) -> None:
     leader, standby = processes.listener(), processes.listener()
     processes.worker()
-    assert "standing_by" in log_of(standby)
+    assert "leadership_awaited" in log_of(standby)
     processes.children.kill(leader)
     item_id = insert(db, "text")
     eventually(lambda: index.holds(item_id, vector_of("text")))
-    assert "leading" in log_of(standby)
+    assert "leadership_acquired" in log_of(standby)
 
 
 def test_a_lost_connection_of_the_listener_is_made_anew(
@@ -121,7 +121,7 @@ def test_a_lost_connection_of_the_listener_is_made_anew(
 def test_sigterm_ends_the_listener_within_five_seconds_with_a_line(processes: Processes) -> None:
     listener = processes.listener()
     assert processes.children.stop(listener, within_s=5) == 0
-    assert "stopped" in log_of(listener)
+    assert "listener_stopped" in log_of(listener)
 
 
 def test_the_listener_logs_state_changes_and_no_ticks(db: Connection, processes: Processes, index: IndexReader) -> None:

@@ -192,20 +192,20 @@ def test_a_change_of_a_long_transaction_counts_from_its_commit(db: Connection, d
     assert hours(db) == 0
 
 
-def test_backfills_and_wishes_have_no_age_and_leave_that_of_changes_alone(db: Connection, worker: Worker) -> None:
+def test_backfills_and_requests_have_no_age_and_leave_that_of_changes_alone(db: Connection, worker: Worker) -> None:
     waiting = insert(db, "text")
     work(db, worker)
     runs.start(db, find_source(db, "context_items"), force=True, who="test")
     while walk_page(db, lambda name: find_source(db, name)):
         pass
-    requests.record(db, "context_items", [requests.Wish(str(uuid.uuid4()), waiting)], lane="bulk", sent=True)
+    requests.record(db, "context_items", [requests.ReindexRequest(str(uuid.uuid4()), waiting)], lane="bulk", sent=True)
     an_hour_passes(db)
     assert state_of_everything(db).pending == 2, "the item and the run"
     assert nothing_waits(db)
     edit(db, "newer")
     drain(db)
     an_hour_passes(db)
-    requests.record(db, "context_items", [requests.Wish(str(uuid.uuid4()), waiting)], lane="bulk", sent=True)
+    requests.record(db, "context_items", [requests.ReindexRequest(str(uuid.uuid4()), waiting)], lane="bulk", sent=True)
     assert hours(db) == 1
 
 

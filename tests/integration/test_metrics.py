@@ -180,7 +180,7 @@ def test_a_lost_claim_and_a_refused_write_are_counted(
     eventually(lambda: worker.run_lane("live", budget_s=0))
     worker.counters.write()
     now = numbers(client.get("/metrics"))
-    assert now["reindexer_claims_lost_total"] == 1
+    assert now["reindexer_claims_expired_total"] == 1
     assert now["reindexer_writes_refused_total"] == now["reindexer_retries_total{cause=fenced}"] == 1
 
 
@@ -365,7 +365,7 @@ def test_a_reconnect_of_the_listener_is_counted(db: Connection, processes: Proce
     db.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'reindexer listener' AND datname = current_database()"
     )
-    eventually(lambda: listener.log.read_text().count("leading") == 2, within=20)
+    eventually(lambda: listener.log.read_text().count("leadership_acquired") == 2, within=20)
     processes.children.stop(listener)
     assert read(db)["reindexer_listener_reconnects_total", "{}"] == 1
 

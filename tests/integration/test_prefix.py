@@ -86,7 +86,7 @@ def test_another_applications_tasks_in_queues_of_any_name_stay_as_they_are_and_o
             assert task.get(timeout=20) == ids[queue]
             assert index.holds(ids[queue], vector_of(f"text of {queue}"))
         assert held(client) == theirs
-    said = [line for line in log_of(worker).splitlines() if "task_in_another_queue" in line]
+    said = [line for line in log_of(worker).splitlines() if "request_redirected" in line]
     assert len(said) == 3
     assert all("queue=reindexer.bulk" in line for line in said)
 
@@ -176,7 +176,7 @@ def test_a_message_about_another_databases_work_is_dropped_and_told_and_its_own_
     worker = processes.worker(pool="solo", concurrency=1)
     with redis.Redis.from_url(redis_url) as client:
         eventually(lambda: client.llen("reindexer.live") + client.llen("reindexer.bulk") == 0, within=20)
-    eventually(lambda: "foreign_message" in log_of(worker))
+    eventually(lambda: "foreign_message_dropped" in log_of(worker))
     assert f"ours={ours}" in log_of(worker)
     assert "7000000000000000000/5" in log_of(worker)
     assert provider.calls == []

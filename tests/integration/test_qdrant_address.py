@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from reindexer.adapters.qdrant.index import QdrantIndex
-from reindexer.core.errors import DependencyAway
+from reindexer.core.errors import DependencyUnavailable
 from reindexer.postgres.connect import Connection
 from reindexer.settings import Settings
 from reindexer.wiring import worker as make_worker
@@ -127,6 +127,6 @@ def test_a_url_without_a_port_finds_qdrant_on_port_80(servers: Servers) -> None:
 
 def test_of_grpc_its_own_port_is_told() -> None:
     with pytest.raises(
-        DependencyAway, match=rf"Qdrant at http://{ALIAS}, gRPC on port 9, does not answer: UNAVAILABLE"
+        DependencyUnavailable, match=rf"Qdrant at http://{ALIAS}, gRPC on port 9, does not answer: UNAVAILABLE"
     ):
         QdrantIndex(f"http://{ALIAS}", api_key=None, grpc_port=9, timeout_s=2).ping()

@@ -107,7 +107,7 @@ def test_a_call_without_a_queue_is_answered_by_a_worker_that_starts_and_told_by_
     worker = processes.worker(pool="solo", concurrency=1)
     eventually(lambda: index.holds(item_id, vector_of("text")), within=20)
     application.send_task(REQUEST_TASK, (item_id,))
-    eventually(lambda: "tasks_that_nobody_takes" in log_of(worker), within=30)
+    eventually(lambda: "requests_unattended" in log_of(worker), within=30)
 
 
 @pytest.mark.skipif(not QUORUM_URL, reason="no virtual host given in REINDEXER_TEST_RABBITMQ_QUORUM_URL")

@@ -25,7 +25,7 @@ from reindexer.ports import Point
 from reindexer.postgres.connect import Connection
 from reindexer.queue.claim import claim_batch
 from reindexer.queue.drain import drain
-from reindexer.sources.recipes import recipe_of
+from reindexer.sources.embedding_specs import embedding_spec_of
 from reindexer.sources.store import find_source
 from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert, work
@@ -41,7 +41,9 @@ KINDS: tuple[Kind, ...] = ("missing", "stale", "orphaned")
 
 def sides(db: Connection, worker: Worker) -> Sides:
     source = find_source(db, "context_items")
-    return Sides(db, worker.index, source, collection_of(db, source), recipe_of(source, worker.embedder_of(source)), 5)
+    return Sides(
+        db, worker.index, source, collection_of(db, source), embedding_spec_of(source, worker.embedder_of(source)), 5
+    )
 
 
 @contextmanager

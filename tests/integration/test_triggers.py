@@ -15,7 +15,7 @@ from reindexer.listener.trigger_monitor import Watch
 from reindexer.postgres import triggers
 from reindexer.postgres.catalog import relations, tree
 from reindexer.postgres.connect import Connection, connect
-from reindexer.postgres.locks import BELL_LOCK, LOCK_CLASS
+from reindexer.postgres.locks import LOCK_CLASS, WAKE_LOCK
 from reindexer.queue.drain import drain
 from reindexer.sources.attach import attach
 from reindexer.sources.key_pages import key_page
@@ -294,7 +294,7 @@ def test_the_bell_rings_only_while_the_leader_sleeps(migrated: Connection, empty
         leader.execute("LISTEN reindexer_bell")
         insert(migrated, A)
         assert list(leader.notifies(timeout=0.2)) == []
-        leader.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK_CLASS, BELL_LOCK])
+        leader.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK_CLASS, WAKE_LOCK])
         insert(migrated, B)
         rung = list(leader.notifies(timeout=5, stop_after=1))
         assert [(each.channel, each.payload) for each in rung] == [("reindexer_bell", "")]
@@ -306,8 +306,8 @@ def test_the_leader_can_not_fall_asleep_between_a_writers_look_and_its_commit(
     with connect(empty_url, application_name="leader") as leader:
         with migrated.transaction():
             migrated.execute("INSERT INTO context_items (id, content) VALUES (%s, 'c')", [A])
-            assert leader.execute("SELECT pg_try_advisory_lock(%s, %s)", [LOCK_CLASS, BELL_LOCK]).fetchone() == (False,)
-        assert leader.execute("SELECT pg_try_advisory_lock(%s, %s)", [LOCK_CLASS, BELL_LOCK]).fetchone() == (True,)
+            assert leader.execute("SELECT pg_try_advisory_lock(%s, %s)", [LOCK_CLASS, WAKE_LOCK]).fetchone() == (False,)
+        assert leader.execute("SELECT pg_try_advisory_lock(%s, %s)", [LOCK_CLASS, WAKE_LOCK]).fetchone() == (True,)
         assert drain(leader).changes == 1
 
 

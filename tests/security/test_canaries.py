@@ -207,9 +207,9 @@ def test_no_text_and_no_secret_is_found_where_it_does_not_belong(
             done = reindexer(*command, env=secret_env)
             places.add("command line", done.stdout + done.stderr)
         db.execute("TRUNCATE shy_notes")
-        eventually(lambda: "statement_fails" in log_of(listener), within=30)
+        eventually(lambda: "statement_failed" in log_of(listener), within=30)
         children.stop_together()
-        for child, event in ((listener, "statement_fails"), (worker, "unexpected_error"), (api, "unexpected_error")):
+        for child, event in ((listener, "statement_failed"), (worker, "unexpected_error"), (api, "unexpected_error")):
             assert event in log_of(child), child.name
             places.add(f"log of {child.name}", log_of(child))
     places.add("redis commands", heard)
@@ -344,7 +344,7 @@ UNREADABLE = [
 ]
 """Passwords with a character in them that some reader takes for the end of the password."""
 
-AWAY = ("password authentication failed", "broker_away", "Cannot connect")
+AWAY = ("password authentication failed", "broker_unavailable", "Cannot connect")
 """What a process says whose server does not let it in."""
 
 

@@ -34,7 +34,7 @@ LIBRARIES = (
 )  # fmt: skip
 OURS = (
     "reindexer.adapters.broker.celery_broker", "reindexer.adapters.broker.heartbeats", "reindexer.adapters.embedders.openai",
-    "reindexer.adapters.qdrant.index", "reindexer.cli", "reindexer.listener.leader", "reindexer.migrate", "reindexer.wiring", "api.routes", "api.scrape", "api.problems",
+    "reindexer.adapters.qdrant.index", "reindexer.cli", "reindexer.listener.leader", "reindexer.migrate", "reindexer.wiring", "api.routes", "api.metrics_endpoint", "api.problems",
 )  # fmt: skip
 """Without those that read settings when they are imported: `reindexer.celery_app`, and what imports it."""
 

@@ -13,7 +13,7 @@ import psycopg
 
 from reindexer.adapters.broker.celery_broker import CeleryBroker
 from reindexer.listener.leader import Leader
-from reindexer.monitoring.buffer import Tally
+from reindexer.monitoring.buffer import MetricsBuffer
 from reindexer.postgres.connect import Connection
 from reindexer.queue.dispatch import Dispatch
 from reindexer.worker.worker import Worker
@@ -81,7 +81,7 @@ class Queue:
 def queue_of(db: Connection, worker: Worker, broker: CeleryBroker) -> Queue:
     """A queue that has flowed once: plans, caches, the first extension of files."""
     worker.limits = replace(worker.limits, lease_s=3600.0)  # what is claimed to measure stays claimed
-    leader = Leader(Dispatch(broker, 256, 16), threading.Event(), 0.005, 1.0, lambda *_: None, Tally())
+    leader = Leader(Dispatch(broker, 256, 16), threading.Event(), 0.005, 1.0, lambda *_: None, MetricsBuffer())
     queue = Queue(db, leader, worker)
     queue.flow()
     return queue

@@ -48,7 +48,9 @@ class Processes:
         """`python -m reindexer.listen`, ready when it leads or stands by."""
         child = self._start("listener", LISTENER, env)
         wait_until_ready(
-            child, lambda: any(w in log_of(child) for w in ("leading", "standing_by", "draining")), within_s=20
+            child,
+            lambda: any(w in log_of(child) for w in ("leadership_acquired", "leadership_awaited", "draining_started")),
+            within_s=20,
         )
         return child
 

@@ -188,7 +188,7 @@ class Proxy:
     def _requests(self, link: _Link) -> None:
         while chunk := link.client.recv(CHUNK_BYTES):
             self._hold(link)
-            link.asks(self.matching in chunk)
+            link.observe(self.matching in chunk)
             if link.meant and self._mode is Mode.HOLD_REQUEST:
                 head, end, body = chunk.partition(b"\r\n\r\n")
                 if end:
@@ -248,7 +248,7 @@ class _Link:
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TICK)
 
-    def asks(self, matches: bool) -> None:
+    def observe(self, matches: bool) -> None:
         """A chunk of a request: the first of a new one, if the last one was answered."""
         self.meant = matches or (self.meant and not self.answered)
         self.answered = False

@@ -7,8 +7,8 @@ import random
 import sys
 import time
 
+from tests.torture.environment import remove
 from tests.torture.run import run
-from tests.torture.stage import remove
 
 
 def main() -> int:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 from tests.support.proxy import Mode
-from tests.torture.cast import Cast
-from tests.torture.lies import SLOW_MODEL, TOLD
-from tests.torture.stage import LEASE_S, Stage
+from tests.torture.environment import LEASE_S, Stage
+from tests.torture.processes import Cast
+from tests.torture.provider_faults import SLOW_MODEL, TOLD
 
 Course = Generator[float, None, None]
 

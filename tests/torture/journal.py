@@ -17,7 +17,7 @@ class Entry:
     """Rows inserted, updated or deleted."""
     texts: list[tuple[str, str]] = field(default_factory=list)
     """(item id, text) wherever a text became the text of a row."""
-    wishes: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
     """Item ids that the bulk endpoint was asked for."""
     error: str | None = None
     """What no writer should ever see."""
@@ -52,6 +52,6 @@ def wasted(entries: Sequence[Entry], answered: Iterable[str]) -> int:
             called[text] += 1
             texts_of[item_id].add(text)
     for entry in entries:
-        for item_id in entry.wishes:
+        for item_id in entry.asked:
             called.update(texts_of[item_id])
     return (Counter(answered) - called).total()

@@ -14,11 +14,11 @@ from typing import Any
 from reindexer.embedded.children import Child
 from tests.support.processes import ROOT
 from tests.torture import journal
-from tests.torture.autopsy import autopsy
-from tests.torture.cast import Cast
 from tests.torture.checker import SOURCES, Differences, compare, read_points, read_rows
-from tests.torture.stage import API_KEY, Stage, stage
-from tests.torture.storm import Storm
+from tests.torture.environment import API_KEY, Stage, stage
+from tests.torture.load import Storm
+from tests.torture.processes import Cast
+from tests.torture.report import autopsy
 from tests.torture.table_edits import MARK
 
 WRITERS = 3
@@ -41,7 +41,7 @@ class Result:
     wasted_inputs: int
     idle_after_s: float
     complaints: tuple[str, ...]
-    """Whatever else went wrong: never idle, a writer's error, a wish without an answer."""
+    """Whatever else went wrong: never idle, a writer's error, a request without an answer."""
     directory: Path
 
     @property
@@ -135,7 +135,7 @@ def _compare(built: Stage, tell: Tell) -> Differences:
 
 
 def _unanswered(built: Stage) -> list[str]:
-    """A wish that was recorded has an answer."""
+    """A request that was recorded has an answer."""
     with built.connect() as connection:
         row = connection.execute("SELECT count(*) FROM reindexer.request WHERE finished_at IS NULL").fetchone()
-    return [f"{row[0]} wishes have no answer"] if row and row[0] else []
+    return [f"{row[0]} requests have no answer"] if row and row[0] else []

@@ -99,4 +99,4 @@ def test_an_embedding_is_wasted_beyond_one_for_each_time_that_it_was_called_for(
     entries = [Entry(texts=[("one", "a"), ("one", "b")]), Entry(texts=[("one", "a")]), Entry(texts=[("two", "c")])]
     assert wasted(entries, ["a", "b", "a", "c"]) == 0
     assert wasted(entries, ["a", "b", "a", "c", "c", "b", "never committed"]) == 3
-    assert wasted([*entries, Entry(wishes=["two"])], ["a", "c", "c"]) == 0
+    assert wasted([*entries, Entry(asked=["two"])], ["a", "c", "c"]) == 0

@@ -119,14 +119,14 @@ class Writer:
 
     def _ask(self, hand: Hand) -> None:
         ids = list(dict.fromkeys(hand.key() for _ in range(self._rng.randrange(1, 40))))
-        hand.entry.wishes = ids
+        hand.entry.asked = ids
         try:
             answer = self._api.post("/admin/bulk/regenerate-embeddings", json={"context_ids": ids})
         except httpx.TransportError:
             pass  # the API was killed, or Postgres is away for long: whether it was queued nobody knows
         else:
             if answer.status_code == 503:
-                hand.entry.wishes = []
+                hand.entry.asked = []
             elif answer.status_code != 202 or answer.json()["queued_count"] != len(ids):
                 hand.entry.error = f"bulk endpoint: {answer.status_code} {answer.text[:200]}"
         self._note(hand.entry)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reindexer.core.text.chunks import spans
-from reindexer.core.text.recipe import Recipe
+from reindexer.core.text.embedding_spec import EmbeddingSpec
 from reindexer.core.text.tokens import estimate_tokens
 
 WORDS = [
@@ -154,16 +154,21 @@ def test_a_text_without_structure_is_cut_into_large_chunks_in_little_time(text: 
 
 
 def test_an_item_of_one_chunk_has_that_chunks_fingerprint_and_others_depend_on_places_too() -> None:
-    recipe = Recipe("model:8", 40)
-    assert recipe.fingerprint("short") == recipe.chunks("short")[0].fingerprint
+    spec = EmbeddingSpec("model:8", 40)
+    assert spec.fingerprint("short") == spec.chunks("short")[0].fingerprint
     one, two = "\n\n".join(["first " * 60, "second " * 60]), "\n\n\n".join(["first " * 60, "second " * 60])
-    assert [c.fingerprint for c in recipe.chunks(one)] == [c.fingerprint for c in recipe.chunks(two)]
-    assert recipe.fingerprint(one) != recipe.fingerprint(two)
-    assert recipe.fingerprint("") is None
+    assert [c.fingerprint for c in spec.chunks(one)] == [c.fingerprint for c in spec.chunks(two)]
+    assert spec.fingerprint(one) != spec.fingerprint(two)
+    assert spec.fingerprint("") is None
 
 
 def test_another_chunk_size_or_model_is_another_fingerprint_where_it_makes_a_difference() -> None:
     text = "\n\n".join(document(random.Random(3), 10))
-    recipes: Sequence[Recipe] = [Recipe("m", 60), Recipe("m", 120), Recipe("m", 60, 10), Recipe("other", 60)]
-    assert len({recipe.fingerprint(text) for recipe in recipes}) == len(recipes)
-    assert Recipe("m", 4000).fingerprint(text) == Recipe("m", 8000).fingerprint(text)
+    recipes: Sequence[EmbeddingSpec] = [
+        EmbeddingSpec("m", 60),
+        EmbeddingSpec("m", 120),
+        EmbeddingSpec("m", 60, 10),
+        EmbeddingSpec("other", 60),
+    ]
+    assert len({spec.fingerprint(text) for spec in recipes}) == len(recipes)
+    assert EmbeddingSpec("m", 4000).fingerprint(text) == EmbeddingSpec("m", 8000).fingerprint(text)

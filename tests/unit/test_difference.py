@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from reindexer.core.fingerprint import text_fingerprint
 from reindexer.core.items import Row, StoredPoint
-from reindexer.core.text.recipe import Recipe
+from reindexer.core.text.embedding_spec import EmbeddingSpec
 from reindexer.index.difference import row_difference, same_json
 
 JSON = st.recursive(
@@ -43,7 +43,7 @@ def point(text: str = "text", embedder: str = "e", **payload: Any) -> dict[tuple
 def test_a_row_without_its_point_is_missing_and_with_another_text_model_or_payload_stale(
     wanted: Row, stored: dict[tuple[str, int], StoredPoint], difference: str | None
 ) -> None:
-    assert row_difference(wanted, Recipe("e", 8192).chunks(wanted.text), stored) == difference
+    assert row_difference(wanted, EmbeddingSpec("e", 8192).chunks(wanted.text), stored) == difference
 
 
 @given(JSON)

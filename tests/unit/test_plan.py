@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from reindexer.core.fingerprint import payload_fingerprint, text_fingerprint
 from reindexer.core.items import ClaimedItem, Row
 from reindexer.core.plan import Delete, Embed, Skip, UpdatePayload, plan
-from reindexer.core.text.recipe import Recipe
+from reindexer.core.text.embedding_spec import EmbeddingSpec
 from reindexer.core.text.template import render_text
 
 MODEL = "model:8"
-RECIPE = Recipe(MODEL, 8192)
+RECIPE = EmbeddingSpec(MODEL, 8192)
 ROW = Row("1", "title\nbody", {"price": 3})
 FRESH = ClaimedItem("1", version=1, attempts=1, forced=False, doubtful=False)
 INDEXED = replace(
@@ -43,12 +43,12 @@ def test_another_payload_needs_no_embedding() -> None:
 
 
 @pytest.mark.parametrize("change", [{"forced": True}, {"doubtful": True}, {"chunks": 0}, {"text_fingerprint": None}])
-def test_wishes_doubt_and_missing_facts_are_never_skipped(change: dict[str, Any]) -> None:
+def test_requests_doubt_and_missing_facts_are_never_skipped(change: dict[str, Any]) -> None:
     assert isinstance(plan(replace(INDEXED, **change), ROW, RECIPE), Embed)
 
 
 def test_another_model_is_seen_as_due() -> None:
-    assert isinstance(plan(INDEXED, ROW, Recipe("other:8", 8192)), Embed)
+    assert isinstance(plan(INDEXED, ROW, EmbeddingSpec("other:8", 8192)), Embed)
 
 
 @pytest.mark.parametrize("row", [None, replace(ROW, text="")])

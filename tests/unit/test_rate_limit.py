@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reindexer.core.rate_limit import Bucket, Told, account, seconds_of, told_by
+from reindexer.core.rate_limit import AdvertisedLimits, Bucket, account, advertised_limits, seconds_of
 
 
 @pytest.mark.parametrize(
@@ -25,21 +25,21 @@ def test_headers_tell_limit_and_rest_of_requests_and_tokens() -> None:
         "x-ratelimit-reset-requests": "20ms", "x-ratelimit-limit-tokens": "1000000",
         "x-ratelimit-remaining-tokens": "990000", "x-ratelimit-reset-tokens": "600ms",
     }  # fmt: skip
-    assert told_by(headers) == Told(Bucket(3000, 2999), Bucket(1_000_000, 990_000))
+    assert advertised_limits(headers) == AdvertisedLimits(Bucket(3000, 2999), Bucket(1_000_000, 990_000))
 
 
 def test_answers_without_such_headers_tell_nothing_and_odd_ones_do_no_harm() -> None:
-    assert told_by({"content-type": "application/json"}) is None
-    assert told_by({"x-ratelimit-limit-tokens": "unlimited"}) is None
-    assert told_by({"x-ratelimit-limit-tokens": "500", "x-ratelimit-remaining-tokens": "?"}) == Told(
-        None, Bucket(500, None)
-    )
-    assert told_by({"x-ratelimit-limit-tokens": "0"}) == Told(None, Bucket(None, None))
+    assert advertised_limits({"content-type": "application/json"}) is None
+    assert advertised_limits({"x-ratelimit-limit-tokens": "unlimited"}) is None
+    assert advertised_limits(
+        {"x-ratelimit-limit-tokens": "500", "x-ratelimit-remaining-tokens": "?"}
+    ) == AdvertisedLimits(None, Bucket(500, None))
+    assert advertised_limits({"x-ratelimit-limit-tokens": "0"}) == AdvertisedLimits(None, Bucket(None, None))
 
 
 def test_a_limit_a_day_is_not_taken_for_one_a_minute() -> None:
     headers = {"x-ratelimit-limit-requests": "200", "x-ratelimit-reset-requests": "7m12s"}
-    assert told_by(headers) == Told(Bucket(None, None), None)
+    assert advertised_limits(headers) == AdvertisedLimits(Bucket(None, None), None)
 
 
 def test_an_account_is_url_key_and_model_and_its_name_holds_none_of_them() -> None:

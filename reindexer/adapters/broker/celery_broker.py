@@ -22,7 +22,7 @@ from kombu import Exchange, Queue
 from reindexer.adapters.broker.errors import BROKER_ERRORS, reason
 from reindexer.adapters.broker.hold import hold
 from reindexer.core.broker_url import REDIS_SCHEMES, BrokerUrl
-from reindexer.core.errors import DependencyAway, ItemFailed, PrefixTaken
+from reindexer.core.errors import DependencyUnavailable, ItemFailed, PrefixTaken
 from reindexer.core.items import LANES, REQUEST_LANE
 from reindexer.core.queues import Names
 from reindexer.core.source import CONTEXT_ITEMS
@@ -192,7 +192,7 @@ class CeleryBroker:
                 )  # fmt: skip
 
     def send_requests(self, requests: Sequence[tuple[str, str, str]]) -> int:
-        """See `reindexer.ports.Broker.send_requests`. Raises DependencyAway only if none was sent."""
+        """See `reindexer.ports.Broker.send_requests`. Raises DependencyUnavailable only if none was sent."""
         sent = 0
         try:
             with self._connection() as connection:
@@ -204,7 +204,7 @@ class CeleryBroker:
                         producer=producer, retry=False, headers=self._headers(),
                     )  # fmt: skip
                     sent += 1
-        except DependencyAway:
+        except DependencyUnavailable:
             if not sent:
                 raise
         return sent
@@ -219,7 +219,7 @@ class CeleryBroker:
                 else:
                     backend.store_result(task_id, ItemFailed(error), states.FAILURE)
         except (*BROKER_ERRORS, BackendError) as exc:
-            raise DependencyAway(f"the result backend does not answer: {reason(exc)}") from exc
+            raise DependencyUnavailable(f"the result backend does not answer: {reason(exc)}") from exc
 
     def ping(self) -> None:
         """See `reindexer.ports.Broker.ping`. It makes round trips, because kombu takes any connection once made for
@@ -253,7 +253,7 @@ class CeleryBroker:
             self._local.held = None
             if held is not None:
                 held[1].release()
-            raise DependencyAway(f"the broker does not answer: {reason(exc)}") from exc
+            raise DependencyUnavailable(f"the broker does not answer: {reason(exc)}") from exc
 
     def _require_prefix(self, connection: BrokerConnection, *, now: bool) -> None:
         """Check at intervals that the prefix is still ours. A flushed broker has forgotten the holder; it is recorded

@@ -19,12 +19,12 @@ from reindexer.core.queues import Names
 
 log = structlog.get_logger(__name__)
 
-BEAT_TASK = "reindexer.tasks.beat_task"
+BEAT_TASK = "reindexer.tasks.heartbeat_task"
 
 
-def beat_queue(names: Names, node: str) -> Queue:
+def heartbeat_queue(names: Names, node: str) -> Queue:
     """The queue of one worker's heartbeats. RabbitMQ deletes it some time after the worker has gone."""
-    name = names.beat_queue(node)
+    name = names.heartbeat_queue(node)
     return Queue(name, Exchange(name), routing_key=name, expires=300)
 
 
@@ -32,7 +32,7 @@ MAX_WAITING = 2
 """With this many heartbeats in the queue none is sent: a worker that hangs for a week must not fill the broker."""
 
 
-class Beats:
+class Heartbeats:
     """Sends a heartbeat every `every_s` seconds from a thread of the worker's main process."""
 
     def __init__(self, app: Celery, queue: Queue, every_s: float) -> None:
@@ -78,7 +78,7 @@ class Beats:
             except BROKER_ERRORS as exc:
                 self._leave()
                 if not away:
-                    log.warning("beat_not_sent", error=reason(exc))
+                    log.warning("heartbeat_send_failed", error=reason(exc))
                 away = True
             if self._stop.wait(self._every_s):
                 self._leave()

@@ -23,15 +23,15 @@ from reindexer.adapters.embedders.openai_answer import OtherDimensions, Refused,
 from reindexer.adapters.embedders.openai_form import Form
 from reindexer.adapters.http_deadline import HttpDeadline
 from reindexer.core.errors import (
-    DependencyAway,
+    DependencyUnavailable,
     InputRejected,
-    PassingError,
     RefusesAll,
     TimedOut,
     TooManyInputs,
     TooSlow,
+    TransientError,
 )
-from reindexer.core.rate_limit import told_by
+from reindexer.core.rate_limit import advertised_limits
 from reindexer.core.text.batching import HARMLESS, RequestLimits, RequestSize
 from reindexer.ports import Embedding
 
@@ -117,7 +117,7 @@ class OpenAIEmbedder:
                         self._find_cause(exc, len(texts), form, until)
         except OtherDimensions as exc:
             if len(texts) == 1 and self._has_right_dimensions(until):
-                raise PassingError(str(exc)) from exc
+                raise TransientError(str(exc)) from exc
             raise RefusesAll(str(exc)) from exc
 
     def _find_cause(self, refused: Refused, inputs: int, form: Form, until: float) -> None:
@@ -174,20 +174,20 @@ class OpenAIEmbedder:
             self._ask([HARMLESS] * inputs, form, until)
         except Refused:
             return False
-        except DependencyAway as exc:
+        except DependencyUnavailable as exc:
             if time.monotonic() < until - LATE_S:
                 raise
-            raise PassingError(_NO_TIME) from exc  # the probe had less than a request's time
+            raise TransientError(_NO_TIME) from exc  # the probe had less than a request's time
         self._taken = (time.monotonic(), inputs)
         return True
 
     def _ask(self, texts: Sequence[str], form: Form, until: float) -> Embedding:
         """Send one request. Raises Refused, OtherDimensions, or an error of ours."""
         if (left_s := until - time.monotonic()) <= 0:
-            raise PassingError(_NO_TIME)
+            raise TransientError(_NO_TIME)
         with _mapped_errors():
             body, headers = self._request(texts, form, left_s)
-        return replace(parse(body, headers, len(texts), self._dimensions), told=told_by(headers))
+        return replace(parse(body, headers, len(texts), self._dimensions), advertised=advertised_limits(headers))
 
     def _request(self, texts: Sequence[str], form: Form, timeout_s: float) -> tuple[bytes, Mapping[str, str]]:
         timeout = openai.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
@@ -229,10 +229,12 @@ def _mapped_errors() -> Iterator[None]:
     except (openai.APITimeoutError, TimeoutError) as exc:
         raise TimedOut("the embedding provider did not answer in time") from exc
     except openai.APIConnectionError as exc:
-        raise DependencyAway(f"the embedding provider can't be reached: {type(exc.__cause__ or exc).__name__}") from exc
+        raise DependencyUnavailable(
+            f"the embedding provider can't be reached: {type(exc.__cause__ or exc).__name__}"
+        ) from exc
     except openai.APIStatusError as exc:
         raise status_error(exc) from exc
     except openai.OpenAIError as exc:
-        raise PassingError(f"the embedding provider's answer can't be read: {type(exc).__name__}") from exc
+        raise TransientError(f"the embedding provider's answer can't be read: {type(exc).__name__}") from exc
     except UnicodeEncodeError as exc:
         raise InputRejected("the text is not valid Unicode: it holds half of a surrogate pair") from exc

@@ -18,17 +18,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reindexer.adapters.embedders.openai_length import is_for_length
 from reindexer.core.errors import (
-    DependencyAway,
+    DependencyUnavailable,
     InputRejected,
     InputTooLong,
     OutOfQuota,
-    PassingError,
     RateLimited,
     RefusesAll,
     ReindexerError,
     TimedOut,
+    TransientError,
 )
-from reindexer.core.rate_limit import told_by
+from reindexer.core.rate_limit import advertised_limits
 from reindexer.ports import Embedding, Vectors
 
 _AWAY = {502, 504, *range(520, 525), 530}
@@ -83,12 +83,12 @@ def _error(status: int, code: object, headers: Mapping[str, str], complaint: str
     if status == 402 or (status == 429 and code == "insufficient_quota"):
         return OutOfQuota(f"{text}: check the account's credit and limits")  # guard breaker-quota-exhausted
     if status == 429:
-        return RateLimited(text, retry_after_s=_retry_after_s(headers), told=told_by(headers))
+        return RateLimited(text, retry_after_s=_retry_after_s(headers), advertised=advertised_limits(headers))
     if status in _AWAY:
-        return TimedOut(text) if status in _LATE else DependencyAway(text)
+        return TimedOut(text) if status in _LATE else DependencyUnavailable(text)
     for_length = is_for_length(status, complaint)
     if not for_length and (status in _PASSING or (status >= 500 and status != 501)):
-        return PassingError(text, retry_after_s=_retry_after_s(headers))
+        return TransientError(text, retry_after_s=_retry_after_s(headers))
     return Refused(status, text, complaint, for_length=for_length)
 
 
@@ -122,8 +122,8 @@ class _Answer(_Read):
 def parse(body: bytes, headers: Mapping[str, str], inputs: int, dimensions: int) -> Embedding:
     """The answer's vectors in the order of the inputs.
 
-    Raises OtherDimensions; Refused or an error of ours if a gateway wraps an error in a 200; PassingError for any other
-    answer that does not match the request.
+    Raises OtherDimensions; Refused or an error of ours if a gateway wraps an error in a 200; TransientError for any
+    other answer that does not match the request.
     """
     try:
         answer = _Answer.model_validate_json(body)
@@ -132,17 +132,17 @@ def parse(body: bytes, headers: Mapping[str, str], inputs: int, dimensions: int)
     except (ValueError, TypeError) as exc:
         if isinstance(exc, ValidationError) and (wrapped := _wrapped_error(body, headers)):
             raise wrapped from exc
-        raise PassingError(f"the embedding provider's answer can't be read: {type(exc).__name__}") from exc
+        raise TransientError(f"the embedding provider's answer can't be read: {type(exc).__name__}") from exc
     if (sizes := {row.size for row in rows}) != {dimensions}:
         if len(sizes) == 1 and 0 not in sizes:
             raise OtherDimensions(
                 f"the provider answers {sizes.pop()} dimensions, REINDEXER_EMBEDDING_DIMENSIONS says {dimensions}"
             )
         which = "without numbers" if 0 in sizes else "of another length than the others"
-        raise PassingError(f"the embedding provider answered a vector {which}")
+        raise TransientError(f"the embedding provider answered a vector {which}")
     vectors = np.stack(rows)
     if not np.isfinite(vectors).all() or not vectors.any(axis=1).all():
-        raise PassingError("the embedding provider answered a vector of zeros or with a value that is not finite")
+        raise TransientError("the embedding provider answered a vector of zeros or with a value that is not finite")
     return Embedding(vectors, tokens)
 
 
@@ -155,7 +155,7 @@ def _in_order(data: list[_One], inputs: int) -> list[_One]:
         data = sorted(data, key=lambda each: each.index or 0)
         indexes = [each.index or 0 for each in data]
     if indexes != list(range(inputs)):
-        raise PassingError(f"the embedding provider answered {len(data)} vectors to {inputs} inputs")
+        raise TransientError(f"the embedding provider answered {len(data)} vectors to {inputs} inputs")
     return data
 
 
@@ -171,7 +171,7 @@ def _wrapped_error(body: bytes, headers: Mapping[str, str]) -> ReindexerError | 
     codes = [told.get(name) for name in ("code", "status", "status_code")]
     status = next((int(code) for code in map(str, codes) if code.isdecimal() and 400 <= int(code) < 600), None)
     if status is None:
-        return PassingError("the embedding provider answered 200 with an error in it")
+        return TransientError("the embedding provider answered 200 with an error in it")
     return _error(status, told.get("type"), headers, f"{told.get('type')} {told.get('message')}")
 
 

@@ -28,7 +28,7 @@ from reindexer.adapters.qdrant import collections
 from reindexer.adapters.qdrant.address import QdrantAddress, is_of_qdrant
 from reindexer.adapters.qdrant.filters import filter_of
 from reindexer.adapters.qdrant.points import FACTS, hit_of, own_point, payload_of, stored_point
-from reindexer.core.errors import DependencyAway, LastingError, PassingError
+from reindexer.core.errors import DependencyUnavailable, PermanentError, TransientError
 from reindexer.core.filters import Filter
 from reindexer.core.items import StoredPoint, point_id
 from reindexer.core.owner import Owner
@@ -216,7 +216,7 @@ class QdrantIndex:
                 )  # fmt: skip
         except _CollectionMissing:
             return []
-        except LastingError:
+        except PermanentError:
             info = self._client.get_collection(collection.alias)
             collections.require_dimensions(info, collection.alias, len(vector))
             raise
@@ -259,44 +259,44 @@ class QdrantIndex:
         except UnexpectedResponse as exc:
             status = exc.status_code or 500
             if 300 <= status < 400 or (status == 404 and not is_of_qdrant(exc.content)):  # guard address-foreign-404
-                raise DependencyAway(self._address.somebody_else(f"with {status}")) from exc
+                raise DependencyUnavailable(self._address.somebody_else(f"with {status}")) from exc
             if status == 404:
                 raise _CollectionMissing("Qdrant has no such collection; it is made again") from exc
             text = f"Qdrant answered {exc.status_code}"
             if exc.status_code in (502, 504):  # from a gateway that gets no answer
-                raise DependencyAway(text) from exc
+                raise DependencyUnavailable(text) from exc
             if exc.status_code in (401, 403):
                 text = f"{text}: check QDRANT_API_KEY and what it may do"
-            raise (LastingError(text) if 400 <= (exc.status_code or 500) < 500 else PassingError(text)) from exc
+            raise (PermanentError(text) if 400 <= (exc.status_code or 500) < 500 else TransientError(text)) from exc
         except JSONDecodeError as exc:
-            raise DependencyAway(self._address.somebody_else("without JSON")) from exc
+            raise DependencyUnavailable(self._address.somebody_else("without JSON")) from exc
         except (PydanticSerializationError, ValueError, TypeError, RecursionError) as exc:
-            raise LastingError(f"Qdrant's client can't send this payload: {type(exc).__name__}") from exc
+            raise PermanentError(f"Qdrant's client can't send this payload: {type(exc).__name__}") from exc
         except ResourceExhaustedResponse as exc:
-            raise PassingError("Qdrant asks to wait", retry_after_s=float(exc.retry_after_s)) from exc
+            raise TransientError("Qdrant asks to wait", retry_after_s=float(exc.retry_after_s)) from exc
         except grpc.RpcError as exc:
             raise _rpc_error(exc, self._address.grpc) from exc
         except (ResponseHandlingException, httpx.HTTPError, OSError) as exc:
             source = getattr(exc, "source", exc)
             if isinstance(source, ValueError):  # the client can't read the answer
-                raise DependencyAway(self._address.somebody_else(type(source).__name__)) from exc
-            raise DependencyAway(f"{self._address.rest} does not answer: {type(source).__name__}") from exc
+                raise DependencyUnavailable(self._address.somebody_else(type(source).__name__)) from exc
+            raise DependencyUnavailable(f"{self._address.rest} does not answer: {type(source).__name__}") from exc
 
 
-class _CollectionMissing(PassingError):
+class _CollectionMissing(TransientError):
     """The collection does not exist: it was lost, or is not created yet."""
 
 
 def _rpc_error(exc: Any, place: str) -> Exception:
     code: grpc.StatusCode = exc.code()
     if code in _AWAY:
-        return DependencyAway(f"{place} does not answer: {code.name}")
+        return DependencyUnavailable(f"{place} does not answer: {code.name}")
     if code == grpc.StatusCode.NOT_FOUND:
         return _CollectionMissing("Qdrant has no such collection; it is made again")
     text = f"Qdrant answered {code.name}"
     if code in _FORBIDDEN:
-        return LastingError(f"{text}: check QDRANT_API_KEY and what it may do")
-    return LastingError(text) if code == grpc.StatusCode.INVALID_ARGUMENT else PassingError(text)
+        return PermanentError(f"{text}: check QDRANT_API_KEY and what it may do")
+    return PermanentError(text) if code == grpc.StatusCode.INVALID_ARGUMENT else TransientError(text)
 
 
 def _lower(token: int) -> models.FieldCondition:

@@ -1,4 +1,4 @@
--- How much work there is, and which wishes have no message yet.
+-- How much work there is, and which requests have no message yet.
 
 -- name: ready
 -- Claimable items of each lane, counted no further than %(enough)s: dispatch needs no more. While a breaker is open there

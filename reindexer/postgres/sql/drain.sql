@@ -2,7 +2,7 @@
 
 -- name: drain
 -- Takes at most %(max_changes)s changes, coalesced per item. No cursor over the ids: they commit out of order. The rows
--- are inserted in key order, as everybody who locks several due rows does, so that drains, wishes and settles can't
+-- are inserted in key order, as everybody who locks several due rows does, so that drains, requests and settles can't
 -- deadlock. A crash that loses this commit also brings the outbox rows back, so it need not wait for the disk.
 -- A change's time is its statement's, which can be long before its commit. What the drain that ended the last look (at
 -- %(looked_at)s) did not see, has committed since.

@@ -3,7 +3,7 @@
 -- name: try_lead
 SELECT pg_try_advisory_lock(%(lock_class)s, %(leader_lock)s);
 
--- name: end_silent_leader
+-- name: terminate_stale_leader
 -- A process that stands still (stopped, or cut off behind something that keeps its connection open) keeps the lock for as
 -- long as its session lives. A leader at work says something each second.
 SELECT pg_terminate_backend(pid)
@@ -13,7 +13,7 @@ WHERE locktype = 'advisory' AND granted AND classid = %(lock_class)s AND objid =
     AND state_change < clock_timestamp() - make_interval(secs => %(silent_s)s); -- guard leader-silent-termination
 
 -- name: try_sleep
-SELECT pg_try_advisory_lock(%(lock_class)s, %(bell_lock)s);
+SELECT pg_try_advisory_lock(%(lock_class)s, %(wake_lock)s);
 
 -- name: wake
-SELECT pg_advisory_unlock(%(lock_class)s, %(bell_lock)s);
+SELECT pg_advisory_unlock(%(lock_class)s, %(wake_lock)s);

@@ -1,35 +1,35 @@
 -- Wishes: "embed this item again, and tell me under this task id what became of it".
 
--- name: wish
+-- name: record
 -- The due row and the request are one statement: a request never exists without work that will answer it. It waits for
 -- the disk, whatever the database does by default: who is told a task id must find it again.
-WITH wish AS MATERIALIZED (
+WITH wanted AS MATERIALIZED (
     SELECT task_id, CASE WHEN octet_length(item_id) > 650 THEN reindexer.noted_name(%(source)s, item_id) ELSE item_id END AS item_id
-    FROM unnest(%(task_ids)s::text[], %(item_ids)s::text[]) AS wish (task_id, item_id)
+    FROM unnest(%(task_ids)s::text[], %(item_ids)s::text[]) AS wanted (task_id, item_id)
 ), queued AS (
     INSERT INTO reindexer.due AS due (source, item_id, generation, lane, forced_version)
-    SELECT source.name, wish.item_id, source.generation, %(lane)s, 1
-    FROM wish JOIN reindexer.source ON source.name = %(source)s
-    WHERE NOT EXISTS (SELECT FROM reindexer.request WHERE request.task_id = wish.task_id)
-    ORDER BY source.name, wish.item_id -- guard wish-lock-order
+    SELECT source.name, wanted.item_id, source.generation, %(lane)s, 1
+    FROM wanted JOIN reindexer.source ON source.name = %(source)s
+    WHERE NOT EXISTS (SELECT FROM reindexer.request WHERE request.task_id = wanted.task_id)
+    ORDER BY source.name, wanted.item_id -- guard request-lock-order
     ON CONFLICT (source, item_id, generation) DO UPDATE SET
         version = due.version + 1, marked = false,
         forced_version = due.version + 1,
-        -- What was embedded before the wish does not fulfil it, but lies in Qdrant.
-        begun_upto = CASE WHEN due.begun_upto IS NOT NULL THEN 0 END, -- guard wish-begun-reset
+        -- What was embedded before the wanted does not fulfil it, but lies in Qdrant.
+        begun_upto = CASE WHEN due.begun_upto IS NOT NULL THEN 0 END, -- guard request-begun-reset
         attempts = CASE WHEN due.lease_until IS NULL THEN 0 ELSE due.attempts END,
         not_before = CASE WHEN due.lease_until IS NULL THEN excluded.not_before ELSE due.not_before END,
         waits_for = NULL
     RETURNING source, item_id, version
 )
 INSERT INTO reindexer.request (task_id, source, item_id, due_version, sent_at)
-SELECT wish.task_id, queued.source, queued.item_id, queued.version, %(sent_at)s::timestamptz
-FROM wish JOIN queued USING (item_id)
+SELECT wanted.task_id, queued.source, queued.item_id, queued.version, %(sent_at)s::timestamptz
+FROM wanted JOIN queued USING (item_id)
 ON CONFLICT (task_id) DO NOTHING
-RETURNING task_id, set_config('synchronous_commit', 'on', true); -- guard wal-wish-durable
+RETURNING task_id, set_config('synchronous_commit', 'on', true); -- guard wal-request-durable
 
 -- name: of_item
--- The latest wishes for one item.
+-- The latest requests for one item.
 SELECT task_id, succeeded, error, created_at, finished_at FROM reindexer.request
 WHERE source = %(source)s AND item_id = %(item_id)s
 ORDER BY created_at DESC
@@ -53,7 +53,7 @@ LEFT JOIN reindexer.due ON due.source = request.source AND due.item_id = request
     AND due.generation = source.generation
 WHERE request.task_id = %(task_id)s;
 
--- name: untold
+-- name: unreported
 -- Outcomes that are not known to be stored under their task ids: the result backend was away, or the process that should
 -- have told it died.
 SELECT task_id, item_id, error FROM reindexer.request
@@ -62,5 +62,5 @@ ORDER BY finished_at
 LIMIT %(limit)s
 FOR UPDATE SKIP LOCKED;
 
--- name: mark_told
+-- name: mark_reported
 UPDATE reindexer.request SET told_at = clock_timestamp() WHERE task_id = ANY (%(task_ids)s);

@@ -78,22 +78,22 @@ WITH relaxed AS MATERIALIZED (
         chunk_tokens = excluded.chunk_tokens, -- guard chunk-size-remembered
         changed_at = CASE WHEN excluded.outcome = 'FAILED' THEN least(ledger.changed_at, excluded.changed_at) END,
         settled_at = excluded.settled_at
-), wished AS MATERIALIZED (
-    -- LATERAL and OFFSET: looked up by item, whatever the planner thinks of how many wishes are open. `succeeded`, because
+), requested AS MATERIALIZED (
+    -- LATERAL and OFFSET: looked up by item, whatever the planner thinks of how many requests are open. `succeeded`, because
     -- `finished_at` has an index: where it took none to be open, it read all that are by that index, once for each item.
     SELECT task_id, outcome.request_error
     FROM held JOIN outcome USING (source, item_id, generation)
     CROSS JOIN LATERAL (
         SELECT task_id FROM reindexer.request
-        -- guard settle-open-wish-lookup
+        -- guard settle-open-request-lookup
         WHERE request.source = held.source AND request.item_id = held.item_id AND succeeded IS NULL
             AND due_version <= outcome.version
         OFFSET 0
     ) AS open
 ), answered AS (
     UPDATE reindexer.request SET succeeded = request_error IS NULL, error = request_error, finished_at = clock_timestamp()
-    FROM wished
-    WHERE request.task_id = wished.task_id AND succeeded IS NULL
+    FROM requested
+    WHERE request.task_id = requested.task_id AND succeeded IS NULL
     RETURNING request.item_id, request.task_id, request.error
 )
 SELECT held.item_id, extract(epoch FROM clock_timestamp() - held.changed_at)::double precision AS age_s,
@@ -153,7 +153,7 @@ UPDATE reindexer.due SET
     begun_chunks = greatest(due.begun_chunks, outcome.begun_chunks),
     begun_payload = coalesce(outcome.payload_fingerprint, due.begun_payload),
     begun_upto = CASE WHEN outcome.begun_chunks IS NULL THEN due.begun_upto
-                      WHEN coalesce(due.forced_version, 0) > outcome.version THEN 0  -- it is wished for since
+                      WHEN coalesce(due.forced_version, 0) > outcome.version THEN 0  -- it is requested since
                       ELSE greatest(due.begun_upto, outcome.begun_upto) END,
     changed_at = least(due.changed_at, due.later_changed_at),
     later_changed_at = NULL,

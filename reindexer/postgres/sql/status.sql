@@ -7,7 +7,7 @@ SELECT coalesce(bool_or(objid = %(leader_lock)s), false) OR EXISTS (
            SELECT FROM reindexer.process
            WHERE role = 'listener' AND leads AND beat_at > clock_timestamp() - make_interval(secs => %(stale_s)s)
        ) AS led,
-       coalesce(bool_or(objid = %(bell_lock)s AND mode = 'ExclusiveLock'), false) AS asleep
+       coalesce(bool_or(objid = %(wake_lock)s AND mode = 'ExclusiveLock'), false) AS asleep
 FROM pg_locks
 WHERE locktype = 'advisory' AND granted AND classid = %(lock_class)s
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database());

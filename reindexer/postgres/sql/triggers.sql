@@ -19,9 +19,9 @@
 -- name: ring
         -- Ring only while the listener sleeps: its leader then holds this lock exclusively (docs/adr/0005).
         -- Held until the commit: so the leader can't fall asleep between our look and our commit, and miss us.
-        -- guard bell-writer-lock
-        IF NOT pg_try_advisory_xact_lock_shared({lock_class}, {bell_lock}) AND pg_notification_queue_usage() < 0.5 THEN
-            NOTIFY reindexer_bell; -- guard bell-notify
+        -- guard wake-writer-lock
+        IF NOT pg_try_advisory_xact_lock_shared({lock_class}, {wake_lock}) AND pg_notification_queue_usage() < 0.5 THEN
+            NOTIFY reindexer_bell; -- guard wake-notify
         END IF;
 
 -- name: record

@@ -64,7 +64,7 @@ BREAKERS = (
     Sabotage(
         "breakers: a probe that asked nothing leaves the next one free",
         "breaker-unused-probe-release",
-        "if dependency not in witness.seen:\n",
+        "if dependency not in health.seen:\n",
         "if False:\n",
         AWAY + "test_a_probe_that_had_no_reason_to_ask_the_provider_leaves_the_next_one_free",
     ),
@@ -94,14 +94,14 @@ BREAKERS = (
         "breakers: an answer is one whatever it says",
         "breaker-error-is-answer",
         "except ReindexerError:\n    self.seen[dependency] = (time.monotonic(), None)\n",
-        "except ReindexerError as exc:\n    self.seen[dependency] = (time.monotonic(), DependencyAway(str(exc)))\n",
+        "except ReindexerError as exc:\n    self.seen[dependency] = (time.monotonic(), DependencyUnavailable(str(exc)))\n",
         FAULTS + "test_500_is_four_tries_and_no_breaker_for_it_answers",
     ),
     Sabotage(
         "breakers: quota that is used up stops all requests",
         "breaker-quota-exhausted",
         "return OutOfQuota(",
-        "return PassingError(",
+        "return TransientError(",
         FAULTS + "test_insufficient_quota_stops_all_requests_at_once_and_all_goes_on_when_it_is_paid",
     ),
     Sabotage(

@@ -55,8 +55,8 @@ CHUNKS = (
     Sabotage(
         "chunks: who compares knows how small a text was cut",
         "reconcile-recorded-chunk-size",
-        "sides.recipe.within(most.get(item_id)).chunks(row.text)",
-        "sides.recipe.chunks(row.text)",
+        "sides.spec.within(most.get(item_id)).chunks(row.text)",
+        "sides.spec.chunks(row.text)",
         "tests/faults/test_texts.py::test_all_processes_cut_in_the_same_way_what_the_provider_found_too_long",
     ),
     Sabotage(
@@ -105,11 +105,11 @@ CHUNKS = (
         SLOW + "test_a_text_that_is_begun_and_then_shrinks_or_goes_leaves_no_point",
     ),
     Sabotage(
-        "begun: a wish takes nothing that was embedded before it",
-        "wish-begun-reset",
+        "begun: a request takes nothing that was embedded before it",
+        "request-begun-reset",
         "begun_upto = CASE WHEN due.begun_upto IS NOT NULL THEN 0 END,",
         "begun_upto = due.begun_upto,",
-        SLOW + "test_who_wishes_for_a_begun_text_gets_all_of_it_embedded_anew_also_by_several_claims",
+        SLOW + "test_a_request_for_a_begun_text_gets_all_of_it_embedded_anew_also_by_several_claims",
     ),
     Sabotage(
         "begun: of a doubtful item what was embedded before is not reused, and what was embedded since is",
@@ -144,7 +144,7 @@ CHUNKS = (
         "doubt-reuse-limit",
         "return (self.item.begun_upto or 0) if self.item.forced or self.item.doubtful else None",
         "return None",
-        CHUNKED + "test_a_doubtful_item_and_a_wish_embed_every_chunk_again",
+        CHUNKED + "test_a_doubtful_item_and_a_request_embed_every_chunk_again",
     ),
     Sabotage(
         "payload: facts are never put beside another text's vector",

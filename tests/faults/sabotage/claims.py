@@ -53,12 +53,12 @@ FENCE = (
         CLAIMS + "test_a_token_is_higher_than_every_earlier_one_even_if_the_clock_goes_back",
     ),
     Sabotage(
-        "settle: the open wishes of an item are looked up by the item",
-        "settle-open-wish-lookup",
+        "settle: the open asked of an item are looked up by the item",
+        "settle-open-request-lookup",
         "AND succeeded IS NULL\n    AND due_version",
         "AND finished_at IS NULL\n    AND due_version",
         "tests/integration/test_drain_to_settle.py::"
-        "test_settling_takes_no_longer_because_many_wishes_are_open_and_the_planner_thinks_that_none_is",
+        "test_settling_takes_no_longer_because_many_requests_are_open_and_the_planner_thinks_that_none_is",
         alone=True,
     ),
     Sabotage(
@@ -153,17 +153,17 @@ DOUBT = (
         CLAIMS + "test_an_item_that_killed_its_workers_is_tried_alone_and_once_when_it_heals",
     ),
     Sabotage(
-        "a pool process that dies is no answer to a wish",
-        "wish-pool-process-death",
-        ", Request=_Wish)",
+        "a pool process that dies is no answer to a request",
+        "request-pool-process-death",
+        ", Request=_ReindexRequest)",
         ")",
         "tests/faults/test_pool_processes.py::"
         "test_a_pool_process_killed_for_want_of_memory_is_replaced_and_nobody_is_told_of_a_failure",
     ),
     Sabotage(
         "what a worker settled and did not tell is told by the next",
-        "wish-untold-result",
-        "_worker().tell_untold()\n",
+        "request-unreported-result",
+        "_worker().report_unreported()\n",
         "",
         "tests/faults/test_kills.py::test_a_worker_killed_between_settling_and_telling_is_followed_by_one_that_tells",
     ),
@@ -194,7 +194,7 @@ CLAIM = (
     Sabotage(
         "the worker's deadline: no timeout goes beyond the lease, nothing begins after it",
         "lease-bounded-timeout",
-        "if left_s <= at_least_s:\n    raise LeaseOver\nreturn min(timeout_s, left_s)",
+        "if left_s <= at_least_s:\n    raise LeaseExpired\nreturn min(timeout_s, left_s)",
         "return timeout_s",
         "tests/faults/test_deadlines.py::test_a_timeout_ends_before_the_lease_does_and_none_begins_after_it",
     ),
@@ -222,7 +222,7 @@ CLAIM = (
     Sabotage(
         "bisecting: one refused payload fails alone",
         "bisect-refused-payload",
-        "if error is exc and len(steps) > 1 and (isinstance(exc, LastingError) or self._fails_again(exc, steps)):\n",
+        "if error is exc and len(steps) > 1 and (isinstance(exc, PermanentError) or self._fails_again(exc, steps)):\n",
         "if False:\n",
         "tests/faults/test_qdrant_refuses.py::test_one_payload_that_is_refused_fails_alone[400]",
     ),

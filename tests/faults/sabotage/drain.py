@@ -19,8 +19,8 @@ DRAIN = (
     Sabotage(
         "the listener rests between two drains of a stream",
         "drain-stream-pause",
-        "rest_s = max(self.tick_s, rest_after(now - started, streams=self._streams))",
-        "rest_s = self.tick_s",
+        "rest_s = max(self.poll_interval_s, rest_after(now - started, streams=self._streams))",
+        "rest_s = self.poll_interval_s",
         "tests/integration/test_rest.py::test_a_stream_of_changes_is_drained_no_more_often_than_each_50_ms",
     ),
     Sabotage(

@@ -31,7 +31,7 @@ LAG = (
     ),
     Sabotage(
         "ages: a change of a long transaction counts from its commit",
-        "drain-scan-floor",
+        "drain-scan-watermark",
         "looked_at=self._looked_at, ",
         "",
         "tests/faults/test_lag.py::test_the_listener_counts_a_change_of_a_long_transaction_from_its_commit",
@@ -46,7 +46,7 @@ LAG = (
     Sabotage(
         "counters: what can't be written is kept",
         "counter-unwritten-kept",
-        "tally.give_back(sums)\n",
+        "metrics.give_back(sums)\n",
         "pass\n",
         METRICS + "test_what_could_not_be_written_is_written_when_postgres_is_back",
     ),

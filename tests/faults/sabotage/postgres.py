@@ -9,30 +9,30 @@ TRIGGERS = "tests/integration/test_triggers.py::"
 TRIGGER = (
     Sabotage(
         "the bell rings while the listener sleeps",
-        "bell-notify",
+        "wake-notify",
         "NOTIFY reindexer_bell;",
         "NULL;",
         TRIGGERS + "test_the_bell_rings_only_while_the_leader_sleeps[pg18]",
     ),
     Sabotage(
         "a writer tries the bell's lock and never waits for it",
-        "bell-writer-lock",
-        "NOT pg_try_advisory_xact_lock_shared({lock_class}, {bell_lock})",
-        "pg_advisory_xact_lock_shared({lock_class}, {bell_lock}) IS NULL",
+        "wake-writer-lock",
+        "NOT pg_try_advisory_xact_lock_shared({lock_class}, {wake_lock})",
+        "pg_advisory_xact_lock_shared({lock_class}, {wake_lock}) IS NULL",
         "tests/faults/test_writes.py::"
-        "test_a_users_statements_never_wait_for_a_drain_claim_read_wish_or_settle_that_is_under_way",
+        "test_a_users_statements_never_wait_for_a_drain_claim_read_request_or_settle_that_is_under_way",
         fails_with="lock timeout",
     ),
     Sabotage(
         "the bell's lock is held until the writer's commit",
-        "bell-writer-lock",
-        "NOT pg_try_advisory_xact_lock_shared({lock_class}, {bell_lock})",
-        "NOT (CASE WHEN pg_try_advisory_lock_shared({lock_class}, {bell_lock}) THEN pg_advisory_unlock_shared({lock_class}, {bell_lock}) ELSE false END)",
+        "wake-writer-lock",
+        "NOT pg_try_advisory_xact_lock_shared({lock_class}, {wake_lock})",
+        "NOT (CASE WHEN pg_try_advisory_lock_shared({lock_class}, {wake_lock}) THEN pg_advisory_unlock_shared({lock_class}, {wake_lock}) ELSE false END)",
         TRIGGERS + "test_the_leader_can_not_fall_asleep_between_a_writers_look_and_its_commit[pg18]",
     ),
     Sabotage(
         "the bell's timer: a listener that sleeps looks by itself",
-        "timer-bell-sleep",
+        "timer-wake-sleep",
         "connection.notifies(timeout=SLEEP_S, stop_after=1)",
         "connection.notifies(timeout=600, stop_after=1)",
         "tests/faults/test_listener_faults.py::test_a_lost_notification_costs_the_one_second_timer_at_most",
@@ -300,12 +300,12 @@ LOCKS = (
         "test_who_waits_for_the_first_of_many_due_rows_holds_none_of_the_others[drains]",
     ),
     Sabotage(
-        "ordered locks: a wish",
-        "wish-lock-order",
-        "ORDER BY source.name, wish.item_id\n",
+        "ordered locks: a request",
+        "request-lock-order",
+        "ORDER BY source.name, wanted.item_id\n",
         "",
         "tests/faults/test_lock_order.py::"
-        "test_who_waits_for_the_first_of_many_due_rows_holds_none_of_the_others[wishes]",
+        "test_who_waits_for_the_first_of_many_due_rows_holds_none_of_the_others[asked]",
     ),
     Sabotage(
         "ordered locks: settling",

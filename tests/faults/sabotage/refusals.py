@@ -98,8 +98,8 @@ REFUSALS = (
     Sabotage(
         "bisecting: what Qdrant fails on again is halved, too",
         "bisect-refused-payload",
-        "(isinstance(exc, LastingError) or self._fails_again(exc, steps))",
-        "isinstance(exc, LastingError)",
+        "(isinstance(exc, PermanentError) or self._fails_again(exc, steps))",
+        "isinstance(exc, PermanentError)",
         "tests/faults/test_qdrant_refuses.py::test_one_payload_on_which_qdrant_fails_does_not_fail_its_neighbours",
     ),
 )

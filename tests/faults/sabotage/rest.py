@@ -46,11 +46,11 @@ SWEEP = (
 
 BROKER = (
     Sabotage(
-        "resend: wishes whose message never left are sent by the listener",
-        "wish-resend",
+        "resend: asked whose message never left are sent by the listener",
+        "request-resend",
         "self._with_broker(lambda: self.dispatch.resend(connection))\n",
         "",
-        "tests/faults/test_broker_faults.py::test_a_wish_whose_sender_died_gets_its_own_message_from_the_listener",
+        "tests/faults/test_broker_faults.py::test_a_request_whose_sender_died_gets_its_own_message_from_the_listener",
     ),
     Sabotage(
         "dispatch on a timer: a flushed queue is filled again",

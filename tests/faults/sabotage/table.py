@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from tests.faults.sabotage.breakers import BREAKERS
 from tests.faults.sabotage.broker import SHARED_BROKER
-from tests.faults.sabotage.budget import BUDGET
 from tests.faults.sabotage.chunks import CHUNKS
 from tests.faults.sabotage.claims import CLAIM, DOUBT, FENCE
-from tests.faults.sabotage.crew import CREW
 from tests.faults.sabotage.drain import DRAIN
 from tests.faults.sabotage.engine import ENGINE
-from tests.faults.sabotage.floors import FLOORS
 from tests.faults.sabotage.lag import LAG
 from tests.faults.sabotage.mixing import MIXING
 from tests.faults.sabotage.outages import OUTAGES
 from tests.faults.sabotage.platforms import PLATFORMS
 from tests.faults.sabotage.postgres import LOCKS, TRIGGER, WATCHES
+from tests.faults.sabotage.rate_limiter import BUDGET
 from tests.faults.sabotage.refusals import REFUSALS
 from tests.faults.sabotage.rest import ADDRESSES, BROKER, SWEEP
 from tests.faults.sabotage.restores import RESTORES
 from tests.faults.sabotage.rows import LONG_KEYS, ODD_ROWS, SESSIONS
 from tests.faults.sabotage.security import SECRETS
 from tests.faults.sabotage.sources import SOURCES
+from tests.faults.sabotage.watermarks import FLOORS
 from tests.faults.sabotage.without_provider import WITHOUT_PROVIDER
+from tests.faults.sabotage.worker_pool import CREW
 
 TABLE = (
     *FENCE,

@@ -112,7 +112,7 @@ WITHOUT_PROVIDER = (
     ),
     Sabotage(
         "rate limit: only who is known to need nothing else waits for a turn",
-        "rate-limit-turn-patience",
+        "rate-limit-reservation-patience",
         "patience_s=PATIENCE_S if claim.marked else 0.0,",
         "patience_s=PATIENCE_S,",
         TESTS + "test_who_has_more_to_do_than_to_wait_for_a_turn_waits_for_none",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.faults.sabotage.row import Sabotage
 
-TESTS = "tests/faults/test_crew.py::"
-WAY = "tests/faults/test_way.py::"
+TESTS = "tests/faults/test_worker_pool.py::"
+WAY = "tests/faults/test_priority_gate.py::"
 
 CREW = (
     Sabotage(
@@ -24,8 +24,8 @@ CREW = (
     ),
     Sabotage(
         "helpers: a process that waits for the provider begins with the next edit",
-        "helper-provider-wait-handoff",
-        "crew.help(lane, partial(_work_on, lane, math.inf)):",
+        "pool-thread-provider-wait-handoff",
+        "pool.submit(lane, partial(_work_on, lane, math.inf)):",
         "_work_on(lane, math.inf) is None:",
         TESTS + "test_a_process_has_several_edits_in_flight_while_the_provider_takes_its_time[prefork]",
     ),
@@ -38,21 +38,21 @@ CREW = (
     ),
     Sabotage(
         "helpers: a backfill has more of them while its provider is far away",
-        "helper-backfill-extra",
+        "pool-thread-backfill-extra",
         "return 2 * self._most if",
         "return self._most if",
         TESTS + "test_a_backfill_has_twice_the_helpers_while_the_provider_is_far_away_and_nobody_edits[far away]",
     ),
     Sabotage(
         "helpers: a busy provider is not asked for more",
-        "helper-busy-provider-limit",
+        "pool-thread-busy-provider-limit",
         "math.inf) < BUSY_S",
         "math.inf) < math.inf",
         TESTS + "test_a_backfill_has_twice_the_helpers_while_the_provider_is_far_away_and_nobody_edits[busy]",
     ),
     Sabotage(
         "helpers: while there are edits a backfill has no more of them",
-        "helper-backfill-extra",
+        "pool-thread-backfill-extra",
         "lane != LANES[0] and not self._edits else",
         "lane != LANES[0] else",
         TESTS
@@ -60,15 +60,15 @@ CREW = (
     ),
     Sabotage(
         "helpers: those that are too many stop, and no others",
-        "helper-surplus-exit",
+        "pool-thread-surplus-exit",
         "self._leave()  # at once, or all of them would go\n",
         "",
         TESTS + "test_helpers_that_are_too_many_once_there_are_edits_stop_after_their_batch_and_no_others",
     ),
     Sabotage(
         "the helpers of a worker that ends begin nothing more",
-        "helper-worker-end-stop",
-        "if time.monotonic() >= until or not self.crew.goes_on():",
+        "pool-thread-worker-end-stop",
+        "if time.monotonic() >= until or not self.pool.goes_on():",
         "if time.monotonic() >= until:",
         TESTS + "test_a_worker_that_is_told_to_end_settles_what_it_has_in_flight_and_begins_nothing_more",
     ),
@@ -81,7 +81,7 @@ CREW = (
     ),
     Sabotage(
         "but not where the provider takes its time: a claim tells how long it was asked",
-        "helper-provider-time-measure",
+        "pool-thread-provider-time-measure",
         "self.asked_s[dependency] = self.asked_s.get(dependency, 0.0) + time.monotonic() - began\n",
         "pass\n",
         TESTS + "test_batches_of_a_backfill_are_half_as_large_while_there_are_edits"
@@ -90,35 +90,35 @@ CREW = (
     Sabotage(
         "a batch gives way to edits before it writes",
         "edit-priority-before-write",
-        "self.way.give(self.deadline.left_s())\nreturn",
+        "self.gate.yield_to_edits(self.deadline.left_s())\nreturn",
         "return",
         WAY + "test_a_batch_gives_way_before_it_asks_the_provider_and_before_it_writes",
     ),
     Sabotage(
         "and before it asks the provider",
         "edit-priority-before-embed",
-        "self.way.give(self.deadline.left_s())\n",
+        "self.gate.yield_to_edits(self.deadline.left_s())\n",
         "",
         WAY + "test_a_batch_gives_way_before_it_asks_the_provider_and_before_it_writes",
     ),
     Sabotage(
         "an edit that is worked on goes ahead",
         "edit-work-priority",
-        "with way.taken(), self.crew",
-        "with self.crew",
+        "with gate.taken(), self.pool",
+        "with self.pool",
         WAY + "test_an_edit_goes_ahead_while_it_is_worked_on",
     ),
     Sabotage(
         "an edit that is claimed goes ahead",
         "edit-claim-priority",
-        "with self.crew.way(lane).taken(), self",
+        "with self.pool.gate(lane).taken(), self",
         "with self",
         WAY + "test_an_edit_goes_ahead_already_while_it_is_claimed",
     ),
     Sabotage(
         "an edit that is written goes ahead anew",
         "edit-write-priority",
-        ", self.way.taken():",
+        ", self.gate.taken():",
         ":",
         WAY + "test_an_edit_goes_ahead_anew_while_it_is_written",
     ),

@@ -31,7 +31,7 @@ from tests.support.proxy import Proxy
 from tests.support.servers import start_qdrant_at
 from tests.torture import tables
 from tests.torture.checker import SOURCES
-from tests.torture.lies import Lies
+from tests.torture.provider_faults import Lies
 
 LEASE_S = 4.0
 RECOVERED_WITHIN_S = 30.0
@@ -220,7 +220,7 @@ def _environment(built: Stage) -> dict[str, str]:
         "REINDEXER_BATCH_SIZE": "64",
         "REINDEXER_RETRY_BASE_S": "0.1",
         "REINDEXER_RETRY_MAX_S": "1",
-        "REINDEXER_HEALING_MINUTE_S": "1",
+        "REINDEXER_RETRY_SCHEDULE_S": "1",
     }
 
 

@@ -1,4 +1,4 @@
-"""A tally adds up, loses nothing, and knows only what the table of metrics knows."""
+"""A metrics buffer adds up, loses nothing, and knows only what the table of metrics knows."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Any
 
 import pytest
 
-from reindexer.monitoring.buffer import Tally
+from reindexer.monitoring.buffer import MetricsBuffer
 from reindexer.monitoring.metrics import CLAIMS, FRESHNESS, METRICS, PROVIDER_TOKENS, SETTLED
 
 
 def test_counts_of_one_series_are_added_up_and_taken_once() -> None:
-    tally = Tally()
+    metrics = MetricsBuffer()
     for _ in range(3):
-        tally.add(SETTLED, 2, outcome="embedded", lane="live")
-    tally.add(SETTLED, lane="bulk", outcome="embedded")
-    assert tally.take() == {
+        metrics.add(SETTLED, 2, outcome="embedded", lane="live")
+    metrics.add(SETTLED, lane="bulk", outcome="embedded")
+    assert metrics.take() == {
         (SETTLED, '{"lane": "live", "outcome": "embedded"}'): 6,
         (SETTLED, '{"lane": "bulk", "outcome": "embedded"}'): 1,
     }
-    assert tally.take() == {}
+    assert metrics.take() == {}
 
 
 def test_values_fall_into_the_bucket_whose_bound_they_do_not_exceed() -> None:
-    tally = Tally()
-    tally.observe(FRESHNESS, [0.001, 0.005, 0.006, 899, 901], lane="live")
-    assert tally.take() == {
+    metrics = MetricsBuffer()
+    metrics.observe(FRESHNESS, [0.001, 0.005, 0.006, 899, 901], lane="live")
+    assert metrics.take() == {
         (f"{FRESHNESS}_bucket", '{"lane": "live", "le": "0.005"}'): 2,
         (f"{FRESHNESS}_bucket", '{"lane": "live", "le": "0.01"}'): 1,
         (f"{FRESHNESS}_bucket", '{"lane": "live", "le": "900.0"}'): 1,
@@ -37,16 +37,16 @@ def test_values_fall_into_the_bucket_whose_bound_they_do_not_exceed() -> None:
 
 
 def test_what_is_given_back_is_added_to_what_came_meanwhile() -> None:
-    tally = Tally()
-    tally.add(CLAIMS, lane="live")
-    taken = tally.take()
-    tally.add(CLAIMS, lane="live")
-    tally.give_back(taken)
-    assert list(tally.take().values()) == [2]
+    metrics = MetricsBuffer()
+    metrics.add(CLAIMS, lane="live")
+    taken = metrics.take()
+    metrics.add(CLAIMS, lane="live")
+    metrics.give_back(taken)
+    assert list(metrics.take().values()) == [2]
 
 
 def test_a_metric_a_label_or_a_value_that_is_in_no_table_is_an_error() -> None:
-    tally = Tally()
+    metrics = MetricsBuffer()
     wrong: list[tuple[str, dict[str, Any]]] = [
         ("reindexer_unknown_total", {}),
         (CLAIMS, {}),
@@ -56,39 +56,39 @@ def test_a_metric_a_label_or_a_value_that_is_in_no_table_is_an_error() -> None:
     ]
     for name, labels in wrong:
         with pytest.raises(KeyError):
-            tally.add(name, **labels)
+            metrics.add(name, **labels)
     with pytest.raises(KeyError):
-        tally.observe(CLAIMS, [1], lane="live")
-    assert tally.take() == {}
+        metrics.observe(CLAIMS, [1], lane="live")
+    assert metrics.take() == {}
 
 
 def test_threads_lose_no_count() -> None:
-    tally = Tally()
+    metrics = MetricsBuffer()
 
     def count() -> None:
         for _ in range(2_000):
-            tally.add(CLAIMS, lane="live")
+            metrics.add(CLAIMS, lane="live")
 
     threads = [threading.Thread(target=count) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert list(tally.take().values()) == [16_000]
+    assert list(metrics.take().values()) == [16_000]
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_does_not_count_its_parents_counts_again() -> None:
-    tally = Tally()
-    tally.add(CLAIMS, 5, lane="live")
+    metrics = MetricsBuffer()
+    metrics.add(CLAIMS, 5, lane="live")
     read, write = os.pipe()
     if not os.fork():
-        tally.add(CLAIMS, 2, lane="live")
-        os.write(write, repr(list(tally.take().values())).encode())
+        metrics.add(CLAIMS, 2, lane="live")
+        os.write(write, repr(list(metrics.take().values())).encode())
         os._exit(0)
     os.wait()
     assert os.read(read, 100) == b"[2.0]"
-    assert list(tally.take().values()) == [5]
+    assert list(metrics.take().values()) == [5]
 
 
 def test_every_metric_follows_the_rules_of_prometheus_names() -> None:

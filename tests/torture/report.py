@@ -9,8 +9,8 @@ from psycopg.rows import dict_row
 
 from tests.support.provider import vector_of
 from tests.torture.checker import SOURCES, Differences, Found, read_points
+from tests.torture.environment import Stage
 from tests.torture.journal import Entry
-from tests.torture.stage import Stage
 
 MAX_ITEMS = 5
 

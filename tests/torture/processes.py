@@ -13,7 +13,7 @@ import psutil
 
 from reindexer.embedded.children import Child, free_port, wait_until_ready
 from tests.support.processes import LISTENER, ROOT, api_command, log_of, worker_command
-from tests.torture.stage import Stage, grpc_environment
+from tests.torture.environment import Stage, grpc_environment
 
 READY_S = 60.0
 
@@ -101,5 +101,9 @@ class Cast:
 
 
 def _works(name: str, child: Child) -> bool:
-    told = {"listener": ("leading", "standing_by", "draining"), "worker": (" ready.",), "api": ("running on",)}
+    told = {
+        "listener": ("leadership_acquired", "leadership_awaited", "draining_started"),
+        "worker": (" ready.",),
+        "api": ("running on",),
+    }
     return any(words in log_of(child) for words in told[name.partition("-")[0]])

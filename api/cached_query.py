@@ -15,7 +15,7 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
-class SharedAnswer(Generic[T]):
+class CachedQuery(Generic[T]):
     """The answer to one query, which runs in a thread.
 
     It is kept for `keep_s`, or for `keep_ratio` times as long as it took if that is longer. So however often it is
@@ -50,7 +50,7 @@ class SharedAnswer(Generic[T]):
         except Exception as exc:  # noqa: BLE001  a question that breaks has no answer
             answer, reason = None, type(exc).__name__
         if reason is not None and not self._fails:
-            log.warning("no_answer", question=self._name, error=reason)
+            log.warning("metrics_query_failed", question=self._name, error=reason)
         self._fails = reason is not None
         now = time.monotonic()
         return answer, now + max(self._keep_s, self._keep_ratio * (now - started))

@@ -7,9 +7,9 @@ import random
 import time
 from collections.abc import Callable
 
-from tests.torture.cast import Cast
+from tests.torture.environment import Stage
 from tests.torture.faults import FAULTS, Course, Fault, Scene
-from tests.torture.stage import Stage
+from tests.torture.processes import Cast
 
 MEAN_PAUSE_S = 0.9
 TICK_S = 0.05

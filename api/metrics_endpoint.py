@@ -12,12 +12,12 @@ from prometheus_client.registry import Collector
 
 from reindexer import __version__
 from reindexer.core.items import LANES
-from reindexer.monitoring.collect import Sample, measure_counters, measure_lag, measure_states
+from reindexer.monitoring.collect import Sample, measure_backlog, measure_counters, measure_states
 from reindexer.monitoring.metrics import METRICS
 from reindexer.ports import Broker, Index
 from reindexer.postgres.connect import Connection, Postgres, connect
 
-from .shared import SharedAnswer
+from .cached_query import CachedQuery
 
 ANSWERS_WITHIN_S = 2.0
 COUNTED_WITHIN_S = 5.0
@@ -27,7 +27,7 @@ KEEP_RATIO = 20.0
 """The backlog query takes at most a twentieth of one connection's time."""
 
 
-class Scrape:
+class MetricsEndpoint:
     """Queries Postgres, broker and Qdrant at once, each in its own thread."""
 
     def __init__(self, postgres: Postgres, broker: Broker, index: Index) -> None:
@@ -35,10 +35,10 @@ class Scrape:
         self._broker = broker
         self._index = index
         self._executor = ThreadPoolExecutor(thread_name_prefix="scrape")
-        self._states = SharedAnswer(self._executor, "states", self._ask_states)
-        self._lag = SharedAnswer(self._executor, "lag", self._ask_lag, keep_ratio=KEEP_RATIO)
-        self._queues = SharedAnswer(self._executor, "broker", self._ask_broker)
-        self._qdrant = SharedAnswer(self._executor, "qdrant", self._ask_qdrant)
+        self._states = CachedQuery(self._executor, "states", self._ask_states)
+        self._lag = CachedQuery(self._executor, "lag", self._ask_lag, keep_ratio=KEEP_RATIO)
+        self._queues = CachedQuery(self._executor, "broker", self._ask_broker)
+        self._qdrant = CachedQuery(self._executor, "qdrant", self._ask_qdrant)
 
     async def text(self) -> bytes:
         """The answer to one scrape."""
@@ -72,7 +72,7 @@ class Scrape:
         with self._connection() as connection, connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")  # so that the counts agree
             connection.execute("SET LOCAL statement_timeout = '30s'")
-            return measure_lag(connection)
+            return measure_backlog(connection)
 
     def _ask_broker(self) -> Sequence[Sample]:
         return [Sample("reindexer_broker_messages", {"lane": lane}, self._broker.depth(lane)) for lane in LANES]

@@ -1,4 +1,4 @@
-"""One budget of the provider's rate limit for all workers and searches: at a real Redis and a real provider."""
+"""One limiter of the provider's rate limit for all workers and searches: at a real Redis and a real provider."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from reindexer.adapters.redis_budget import BudgetServer, RedisBudget
+from reindexer.adapters.redis_rate_limiter import RateLimiterServer, RedisRateLimiter
 from reindexer.core.broker_url import BrokerUrl
 from reindexer.core.errors import RateLimited
-from reindexer.core.rate_limit import Bucket, Caps, Told, Turn
+from reindexer.core.rate_limit import AdvertisedLimits, Bucket, Caps, Reservation
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
@@ -31,92 +31,98 @@ from tests.support.provider import Call, Provider, Reply, error
 from tests.support.proxy import Mode, Proxy
 from tests.support.waiting import eventually
 
-Make = Callable[..., RedisBudget]
+Make = Callable[..., RedisRateLimiter]
 
 
 @pytest.fixture
-def budget(redis_url: str) -> Make:
-    """Makes the budget of one account as another process has it: with connections of its own."""
+def rate_limiter(redis_url: str) -> Make:
+    """Makes the rate limiter of one account as another process has it: with connections of its own."""
 
-    def make(account: str = "one", *, requests: float | None = None, tokens: float | None = None) -> RedisBudget:
-        return RedisBudget(
-            BudgetServer(BrokerUrl(redis_url), "reindexer:budget:"), account, Caps(requests, tokens), lambda: 0.0, 0.05
+    def make(account: str = "one", *, requests: float | None = None, tokens: float | None = None) -> RedisRateLimiter:
+        return RedisRateLimiter(
+            RateLimiterServer(BrokerUrl(redis_url), "reindexer:budget:"),
+            account,
+            Caps(requests, tokens),
+            lambda: 0.0,
+            0.05,
         )
 
     return make
 
 
-def take(budget: RedisBudget, tokens: int = 10, *, live: bool = False, most_s: float = 1000.0) -> Turn:
-    return budget.reserve(tokens, live=live, most_s=most_s)
+def take(
+    rate_limiter: RedisRateLimiter, tokens: int = 10, *, live: bool = False, most_s: float = 1000.0
+) -> Reservation:
+    return rate_limiter.reserve(tokens, live=live, most_s=most_s)
 
 
-def wait_s(budget: RedisBudget, tokens: int = 10, *, live: bool = False) -> float:
+def wait_s(rate_limiter: RedisRateLimiter, tokens: int = 10, *, live: bool = False) -> float:
     """How long a request would wait now; takes nothing."""
     with pytest.raises(RateLimited) as refused:
-        budget.reserve(tokens, live=live, most_s=-1)
+        rate_limiter.reserve(tokens, live=live, most_s=-1)
     assert refused.value.retry_after_s is not None
     return refused.value.retry_after_s - 0.5
 
 
-def rates(budget: RedisBudget) -> tuple[float | None, float | None]:
-    now = budget.state()
+def rates(rate_limiter: RedisRateLimiter) -> tuple[float | None, float | None]:
+    now = rate_limiter.state()
     assert now is not None
     return now.requests_per_minute, now.tokens_per_minute
 
 
-def test_turns_are_given_out_once_to_all_processes_and_one_after_the_other(budget: Make) -> None:
-    first, second = budget(requests=60, tokens=60_000), budget(requests=60, tokens=60_000)
+def test_turns_are_given_out_once_to_all_processes_and_one_after_the_other(rate_limiter: Make) -> None:
+    first, second = rate_limiter(requests=60, tokens=60_000), rate_limiter(requests=60, tokens=60_000)
     waits = [take(each).wait_s for each in (first, second, first, second)]
     assert waits == pytest.approx([1, 2, 3, 4], abs=0.2)
     tokens = [take(each, 2000).wait_s for each in (second, first, second, first)]
     assert tokens == pytest.approx([5, 6, 7, 9], abs=0.2), "the scarcer of both counts, after a burst of four seconds"
-    assert take(budget("another", requests=60)).wait_s == pytest.approx(1, abs=0.2)
+    assert take(rate_limiter("another", requests=60)).wait_s == pytest.approx(1, abs=0.2)
 
 
-def test_without_a_limit_there_is_no_wait_and_nothing_to_settle(budget: Make, redis_url: str) -> None:
-    ours = budget()
+def test_without_a_limit_there_is_no_wait_and_nothing_to_settle(rate_limiter: Make, redis_url: str) -> None:
+    ours = rate_limiter()
     turns = [take(ours, 100_000) for _ in range(50)]
-    assert {(turn.wait_s, turn.limited) for turn in turns} == {(0.0, False)}
+    assert {(reservation.wait_s, reservation.limited) for reservation in turns} == {(0.0, False)}
     with redis.Redis.from_url(redis_url) as client:
         before = client.info("commandstats")["cmdstat_evalsha"]["calls"]
         ours.settle(turns[0], 90_000, None)
         assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == before
 
 
-def test_what_was_not_really_used_is_given_back_and_estimates_are_learned_from_it(budget: Make) -> None:
-    ours = budget(tokens=60_000)
+def test_what_was_not_really_used_is_given_back_and_estimates_are_learned_from_it(rate_limiter: Make) -> None:
+    ours = rate_limiter(tokens=60_000)
     ours.settle(take(ours, 4000), 2000, None)
     assert take(ours, 1000, live=True).wait_s == 0
     assert take(ours, 1000).wait_s == pytest.approx(2 + 1 + 1, abs=0.6), "what it is, with the estimate corrected"
-    other = budget("other", tokens=60_000)
+    other = rate_limiter("other", tokens=60_000)
     for _ in range(40):
         other.settle(take(other, 4000), 2000, None)
     assert take(other, 4000).charged == pytest.approx(2000, rel=0.05)
 
 
-def test_a_limit_is_learned_from_headers_and_a_cap_holds_below_it(budget: Make) -> None:
-    told = Told(Bucket(600, 599), Bucket(120_000, 119_000))
-    ours, capped = budget(), budget(requests=60)
+def test_a_limit_is_learned_from_headers_and_a_cap_holds_below_it(rate_limiter: Make) -> None:
+    told = AdvertisedLimits(Bucket(600, 599), Bucket(120_000, 119_000))
+    ours, capped = rate_limiter(), rate_limiter(requests=60)
     ours.settle(take(ours), 10, told)
-    assert rates(budget()) == pytest.approx((600, 120_000))
+    assert rates(rate_limiter()) == pytest.approx((600, 120_000))
     assert rates(capped) == pytest.approx((60, 120_000))
-    ours.settle(take(ours), 10, Told(Bucket(600, 599), Bucket(60_000, 100)))
-    assert rates(budget()) == pytest.approx((600, 60_000))
-    ours.settle(take(ours), 10, Told(Bucket(None, None), Bucket(60_000, 100)))
-    requests, tokens = rates(budget())
+    ours.settle(take(ours), 10, AdvertisedLimits(Bucket(600, 599), Bucket(60_000, 100)))
+    assert rates(rate_limiter()) == pytest.approx((600, 60_000))
+    ours.settle(take(ours), 10, AdvertisedLimits(Bucket(None, None), Bucket(60_000, 100)))
+    requests, tokens = rates(rate_limiter())
     assert requests is None, "a limit that is told no more"
     assert tokens == pytest.approx(60_000)
 
 
-def test_what_others_use_of_the_account_is_seen_in_the_headers(budget: Make, redis_url: str) -> None:
-    ours = budget(tokens=60_000)
+def test_what_others_use_of_the_account_is_seen_in_the_headers(rate_limiter: Make, redis_url: str) -> None:
+    ours = rate_limiter(tokens=60_000)
     take(ours)
     after_a_quiet_time(redis_url)
     assert take(ours, 3000, live=True).wait_s == 0
     assert take(ours, 1000, live=True).wait_s == 0, "a burst"
     after_a_quiet_time(redis_url)
-    turn = take(ours, 1000, live=True)
-    ours.settle(turn, 1000, Told(None, Bucket(60_000, 0)))
+    reservation = take(ours, 1000, live=True)
+    ours.settle(reservation, 1000, AdvertisedLimits(None, Bucket(60_000, 0)))
     assert take(ours, 1000, live=True).wait_s == 0
     assert take(ours, 1000, live=True).wait_s == pytest.approx(1, abs=0.2), "no burst where nothing is left"
     state = ours.state()
@@ -131,8 +137,8 @@ def after_a_quiet_time(redis_url: str) -> None:
         client.hset("reindexer:budget:one", mapping=full)
 
 
-def test_edits_pass_waiting_backfills_and_a_backfill_takes_no_turn_that_is_far_away(budget: Make) -> None:
-    ours = budget(requests=60)
+def test_edits_pass_waiting_backfills_and_a_backfill_takes_no_turn_that_is_far_away(rate_limiter: Make) -> None:
+    ours = rate_limiter(requests=60)
     for _ in range(5):
         take(ours)
     with pytest.raises(RateLimited) as refused:
@@ -143,8 +149,8 @@ def test_edits_pass_waiting_backfills_and_a_backfill_takes_no_turn_that_is_far_a
     assert take(ours).wait_s == pytest.approx(8, abs=0.3), "and the backfill pays for them"
 
 
-def test_backfills_leave_the_last_part_of_the_bucket_to_edits(budget: Make, redis_url: str) -> None:
-    ours = budget(requests=600)
+def test_backfills_leave_the_last_part_of_the_bucket_to_edits(rate_limiter: Make, redis_url: str) -> None:
+    ours = rate_limiter(requests=600)
     take(ours, live=True)
     after_a_quiet_time(redis_url)
     waits = {live: [take(ours, live=live).wait_s for _ in range(90)] for live in (False, True)}
@@ -152,8 +158,8 @@ def test_backfills_leave_the_last_part_of_the_bucket_to_edits(budget: Make, redi
     assert waits[True].count(0) == pytest.approx(61, abs=5), "six"
 
 
-def test_a_429_halves_the_rate_once_and_not_for_each_who_hears_it(budget: Make, redis_url: str) -> None:
-    first, second = budget(requests=600, tokens=600_000), budget(requests=600, tokens=600_000)
+def test_a_429_halves_the_rate_once_and_not_for_each_who_hears_it(rate_limiter: Make, redis_url: str) -> None:
+    first, second = rate_limiter(requests=600, tokens=600_000), rate_limiter(requests=600, tokens=600_000)
     after_a_quiet_time(redis_url)
     sent = [take(first, live=True), take(second, live=True), take(second, live=True)]
     first.limited(sent[0], 0.1, None)
@@ -165,8 +171,8 @@ def test_a_429_halves_the_rate_once_and_not_for_each_who_hears_it(budget: Make, 
     assert rates(first) == pytest.approx((150, 150_000), rel=0.03), "the next incident does"
 
 
-def test_after_a_429_the_rate_recovers_gradually_up_to_the_limit(budget: Make, redis_url: str) -> None:
-    ours = budget(requests=600)
+def test_after_a_429_the_rate_recovers_gradually_up_to_the_limit(rate_limiter: Make, redis_url: str) -> None:
+    ours = rate_limiter(requests=600)
     ours.limited(take(ours), 0.05, None)
     before = rates(ours)[0] or 0
     eventually(lambda: before + 10 < (rates(ours)[0] or 0) < 330, within=5, every=0.05)
@@ -175,14 +181,14 @@ def test_after_a_429_the_rate_recovers_gradually_up_to_the_limit(budget: Make, r
     assert rates(ours)[0] == pytest.approx(600)
 
 
-def test_where_no_limit_is_known_a_429_begins_one_at_half_of_the_rate_that_was_seen(budget: Make) -> None:
-    ours = budget()
+def test_where_no_limit_is_known_a_429_begins_one_at_half_of_the_rate_that_was_seen(rate_limiter: Make) -> None:
+    ours = rate_limiter()
     turns = [take(ours, 500) for _ in range(100)]
     ours.limited(turns[-1], 0.1, None)
     requests, tokens = rates(ours)
     assert requests == pytest.approx(100 * 60 / 2, rel=0.3)
     assert tokens == pytest.approx(50_000 * 60 / 2, rel=0.3)
-    slow = budget("slow")
+    slow = rate_limiter("slow")
     slow.limited(take(slow, 10), 0.1, None)
     least = (120, 60_000)
     assert rates(slow) == pytest.approx(least, rel=0.1), (
@@ -190,11 +196,13 @@ def test_where_no_limit_is_known_a_429_begins_one_at_half_of_the_rate_that_was_s
     )
 
 
-def test_a_429_to_what_was_sent_before_the_limit_was_told_brings_the_limit_and_not_half_of_it(budget: Make) -> None:
-    ours, told = budget(), Told(None, Bucket(60_000, 0))
+def test_a_429_to_what_was_sent_before_the_limit_was_told_brings_the_limit_and_not_half_of_it(
+    rate_limiter: Make,
+) -> None:
+    ours, told = rate_limiter(), AdvertisedLimits(None, Bucket(60_000, 0))
     ours.settle(take(ours), 10, told)
-    turn = take(ours)
-    before = replace(turn, limited=False, at=turn.at - turn.wait_s)
+    reservation = take(ours)
+    before = replace(reservation, limited=False, at=reservation.at - reservation.wait_s)
     ours.limited(before, 0.05, told)
     assert rates(ours)[1] == pytest.approx(60_000)
     eventually(lambda: (state := ours.state()) and state.blocked_s == 0, within=2)
@@ -202,8 +210,8 @@ def test_a_429_to_what_was_sent_before_the_limit_was_told_brings_the_limit_and_n
     assert rates(ours)[1] == pytest.approx(30_000)
 
 
-def test_retry_after_holds_for_all_and_voids_turns_that_were_given_before(budget: Make) -> None:
-    first, second = budget(requests=60), budget(requests=60)
+def test_retry_after_holds_for_all_and_voids_turns_that_were_given_before(rate_limiter: Make) -> None:
+    first, second = rate_limiter(requests=60), rate_limiter(requests=60)
     sent, waiting = take(first), take(second)
     assert waiting.wait_s == pytest.approx(2, abs=0.2)
     first.limited(sent, 3, None)
@@ -216,21 +224,21 @@ def test_retry_after_holds_for_all_and_voids_turns_that_were_given_before(budget
 
 
 @pytest.mark.alone
-def test_who_was_refused_at_a_bucket_of_which_nothing_was_known_is_not_refused_for_ever(budget: Make) -> None:
-    ours = budget(requests=20)
+def test_who_was_refused_at_a_bucket_of_which_nothing_was_known_is_not_refused_for_ever(rate_limiter: Make) -> None:
+    ours = rate_limiter(requests=20)
     with pytest.raises(RateLimited):
         take(ours, most_s=1)
     eventually(lambda: wait_s(ours) < 2.5, within=3)
 
 
-def test_a_turn_that_came_stands_and_is_paid_for_once(budget: Make) -> None:
-    ours = budget(requests=600)
+def test_a_turn_that_came_stands_and_is_paid_for_once(rate_limiter: Make) -> None:
+    ours = rate_limiter(requests=600)
     take(ours)
-    turn = take(ours)
-    assert turn.wait_s > 0
-    time.sleep(turn.wait_s)
-    stands = ours.reserve(10, live=False, most_s=0, held=turn)
-    assert (stands.wait_s, stands.at) == (0, turn.at)
+    reservation = take(ours)
+    assert reservation.wait_s > 0
+    time.sleep(reservation.wait_s)
+    stands = ours.reserve(10, live=False, most_s=0, held=reservation)
+    assert (stands.wait_s, stands.at) == (0, reservation.at)
     assert take(ours).wait_s < 0.15, "the next is one behind it, not two"
 
 
@@ -302,7 +310,7 @@ def test_an_edit_is_embedded_while_backfills_wait_for_their_turn(
     drain(db)
     db.execute("UPDATE reindexer.due SET lane = 'bulk'")
     eventually(lambda: worker.run_lane("bulk", budget_s=0) == 1, within=10)
-    assert worker.run_lane("bulk") == 0, "its turn is three seconds away"
+    assert worker.run_lane("bulk") == 0, "its reservation is three seconds away"
     looked_at = tokens(db)
     assert len(looked_at) == 19, "all have been looked at"
     db.execute("UPDATE reindexer.due SET not_before = now()")  # as after edits that were given the turns in between
@@ -360,15 +368,15 @@ def embedded_within_s(db: Connection, worker: Worker, text: str) -> float:
     return time.monotonic() - began
 
 
-def test_a_flushed_redis_learns_anew(budget: Make, redis_url: str) -> None:
-    ours = budget()
-    ours.settle(take(ours), 10, Told(Bucket(60, 59), None))
-    turn = take(ours)
+def test_a_flushed_redis_learns_anew(rate_limiter: Make, redis_url: str) -> None:
+    ours = rate_limiter()
+    ours.settle(take(ours), 10, AdvertisedLimits(Bucket(60, 59), None))
+    reservation = take(ours)
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
         client.script_flush()
     assert rates(ours) == (None, None)
-    ours.settle(turn, 10, Told(Bucket(60, 59), None))
+    ours.settle(reservation, 10, AdvertisedLimits(Bucket(60, 59), None))
     assert rates(ours)[0] == pytest.approx(60)
 
 
@@ -416,14 +424,16 @@ def test_the_budget_is_kept_in_the_first_redis_that_the_settings_name(
     redis_url: str | None, broker: str, results: str | None, used: str | None
 ) -> None:
     given = {"redis_url": redis_url, "celery_broker_url": broker, "celery_result_backend": results}
-    server = Settings.model_validate(given).budget_server
+    server = Settings.model_validate(given).rate_limiter_server
     assert (server.url if server else None) == used
 
 
-def test_large_requests_that_are_refused_again_and_again_bring_the_rate_down_below_their_own_size(budget: Make) -> None:
-    ours = budget()
+def test_large_requests_that_are_refused_again_and_again_bring_the_rate_down_below_their_own_size(
+    rate_limiter: Make,
+) -> None:
+    ours = rate_limiter()
     for _ in range(6):
-        turn = take(ours, 20_000)
-        ours.limited(replace(turn, at=turn.at + turn.wait_s), 0.01, None)
+        reservation = take(ours, 20_000)
+        ours.limited(replace(reservation, at=reservation.at + reservation.wait_s), 0.01, None)
         eventually(lambda: (state := ours.state()) and state.blocked_s == 0, within=2)
     assert (rates(ours)[1] or 0) / 60 < 5000

@@ -1,7 +1,7 @@
-"""`Budget` (the rate limiter) in Redis: one for all processes of all hosts that use the same account.
+"""`RateLimiter` (the rate limiter) in Redis: one for all processes of all hosts that use the same account.
 
-Each call is one run of `redis_budget.lua`, by that server's clock. It fails open: if Redis does not answer at once,
-there is no rate limiter for `AWAY_S`, and each worker handles 429 by itself.
+Each call is one run of `redis_rate_limiter.lua`, by that server's clock. It fails open: if Redis does not answer at
+once, there is no rate limiter for `AWAY_S`, and each worker handles 429 by itself.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from redis.retry import Retry
 from reindexer.adapters.redis_client import connect_redis
 from reindexer.core.broker_url import BrokerUrl
 from reindexer.core.errors import RateLimited
-from reindexer.core.rate_limit import Caps, RateLimitState, Told, Turn
-from reindexer.ports import Chance
+from reindexer.core.rate_limit import AdvertisedLimits, Caps, RateLimitState, Reservation
+from reindexer.ports import Jitter
 
 log = structlog.get_logger(__name__)
 
-ANSWER_S = 0.25  # guard redis-budget-timeout
+ANSWER_S = 0.25  # guard redis-rate-limit-timeout
 """The timeout of Redis for connecting, and for one answer."""
 AWAY_S = 5.0
 """How long Redis is left alone after it did not answer."""
@@ -35,7 +35,7 @@ AGAIN_S = 0.05
 """The shortest wait of a refused caller before it asks again."""
 
 
-class BudgetServer:
+class RateLimiterServer:
     """The Redis of all rate limiters of this process. Made without connecting; connects once per process."""
 
     def __init__(self, server: BrokerUrl, keys: str) -> None:
@@ -45,7 +45,9 @@ class BudgetServer:
         options = {"socket_timeout": ANSWER_S, "socket_connect_timeout": ANSWER_S}
         self._client = connect_redis(server, retry=retry, decode_responses=True, **options)
         self._keys = keys
-        self._script = self._client.register_script(Path(__file__).with_name("redis_budget.lua").read_text("utf-8"))
+        self._script = self._client.register_script(
+            Path(__file__).with_name("redis_rate_limiter.lua").read_text("utf-8")
+        )
         self._away_until = 0.0
 
     def close(self) -> None:
@@ -63,63 +65,77 @@ class BudgetServer:
             )
         except (RedisError, OSError, ValueError) as exc:
             self._away_until = time.monotonic() + AWAY_S
-            log.warning("budget_away", error=type(exc).__name__)
+            log.warning("rate_limiter_unavailable", error=type(exc).__name__)
             return None
         return answer
 
 
-class RedisBudget:
+class RedisRateLimiter:
     """The rate limiter of one account."""
 
-    def __init__(self, server: BudgetServer, account: str, caps: Caps, chance: Chance, unsaid_wait_s: float) -> None:
+    def __init__(
+        self, server: RateLimiterServer, account: str, caps: Caps, jitter: Jitter, unsaid_wait_s: float
+    ) -> None:
         """`unsaid_wait_s`: how long nobody sends after a 429 without a Retry-After."""
         self._server = server
         self._account = account
         self._caps = {"cap_requests": caps.requests, "cap_tokens": caps.tokens}
-        self._chance = chance
+        self._jitter = jitter
         self._unsaid_wait_s = unsaid_wait_s
         self._tokens_per_s: float | None = caps.tokens / 60 if caps.tokens else None
 
     @property
     def tokens_per_s(self) -> float | None:
-        """See `reindexer.ports.Budget.tokens_per_s`."""
+        """See `reindexer.ports.RateLimiter.tokens_per_s`."""
         return self._tokens_per_s
 
-    def reserve(self, tokens: int, *, live: bool, most_s: float, held: Turn | None = None) -> Turn:
-        """See `reindexer.ports.Budget.reserve`."""
+    def reserve(self, tokens: int, *, live: bool, most_s: float, held: Reservation | None = None) -> Reservation:
+        """See `reindexer.ports.RateLimiter.reserve`."""
         answer = self._run(
             "reserve", tokens=tokens, live=live, most_s=most_s, epoch=held.epoch if held and held.limited else None
         )
         if answer is None:
-            return Turn(tokens=tokens, live=live)
+            return Reservation(tokens=tokens, live=live)
         if held is not None and answer.get("stands"):
             return replace(held, wait_s=0.0)
         self._tokens_per_s = answer.get("tokens_per_s")
         if answer.get("refused"):
             # Retry when half of the queue is gone, with jitter, and never before the provider may be asked.
-            wait_s = max(answer["wait_s"] - most_s / 2, AGAIN_S) * (1 + self._chance() / 4)
-            raise RateLimited("it waits for its turn in the embedding provider's rate limit", retry_after_s=wait_s)
-        return Turn(answer["wait_s"], tokens, answer["charged"], live, answer["limited"], answer["epoch"], answer["at"])
+            wait_s = max(answer["wait_s"] - most_s / 2, AGAIN_S) * (1 + self._jitter() / 4)
+            raise RateLimited(
+                "it waits for its reservation in the embedding provider's rate limit", retry_after_s=wait_s
+            )
+        return Reservation(
+            answer["wait_s"], tokens, answer["charged"], live, answer["limited"], answer["epoch"], answer["at"]
+        )
 
-    def settle(self, turn: Turn, tokens: int, told: Told | None) -> None:
-        """See `reindexer.ports.Budget.settle`. Makes no call where there is nothing to report."""
-        if turn.limited or told is not None:
+    def settle(self, reservation: Reservation, tokens: int, advertised: AdvertisedLimits | None) -> None:
+        """See `reindexer.ports.RateLimiter.settle`. Makes no call where there is nothing to report."""
+        if reservation.limited or advertised is not None:
             self._run(
-                "settle", tokens=tokens, estimate=max(turn.tokens, 1), live=turn.live, epoch=turn.epoch,
-                charged=turn.charged if turn.limited else None, **_told(told),
+                "settle", tokens=tokens, estimate=max(reservation.tokens, 1), live=reservation.live,
+                epoch=reservation.epoch, charged=reservation.charged if reservation.limited else None,
+                **_advertised(advertised),
             )  # fmt: skip
 
-    def limited(self, turn: Turn, retry_after_s: float | None, told: Told | None) -> None:
-        """See `reindexer.ports.Budget.limited`."""
+    def limited(
+        self, reservation: Reservation, retry_after_s: float | None, advertised: AdvertisedLimits | None
+    ) -> None:
+        """See `reindexer.ports.RateLimiter.limited`."""
         wait_s = self._unsaid_wait_s if retry_after_s is None else retry_after_s
         answer = self._run(
-            "limited", at=turn.at, limited=turn.limited, retry_after_s=wait_s, charged=turn.charged, **_told(told)
+            "limited",
+            at=reservation.at,
+            limited=reservation.limited,
+            retry_after_s=wait_s,
+            charged=reservation.charged,
+            **_advertised(advertised),
         )
         if answer is not None and answer["halved"]:
-            log.warning("rate_halved", blocked_s=round(answer["blocked_s"], 3))
+            log.warning("rate_limit_halved", blocked_s=round(answer["blocked_s"], 3))
 
     def state(self) -> RateLimitState | None:
-        """See `reindexer.ports.Budget.state`."""
+        """See `reindexer.ports.RateLimiter.state`."""
         answer = self._run("look")
         if answer is None:
             return None
@@ -129,10 +145,10 @@ class RedisBudget:
         return self._server.run(self._account, step, self._caps | arguments)
 
 
-def _told(told: Told | None) -> dict[str, Any]:
-    if told is None:
+def _advertised(advertised: AdvertisedLimits | None) -> dict[str, Any]:
+    if advertised is None:
         return {}
-    buckets = {"requests_told": told.requests, "tokens_told": told.tokens}
+    buckets = {"requests_advertised": advertised.requests, "tokens_advertised": advertised.tokens}
     return {
         name: {part: value for part, value in asdict(bucket).items() if value is not None}
         for name, bucket in buckets.items()

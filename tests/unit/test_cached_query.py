@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 
-from api.shared import SharedAnswer
+from api.cached_query import CachedQuery
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_an_answer_is_kept_in_proportion_to_what_it_took(executor: ThreadPoolExe
         return len(asked)
 
     async def many() -> None:
-        answer = SharedAnswer(executor, "dear", ask, keep_s=0, keep_ratio=10)
+        answer = CachedQuery(executor, "dear", ask, keep_s=0, keep_ratio=10)
         until = time.monotonic() + 1
         while time.monotonic() < until:
             assert await answer.get(within_s=1) == len(asked)
@@ -51,7 +51,7 @@ def test_a_late_answer_is_none_and_the_question_is_not_asked_again_before_it_has
         return "here"
 
     async def impatient() -> None:
-        answer = SharedAnswer(executor, "slow", ask)
+        answer = CachedQuery(executor, "slow", ask)
         assert [await answer.get(within_s=0.01) for _ in range(5)] == [None] * 5
         go_on.set()
         assert await answer.get(within_s=5) == "here"
@@ -70,7 +70,7 @@ def test_a_question_that_breaks_is_no_answer_and_is_asked_again(executor: Thread
         return "back"
 
     async def twice() -> None:
-        answer = SharedAnswer(executor, "broken", ask, keep_s=0)
+        answer = CachedQuery(executor, "broken", ask, keep_s=0)
         assert [await answer.get(within_s=5) for _ in range(2)] == [None, "back"]
 
     asyncio.run(twice())

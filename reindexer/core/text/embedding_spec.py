@@ -1,4 +1,4 @@
-"""Recipe: everything besides the text that its vectors depend on. Makes chunks and their fingerprints. Pure
+"""EmbeddingSpec: everything besides the text that its vectors depend on. Makes chunks and their fingerprints. Pure
 functions."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class EmbeddingSpec:
     """How a source's texts become points."""
 
     embedder: str
@@ -31,13 +31,14 @@ class Recipe:
     overlap_tokens: int = 0
 
     @classmethod
-    def of(cls, source: Source, embedder: str, max_input_tokens: int) -> Recipe:
-        """Return the source's recipe with an embedder that accepts texts of `max_input_tokens`."""
+    def of(cls, source: Source, embedder: str, max_input_tokens: int) -> EmbeddingSpec:
+        """Return the source's embedding spec with an embedder that accepts texts of `max_input_tokens`."""
         most = min(source.chunk_tokens or max_input_tokens, max_input_tokens)
         return cls(embedder, most, min(source.chunk_overlap, most // 2))
 
-    def within(self, chunk_tokens: int | None) -> Recipe:
-        """Return the recipe for an item whose chunks may hold at most `chunk_tokens`. None: no limit of its own."""
+    def within(self, chunk_tokens: int | None) -> EmbeddingSpec:
+        """Return the embedding spec for an item whose chunks may hold at most `chunk_tokens`. None: no limit of its
+        own."""
         if chunk_tokens is None or chunk_tokens >= self.max_tokens:
             return self
         return replace(self, max_tokens=chunk_tokens, overlap_tokens=min(self.overlap_tokens, chunk_tokens // 2))

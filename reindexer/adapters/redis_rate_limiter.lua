@@ -73,11 +73,11 @@ local function arrival(lane, kind) -- a bucket of which nothing is known is empt
   return state[name]
 end
 
-local function note_told()
+local function note_advertised()
   for _, kind in ipairs(KINDS) do
-    local told = given[kind .. '_told']
-    if told then
-      for name, value in pairs({limit = told.per_minute or 0, left = told.left or -1}) do
+    local advertised = given[kind .. '_advertised']
+    if advertised then
+      for name, value in pairs({limit = advertised.per_minute or 0, left = advertised.left or -1}) do
         if (name == 'limit' and value <= 0) or value < 0 then
           redis.call('HDEL', KEYS[1], name .. '_' .. kind)
           state[name .. '_' .. kind] = nil
@@ -92,10 +92,10 @@ end
 local function not_huge(value) return value < HUGE and value or nil end
 
 local function reserve()
-  -- guard budget-turn-epoch
+  -- guard rate-limit-reservation-epoch
   if given.epoch == (state.epoch or 0) and blocked_until() <= now then return {stands = true} end
   local ratio = state.ratio or 1
-  local lane = given.live and 'live' or 'bulk' -- guard budget-lane-separate-wait
+  local lane = given.live and 'live' or 'bulk' -- guard rate-limit-lane-separate-wait
   local cost = {requests = 1, tokens = given.tokens * ratio}
   local go, limited = math.max(now, blocked_until()), blocked_until() > now
   for _, kind in ipairs(KINDS) do
@@ -125,7 +125,7 @@ local function reserve()
 end
 
 local function settle()
-  note_told()
+  note_advertised()
   if given.tokens > 0 then
     local right = math.max(0.2, math.min(3, given.tokens / given.estimate))
     local weight = 0.2 * math.min(1, given.estimate / 2000)
@@ -139,7 +139,7 @@ local function settle()
         if kind == 'tokens' and mine and given.charged and given.tokens > 0 and given.epoch == (state.epoch or 0) then
           at = at + (given.tokens - given.charged) / rate(kind)
         end
-        if state['left_' .. kind] and given[kind .. '_told'] then -- others may use the account, too
+        if state['left_' .. kind] and given[kind .. '_advertised'] then -- others may use the account, too
           at = math.max(at, now + BURST_S[lane] - state['left_' .. kind] / rate(kind))
         end
         set(lane .. '_' .. kind, at)
@@ -150,8 +150,8 @@ local function settle()
 end
 
 local function limited()
-  note_told()
-  -- guard budget-single-halving
+  note_advertised()
+  -- guard rate-limit-single-halving
   local is_new = given.at > (state.halved or 0) -- else it was sent before the last one was heard
   local blocked = math.max(blocked_until(), now + math.min(given.retry_after_s, 3600))
   if is_new then
@@ -161,13 +161,13 @@ local function limited()
       if limit(kind) == HUGE then
         present = math.max(math.min(present, seen(kind)), 2 * LOW_RPS * (kind == 'tokens' and LOW_TOKENS or 1))
       end
-      -- What was sent when nobody knew the limit says nothing against it, now that it is told.
+      -- What was sent when nobody knew the limit says nothing against it, now that it is advertised.
       if given.limited or limit(kind) == HUGE then slow[kind] = present / 2 end
     end
     for kind, value in pairs(slow) do set('slow_' .. kind, value) end
     set('halved', now)
   end
-  if is_new or blocked > blocked_until() + 0.01 then -- guard budget-shared-retry-after
+  if is_new or blocked > blocked_until() + 0.01 then -- guard rate-limit-shared-retry-after
     set('blocked', blocked)
     set('epoch', (state.epoch or 0) + 1)
     for _, kind in ipairs(KINDS) do

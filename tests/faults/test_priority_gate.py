@@ -13,8 +13,8 @@ import pytest
 
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
-from reindexer.worker.concurrency import Crew
-from reindexer.worker.priority_gate import GIVE_S, Road, Way
+from reindexer.worker.concurrency import WorkerPool
+from reindexer.worker.priority_gate import GIVE_S, GatePass, PriorityGate
 from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert
 from tests.support.provider import Call, Provider
@@ -27,9 +27,9 @@ WITHIN_S = 20.0
 
 
 @pytest.fixture
-def road() -> Road:
+def gate() -> PriorityGate:
     """Slow enough that a busy machine makes no difference."""
-    return Road(ahead_s=0.6, give_s=1.2)
+    return PriorityGate(ahead_s=0.6, give_s=1.2)
 
 
 @pytest.fixture
@@ -37,15 +37,15 @@ def env(env: Mapping[str, str], proxy: Proxy) -> Mapping[str, str]:
     return {**env, "QDRANT_URL": proxy.instead(env["QDRANT_URL"])}
 
 
-def gave_s(road: Road, *, edit: bool = False, left_s: float = 60.0) -> float:
+def gave_s(gate: PriorityGate, *, edit: bool = False, left_s: float = 60.0) -> float:
     """How long a claim gives way before its next request."""
     began = time.monotonic()
-    Way(road, edit).give(left_s)
+    GatePass(gate, edit).yield_to_edits(left_s)
     return time.monotonic() - began
 
 
 @contextmanager
-def stream_of_edits(edit: Way) -> Iterator[None]:
+def stream_of_edits(edit: GatePass) -> Iterator[None]:
     """One is always in work, and takes a step again and again; for STREAM_S at most."""
     ended, until = threading.Event(), time.monotonic() + STREAM_S
 
@@ -65,11 +65,11 @@ def stream_of_edits(edit: Way) -> Iterator[None]:
 
 
 @pytest.mark.alone
-def test_a_batch_goes_on_once_the_edit_has_taken_its_step(road: Road) -> None:
+def test_a_batch_goes_on_once_the_edit_has_taken_its_step(gate: PriorityGate) -> None:
     began, order = threading.Event(), list[str]()
 
     def step() -> None:
-        with Way(road, edit=True).taken():
+        with GatePass(gate, edit=True).taken():
             began.set()
             threading.Event().wait(0.1)
             order.append("edit")
@@ -77,40 +77,40 @@ def test_a_batch_goes_on_once_the_edit_has_taken_its_step(road: Road) -> None:
     thread = threading.Thread(target=step)
     thread.start()
     assert began.wait(WITHIN_S)
-    assert gave_s(road) < 0.1 + AT_ONCE_S
+    assert gave_s(gate) < 0.1 + AT_ONCE_S
     order.append("batch")
     thread.join()
     assert order == ["edit", "batch"]
 
 
 @pytest.mark.alone
-def test_an_edit_that_waits_for_others_is_waited_for_no_longer(road: Road) -> None:
-    with Way(road, edit=True).taken():
-        assert gave_s(road) > AT_ONCE_S
-        assert gave_s(road) < AT_ONCE_S
-        with Way(road, edit=True).taken():
-            assert gave_s(road) > AT_ONCE_S, "its next step goes ahead again"
+def test_an_edit_that_waits_for_others_is_waited_for_no_longer(gate: PriorityGate) -> None:
+    with GatePass(gate, edit=True).taken():
+        assert gave_s(gate) > AT_ONCE_S
+        assert gave_s(gate) < AT_ONCE_S
+        with GatePass(gate, edit=True).taken():
+            assert gave_s(gate) > AT_ONCE_S, "its next step goes ahead again"
 
 
 @pytest.mark.alone
-def test_edits_that_never_end_hold_a_request_up_and_do_not_stop_it(road: Road) -> None:
-    with stream_of_edits(Way(road, edit=True)):
-        assert 1.1 < gave_s(road) < 1.2 + AT_ONCE_S
+def test_edits_that_never_end_hold_a_request_up_and_do_not_stop_it(gate: PriorityGate) -> None:
+    with stream_of_edits(GatePass(gate, edit=True)):
+        assert 1.1 < gave_s(gate) < 1.2 + AT_ONCE_S
 
 
 @pytest.mark.alone
-def test_a_claim_whose_lease_is_nearly_over_gives_way_no_longer(road: Road) -> None:
-    with Way(road, edit=True).taken():
-        assert gave_s(road, left_s=0.5) < AT_ONCE_S
-        assert gave_s(road, left_s=-0.5) < AT_ONCE_S
+def test_a_claim_whose_lease_is_nearly_over_gives_way_no_longer(gate: PriorityGate) -> None:
+    with GatePass(gate, edit=True).taken():
+        assert gave_s(gate, left_s=0.5) < AT_ONCE_S
+        assert gave_s(gate, left_s=-0.5) < AT_ONCE_S
 
 
 @pytest.mark.alone
-def test_batches_do_not_wait_for_batches_nor_edits_for_edits(road: Road) -> None:
-    with Way(road, edit=False).taken():
-        assert gave_s(road) < AT_ONCE_S
-    with Way(road, edit=True).taken():
-        assert gave_s(road, edit=True) < AT_ONCE_S
+def test_batches_do_not_wait_for_batches_nor_edits_for_edits(gate: PriorityGate) -> None:
+    with GatePass(gate, edit=False).taken():
+        assert gave_s(gate) < AT_ONCE_S
+    with GatePass(gate, edit=True).taken():
+        assert gave_s(gate, edit=True) < AT_ONCE_S
 
 
 def test_a_batch_gives_way_before_it_asks_the_provider_and_before_it_writes(
@@ -119,7 +119,7 @@ def test_a_batch_gives_way_before_it_asks_the_provider_and_before_it_writes(
     works_on(db, worker, "the first of all makes the collection", "bulk")
     asked = list[float]()
     provider.behave = lambda _: asked.append(time.monotonic())
-    with stream_of_edits(worker.crew.way("live")):
+    with stream_of_edits(worker.pool.gate("live")):
         began = time.monotonic()
         works_on(db, worker, "text", "bulk")
         ended = time.monotonic()
@@ -128,7 +128,7 @@ def test_a_batch_gives_way_before_it_asks_the_provider_and_before_it_writes(
 
 
 def test_an_edit_goes_ahead_while_it_is_worked_on(db: Connection, worker: Worker, provider: Provider) -> None:
-    worker.crew = Crew(road=lambda: Road(ahead_s=WITHIN_S, give_s=0.2))
+    worker.pool = WorkerPool(gate=lambda: PriorityGate(ahead_s=WITHIN_S, give_s=0.2))
     gave = list[float]()
 
     def batch_meets_it(_: Call) -> None:
@@ -142,7 +142,7 @@ def test_an_edit_goes_ahead_while_it_is_worked_on(db: Connection, worker: Worker
 
 
 def test_an_edit_goes_ahead_already_while_it_is_claimed(db: Connection, database: str, worker: Worker) -> None:
-    worker.crew = Crew(road=lambda: Road(ahead_s=WITHIN_S, give_s=0.2))
+    worker.pool = WorkerPool(gate=lambda: PriorityGate(ahead_s=WITHIN_S, give_s=0.2))
     insert(db, "edited")
     drain(db)
     with psycopg.connect(database) as other, ThreadPoolExecutor(1) as thread:
@@ -159,7 +159,7 @@ def test_an_edit_goes_ahead_anew_while_it_is_written(
     db: Connection, worker: Worker, provider: Provider, proxy: Proxy
 ) -> None:
     works_on(db, worker, "the first of all makes the collection", "bulk")
-    worker.crew = Crew(road=lambda: Road(ahead_s=2.0, give_s=0.2))
+    worker.pool = WorkerPool(gate=lambda: PriorityGate(ahead_s=2.0, give_s=0.2))
     provider.behave = lambda _: time.sleep(2.2)  # until it is ahead no longer
     proxy.matching, proxy.mode = b"PUT /collections/context_items__g1/points?", Mode.HOLD_REQUEST
     with ThreadPoolExecutor(1) as thread:
@@ -173,7 +173,7 @@ def test_an_edit_goes_ahead_anew_while_it_is_written(
 
 def batch_gave_s(worker: Worker) -> float:
     began = time.monotonic()
-    worker.crew.way("bulk").give(WITHIN_S)
+    worker.pool.gate("bulk").yield_to_edits(WITHIN_S)
     return time.monotonic() - began
 
 

@@ -23,7 +23,7 @@ BATCH = 500
 MAX_PAUSE_S = 10.0
 
 
-class Sender:
+class RequestSender:
     """One background thread, started by the first `kick`. It ends with `close`, and never keeps the process alive."""
 
     def __init__(self, postgres: Postgres, broker: Broker) -> None:
@@ -70,11 +70,11 @@ class Sender:
                 self._send_all()
             except (ReindexerError, psycopg.Error) as exc:
                 if not pause_s:
-                    log.warning("wishes_wait_to_be_sent", error=_reason(exc))
+                    log.warning("request_dispatch_delayed", error=_reason(exc))
                 pause_s = min(MAX_PAUSE_S, pause_s + 1.0)
             else:
                 if pause_s:
-                    log.info("wishes_sent_again")
+                    log.info("request_dispatch_resumed")
                 return
             if last:
                 return

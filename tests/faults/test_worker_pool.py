@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from reindexer.adapters.broker.celery_broker import CeleryBroker
-from reindexer.core.errors import PassingError
+from reindexer.core.errors import TransientError
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
-from reindexer.worker.concurrency import Crew
+from reindexer.worker.concurrency import WorkerPool
 from reindexer.worker.worker import Worker
 from tests.integration.test_drain_to_settle import insert
 from tests.support.index_reader import IndexReader
@@ -92,12 +92,12 @@ def test_a_worker_that_is_told_to_end_settles_what_it_has_in_flight_and_begins_n
 
 
 def test_so_many_helpers_of_a_lane_are_at_work_and_no_more() -> None:
-    crew, end = Crew(2), threading.Event()
-    assert [crew.help("bulk", lambda: end.wait(WITHIN_S)) for _ in range(3)] == [True, True, False]
-    assert crew.help("live", lambda: end.wait(WITHIN_S))
+    pool, end = WorkerPool(2), threading.Event()
+    assert [pool.submit("bulk", lambda: end.wait(WITHIN_S)) for _ in range(3)] == [True, True, False]
+    assert pool.submit("live", lambda: end.wait(WITHIN_S))
     end.set()
-    crew.close()
-    assert not crew.help("live", end.wait)
+    pool.close()
+    assert not pool.submit("live", end.wait)
 
 
 @pytest.mark.parametrize(
@@ -111,64 +111,64 @@ def test_so_many_helpers_of_a_lane_are_at_work_and_no_more() -> None:
 def test_a_backfill_has_twice_the_helpers_while_the_provider_is_far_away_and_nobody_edits(
     lane: str, provider_s: float, edited: bool, most: int
 ) -> None:
-    crew, end = Crew(2), threading.Event()
-    crew.note(lane, 1.0, provider_s)
+    pool, end = WorkerPool(2), threading.Event()
+    pool.note(lane, 1.0, provider_s)
     if edited:
-        crew.note("live", 1.0, provider_s)
-    assert [crew.help(lane, lambda: end.wait(WITHIN_S)) for _ in range(5)].count(True) == most
+        pool.note("live", 1.0, provider_s)
+    assert [pool.submit(lane, lambda: end.wait(WITHIN_S)) for _ in range(5)].count(True) == most
     end.set()
-    crew.close()
+    pool.close()
 
 
 def test_helpers_that_are_too_many_once_there_are_edits_stop_after_their_batch_and_no_others() -> None:
-    crew, end, decided = Crew(2), threading.Event(), list[bool]()
+    pool, end, decided = WorkerPool(2), threading.Event(), list[bool]()
     all_are = threading.Barrier(5)
 
     def batches() -> None:
-        assert crew.goes_on()
+        assert pool.goes_on()
         all_are.wait(WITHIN_S)  # in their first batch
         all_are.wait(WITHIN_S)  # told of an edit
-        decided.append(goes_on := crew.goes_on())
+        decided.append(goes_on := pool.goes_on())
         all_are.wait(WITHIN_S)  # asked, before any has gone
         if goes_on:
             end.wait(WITHIN_S)
 
-    crew.note("bulk", 1.0, 0.2)
-    assert all(crew.help("bulk", batches) for _ in range(4))
+    pool.note("bulk", 1.0, 0.2)
+    assert all(pool.submit("bulk", batches) for _ in range(4))
     all_are.wait(WITHIN_S)
-    crew.note("live", 1.0, 0.2)
+    pool.note("live", 1.0, 0.2)
     all_are.wait(WITHIN_S)
     all_are.wait(WITHIN_S)
     assert decided.count(True) == 2
-    assert not crew.help("bulk", end.wait), "two are at work"
+    assert not pool.submit("bulk", end.wait), "two are at work"
     end.set()
-    crew.close()
+    pool.close()
 
 
 def test_a_suspect_is_worked_on_with_nothing_beside_it() -> None:
-    crew, seen = Crew(8), list[str]()
+    pool, seen = WorkerPool(8), list[str]()
     first, let_go = threading.Event(), threading.Event()
 
     def ordinary(name: str) -> None:
-        with crew.beside_others():
+        with pool.beside_others():
             seen.append(name)
             first.set()
             assert let_go.wait(WITHIN_S)
 
     def suspect() -> None:
-        with crew.alone():
+        with pool.alone():
             seen.append("suspect")
             threading.Event().wait(0.05)  # long enough for one that does not wait to be seen
             seen.append("suspect done")
 
-    assert crew.help("live", lambda: ordinary("before"))
+    assert pool.submit("live", lambda: ordinary("before"))
     assert first.wait(WITHIN_S)
-    assert crew.help("live", suspect)
-    eventually(lambda: crew.is_kept_clear, within=WITHIN_S)
-    assert crew.help("live", lambda: ordinary("behind"))
+    assert pool.submit("live", suspect)
+    eventually(lambda: pool.is_kept_clear, within=WITHIN_S)
+    assert pool.submit("live", lambda: ordinary("behind"))
     assert seen == ["before"]
     let_go.set()
-    crew.close()
+    pool.close()
     assert seen == ["before", "suspect", "suspect done", "behind"]
 
 
@@ -201,10 +201,10 @@ def test_batches_of_a_backfill_are_half_as_large_while_there_are_edits(
 
 
 def test_work_that_fails_leaves_its_place() -> None:
-    crew = Crew(1)
+    pool = WorkerPool(1)
     for _ in range(2):
-        with pytest.raises(PassingError), crew.beside_others():
-            raise PassingError("away")
-        with pytest.raises(PassingError), crew.alone():
-            raise PassingError("away")
-    crew.close()
+        with pytest.raises(TransientError), pool.beside_others():
+            raise TransientError("away")
+        with pytest.raises(TransientError), pool.alone():
+            raise TransientError("away")
+    pool.close()
