@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from reindexer import __version__
 from reindexer.core.items import LANES
 from reindexer.monitoring.collect import Sample, measure_backlog, measure_counters, measure_states
-from reindexer.monitoring.metrics import METRICS
+from reindexer.monitoring.metrics import FORMER_NAMES, METRICS
 from reindexer.ports import Broker, Index
 from reindexer.postgres.connect import Connection, Postgres, connect
 
@@ -96,10 +96,17 @@ class _Families(Collector):
         """In the order of the table of metrics; metrics without samples are left out."""
         for metric in METRICS.values():
             names = [metric.name, *(f"{metric.name}_{part}" for part in ("bucket", "count", "sum"))]
-            family = Family(metric.name.removesuffix("_total"), metric.help, metric.kind)
-            family.samples = []
-            for sample in self._samples:
-                if sample.name in names:
-                    family.add_sample(sample.name, dict(sample.labels), float(sample.value))
-            if family.samples:
-                yield family
+            samples = [sample for sample in self._samples if sample.name in names]
+            if samples:
+                yield _family(metric.name, metric.help, metric.kind, samples)
+            if samples and (former := FORMER_NAMES.get(metric.name)):
+                under = [Sample(former, sample.labels, sample.value) for sample in samples]
+                yield _family(former, f"Now {metric.name}; this name goes with the next release.", metric.kind, under)
+
+
+def _family(name: str, description: str, kind: str, samples: Iterable[Sample]) -> Family:
+    family = Family(name.removesuffix("_total"), description, kind)
+    family.samples = []
+    for sample in samples:
+        family.add_sample(sample.name, dict(sample.labels), float(sample.value))
+    return family

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -18,10 +18,53 @@ TALK = frozenset({"reindexer", "api", "__main__", "celery", "uvicorn"})
 
 MAX_FRAMES = 8
 
+FORMER_EVENTS: Mapping[str, str] = {
+    "batch_failed": "work_fails",
+    "breaker_opened": "breaker_open",
+    "broker_recovered": "broker_back",
+    "broker_unavailable": "broker_away",
+    "draining_started": "draining",
+    "foreign_message_dropped": "foreign_message",
+    "heartbeat_send_failed": "beat_not_sent",
+    "leadership_acquired": "leading",
+    "leadership_awaited": "standing_by",
+    "lease_expired": "lease_over",
+    "listener_stopped": "stopped",
+    "metrics_flush_failed": "counters_wait",
+    "metrics_query_failed": "no_answer",
+    "notify_disabled": "bell_off",
+    "postgres_failed": "postgres_fails",
+    "postgres_unavailable": "postgres_away",
+    "rate_limit_halved": "rate_halved",
+    "rate_limiter_unavailable": "budget_away",
+    "request_deferred": "wish_waits",
+    "request_dispatch_delayed": "wishes_wait_to_be_sent",
+    "request_dispatch_resumed": "wishes_sent_again",
+    "request_redirected": "task_in_another_queue",
+    "requests_unattended": "tasks_that_nobody_takes",
+    "results_store_failed": "results_not_stored",
+    "run_failed": "run_fails",
+    "scan_failed": "walk_fails",
+    "schema_mismatched": "schema_does_not_fit",
+    "setting_ignored": "unknown_setting",
+    "settle_retried": "settling_waits",
+    "source_failed": "source_fails",
+    "stale_leader_terminated": "silent_leader_ended",
+    "statement_failed": "statement_fails",
+    "text_split": "text_too_long",
+    "trigger_check_interrupted": "watch_interrupted",
+    "triggers_invalid": "triggers_wrong",
+    "triggers_removed": "triggers_taken_off",
+    "triggers_repaired": "triggers_mended",
+}
+"""The former name of an event that was renamed. Its lines carry it as `formerly` for one release, so that whoever
+searches for the former name still finds them."""
+
 
 def configure(level: str, log_format: str) -> None:
     """Route structlog and the standard library's loggers to standard error in one format."""
     shared: list[structlog.typing.Processor] = [
+        _with_former_name,
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -58,7 +101,7 @@ def configure(level: str, log_format: str) -> None:
 def tell_unknown(lines: Iterable[str]) -> None:
     """Warn, at the start of a process, of variables that look like settings and are none."""
     for line in lines:
-        structlog.get_logger(__name__).warning("unknown_setting", error=line)
+        structlog.get_logger(__name__).warning("setting_ignored", error=line)
 
 
 def where(exc: BaseException) -> dict[str, Any]:
@@ -68,6 +111,12 @@ def where(exc: BaseException) -> dict[str, Any]:
 
 def _frames(exc: BaseException) -> list[str]:
     return [f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(exc.__traceback__)[-MAX_FRAMES:]]
+
+
+def _with_former_name(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if former := FORMER_EVENTS.get(str(event.get("event"))):
+        event["formerly"] = former
+    return event
 
 
 def _without_words(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

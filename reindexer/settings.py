@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from reindexer.core.breaker import BreakerPolicy
@@ -18,13 +18,31 @@ from reindexer.core.text.batching import RequestLimits
 from reindexer.embedded.data_directory import DataDirectory, default_directory
 from reindexer.embedded.environment import reach_own_servers
 from reindexer.postgres.connect import describe
-from reindexer.variables import require_usable_urls, unknown
+from reindexer.variables import renamed, require_usable_urls, unknown
 
 EmbedderName = Literal["openai", "static", "hashing"]
 PositiveInt = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 DAY_S = 86_400
 Seconds = Annotated[float, Field(gt=0, le=DAY_S)]
+
+
+FORMER_NAMES: Mapping[str, str] = {
+    "REINDEXER_BELL": "REINDEXER_NOTIFY",
+    "REINDEXER_TICK_S": "REINDEXER_POLL_INTERVAL_S",
+    "REINDEXER_QUIET_S": "REINDEXER_IDLE_AFTER_S",
+    "REINDEXER_WATCH_S": "REINDEXER_TRIGGER_CHECK_S",
+    "REINDEXER_HEALING_MINUTE_S": "REINDEXER_RETRY_SCHEDULE_S",
+    "REINDEXER_RECHECK_HOUR_S": "REINDEXER_RECHECK_SCHEDULE_S",
+}
+"""Today's name of a setting by its former one, which works for one release."""
+
+FOR_TESTS = frozenset({"REINDEXER_RETRY_SCHEDULE_S", "REINDEXER_RECHECK_SCHEDULE_S"})
+"""Settings that shorten hours to seconds. They are accepted, and not offered."""
+
+
+def _renamed(name: str) -> AliasChoices:
+    return AliasChoices(name, *(old for old, new in FORMER_NAMES.items() if new == name))
 
 
 class Settings(BaseSettings):
@@ -70,17 +88,19 @@ class Settings(BaseSettings):
     max_retries: Annotated[int, Field(ge=0, le=1000)] = 3
     retry_base_s: Seconds = 1.0
     retry_max_s: Seconds = 60.0
-    retry_schedule_s: Seconds = 60.0
-    recheck_schedule_s: Seconds = 3600.0
+    retry_schedule_s: Seconds = Field(default=60.0, validation_alias=_renamed("REINDEXER_RETRY_SCHEDULE_S"))
+    recheck_schedule_s: Seconds = Field(default=3600.0, validation_alias=_renamed("REINDEXER_RECHECK_SCHEDULE_S"))
 
     batch_size: PositiveInt = 256
     claims_in_flight: Annotated[int, Field(ge=0, le=100)] = 2
     lease_s: Annotated[float, Field(ge=2, le=300)] = 60.0
     max_messages: PositiveInt = 16
-    notify: Literal["auto", "on", "off"] = "auto"
-    poll_interval_s: Seconds = 0.005
-    idle_after_s: Seconds = 0.05
-    trigger_check_s: Annotated[float, Field(gt=0, le=60)] = 10.0
+    notify: Literal["auto", "on", "off"] = Field(default="auto", validation_alias=_renamed("REINDEXER_NOTIFY"))
+    poll_interval_s: Seconds = Field(default=0.005, validation_alias=_renamed("REINDEXER_POLL_INTERVAL_S"))
+    idle_after_s: Seconds = Field(default=0.05, validation_alias=_renamed("REINDEXER_IDLE_AFTER_S"))
+    trigger_check_s: Annotated[float, Field(gt=0, le=60)] = Field(
+        default=10.0, validation_alias=_renamed("REINDEXER_TRIGGER_CHECK_S")
+    )
 
     sources: Path | None = None
     data_dir: Path | None = None
@@ -153,14 +173,18 @@ class Settings(BaseSettings):
 
     @classmethod
     def variables(cls) -> frozenset[str]:
-        """Every variable that is read."""
-        shared = {str(each.validation_alias) for each in cls.model_fields.values() if each.validation_alias}
+        """Every variable that is read under its name of today."""
+        aliases = [each.validation_alias for each in cls.model_fields.values()]
+        shared = {each for each in aliases if isinstance(each, str)}
         return frozenset(shared | {f"REINDEXER_{name.upper()}" for name in cls.model_fields})
 
     @classmethod
     def unknown_variables(cls) -> list[str]:
         """A line for each variable that looks like a setting and is none. A process logs them once, at its start."""
-        return unknown(cls.variables())
+        return [
+            *unknown(cls.variables() - FOR_TESTS, ignored=FOR_TESTS | FORMER_NAMES.keys()),
+            *renamed(FORMER_NAMES),
+        ]
 
     @property
     def embedder_name(self) -> EmbedderName | None:

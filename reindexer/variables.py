@@ -54,11 +54,21 @@ def _require_database(name: str, url: str) -> None:
         raise UsageError(f"{name} {fault}; {HOW_TO_WRITE}")
 
 
-def unknown(known: Collection[str], given: Iterable[str] | None = None) -> list[str]:
+def renamed(names: Mapping[str, str]) -> list[str]:
+    """A line for each variable that is given by a former name. `names`: the name of today by the former one."""
+    given = {name.upper() for name in _given()}
+    return [
+        f"{old} is {new} now; the old name works in this release and not in the next"
+        for old, new in names.items()
+        if old in given
+    ]
+
+
+def unknown(known: Collection[str], given: Iterable[str] | None = None, *, ignored: Collection[str] = ()) -> list[str]:
     """A line for each variable that looks like one of ours and is none. `given`: names; None: those of the environment
-    and of `.env`."""
+    and of `.env`. `ignored`: names that are read, and are offered to nobody."""
     names = sorted({name.upper() for name in (_given() if given is None else given)})
-    return [_told(name, known) for name in names if _is_like_ours(name) and name not in known]
+    return [_told(name, known) for name in names if _is_like_ours(name) and name not in {*known, *ignored}]
 
 
 def _is_like_ours(name: str) -> bool:

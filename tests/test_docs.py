@@ -23,9 +23,12 @@ from api.main import app as api
 from reindexer.backfills.pager import walk_page
 from reindexer.cli import app as cli
 from reindexer.embedded.children import Children, free_port
+from reindexer.logs import FORMER_EVENTS
+from reindexer.monitoring.metrics import FORMER_NAMES as FORMER_METRICS
 from reindexer.postgres.connect import connect
 from reindexer.queue.drain import drain
 from reindexer.queue.maintenance import forget, heal
+from reindexer.settings import FOR_TESTS, FORMER_NAMES
 from reindexer.sources.store import find_source
 from tests.support.docs import (
     DOCUMENTS,
@@ -73,7 +76,8 @@ def test_the_short_table_of_the_readme_agrees_with_the_settings() -> None:
 def test_no_document_names_a_setting_that_does_not_exist(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     named = set(re.findall(r"\b(?:REINDEXER|QDRANT|CELERY|OPENAI|DATABASE)_[A-Z_]*[A-Z]\b", text))
-    assert named <= settings_and_defaults().keys() | OWN_NAMES
+    former = FORMER_NAMES.keys() | FOR_TESTS if document == ROOT / "CHANGELOG.md" else set()
+    assert named <= settings_and_defaults().keys() | OWN_NAMES | former
 
 
 def test_the_providers_that_were_tried_are_those_of_which_there_is_a_fake() -> None:
@@ -319,11 +323,31 @@ def short_directory() -> Iterator[Path]:
         yield directory
 
 
-def test_operations_tells_every_event_of_the_log() -> None:
+def events_of_the_log() -> set[str]:
     written = "\n".join(
         path.read_text(encoding="utf-8") for folder in ("reindexer", "api") for path in (ROOT / folder).rglob("*.py")
     )
-    events = set(re.findall(r"log\.(?:info|warning|error)\(\s*\"([a-z_]+)\"", written))
+    return set(re.findall(r"(?:log|\))\.(?:info|warning|error)\(\s*\"([a-z_]+)\"", written))
+
+
+def test_operations_tells_every_event_of_the_log() -> None:
+    events = events_of_the_log()
     assert len(events) > 30
     told = sections(DOCS / "operations.md", 2)["Logs"]
     assert {event for event in events if f"`{event}`" not in told} == set()
+
+
+def test_an_event_of_the_log_is_named_by_what_happened_to_what() -> None:
+    """`unexpected_error` is what people search for."""
+    events = events_of_the_log() - {"unexpected_error"}
+    irregular = ("lost", "died", "split", "unavailable", "invalid")
+    assert {event for event in events if not event.endswith(("ed", *irregular)) or "_" not in event} <= {
+        "reconnected",
+        "settled",
+    }
+    assert FORMER_EVENTS.keys() <= events
+    assert not events & set(FORMER_EVENTS.values())
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    settings = {new: old for old, new in FORMER_NAMES.items() if new not in FOR_TESTS}
+    for today, former in {**FORMER_EVENTS, **settings, **FORMER_METRICS}.items():
+        assert f"| `{former}` | `{today}` |" in changelog

@@ -130,4 +130,11 @@ _READ = (
     ),
 )  # fmt: skip
 
+FORMER_NAMES: Mapping[str, str] = {
+    CLAIMS_EXPIRED: "reindexer_claims_lost_total",
+    LEASES_EXPIRED: "reindexer_leases_over_total",
+    RATE_LIMIT_WAIT: "reindexer_provider_turn_seconds_total",
+}
+"""The former name of a metric that was renamed. It is exposed beside the metric for one release."""
+
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (*_COUNTED, *_READ)}

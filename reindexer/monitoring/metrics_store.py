@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter
 from collections.abc import Mapping
 
 import psycopg
@@ -18,6 +19,7 @@ import structlog
 
 from reindexer.core.errors import ReindexerError
 from reindexer.monitoring.buffer import MetricsBuffer, Series
+from reindexer.monitoring.metrics import FORMER_NAMES
 from reindexer.postgres.connect import Connection, Postgres, connect
 from reindexer.postgres.queries import load
 
@@ -50,9 +52,12 @@ def write(connection: Connection, sums: Mapping[Series, float]) -> None:
 
 
 def read(connection: Connection) -> Mapping[Series, float]:
-    """Return the totals that all processes have ever counted."""
-    rows = connection.execute(load("metrics_store.sql")["sums"])
-    return {(name, labels): value for name, labels, value in rows}
+    """Return the totals that all processes have ever counted, also under a metric's former name."""
+    today: dict[str, str] = {former: name for name, former in FORMER_NAMES.items()}
+    sums: Counter[Series] = Counter()
+    for name, labels, value in connection.execute(load("metrics_store.sql")["sums"]):
+        sums[today.get(name, str(name)), labels] += value
+    return sums
 
 
 def write_metrics(connection: Connection, metrics: MetricsBuffer) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from reindexer.core.errors import UsageError
 from reindexer.postgres.connect import Connection
-from reindexer.settings import Settings
+from reindexer.settings import FOR_TESTS, FORMER_NAMES, Settings
 from tests.integration.test_starts import ROLES, start
 from tests.integration.test_up import CLEAN
 from tests.support.commands import Done
@@ -47,7 +47,8 @@ NUMBERS = ("many", "-1", "nan", "inf", "1e300", "9" * 30)
 def wrong_values() -> Iterator[tuple[str, str]]:
     """Of every setting."""
     for field, info in Settings.model_fields.items():
-        name = str(info.validation_alias or f"REINDEXER_{field.upper()}")
+        alias = info.validation_alias
+        name = alias if isinstance(alias, str) else f"REINDEXER_{field.upper()}"
         kinds = {info.annotation, *get_args(info.annotation)}
         if name in URLS:
             yield from ((name, value) for value in URLS[name])
@@ -64,7 +65,7 @@ WRONG = list(wrong_values())
 
 
 def test_every_setting_is_tried() -> None:
-    assert {name for name, _ in WRONG} == settings_and_defaults().keys()
+    assert {name for name, _ in WRONG} == settings_and_defaults().keys() | FOR_TESTS
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in WRONG}))
@@ -130,6 +131,20 @@ def test_variables_that_are_read_and_those_of_tests_are_not_told(monkeypatch: py
     for name in ("REINDEXER_TEST_ANYTHING", "_REINDEXER_COMPLETE", *Settings.variables()):
         monkeypatch.setenv(name, "1")
     assert Settings.unknown_variables() == []
+
+
+@pytest.mark.parametrize("former", FORMER_NAMES)
+def test_a_former_name_of_a_setting_works_and_is_told(monkeypatch: pytest.MonkeyPatch, former: str) -> None:
+    today = FORMER_NAMES[former]
+    value = "off" if today == "REINDEXER_NOTIFY" else "7"
+    monkeypatch.setenv(former, value)
+    set_by_it = getattr(Settings.from_environment(), today.removeprefix("REINDEXER_").lower())
+    assert str(set_by_it).removesuffix(".0") == value
+    assert Settings.unknown_variables() == [
+        f"{former} is {today} now; the old name works in this release and not in the next"
+    ]
+    monkeypatch.setenv(today, "on" if value == "off" else "8")
+    assert getattr(Settings.from_environment(), today.removeprefix("REINDEXER_").lower()) in ("on", 8.0)
 
 
 def test_a_process_tells_a_variable_that_nobody_reads_in_its_log_once(db: Connection, processes: Processes) -> None:

@@ -19,8 +19,8 @@ from reindexer.backfills import runs
 from reindexer.backfills.pager import walk_page
 from reindexer.core.items import point_id
 from reindexer.monitoring import heartbeat
-from reindexer.monitoring.metrics import AT_RUN_TIME, CLAIMS, METRICS
-from reindexer.monitoring.metrics_store import SLOTS, Counters, read
+from reindexer.monitoring.metrics import AT_RUN_TIME, CLAIMS, CLAIMS_EXPIRED, FORMER_NAMES, METRICS
+from reindexer.monitoring.metrics_store import SLOTS, Counters, read, write
 from reindexer.postgres.connect import Connection, Postgres, connect
 from reindexer.queue.claim import claim_batch
 from reindexer.queue.drain import drain
@@ -72,7 +72,7 @@ def test_every_metric_is_told_with_its_type_and_labels_and_no_other_is(client: T
         heartbeat.beat(db, role, f"test@{role}")
     families = list(text_string_to_metric_families(client.get("/metrics").text))
     told = {family.name + ("_total" if family.type == "counter" else ""): family for family in families}
-    assert told.keys() == METRICS.keys()
+    assert told.keys() == METRICS.keys() | set(FORMER_NAMES.values())
     for name, metric in METRICS.items():
         family = told[name]
         assert (family.type, family.documentation) == (metric.kind, metric.help)
@@ -81,6 +81,16 @@ def test_every_metric_is_told_with_its_type_and_labels_and_no_other_is(client: T
             assert found == set(values) if values != AT_RUN_TIME else found, (name, label)
         for sample in family.samples:
             assert sample.labels.keys() - {"le"} == metric.labels.keys()
+
+
+def test_a_metric_is_told_under_its_former_name_and_what_was_counted_under_it_is_not_lost(
+    client: TestClient, db: Connection
+) -> None:
+    write(db, {(CLAIMS_EXPIRED, "{}"): 2.0})
+    db.execute("UPDATE reindexer.counter SET name = %s WHERE name = %s", [FORMER_NAMES[CLAIMS_EXPIRED], CLAIMS_EXPIRED])
+    write(db, {(CLAIMS_EXPIRED, "{}"): 3.0})
+    told = numbers(client.get("/metrics"))
+    assert told[CLAIMS_EXPIRED] == told[FORMER_NAMES[CLAIMS_EXPIRED]] >= 5
 
 
 def test_what_becomes_of_items_is_counted_by_outcome(

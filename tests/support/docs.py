@@ -29,7 +29,7 @@ import pytest
 
 from reindexer.embedded.children import Child, Children
 from reindexer.embedded.postgres import wheel_binaries
-from reindexer.settings import Settings
+from reindexer.settings import FOR_TESTS, Settings
 from tests.support.forks import forked_python
 from tests.support.processes import ROOT
 
@@ -113,8 +113,9 @@ def settings_and_defaults() -> dict[str, str]:
             written = f"{default:g}"
         else:
             written = "none" if default is None else str(default)
-        found[str(field.validation_alias or f"REINDEXER_{name.upper()}")] = written
-    return found
+        alias = field.validation_alias
+        found[alias if isinstance(alias, str) else f"REINDEXER_{name.upper()}"] = written
+    return {name: default for name, default in found.items() if name not in FOR_TESTS}
 
 
 class Reader:

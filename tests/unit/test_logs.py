@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from reindexer import logs
 
@@ -53,3 +54,16 @@ def test_only_our_own_loggers_and_those_of_celery_and_uvicorn_talk_below_warning
     assert "secret" not in told
     assert "ours" in told
     assert "httpcore2.http11 warns" in told
+
+
+def test_a_line_of_an_event_that_was_renamed_has_its_former_name_too(
+    configured: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("INFO", configured)
+    structlog.get_logger("reindexer").info("leadership_acquired")
+    structlog.get_logger("reindexer").info("settled")
+    renamed, kept = capsys.readouterr().err.splitlines()
+    assert "leadership_acquired" in renamed
+    assert "formerly" in renamed
+    assert "leading" in renamed
+    assert "formerly" not in kept
