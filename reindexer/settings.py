@@ -15,9 +15,8 @@ from reindexer.core.errors import UsageError
 from reindexer.core.queues import DEFAULT_PREFIX, PREFIX_PATTERN, Names
 from reindexer.core.retry import RetryPolicy
 from reindexer.core.text.batching import RequestLimits
-from reindexer.embedded.data_directory import DataDirectory, default_directory
-from reindexer.embedded.environment import reach_own_servers
 from reindexer.postgres.connect import describe
+from reindexer.running_stack import default_directory, reach_own_servers, running_stack
 from reindexer.variables import renamed, require_usable_urls, unknown
 
 EmbedderName = Literal["openai", "static", "hashing"]
@@ -133,7 +132,7 @@ class Settings(BaseSettings):
         settings = cls.from_environment()
         if not settings.database_url and (settings.celery_broker_url or settings.qdrant_url):
             return settings
-        running = DataDirectory(settings.data_dir or default_directory()).running()
+        running = running_stack(settings.data_dir or default_directory())
         if not running or not _is_of(settings.database_url, running):
             return settings
         reach_own_servers(postgres=running.get("postgres") == "embedded")

@@ -18,8 +18,8 @@ from reindexer.core.price import listed_price
 from reindexer.core.profile import Profile, Provider
 from reindexer.core.rate_limit import Caps, RateLimitState, account
 from reindexer.core.source import Source
-from reindexer.embedding.rate_limit import RateLimitedEmbedder, Unlimited
-from reindexer.monitoring.instrument import CountedEmbedder
+from reindexer.embedding.decorators import CountedEmbedder, RateLimitedEmbedder
+from reindexer.embedding.rate_limit import Unlimited
 from reindexer.monitoring.metrics_store import Counters
 from reindexer.ports import AccountOf, Broker, Embedder, EmbedderOf, Index, RateLimiter, RateLimiterOf
 from reindexer.postgres.connect import Postgres

@@ -8,7 +8,6 @@ thread per answer took 0.3 ms.
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
@@ -16,13 +15,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from reindexer.core.per_process import PerProcess
+
 
 class HttpDeadline:
     """The deadline of one client. Each thread has one answer at a time."""
 
     def __init__(self) -> None:
         self._mine = threading.local()
-        self._watchdog = _Watchdog()
+        self._watchdog = PerProcess(_Watchdog)
 
     @contextmanager
     def within(self, timeout_s: float) -> Iterator[None]:
@@ -47,7 +48,7 @@ class HttpDeadline:
         connection = stream.get_extra_info("socket") if stream is not None else None
         if connection is not None and hasattr(self._mine, "until"):
             self._mine.answer = _Answer(response, connection, self._mine.until)
-            self._watchdog.watch(self._mine.answer)
+            self._watchdog.get().watch(self._mine.answer)
 
     def _end(self) -> bool:
         """End the watch over the last answer. True if the deadline cut it."""
@@ -56,7 +57,7 @@ class HttpDeadline:
         if answer is None:
             return False
         answer.forget()
-        return self._watchdog.leave(answer)
+        return self._watchdog.get().leave(answer)
 
 
 class _Answer:
@@ -82,21 +83,15 @@ class _Answer:
 
 class _Watchdog:
     """A thread that cuts answers at their deadline. It lives while there are answers to watch. It learns of finished
-    answers at its next wake-up. A forked process starts its own thread."""
+    answers at its next wake-up."""
 
     def __init__(self) -> None:
-        self._begin()
-
-    def _begin(self) -> None:
-        self._pid = os.getpid()
         self._changed = threading.Condition()
         self._answers: set[_Answer] = set()
         self._wakes_at = 0.0
         self._is_there = False
 
     def watch(self, answer: _Answer) -> None:
-        if self._pid != os.getpid():  # guard deadline-watchdog-per-fork
-            self._begin()
         with self._changed:
             self._answers.add(answer)
             if not self._is_there:

@@ -23,13 +23,13 @@ from reindexer.backfills.pager import rebuild_if_lost
 from reindexer.cli.output import Failed
 from reindexer.cli.source_problems import source_problems
 from reindexer.embedded.children import Children, accepts, free_port
-from reindexer.embedded.data_directory import DataDirectory, default_directory
-from reindexer.embedded.environment import libpq_variables
+from reindexer.embedded.data_directory import DataDirectory
 from reindexer.embedded.older_index import is_filled_anew, told_of_older_index
 from reindexer.embedded.stack import Stack
 from reindexer.embedded.supervisor import Supervisor
 from reindexer.monitoring import heartbeat
 from reindexer.postgres.connect import connect
+from reindexer.running_stack import default_directory, libpq_variables
 from reindexer.settings import EmbedderName, Settings
 from reindexer.sources.embedder_record import recorded
 from reindexer.sources.store import all_sources

@@ -1,11 +1,9 @@
-"""The data directory of an embedded stack, and how other commands find the stack that runs there."""
+"""The data directory of an embedded stack. `reindexer.running_stack` finds the stack that runs there."""
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,23 +11,11 @@ from typing import IO
 
 from reindexer.core.errors import ReindexerError
 from reindexer.core.posix import require_posix, user_id
-
-MAX_PATH = 80
-"""In characters. Postgres' socket and Redis' files need a short path."""
+from reindexer.running_stack import LOCK, STATE, running_stack
 
 
 class AlreadyUp(ReindexerError):
     """Another `up` runs with this data directory."""
-
-
-def default_directory() -> Path:
-    """A short path without spaces, whatever the paths of the checkout and the home are; one per user."""
-    if user_id() == 0:
-        return Path("/var/lib/reindexer")
-    home = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "reindexer"
-    if " " not in str(home) and len(str(home)) <= MAX_PATH:
-        return home
-    return Path(tempfile.gettempdir()) / f"reindexer-{user_id()}"
 
 
 class DataDirectory:
@@ -37,7 +23,7 @@ class DataDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._state = path / "up.json"
+        self._state = path / STATE
         self._ports = path / "ports.json"
         self._lock: IO[str] | None = None
 
@@ -52,7 +38,7 @@ class DataDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         # As root, Postgres runs as another user and has to reach its own folder in here.
         self.path.chmod(0o755 if user_id() == 0 else 0o700)
-        lock = (self.path / "lock").open("a+", encoding="utf-8")
+        lock = (self.path / LOCK).open("a+", encoding="utf-8")
         if not _locked(lock):
             lock.close()
             running = self.running() or {}
@@ -77,25 +63,8 @@ class DataDirectory:
         draft.rename(self._state)
 
     def running(self) -> dict[str, str] | None:
-        """The state of the running stack; None if none runs (a crash leaves a state file without a lock)."""
-        try:
-            import fcntl
-        # guard windows-missing-file-locks
-        except ImportError:  # Windows, where nothing is up
-            return None
-        try:
-            with (self.path / "lock").open("a+", encoding="utf-8") as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return None
-        except BlockingIOError:
-            pass
-        except OSError:
-            return None
-        try:
-            state: dict[str, str] = json.loads(self._state.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return state
+        """The state of the running stack; None if none runs."""
+        return running_stack(self.path)
 
     def last_ports(self) -> dict[str, int]:
         """The servers' ports of the last run, by server name."""

@@ -13,11 +13,11 @@ import psycopg
 
 import reindexer
 from reindexer.embedded.children import Child, Children, accepts, wait_until_ready
-from reindexer.embedded.environment import reach_own_servers
 from reindexer.embedded.older_index import is_to_be_filled_anew
 from reindexer.embedded.postgres import start_postgres, wheel_directory
 from reindexer.embedded.redis import start_redis
 from reindexer.embedded.supervisor import Supervisor
+from reindexer.running_stack import reach_own_servers
 
 DATABASE = "reindexer"
 

@@ -17,7 +17,7 @@ from reindexer.core.text.batching import RequestLimits
 from reindexer.core.text.tokens import estimate_tokens
 from reindexer.monitoring.buffer import MetricsBuffer
 from reindexer.monitoring.metrics import RATE_LIMIT_WAIT
-from reindexer.ports import Embedder, Embedding, RateLimiter
+from reindexer.ports import Embedding, RateLimiter
 
 PATIENCE_S = 2.0
 """A request whose slot is further away gives up its place: the worker also serves edits, and work that is not
@@ -121,35 +121,3 @@ class Throttle:
             if self._metrics is not None:
                 self._metrics.add(RATE_LIMIT_WAIT, wait_s, purpose=self._purpose)
             time.sleep(wait_s)
-
-
-class RateLimitedEmbedder:
-    """An `Embedder` for searches. Each search waits for a slot within its own timeout, before all backfills."""
-
-    def __init__(self, embedder: Embedder, rate_limiter: RateLimiter, metrics: MetricsBuffer | None = None) -> None:
-        self._embedder = embedder
-        self._throttle = Throttle(rate_limiter, metrics, "queries", live=True)
-
-    @property
-    def fingerprint(self) -> str:
-        """See `reindexer.ports.Embedder`."""
-        return self._embedder.fingerprint
-
-    @property
-    def dimensions(self) -> int:
-        """See `reindexer.ports.Embedder`."""
-        return self._embedder.dimensions
-
-    @property
-    def limits(self) -> RequestLimits:
-        """See `reindexer.ports.Embedder`."""
-        return self._embedder.limits
-
-    def embed(self, texts: Sequence[str], *, timeout_s: float) -> Embedding:
-        """See `reindexer.ports.Embedder`."""
-        until = time.monotonic() + timeout_s
-        reservation = self._throttle.wait(texts, min(PATIENCE_S, timeout_s / 2))
-        with self._throttle.taken(reservation) as answered:
-            embedding = self._embedder.embed(texts, timeout_s=until - time.monotonic())
-            answered(embedding)
-        return embedding

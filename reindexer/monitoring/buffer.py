@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from bisect import bisect_left
 from collections import Counter
@@ -10,22 +9,26 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from json import dumps
 
+from reindexer.core.per_process import PerProcess
 from reindexer.monitoring.metrics import METRICS, Metric
 
 Series = tuple[str, str]
 """A metric's name (a histogram's with `_bucket` or `_sum`), and its labels as a JSON object with sorted keys."""
 
 
+class _Sums:
+    """What one process has added."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.by_series: dict[Series, float] = {}
+
+
 class MetricsBuffer:
     """Adds up counts. Thread-safe. A forked child begins with an empty buffer."""
 
     def __init__(self) -> None:
-        self._start()
-
-    def _start(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._sums: dict[Series, float] = {}
+        self._sums = PerProcess(_Sums)
 
     def add(self, name: str, amount: float = 1.0, **labels: str) -> None:
         """Add to a counter. Raises KeyError for a metric or label that is not in the table of metrics."""
@@ -46,14 +49,13 @@ class MetricsBuffer:
 
     def __bool__(self) -> bool:
         """Whether there are sums to take."""
-        return self._pid == os.getpid() and bool(self._sums)
+        return bool(self._sums.get().by_series)
 
     def take(self) -> Mapping[Series, float]:
         """Return all sums added since the last call, and clear them. They belong to the caller now."""
-        if self._pid != os.getpid():
-            self._start()
-        with self._lock:
-            taken, self._sums = self._sums, {}
+        own = self._sums.get()
+        with own.lock:
+            taken, own.by_series = own.by_series, {}
         return taken
 
     def give_back(self, sums: Mapping[Series, float]) -> None:
@@ -62,12 +64,11 @@ class MetricsBuffer:
             self._add_all(sums)
 
     def _add_all(self, sums: Mapping[Series, float]) -> None:
-        if self._pid != os.getpid():
-            self._start()
-        with self._lock:
-            is_first = not self._sums
+        own = self._sums.get()
+        with own.lock:
+            is_first = not own.by_series
             for series, amount in sums.items():
-                self._sums[series] = self._sums.get(series, 0.0) + amount
+                own.by_series[series] = own.by_series.get(series, 0.0) + amount
         if is_first:
             self._filled()
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar, Self, TypeVar
 
 import psycopg
@@ -16,6 +15,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from reindexer.core.errors import DependencyUnavailable, TransientError, UsageError
+from reindexer.core.per_process import PerProcess
 from reindexer.core.urls import HOW_TO_WRITE, is_readable
 from reindexer.postgres.session import opening
 
@@ -241,24 +241,34 @@ def _check_if_idle(connection: Connection) -> None:
         ConnectionPool.check_connection(connection)
 
 
+def _new_pool(url: str, application_name: str, answer_s: float, max_size: int) -> ConnectionPool[Connection]:
+    return ConnectionPool(
+        url,
+        connection_class=Connection,
+        kwargs={**KEEPALIVE, "connect_timeout": 5, "application_name": application_name, "answer_s": answer_s},
+        min_size=0,
+        max_size=max_size,
+        max_idle=IDLE_S,
+        open=True,
+        reconnect_timeout=10,
+        check=_check_if_idle,
+    )
+
+
 class Postgres:
     """A pool of autocommit connections, made lazily per process (a fork must not share its parent's)."""
 
     def __init__(self, url: str, *, application_name: str, answer_s: float = 20.0, max_size: int = 8) -> None:
         self.url = libpq_url(url)
         self.answer_s = answer_s
-        self._application_name = application_name
-        self._max_size = max_size
-        self._lock = threading.Lock()
-        self._pool: ConnectionPool[Connection] | None = None
-        self._pid = 0
+        self._pool = PerProcess(partial(_new_pool, self.url, application_name, answer_s, max_size))
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """Borrow a connection. Raises DependencyUnavailable if none is available within 5 s or the server goes away,
         TransientError if the server gives up on a statement."""
         try:
-            with self._current_pool().connection(timeout=5) as connection:
+            with self._pool.get().connection(timeout=5) as connection:
                 yield connection
                 connection.used_at = time.monotonic()
         except PoolTimeout as exc:
@@ -273,29 +283,5 @@ class Postgres:
 
     def close(self) -> None:
         """Close this process's connections."""
-        with self._lock:
-            if self._pool is not None and self._pid == os.getpid():
-                self._pool.close()
-            self._pool = None
-
-    def _current_pool(self) -> ConnectionPool[Connection]:
-        with self._lock:
-            if self._pool is None or self._pid != os.getpid():
-                self._pid = os.getpid()
-                self._pool = ConnectionPool(
-                    self.url,
-                    connection_class=Connection,
-                    kwargs={
-                        **KEEPALIVE,
-                        "connect_timeout": 5,
-                        "application_name": self._application_name,
-                        "answer_s": self.answer_s,
-                    },
-                    min_size=0,
-                    max_size=self._max_size,
-                    max_idle=IDLE_S,
-                    open=True,
-                    reconnect_timeout=10,
-                    check=_check_if_idle,
-                )
-            return self._pool
+        if (pool := self._pool.drop()) is not None:
+            pool.close()

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reindexer.embedded.children import Child, Children, accepts, free_port, wait_until_ready
-from reindexer.embedded.environment import reach_own_servers
 from reindexer.embedded.postgres import start_postgres, wheel_binaries
 from reindexer.embedded.redis import start_redis
+from reindexer.running_stack import reach_own_servers
 
 FAST = {"fsync": "off", "max_connections": "200", "shared_buffers": "64MB", "wal_level": "logical"}
 """The tests kill processes, not machines."""

@@ -5,7 +5,6 @@ Messages name their tasks as text, so that a sender need not import the code tha
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from reindexer.adapters.broker.hold import hold
 from reindexer.core.broker_url import REDIS_SCHEMES, BrokerUrl
 from reindexer.core.errors import DependencyUnavailable, ItemFailed, PrefixTaken
 from reindexer.core.items import LANES, REQUEST_LANE
+from reindexer.core.per_process import PerProcess
 from reindexer.core.queues import Names
 from reindexer.core.source import CONTEXT_ITEMS
 
@@ -153,6 +153,14 @@ class LaneQueues(Queues):  # type: ignore[misc]
         super().select([name if name in self else ours.get(name, name) for name in named])
 
 
+class _Local(threading.local):
+    """One thread's connection."""
+
+    held: BrokerConnection | None = None
+    looked_at = -inf
+    """When the prefix's holder was last looked at (monotonic)."""
+
+
 class CeleryBroker:
     """`Broker` on a Celery app. One connection per process and thread."""
 
@@ -160,7 +168,7 @@ class CeleryBroker:
         self.app = app
         self.names = names
         self._owner: str | None = None
-        self._local = threading.local()
+        self._locals = PerProcess(_Local)
 
     def hold(self, owner: str, *, instead_of: str | None = None) -> str:
         """See `reindexer.ports.Broker.hold`."""
@@ -230,10 +238,10 @@ class CeleryBroker:
 
     def close(self) -> None:
         """Close this thread's connection."""
-        held: tuple[int, BrokerConnection] | None = getattr(self._local, "held", None)
-        if held is not None and held[0] == os.getpid():
-            held[1].release()
-        self._local.held = None
+        own = self._locals.get()
+        held, own.held = own.held, None
+        if held is not None:
+            held.release()
 
     def _headers(self) -> dict[str, str]:
         """The header that names this database: a message is worthless to another database's worker."""
@@ -241,35 +249,36 @@ class CeleryBroker:
 
     @contextmanager
     def _connection(self, *, look: bool = False) -> Iterator[BrokerConnection]:
-        held: tuple[int, BrokerConnection] | None = getattr(self._local, "held", None)
+        own = self._locals.get()
+        held = own.held
         try:
-            if held is None or held[0] != os.getpid():
-                held = (os.getpid(), self.app.connection_for_write())
-                self._local.held, self._local.looked_at = held, -inf
-            held[1].ensure_connection(max_retries=1, interval_start=0, timeout=2)
-            self._require_prefix(held[1], now=look)
-            yield held[1]
+            if held is None:
+                held = self.app.connection_for_write()
+                own.held, own.looked_at = held, -inf
+            held.ensure_connection(max_retries=1, interval_start=0, timeout=2)
+            self._require_prefix(held, own, now=look)
+            yield held
         except (*BROKER_ERRORS, *_transport_errors(held)) as exc:
-            self._local.held = None
+            own.held = None
             if held is not None:
-                held[1].release()
+                held.release()
             raise DependencyUnavailable(f"the broker does not answer: {reason(exc)}") from exc
 
-    def _require_prefix(self, connection: BrokerConnection, *, now: bool) -> None:
+    def _require_prefix(self, connection: BrokerConnection, own: _Local, *, now: bool) -> None:
         """Check at intervals that the prefix is still ours. A flushed broker has forgotten the holder; it is recorded
         again.
 
         Raises PrefixTaken.
         """
-        if self._owner is None or (time.monotonic() - self._local.looked_at < LOOK_S and not now):
+        if self._owner is None or (time.monotonic() - own.looked_at < LOOK_S and not now):
             return
         holder = hold(connection, self.names.database, self._owner)
         if holder != self._owner:  # guard broker-queue-ownership
             raise PrefixTaken(self.names.prefix, holder=holder, ours=self._owner)
-        self._local.looked_at = time.monotonic()
+        own.looked_at = time.monotonic()
 
 
-def _transport_errors(held: tuple[int, BrokerConnection] | None) -> tuple[type[Exception], ...]:
+def _transport_errors(held: BrokerConnection | None) -> tuple[type[Exception], ...]:
     if held is None:
         return ()
-    return (*held[1].connection_errors, *held[1].channel_errors)
+    return (*held.connection_errors, *held.channel_errors)

@@ -7,13 +7,12 @@ or for a server that refuses everything. It remembers what it finds out.
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx2
@@ -31,6 +30,7 @@ from reindexer.core.errors import (
     TooSlow,
     TransientError,
 )
+from reindexer.core.per_process import PerProcess
 from reindexer.core.rate_limit import advertised_limits
 from reindexer.core.text.batching import HARMLESS, RequestLimits, RequestSize
 from reindexer.ports import Embedding
@@ -54,8 +54,6 @@ class OpenAIEmbedder:
     def __init__(
         self, *, api_key: str | None, base_url: str | None, model: str, dimensions: int, limits: RequestLimits
     ) -> None:
-        self._api_key = api_key
-        self._base_url = base_url
         self._model = model
         self._dimensions = dimensions
         self._limits = limits
@@ -72,9 +70,8 @@ class OpenAIEmbedder:
         """Forms that were refused before the time was up: the next search continues after them."""
         self._look_again_at = 0.0
         self._deadline = HttpDeadline()
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
-        self._client = self._new_client()
+        self._client = PerProcess(partial(_new_client, api_key, base_url, self._deadline))
+        self._client.get()  # now: the first request would wait for it
 
     @property
     def fingerprint(self) -> str:
@@ -193,7 +190,7 @@ class OpenAIEmbedder:
         timeout = openai.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
         with self._deadline.within(timeout_s):
             # Not `embeddings.create`, which takes 1.5 times as long to build the same request.
-            response = self._current_client().post(
+            response = self._client.get().post(
                 "/embeddings",
                 cast_to=httpx2.Response,
                 body=form.body(texts, self._model, self._dimensions),
@@ -201,25 +198,20 @@ class OpenAIEmbedder:
             )
         return response.content, response.headers
 
-    def _current_client(self) -> openai.OpenAI:
-        with self._lock:
-            if self._pid != os.getpid():
-                self._pid, self._client = os.getpid(), self._new_client()
-            return self._client
 
-    def _new_client(self) -> openai.OpenAI:
-        # guard deadline-dripping-answer
-        http = openai.DefaultHttpxClient(event_hooks={"response": [self._deadline.on_response]})
-        url = urlsplit(self._base_url or "")
-        client = openai.OpenAI(
-            api_key=self._api_key or "none",
-            base_url=url._replace(query="").geturl() or None,
-            default_query=dict(parse_qsl(url.query)),  # goes after the path of each request
-            max_retries=0,
-            http_client=http,
-        )
-        weakref.finalize(client, http.close)  # the OpenAI client does not close an HTTP client that it was given
-        return client
+def _new_client(api_key: str | None, base_url: str | None, deadline: HttpDeadline) -> openai.OpenAI:
+    # guard deadline-dripping-answer
+    http = openai.DefaultHttpxClient(event_hooks={"response": [deadline.on_response]})
+    url = urlsplit(base_url or "")
+    client = openai.OpenAI(
+        api_key=api_key or "none",
+        base_url=url._replace(query="").geturl() or None,
+        default_query=dict(parse_qsl(url.query)),  # goes after the path of each request
+        max_retries=0,
+        http_client=http,
+    )
+    weakref.finalize(client, http.close)  # the OpenAI client does not close an HTTP client that it was given
+    return client
 
 
 @contextmanager

@@ -8,10 +8,9 @@ the stored version is lower.
 from __future__ import annotations
 
 import math
-import os
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from json import JSONDecodeError
 from typing import Any, cast
 
@@ -33,6 +32,7 @@ from reindexer.core.filters import Filter
 from reindexer.core.items import StoredPoint, point_id
 from reindexer.core.owner import Owner
 from reindexer.core.payload import PayloadColumn
+from reindexer.core.per_process import PerProcess
 from reindexer.ports import Collection, Hit, Point, ScrolledPage, Vector
 
 _VERSION = f"{FACTS}.version"
@@ -47,16 +47,23 @@ _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.St
 _FORBIDDEN = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
 
 
+def _new_client(address: QdrantAddress, api_key: str | None, timeout_s: float, deadline: HttpDeadline) -> QdrantClient:
+    # The client keeps connections to a loopback host alive only if it is told to.
+    limits = httpx.Limits(max_connections=32, max_keepalive_connections=32)
+    return QdrantClient(
+        api_key=api_key, timeout=math.ceil(timeout_s), check_compatibility=False,
+        limits=limits, event_hooks={"response": [deadline.on_response]}, **address.client_options,
+    )  # fmt: skip
+
+
 class QdrantIndex:
     """Uses one client per process, with its own connections."""
 
     def __init__(self, url: str, *, api_key: str | None, grpc_port: int | None, timeout_s: float = 10.0) -> None:
         self._address = QdrantAddress(url, grpc_port)
-        self._api_key = api_key
         self._timeout_s = timeout_s
         self._deadline = HttpDeadline()
-        self._lock = threading.Lock()
-        self._clients: tuple[int, QdrantClient] | None = None
+        self._clients = PerProcess(partial(_new_client, self._address, api_key, timeout_s, self._deadline))
 
     def prepare(
         self, collection: Collection, dimensions: int, owner: Owner, columns: Sequence[PayloadColumn] = ()
@@ -238,17 +245,7 @@ class QdrantIndex:
 
     @property
     def _client(self) -> QdrantClient:
-        with self._lock:
-            if self._clients is None or self._clients[0] != os.getpid():
-                # The client keeps connections to a loopback host alive only if it is told to.
-                limits = httpx.Limits(max_connections=32, max_keepalive_connections=32)
-                client = QdrantClient(
-                    api_key=self._api_key, timeout=math.ceil(self._timeout_s), check_compatibility=False,
-                    limits=limits, event_hooks={"response": [self._deadline.on_response]},
-                    **self._address.client_options,
-                )  # fmt: skip
-                self._clients = (os.getpid(), client)
-            return self._clients[1]
+        return self._clients.get()
 
     @contextmanager
     def _asking(self, timeout_s: float) -> Iterator[None]:

@@ -121,7 +121,7 @@ BREAKERS = (
     Sabotage(
         "deadlines: an answer that drips is cut",
         "deadline-dripping-answer",
-        'event_hooks={"response": [self._deadline.on_response]}',
+        'event_hooks={"response": [deadline.on_response]}',
         "event_hooks={}",
         FAULTS + "test_a_provider_that_hangs_or_drips_is_given_up_in_time_and_well_before_the_lease_is_over",
     ),
@@ -142,10 +142,17 @@ BREAKERS = (
     ),
     Sabotage(
         "deadlines: a fork has a watchdog of its own",
-        "deadline-watchdog-per-fork",
-        "if self._pid != os.getpid():",
-        "if False:",
+        "fork-own-value",
+        "if held is not None and held[0] == os.getpid():",
+        "if held is not None:",
         "tests/contract/test_embedders.py::test_a_process_that_was_forked_cuts_answers_as_well",
+    ),
+    Sabotage(
+        "forks: a lock that a thread of the parent held does not stay locked",
+        "fork-own-lock",
+        'if hasattr(os, "register_at_fork"):',
+        "if False:",
+        "tests/unit/test_per_process.py::test_a_process_forked_while_a_value_is_made_makes_its_own",
     ),
     Sabotage(
         "memory: an answer from Qdrant does not wait for the garbage collector",

@@ -146,7 +146,7 @@ CREW = (
     Sabotage(
         "a suspect is worked on with nothing beside it",
         "suspect-item-isolation",
-        "self._changed.wait_for(lambda: not self._at_work)\n",
+        "now.changed.wait_for(lambda: not now.at_work)\n",
         "",
         TESTS + "test_a_suspect_is_worked_on_with_nothing_beside_it",
     ),
