@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo lint test test-long torture sabotage bench bench-quick clean
+.PHONY: help install lock demo lint test coverage test-long torture sabotage bench bench-quick clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,10 +48,18 @@ lint: install ## ruff, mypy --strict, import-linter, codespell
 GIVEN := $(REINDEXER_TEST_DATABASE_URL)$(REINDEXER_TEST_REDIS_URL)$(REINDEXER_TEST_QDRANT_URL)$(REINDEXER_TEST_STACK)
 PARALLEL := $(if $(GIVEN),,-n 4 --dist worksteal)
 
+# COVERAGE=1 measures which lines run, in child processes too; not where time is measured.
+COVERED := $(if $(COVERAGE),-m coverage run)
+
 # What measures time runs afterwards, with nothing beside it.
 test: install ## the suite: starts its own Postgres, Redis, Qdrant server and workers
-	"$(BIN)/python" -m pytest -m "not long and not alone" $(PARALLEL)
+	$(if $(COVERAGE),rm -rf .coverage_data)
+	"$(BIN)/python" $(COVERED) -m pytest -m "not long and not alone" $(PARALLEL)
 	"$(BIN)/python" -m pytest -m "not long and alone"
+
+coverage: install ## what `COVERAGE=1 make test` measured; fails below the floor that pyproject.toml names
+	"$(BIN)/python" -m coverage combine --quiet --keep
+	"$(BIN)/python" -m coverage report
 
 test-long: install ## the suite and what takes minutes
 	"$(BIN)/python" -m pytest -m "not alone" $(PARALLEL)
@@ -73,4 +81,4 @@ bench-quick: install ## the same in a few minutes, smaller and once each
 	"$(BIN)/python" -m bench --quick $(if $(ONLY),--only $(ONLY))
 
 clean: ## remove .venv and caches
-	rm -rf "$(VENV)" .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf "$(VENV)" .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage_data
