@@ -10,6 +10,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,20 @@ def test_every_relative_link_leads_somewhere(document: Path) -> None:
         found = (document.parent / target).resolve() if target else document
         assert found.exists(), f"{document.name} links to {target}"
         assert not anchor or anchor in anchors(found), f"{document.name} links to {target}#{anchor}"
+
+
+def test_the_first_screen_of_the_readme_shows_what_it_is_that_it_works_and_five_promises_in_a_line_each() -> None:
+    screen = README.read_text(encoding="utf-8").split("\n## ")[0].splitlines()
+    assert len(screen) <= 45
+    shown = [block for block in ALL_BLOCKS if block.document == README and block.line <= len(screen)]
+    assert [(block.language, block.mark) for block in shown] == [("text", ""), ("sh", "skip"), ("text", "demo")]
+    assert [block.commands for block in shown if block.language == "sh"] == [["make demo"]]
+    promises = [re.match(r"- \*\*([^*.]+)", line) for line in screen if line.startswith("- ")]
+    kept = re.findall(r"^\d\. \*\*([^*.]+)", (DOCS / "guarantees.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(promises) == 5
+    assert {promise[1] for promise in promises if promise} <= set(kept)
+    ends = [after for line, after in pairwise(screen) if line.startswith("- ")]
+    assert all(not after or after.startswith("- ") for after in ends), "a promise takes one line"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
