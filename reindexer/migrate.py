@@ -41,12 +41,13 @@ def migrate(
     """Bring the database to this version of the program, and sources to what the file says.
 
     Returns what was done to each source. A source that can't be attached does not stop the others. Raises
-    DependencyUnavailable if the server does not answer, UsageError if the schema is a newer version's. Where `strict`,
-    raises UsageError before anything is changed if the file is wrong about a source, or if the built-in table is wanted
-    and something else has its name.
+    DependencyUnavailable if the server does not answer, UsageError if the schema is a newer version's, SourceError if a
+    source is. Where `strict`, raises UsageError before anything is changed if the file is wrong about a source, or if
+    the built-in table is wanted and something else has its name.
     """
     with connect(url, application_name="reindexer migrate") as connection, changing_triggers(connection):
         _require_no_trap(connection)
+        attached_before(connection)  # guard definition-newer-migrate-refusal
         wanted = definitions(connection, file, strict=strict)  # guard sources-file-pre-check
         if with_context_items and strict:
             require_place(connection)

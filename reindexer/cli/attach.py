@@ -22,7 +22,7 @@ from reindexer.settings import Settings
 from reindexer.sources.attach import attach
 from reindexer.sources.detach import detach
 from reindexer.sources.redefinition import Redefinition, redefine
-from reindexer.sources.store import all_sources, find_source
+from reindexer.sources.store import find_attached, find_source
 from reindexer.sources_file.document import DEFAULT
 from reindexer.sources_file.kinds import split_names
 from reindexer.sources_file.read import read_sources
@@ -72,7 +72,7 @@ def attachments(app: typer.Typer) -> None:
             "profile": _profile(settings, profile),
         }  # fmt: skip
         with database(settings) as connection:
-            before = _attached(connection, name)
+            before = find_attached(connection, name)
             wanted = redefine(connection, name, before, {k: v for k, v in given.items() if v is not None}, unset)
             if as_sql:
                 sys.stdout.write(ddl(connection, wanted.after))
@@ -112,16 +112,12 @@ def attachments(app: typer.Typer) -> None:
         report({name: f"detached, {items} items; its collection {collection.name} is {left}"}, as_json=as_json)
 
 
-def _attached(connection: Connection, name: str) -> Source | None:
-    return next((each for each in all_sources(connection) if each.name == name), None)
-
-
 def _change(connection: Connection, wanted: Redefinition) -> bool:
     """Apply the definition. Returns whether it changed anything."""
     name = wanted.after.name
     with changing_triggers(connection):
         require_schema(connection)
-        if _attached(connection, name) != wanted.before:
+        if find_attached(connection, name) != wanted.before:
             raise Failed(f"somebody else changed the source {name!r} just now; nothing was changed here; try again")
         changed = attach(connection, wanted.after).changed
     if changed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from rich.text import Text
 
 from reindexer import wiring
 from reindexer.cli.output import JSON, TAKES_DASHES, Failed, report, rows
+from reindexer.core.redefinition import described
 from reindexer.core.source import Source
 from reindexer.monitoring.status import PastRequest, SourceStatus, Status, item, status
 from reindexer.postgres.connect import Connection, connect
@@ -108,18 +110,10 @@ def _of_requests(history: Sequence[PastRequest]) -> str:
 
 def _facts(source: Source) -> Iterator[tuple[str, str, str]]:
     """A source's lines: its name, the key and the value."""
-    name, fact = source.name, asdict(source)
-    yield name, "table", f"{fact['table_schema']}.{fact['table_name']}"
-    for title, kind in (("key", "key_columns"), ("text", "text_columns"), ("payload", "payload_columns")):
-        yield name, title, ", ".join(fact[kind])
-    for title, kind in (
-        ("template", "template"), ("where", "condition"), ("alias", "alias"), ("tenant", "tenant_column"),
-        ("chunk tokens", "chunk_tokens"), ("chunk overlap", "chunk_overlap"),
-    ):  # fmt: skip
-        if fact[kind]:
-            yield name, title, str(fact[kind])
-    for part, value in source.profile.as_json().items():
-        yield name, f"profile {part}", json.dumps(value) if part == "collection" else str(value)
+    for key, value in described(source).items():
+        title = re.sub("[_.]", " ", key, count=1)
+        shown = json.dumps(value) if isinstance(value, dict) else value
+        yield source.name, title, ", ".join(shown) if isinstance(shown, list) else str(shown)
 
 
 def _show(now: Status) -> None:

@@ -4,7 +4,9 @@
     ├── UsageError              wrong settings or arguments: exit code 2
     │   └── DefinitionError     a source's definition is wrong: `key` is what has to be changed
     ├── SourceError             a source can't be read or written at all: its items wait, none is blamed
-    │   ├── OtherEmbedder       a different model than this process's made its points (also a UsageError)
+    │   ├── NotThisProcess      another process may have what this one lacks: the source is left to it
+    │   │   ├── OtherEmbedder   a different model than this process's made its points (also a UsageError)
+    │   │   └── NewerDefinition a newer version defined it, by words that this one does not know
     │   └── RefusesAll          the provider or Qdrant refuses every request for the source
     ├── TransientError            transient: tried again later, counts as an attempt
     │   ├── RateLimited         a wait, not an attempt
@@ -49,8 +51,22 @@ class SourceError(ReindexerError):
     """A source as a whole can't be worked on: a missing table, column or privilege, a collection of another size."""
 
 
-class OtherEmbedder(SourceError, UsageError):
+class NotThisProcess(SourceError):
+    """This process can't work on the source, but another one may."""
+
+
+class OtherEmbedder(NotThisProcess, UsageError):
     """A different embedder made the source's points. This process neither writes nor searches them."""
+
+
+class NewerDefinition(NotThisProcess):
+    """A newer version defined the source. This process neither works on it nor changes it."""
+
+    def __init__(self, source: str, unknown: str) -> None:
+        super().__init__(
+            f"source {source!r} is defined by a newer version of the program: this one does not know {unknown!r}; use "
+            "the newer one"
+        )
 
 
 class RefusesAll(SourceError):

@@ -36,9 +36,10 @@ class Profile:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Profile:
-        """The reverse of `as_json`. Ignores names that this version does not know."""
-        known = {each.name for each in fields(cls)}
-        return cls(**{name: value for name, value in stored.items() if name in known})
+        """The reverse of `as_json`. Raises KeyError for a name that this version does not know."""
+        if unknown := stored.keys() - {each.name for each in fields(cls)}:
+            raise KeyError(min(unknown))
+        return cls(**stored)
 
 
 def other_vectors(before: Profile, after: Profile, embedder: str) -> str | None:

@@ -7,13 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reindexer.core.source import Source
-
-_COLUMNS = {
-    "key": "key_columns", "text": "text_columns", "template": "template", "payload": "payload_columns",
-    "where": "condition", "alias": "alias", "chunk_tokens": "chunk_tokens", "chunk_overlap": "chunk_overlap",
-    "tenant": "tenant_column",
-}  # fmt: skip
+from reindexer.core.source import SAID, Source, default_of
 
 MOVING = frozenset({"table", "key", "text", "where"})
 """Keys whose change can move rows into or out of the index. Other keys change what is stored for a row in the index."""
@@ -33,7 +27,7 @@ class Change:
 def changes(before: Source | None, after: Source) -> Mapping[str, Change]:
     """Return the keys that differ, in the order of the documentation. Without `before`: all keys that are set."""
     was, now = described(before) if before else {}, described(after)
-    both = {key: Change(was.get(key), now.get(key)) for key in dict.fromkeys(["table", *_COLUMNS, *now, *was])}
+    both = {key: Change(was.get(key), now.get(key)) for key in dict.fromkeys(["table", *SAID, *now, *was])}
     return {key: change for key, change in both.items() if change.before != change.after}
 
 
@@ -41,11 +35,11 @@ def described(source: Source) -> dict[str, Any]:
     """Return a definition by its keys, without unset ones. A profile is listed by its parts, such as
     `profile.model`."""
     told: dict[str, Any] = {"table": f"{source.table_schema}.{source.table_name}"}
-    for key, attribute in _COLUMNS.items():
-        value = getattr(source, attribute)
-        told[key] = list(value) if isinstance(value, tuple) else value
-    told |= {f"profile.{part}": value for part, value in source.profile.as_json().items()}
-    return {key: value for key, value in told.items() if value not in (None, [], 0)}
+    for key, attribute in SAID.items():
+        value = getattr(source, attribute.name)
+        if key != "profile" and value != default_of(attribute):
+            told[key] = list(value) if isinstance(value, tuple) else value
+    return told | {f"profile.{part}": value for part, value in source.profile.as_json().items()}
 
 
 def _shown(value: Any) -> str:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any
 
-from reindexer.core.errors import DefinitionError, UsageError
+from reindexer.core.errors import DefinitionError, NewerDefinition, UsageError
 from reindexer.core.profile import Profile
 from reindexer.core.text.template import check_template
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
+
+_BESIDE = frozenset({"name", "alias", "read_by"})
+"""Attributes that the database keeps in columns of their own, beside the document."""
 
 MIN_CHUNK_TOKENS = 16
 """Shorter chunks are no useful texts."""
@@ -106,21 +111,62 @@ class Source:
         # guard condition-columns-recorded
         return tuple(dict.fromkeys(self.text_columns + self.payload_columns + self.condition_columns))
 
+    def as_document(self) -> dict[str, Any]:
+        """Return the definition as the database keeps it: one JSON object, without what is as by default."""
+        document: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name in _BESIDE or value == default_of(each):
+                continue
+            document[each.name] = value.as_json() if isinstance(value, Profile) else value
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in document.items()}
+
+    @classmethod
+    def from_document(cls, name: str, alias: str, document: Mapping[str, Any], read_by: str = "") -> Source:
+        """The reverse of `as_document`. Raises NewerDefinition if the document says what this version does not know."""
+        if unknown := document.keys() - {each.name for each in fields(cls)}:  # guard definition-unknown-attribute
+            raise NewerDefinition(name, min(unknown))
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
+        }
+        if "profile" in values:
+            try:
+                values["profile"] = Profile.from_json(values["profile"])
+            except KeyError as exc:
+                raise NewerDefinition(name, f"profile.{exc.args[0]}") from None
+        return cls(**{**values, "name": name, "alias": alias, "read_by": read_by})
+
     @property
     def definition_hash(self) -> str:
         """Changes when triggers must be recreated or rows must be scanned again."""
-        definition: list[object] = [
-            self.table_schema, self.table_name, self.key_columns, self.text_columns, self.payload_columns, self.alias,
-            self.template, self.condition, self.condition_columns, self.chunk_tokens, self.chunk_overlap,
-            self.tenant_column, self.profile.as_json(),
-        ]  # fmt: skip
-        if self.resolved_condition is not None:
-            definition.append(self.resolved_condition)
-        return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:16]
+        document = self.as_document() | {"alias": self.alias}
+        document.pop("condition_objects", None)  # a renamed object is the same
+        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
     def collection(self, generation: int) -> str:
         """Return the physical Qdrant collection of one generation. `alias` points at the active one."""
         return f"{self.alias}__g{generation}"
+
+
+CALLED = {
+    "key_columns": "key", "text_columns": "text", "payload_columns": "payload", "condition": "where",
+    "tenant_column": "tenant",
+}  # fmt: skip
+"""What users call an attribute, in the sources file and in commands, where that is not its name."""
+
+_UNSAID = frozenset(
+    {"name", "table_schema", "table_name", "condition_columns", "resolved_condition", "condition_objects", "read_by"}
+)
+
+SAID: Mapping[str, Field[Any]] = {
+    CALLED.get(each.name, each.name): each for each in fields(Source) if each.name not in _UNSAID
+}
+"""The attributes that a user gives beside the table, by what users call them."""
+
+
+def default_of(attribute: Field[Any]) -> Any:
+    """Return what an attribute of a dataclass is if nothing is said of it. MISSING: something has to be said."""
+    return attribute.default if attribute.default_factory is MISSING else attribute.default_factory()
 
 
 CONTEXT_ITEMS = Source(

@@ -6,7 +6,7 @@ and the triggers record every later one.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from psycopg import sql
@@ -22,7 +22,7 @@ from reindexer.postgres.trigger_removal import remove
 from reindexer.sources import condition
 from reindexer.sources.definition import check
 from reindexer.sources.embedder_record import require_same_vectors
-from reindexer.sources.store import all_sources
+from reindexer.sources.store import find_attached
 from reindexer.sources.trigger_check import CheckResult, inspect, recorded, trigger_hash
 
 Look = Literal["rows", "ledger"]
@@ -44,8 +44,10 @@ class Attached:
 def attach(connection: Connection, source: Source) -> Attached:
     """Attach a source, or bring its triggers to its definition. Does nothing if they match already.
 
-    Raises UsageError if the definition does not fit the table, SourceError if the triggers can't be created.
+    Raises UsageError if the definition does not fit the table, SourceError if the triggers can't be created, or if a
+    newer version defined the source.
     """
+    before = find_attached(connection, source.name)
     check(connection, source)
     require_alias(connection, source)
     require_same_table(connection, source.name, source.table_schema, source.table_name)
@@ -61,20 +63,15 @@ def attach(connection: Connection, source: Source) -> Attached:
     # guard attach-replaced-table-cleanup
     remove(connection, source, keep=[table.oid for table in catalog.relations(connection, source)])
     with connection.transaction():
-        before = next((each for each in all_sources(connection) if each.name == source.name), None)
         tables = catalog.relations(connection, source)
         catalog.mark_uncrashed(connection, source, tables)  # guard watch-repeated-crash
         facts = catalog.facts(connection, source)
         connection.execute(
             load("sources.sql")["save"],
-            asdict(source)
-            | {
-                "key_columns": list(source.key_columns),
-                "text_columns": list(source.text_columns),
-                "payload_columns": list(source.payload_columns),
-                "condition_columns": list(source.condition_columns),
-                "condition_objects": list(source.condition_objects),
-                "profile": Jsonb(source.profile.as_json()),
+            {
+                "name": source.name,
+                "alias": source.alias,
+                "definition": Jsonb(source.as_document()),
                 "definition_hash": trigger_hash(source),
                 "table_oid": tables[0].oid,
                 "facts": Jsonb(facts),
@@ -117,8 +114,12 @@ def follow_renames(connection: Connection, source: Source) -> Source:
             load("sources.sql")["save_names"],
             {
                 "name": source.name,
-                "resolved_condition": again.resolved_condition,
-                "condition_objects": list(again.condition_objects),
+                "names": Jsonb(
+                    {
+                        "resolved_condition": again.resolved_condition,
+                        "condition_objects": list(again.condition_objects),
+                    }
+                ),
                 "definition_hash": trigger_hash(again),
                 "was": trigger_hash(source),
             },

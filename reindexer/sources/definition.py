@@ -13,7 +13,7 @@ from psycopg import sql
 from reindexer.core.errors import DefinitionError, SourceError
 from reindexer.core.payload import TENANT_KINDS
 from reindexer.core.profile import Profile
-from reindexer.core.source import Source
+from reindexer.core.source import SAID, Source
 from reindexer.postgres import catalog
 from reindexer.postgres.catalog import payload_columns
 from reindexer.postgres.connect import Connection, first_line
@@ -40,7 +40,8 @@ _OF_THE_SERVER = ("pg_catalog", "information_schema", SCHEMA)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a user says of a source. The table is named as in SQL; column names are taken literally."""
+    """What a user says of a source: `table`, named as in SQL, and what `SAID` lists. Column names are taken
+    literally."""
 
     name: str
     table: str
@@ -67,11 +68,9 @@ def draft(wanted: Wanted, schema: str = "", table: str = "", key: Sequence[str] 
             key="alias",
         )
     template = wanted.template.replace("\\n", "\n").replace("\\t", "\t") if wanted.template else wanted.template
-    return Source(
-        wanted.name, schema, table, wanted.key or tuple(key), wanted.text, wanted.payload, wanted.alias or "", template,
-        chunk_tokens=wanted.chunk_tokens, chunk_overlap=wanted.chunk_overlap, tenant_column=wanted.tenant,
-        profile=wanted.profile,
-    )  # fmt: skip
+    said = {attribute.name: getattr(wanted, word) for word, attribute in SAID.items() if word != "where"}
+    said |= {"key_columns": wanted.key or tuple(key), "alias": wanted.alias or "", "template": template}
+    return Source(name=wanted.name, table_schema=schema, table_name=table, **said)
 
 
 def define(connection: Connection, wanted: Wanted) -> Source:

@@ -17,7 +17,7 @@ from psycopg import sql
 from reindexer.core.errors import SourceError, UsageError
 from reindexer.core.profile import Profile
 from reindexer.core.redefinition import MOVING, Change, changes
-from reindexer.core.source import Source
+from reindexer.core.source import SAID, Source
 from reindexer.postgres.connect import Connection, first_line, one_line
 from reindexer.postgres.names import Name
 from reindexer.sources.attach import require_alias, require_same_table
@@ -28,7 +28,7 @@ from reindexer.sources.embedder_record import require_same_vectors
 COUNT_S = 5.0
 
 _NEEDED = ("table", "text")
-_OPTIONAL = ("key", "payload", "template", "where", "chunk_tokens", "chunk_overlap", "tenant", "profile")
+_OPTIONAL = tuple(word for word in SAID if word not in (*_NEEDED, "alias"))
 _PROFILE = tuple(f"profile.{each.name}" for each in fields_of(Profile))
 
 
@@ -89,11 +89,8 @@ def redefine(
 
 def _said(connection: Connection, source: Source) -> Wanted:
     """Return the words that would define the source as it is."""
-    return Wanted(
-        source.name, sql.Identifier(source.table_schema, source.table_name).as_string(connection), source.text_columns,
-        source.key_columns, source.payload_columns, source.template, source.condition, source.alias,
-        source.chunk_tokens, source.chunk_overlap, source.tenant_column, source.profile,
-    )  # fmt: skip
+    table = sql.Identifier(source.table_schema, source.table_name).as_string(connection)
+    return Wanted(source.name, table, **{word: getattr(source, each.name) for word, each in SAID.items()})
 
 
 def _taken_away(wanted: Wanted, given: Mapping[str, Any], unset: Collection[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from reindexer.core.errors import (
     InputTooLong,
     NoReservation,
-    OtherEmbedder,
+    NotThisProcess,
     RateLimited,
     ReindexerError,
     SourceError,
@@ -102,7 +102,7 @@ class Attempt:
         if isinstance(error, SourceError):  # guard refusal-source-error-scope
             self.problem = str(error)
             # guard embedder-mismatch-instant-release
-            wait_s = 0.0 if isinstance(error, OtherEmbedder) else SOURCE_WAIT_S  # another worker may have the right one
+            wait_s = 0.0 if isinstance(error, NotThisProcess) else SOURCE_WAIT_S  # others may be able to
             self.postpone(
                 Postponed(
                     item, wait_s, str(error), counts=False, doubtful=not certain, cause="source",

@@ -18,7 +18,7 @@ import structlog
 
 from reindexer.backfills.pager import rebuild_if_lost
 from reindexer.core.breaker import BreakerPolicy
-from reindexer.core.errors import DependencyUnavailable, OtherEmbedder, PermanentError, SourceError, TransientError
+from reindexer.core.errors import DependencyUnavailable, NotThisProcess, PermanentError, SourceError, TransientError
 from reindexer.core.items import LANES, REQUEST_LANE, Row
 from reindexer.core.owner import Owner
 from reindexer.core.plan import Skip, plan
@@ -106,7 +106,7 @@ class Worker:
     _leaves: set[str] = field(default_factory=set)
     """Lanes in which marked items were seen and left."""
     _left_to_others: dict[str, float] = field(default_factory=dict)
-    """Sources whose points are made by another embedder than ours, and when to check again (monotonic)."""
+    """Sources that other workers may be able to work on and this one is not, and when to check again (monotonic)."""
     _refusals: Refusals = field(default_factory=Refusals)
 
     def close(self) -> None:
@@ -327,8 +327,8 @@ class Worker:
         return source, found.rows
 
     def _source_fails(self, claim: Claim, attempt: Attempt, error: SourceError) -> None:
-        if isinstance(error, OtherEmbedder):  # this worker's settings may be the wrong ones: no item waits for it
-            error = OtherEmbedder(f"a worker on {socket.gethostname()}: {error}")
+        if isinstance(error, NotThisProcess):  # its settings or version may be the wrong ones: no item waits for it
+            error = NotThisProcess(f"a worker on {socket.gethostname()}: {error}")
             self._left_to_others[claim.source] = time.monotonic() + SOURCE_WAIT_S
         for item in list(attempt.open):
             attempt.fails(item, error, certain=True)

@@ -92,7 +92,7 @@ def test_a_table_in_our_schema_is_never_found_by_its_name_alone(trapped: Applica
         assert 'it lies in our schema by mistake: ALTER TABLE "reindexer"."notes" SET SCHEMA public' in told.stderr
     trapped.sql("CREATE TABLE public.notes (id int PRIMARY KEY, body text)")
     assert trapped.reindexer("attach", "notes", "--table", "notes", "--text", "body").returncode == 0
-    assert trapped.sql("SELECT table_schema FROM reindexer.source") == [("public",)]
+    assert trapped.sql("SELECT definition ->> 'table_schema' FROM reindexer.source") == [("public",)]
 
 
 def test_uninstall_takes_what_is_ours_and_tells_what_else_lies_in_the_schema(trapped: Application) -> None:

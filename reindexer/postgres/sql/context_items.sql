@@ -60,5 +60,5 @@ SELECT EXISTS (SELECT FROM reindexer.detached WHERE source = %(name)s);
 
 -- name: is_attached
 SELECT EXISTS (SELECT FROM reindexer.source WHERE name = 'context_items'
-               AND table_schema = 'public' AND table_name = 'context_items')
+               AND definition @> '{"table_schema": "public", "table_name": "context_items"}')
    AND to_regclass('public.context_items') IS NOT NULL;

@@ -1,22 +1,18 @@
+-- `definition` is one document, which only `Source` reads and writes: another attribute needs no migration. Beside it
+-- stand names, and what is no definition.
+
 -- name: all
-SELECT name, table_schema, table_name, key_columns, text_columns, payload_columns, alias, template, condition,
-       condition_columns, chunk_tokens, chunk_overlap, tenant_column, profile, resolved_condition, condition_objects,
-       facts ->> 'reads'
-FROM reindexer.source ORDER BY name;
+SELECT name, alias, definition, coalesce(facts ->> 'reads', '') FROM reindexer.source ORDER BY name;
 
 -- name: one
-SELECT name, table_schema, table_name, key_columns, text_columns, payload_columns, alias, template, condition,
-       condition_columns, chunk_tokens, chunk_overlap, tenant_column, profile, resolved_condition, condition_objects,
-       facts ->> 'reads'
-FROM reindexer.source WHERE name = %(name)s;
+SELECT name, alias, definition, coalesce(facts ->> 'reads', '') FROM reindexer.source WHERE name = %(name)s;
 
 -- name: one_with_columns
 -- And the columns that its table has now, with their types.
-SELECT name, table_schema, table_name, key_columns, text_columns, payload_columns, alias, template, condition,
-       condition_columns, chunk_tokens, chunk_overlap, tenant_column, profile, resolved_condition, condition_objects,
-       facts ->> 'reads',
+SELECT name, alias, definition, coalesce(facts ->> 'reads', ''),
        (SELECT jsonb_object_agg(attname, format_type(atttypid, NULL)) FROM pg_attribute
-        WHERE attrelid = to_regclass(format('%%I.%%I', table_schema, table_name)) AND attnum > 0 AND NOT attisdropped)
+        WHERE attrelid = to_regclass(format('%%I.%%I', definition ->> 'table_schema', definition ->> 'table_name'))
+            AND attnum > 0 AND NOT attisdropped)
 FROM reindexer.source WHERE name = %(name)s;
 
 -- name: recorded
@@ -24,28 +20,16 @@ SELECT definition_hash, table_oid::bigint, facts FROM reindexer.source WHERE nam
 
 -- name: save_names
 -- What the condition means is called otherwise now.
-UPDATE reindexer.source SET resolved_condition = %(resolved_condition)s, condition_objects = %(condition_objects)s,
-    definition_hash = %(definition_hash)s
+UPDATE reindexer.source SET definition = definition || %(names)s, definition_hash = %(definition_hash)s
 WHERE name = %(name)s AND definition_hash = %(was)s;
 
 -- name: save
 WITH again AS (DELETE FROM reindexer.detached WHERE source = %(name)s)
-INSERT INTO reindexer.source (name, table_schema, table_name, table_oid, key_columns, text_columns, payload_columns,
-    alias, template, condition, condition_columns, resolved_condition, condition_objects, chunk_tokens, chunk_overlap,
-    tenant_column, profile, definition_hash, facts)
-VALUES (%(name)s, %(table_schema)s, %(table_name)s, %(table_oid)s, %(key_columns)s, %(text_columns)s,
-    %(payload_columns)s, %(alias)s, %(template)s, %(condition)s, %(condition_columns)s, %(resolved_condition)s,
-    %(condition_objects)s, %(chunk_tokens)s, %(chunk_overlap)s, %(tenant_column)s, %(profile)s, %(definition_hash)s, %(facts)s)
+INSERT INTO reindexer.source (name, alias, definition, definition_hash, table_oid, facts)
+VALUES (%(name)s, %(alias)s, %(definition)s, %(definition_hash)s, %(table_oid)s, %(facts)s)
 ON CONFLICT (name) DO UPDATE SET
-    table_schema = excluded.table_schema, table_name = excluded.table_name, table_oid = excluded.table_oid,
-    key_columns = excluded.key_columns, text_columns = excluded.text_columns,
-    payload_columns = excluded.payload_columns, alias = excluded.alias, template = excluded.template,
-    condition = excluded.condition, condition_columns = excluded.condition_columns,
-    resolved_condition = excluded.resolved_condition, condition_objects = excluded.condition_objects,
-    chunk_tokens = excluded.chunk_tokens, chunk_overlap = excluded.chunk_overlap,
-    tenant_column = excluded.tenant_column, profile = excluded.profile,
-    definition_hash = excluded.definition_hash,
-    facts = excluded.facts, problem = NULL;
+    alias = excluded.alias, definition = excluded.definition, definition_hash = excluded.definition_hash,
+    table_oid = excluded.table_oid, facts = excluded.facts, problem = NULL;
 
 -- name: alias_of_others
 -- Who has the alias, and which alias this source has: the other one first.
@@ -54,11 +38,18 @@ ORDER BY name = %(name)s LIMIT 1;
 
 -- name: same_table
 -- The table as it was called, and whether the other name leads to it now: it may have been renamed.
-SELECT table_schema, table_name, table_oid = to_regclass(%(table)s)::oid FROM reindexer.source WHERE name = %(name)s;
+-- Also asked of a schema that is older than the document, as the next two are.
+SELECT coalesce(source -> 'definition', source) ->> 'table_schema', coalesce(source -> 'definition', source) ->> 'table_name',
+       (source ->> 'table_oid')::oid = to_regclass(%(table)s)::oid
+FROM (SELECT to_jsonb(source) AS source FROM reindexer.source WHERE name = %(name)s) AS found;
 
 -- name: any_revision
--- Every attached source, as far as the schema's revision tells of it.
-SELECT to_jsonb(source) FROM reindexer.source ORDER BY name;
+-- Every attached source, as far as the schema's revision tells of it: of an older one each attribute is a column.
+SELECT source ->> 'name', source ->> 'alias', coalesce(source -> 'definition', (
+    SELECT jsonb_object_agg(key, value) FROM jsonb_each(source)
+    WHERE value <> 'null' AND key = ANY ('{table_schema,table_name,key_columns,text_columns,payload_columns,template,
+        condition,condition_columns,chunk_tokens,chunk_overlap,tenant_column,profile,resolved_condition,condition_objects}')))
+FROM (SELECT to_jsonb(source) AS source FROM reindexer.source) AS found ORDER BY 1;
 
 -- name: start_detaching
 -- No claim begins any more, and nobody mends triggers that no version made.
@@ -110,8 +101,9 @@ SELECT generation, embedder FROM reindexer.source WHERE name = %(name)s;
 SELECT name, embedder FROM reindexer.source;
 
 -- name: vectors
--- Who made its points, and by which profile. Also asked of a schema that is older than the columns.
-SELECT to_jsonb(source) ->> 'embedder', to_jsonb(source) -> 'profile' FROM reindexer.source WHERE name = %(name)s;
+-- Who made its points, and by which profile.
+SELECT source ->> 'embedder', coalesce(source -> 'definition', source) -> 'profile'
+FROM (SELECT to_jsonb(source) AS source FROM reindexer.source WHERE name = %(name)s) AS found;
 
 -- name: record_embedder
 -- The first one stays.

@@ -45,7 +45,7 @@ MIXING = (
     Sabotage(
         "nothing mixed: a worker of another model leaves the items to others at once",
         "embedder-mismatch-instant-release",
-        "wait_s = 0.0 if isinstance(error, OtherEmbedder) else SOURCE_WAIT_S",
+        "wait_s = 0.0 if isinstance(error, NotThisProcess) else SOURCE_WAIT_S",
         "wait_s = SOURCE_WAIT_S",
         OTHER + "test_a_worker_of_another_model_writes_nothing_and_its_items_are_done_by_the_next_of_the_right_one",
     ),

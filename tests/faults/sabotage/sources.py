@@ -10,6 +10,8 @@ BROKEN = "tests/faults/test_broken_sources.py::"
 BUILT_IN = "tests/integration/test_built_in.py::"
 ATTACH = "tests/integration/test_attach.py::"
 FILE = "tests/integration/test_sources_file.py::"
+DOCUMENT = "tests/integration/test_definition_document.py::"
+NEWER = DOCUMENT + "test_a_source_that_a_newer_version_defined_is_"
 
 SOURCES = (
     Sabotage(
@@ -124,6 +126,42 @@ SOURCES = (
         "SET paused = true, definition_hash = 'detaching'",
         "SET paused = true",
         ATTACH + "test_nobody_mends_the_triggers_of_a_source_that_is_being_detached",
+    ),
+    Sabotage(
+        "definitions: what a newer version says is not passed over",
+        "definition-unknown-attribute",
+        "if unknown := document.keys() - {each.name for each in fields(cls)}:",
+        "document = {key: document[key] for key in document if key in {each.name for each in fields(cls)}}\n"
+        "if unknown := set[str]():",
+        NEWER + "neither_worked_on_nor_changed_and_the_others_go_on",
+    ),
+    Sabotage(
+        "definitions: one of a newer version does not stop the others",
+        "definition-newer-source-skipped",
+        "except NewerDefinition:",
+        "except ZeroDivisionError:",
+        DOCUMENT + "test_whoever_lists_sources_leaves_out_what_a_newer_version_defined",
+    ),
+    Sabotage(
+        "definitions: an older version's migrate leaves a newer one's alone",
+        "definition-newer-migrate-refusal",
+        "attached_before(connection)\n",
+        "",
+        NEWER + "neither_worked_on_nor_changed_and_the_others_go_on",
+    ),
+    Sabotage(
+        "definitions: an upgrade carries all of them over",
+        "definition-carried-over",
+        "|| CASE WHEN profile = '{}' THEN '{}' ELSE jsonb_build_object('profile', profile) END;",
+        ";",
+        DOCUMENT + "test_the_migration_carries_every_definition_over_both_ways",
+    ),
+    Sabotage(
+        "definitions: a process of the version before reads on",
+        "definition-readable-by-older",
+        "GENERATED ALWAYS AS (coalesce(definition -> 'profile', '{}')) STORED",
+        "NOT NULL DEFAULT '{}'",
+        DOCUMENT + "test_a_process_of_the_version_before_reads_the_columns_that_it_knows",
     ),
     Sabotage(
         "sources file: all of it fits before the schema is touched",
