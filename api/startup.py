@@ -15,8 +15,8 @@ import structlog
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from reindexer import logs
-from reindexer.core.errors import DependencyUnavailable, UsageError
+from reindexer import logs, wiring
+from reindexer.core.errors import DependencyUnavailable, SourceError, UsageError
 from reindexer.index.ownership import require_prefix
 from reindexer.postgres.connect import connect, one_line
 from reindexer.postgres.schema import require_schema
@@ -32,11 +32,9 @@ def check(parts: Container) -> None:
     settings = parts.settings
     _configure_logs(settings)
     logs.tell_unknown(settings.unknown_variables())
-    for required in (
-        settings.require_database_url, settings.require_broker_url, settings.require_qdrant_url,
-        settings.require_embedder,
-    ):  # fmt: skip
-        required()
+    settings.require_database_url()
+    settings.require_broker_url()
+    wiring.require_plugins(settings)
     parts.make()
     try:
         with connect(parts.postgres.url, application_name="reindexer api start", timeout_s=3) as connection:
@@ -73,7 +71,7 @@ class StartCheck:
         if scope["type"] == "lifespan":
             try:
                 await run_in_threadpool(check, self.parts)
-            except UsageError as exc:
+            except (UsageError, SourceError) as exc:
                 sys.stderr.write(f"reindexer api: {exc}\n")
                 sys.stderr.flush()
                 logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)

@@ -26,6 +26,7 @@ from reindexer.monitoring import heartbeat
 from reindexer.postgres.connect import connect
 from reindexer.postgres.schema import OtherRevision, require_revision, require_schema
 from reindexer.settings import Settings
+from reindexer.sources.store import all_sources
 
 log = structlog.get_logger(__name__)
 
@@ -74,15 +75,17 @@ def _logs(**_: Any) -> None:
 @celeryd_init.connect
 def _refuse_a_hopeless_start(options: Mapping[str, Any], **_: Any) -> None:
     """Exit with one clear line and code 2 before the pool starts, where the settings or the schema can't work."""
+    from reindexer import wiring  # only a worker needs it
+
     try:
         settings = Settings.load()
         url = settings.require_database_url()
         settings.require_broker_url()
         _require_queues(options.get("queues"))
-        settings.require_qdrant_url()
-        settings.require_embedder()
+        wiring.require_plugins(settings)
         with connect(url, application_name="reindexer worker start") as connection:
             require_schema(connection)
+            wiring.require_plugins(settings, all_sources(connection))  # before the pool forks: slow to import
             with closing(broker()) as ours, suppress(DependencyUnavailable):  # closed: the pool forks
                 require_prefix(connection, ours, settings.instance)
     except ReindexerError as exc:

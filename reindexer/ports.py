@@ -39,12 +39,37 @@ class Embedding:
     """The rate limits that the answer's headers advertise; None: it advertises none."""
 
 
+@dataclass(frozen=True, slots=True)
+class EmbedderConfig:
+    """What an embedder is made from."""
+
+    model: str | None = None
+    """As the profile says, else as REINDEXER_EMBEDDING_MODEL says. None: neither; the embedder has its own."""
+    dimensions: int | None = None
+    """As the profile says, else as REINDEXER_EMBEDDING_DIMENSIONS says. None: neither; the model has its own."""
+    base_url: str | None = None
+    """As the profile says. For `openai` alone: else as OPENAI_BASE_URL says."""
+    api_key: str | None = field(default=None, repr=False)
+    """The value of the variable that the profile's `api_key_env` names. For `openai` alone: else OPENAI_API_KEY, where
+    the profile names no server."""
+    limits: RequestLimits = field(default_factory=RequestLimits)
+    """The limits of one request, as the settings say."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The profile's table `options`, for whatever the embedder itself wants to know."""
+    profile: Profile = field(default_factory=Profile)
+    """The profile as it stands in the sources file, without what the settings add."""
+
+
 class Embedder(Protocol):
-    """Turns texts into vectors. Safe to share between threads; connects lazily, once per process."""
+    """Turns texts into vectors. Safe to share between threads; connects lazily, once per process.
+
+    Beside these, an embedder may have `count_tokens(text) -> int`, by which `estimate` counts, and its class the
+    attribute `in_process = True`: it then computes here, costs nothing, and has no rate limit and no breaker.
+    """
 
     @property
     def fingerprint(self) -> str:
-        """Identifies all that the vectors depend on: provider, model, dimensions."""
+        """Identifies all that the vectors depend on, as `NAME:MODEL:DIMENSIONS`. NAME: as it is registered."""
 
     @property
     def dimensions(self) -> int:
@@ -157,6 +182,20 @@ class Collection:
     """The profile that the collection is made with."""
     embedder: str | None = field(default=None, compare=False)
     """The embedder that makes its vectors, as the database records it; None: not recorded yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexConfig:
+    """What an index is made from."""
+
+    url: str | None = None
+    """REINDEXER_INDEX_URL. For `qdrant`: QDRANT_URL."""
+    api_key: str | None = field(default=None, repr=False)
+    """REINDEXER_INDEX_API_KEY. For `qdrant`: QDRANT_API_KEY."""
+    timeout_s: float = 10.0
+    """How long a call may take that is given no timeout of its own."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """REINDEXER_INDEX_OPTIONS, for whatever the index itself wants to know."""
 
 
 class Index(Protocol):

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from reindexer import registry
 from reindexer.core.breaker import BreakerPolicy
 from reindexer.core.broker_url import REDIS_SCHEMES, BrokerUrl, read_broker_url
 from reindexer.core.errors import UsageError
 from reindexer.core.queues import DEFAULT_PREFIX, PREFIX_PATTERN, Names
 from reindexer.core.retry import RetryPolicy
 from reindexer.core.text.batching import RequestLimits
+from reindexer.ports import IndexConfig
 from reindexer.postgres.connect import describe
 from reindexer.running_stack import default_directory, reach_own_servers, running_stack
 from reindexer.variables import renamed, require_usable_urls, unknown
 
-EmbedderName = Literal["openai", "static", "hashing"]
 PositiveInt = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 DAY_S = 86_400
+QDRANT = "qdrant"
+"""The index that the settings QDRANT_… are for."""
 Seconds = Annotated[float, Field(gt=0, le=DAY_S)]
 
 
@@ -64,13 +68,17 @@ class Settings(BaseSettings):
     qdrant_grpc: bool = False
     qdrant_grpc_port: Port = 6334
     qdrant_timeout_s: Seconds = 10.0
+    index: str = "qdrant"
+    index_url: str | None = None
+    index_api_key: SecretStr | None = None
+    index_options: Annotated[dict[str, Any] | None, NoDecode] = None
     instance: str | None = None
 
-    embedder: EmbedderName | None = None
+    embedder: str | None = None
     openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
     openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
-    embedding_model: str = "text-embedding-3-small"
-    embedding_dimensions: Annotated[int, Field(ge=1, le=65_536)] = 1536
+    embedding_model: str | None = None
+    embedding_dimensions: Annotated[int, Field(ge=1, le=65_536)] | None = None
     embedding_timeout_s: Seconds = 20.0
     embedding_max_inputs: PositiveInt = 2048
     embedding_max_tokens: PositiveInt = 300_000
@@ -114,6 +122,28 @@ class Settings(BaseSettings):
         if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
             raise ValueError("holds bytes that are not UTF-8")
         return cls.model_fields[info.field_name].default if value == "" else value
+
+    @field_validator("index_options", mode="before")
+    @classmethod
+    def _options_are_json(cls, value: Any) -> Any:
+        try:
+            value = json.loads(value) if isinstance(value, str) else value
+        except (ValueError, RecursionError):
+            value = ""
+        if value is not None and not isinstance(value, dict):
+            raise ValueError('is no JSON object, like {"table": "vectors"}')
+        return value
+
+    @field_validator("embedder", "index")
+    @classmethod
+    def _plugin_is_known(cls, value: str | None, info: Any) -> str | None:
+        """A built-in one is known without a search for others."""
+        if value is not None:
+            try:
+                (registry.INDEXES if info.field_name == "index" else registry.EMBEDDERS).require(value)
+            except UsageError as exc:
+                raise ValueError(str(exc)) from None
+        return value
 
     @field_validator("prefix")
     @classmethod
@@ -186,11 +216,11 @@ class Settings(BaseSettings):
         ]
 
     @property
-    def embedder_name(self) -> EmbedderName | None:
+    def embedder_name(self) -> str | None:
         """The embedder that is set, else `openai` where there is a key; None: no embedder is set."""
         return self.embedder or ("openai" if self.openai_api_key else None)  # guard embedder-explicit-choice
 
-    def require_embedder(self) -> EmbedderName:
+    def require_embedder(self) -> str:
         """The embedder, or UsageError: a guessed embedder would make vectors that mean something else."""
         if self.embedder_name is None:
             raise UsageError(
@@ -261,9 +291,21 @@ class Settings(BaseSettings):
         ca_file = str(self.broker_ca_file) if self.broker_ca_file else None
         return read_broker_url(name, url.get_secret_value(), ca_file=ca_file) if url else None
 
-    def require_qdrant_url(self) -> str:
-        """The Qdrant server, or UsageError."""
-        return _required(self.qdrant_url, "QDRANT_URL", "http://host:6333")
+    @property
+    def index_config(self) -> IndexConfig:
+        """What the index is made from. Raises UsageError if it is Qdrant and has no URL."""
+        self.require_index()
+        if self.index != QDRANT:
+            key = self.index_api_key.get_secret_value() if self.index_api_key else None
+            return IndexConfig(self.index_url, key, self.qdrant_timeout_s, self.index_options or {})
+        key = self.qdrant_api_key.get_secret_value() if self.qdrant_api_key else None
+        grpc_port = self.qdrant_grpc_port if self.qdrant_grpc else None
+        return IndexConfig(self.qdrant_url, key, self.qdrant_timeout_s, {"grpc_port": grpc_port})
+
+    def require_index(self) -> None:
+        """Raises UsageError if the index is Qdrant and has no URL. Another index judges its settings itself."""
+        if self.index == QDRANT:
+            _required(self.qdrant_url, "QDRANT_URL", "http://host:6333")
 
 
 def _found(settings: Settings, running: dict[str, str]) -> dict[str, Any]:

@@ -26,8 +26,6 @@ from celery.worker.state import task_ready
 from reindexer import logs, wiring
 from reindexer.adapters.broker.celery_broker import OWNER_HEADER, REQUEST_TASK, WORK_TASK, CeleryBroker
 from reindexer.adapters.broker.heartbeats import BEAT_TASK
-from reindexer.adapters.embedders import openai  # noqa: F401  before the pool forks: slow to import
-from reindexer.adapters.qdrant import index  # noqa: F401  before the pool forks: slow to import
 from reindexer.celery_app import app, broker
 from reindexer.core.errors import DependencyUnavailable, ItemFailed, ReindexerError, TransientError
 from reindexer.core.items import LANES, REQUEST_LANE

@@ -1,7 +1,7 @@
 """The composition root: builds everything from settings. The Celery app is built in `reindexer.celery_app`.
 
-Adapters are imported where they are built, because the vendors' clients take a second to import and most commands do
-not need them.
+Embedders and indexes are found by name in the registry. It imports them when they are first used, because the vendors'
+clients take a second to import and most commands do not need them.
 """
 
 from __future__ import annotations
@@ -13,22 +13,34 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from reindexer import registry
 from reindexer.core.errors import SourceError, UsageError
 from reindexer.core.price import listed_price
-from reindexer.core.profile import Profile, Provider
+from reindexer.core.profile import DEFAULT_MODEL, Profile
 from reindexer.core.rate_limit import Caps, RateLimitState, account
 from reindexer.core.source import Source
 from reindexer.embedding.decorators import CountedEmbedder, RateLimitedEmbedder
 from reindexer.embedding.rate_limit import Unlimited
 from reindexer.monitoring.metrics_store import Counters
-from reindexer.ports import AccountOf, Broker, Embedder, EmbedderOf, Index, RateLimiter, RateLimiterOf
+from reindexer.ports import (
+    AccountOf,
+    Broker,
+    Embedder,
+    EmbedderConfig,
+    EmbedderOf,
+    Index,
+    RateLimiter,
+    RateLimiterOf,
+)
 from reindexer.postgres.connect import Postgres
 from reindexer.settings import Settings
 from reindexer.worker.concurrency import WorkerPool
 from reindexer.worker.worker import Worker, WorkLimits
 
+OPENAI = "openai"
+"""The embedder that the settings OPENAI_… are for."""
+
 if TYPE_CHECKING:
-    from reindexer.adapters.embedders.static import StaticEmbedder
     from reindexer.adapters.embedders.token_counter import TokenCounter
 
 
@@ -61,89 +73,100 @@ def embedder_of(settings: Settings, counted: Callable[[Embedder], Embedder] | No
 
 def _embedder(settings: Settings, source: Source) -> Embedder:
     profile = source.profile
-    dimensions = profile.dimensions or settings.embedding_dimensions
-    match _provider(settings, profile):
-        case "hashing":
-            from reindexer.adapters.embedders.hashing import HashingEmbedder
-
-            return HashingEmbedder(dimensions)
-        case "static":
-            return _static(source)
-    from reindexer.adapters.embedders.openai import OpenAIEmbedder
-
-    return OpenAIEmbedder(
-        api_key=_api_key(settings, source),
+    name = _provider(settings, profile)
+    config = EmbedderConfig(
+        model=profile.model or settings.embedding_model,
+        dimensions=profile.dimensions or settings.embedding_dimensions,
         base_url=_base_url(settings, profile),
-        model=_model(settings, profile),
-        dimensions=dimensions,
+        api_key=_api_key(settings, source),
         limits=settings.request_limits,
+        options=profile.options,
+        profile=profile,
     )
+    try:
+        return registry.embedder(name, config)
+    except UsageError as exc:
+        raise SourceError(f"source {source.name!r}: {exc}") from exc
 
 
-def _static(source: Source) -> StaticEmbedder:
-    """Raises SourceError if the profile wants another model than the built-in one."""
-    from reindexer.adapters.embedders.static import StaticEmbedder
+def require_plugins(settings: Settings, sources: Iterable[Source] = ()) -> None:
+    """Import the index and the embedder that the settings name, and the embedders of the sources. A process that forks
+    calls this before, so that its children share what was imported.
 
-    embedder, profile = StaticEmbedder(), source.profile
-    asked = {"model": profile.model, "dimensions": profile.dimensions}
-    for name, has in {"model": embedder.model, "dimensions": embedder.dimensions}.items():
-        if asked[name] not in (None, has):
-            raise SourceError(
-                f"source {source.name!r}: its profile's {name} is {asked[name]!r}, the built-in embedder `static` has "
-                f"{has!r}; leave {name} out, or name another provider"
-            )
-    return embedder
+    Raises UsageError if what the settings name can't be used. A source whose embedder can't be used gets a `problem`
+    when it is worked on.
+    """
+    settings.require_index()
+    registry.INDEXES.load(settings.index)
+    registry.EMBEDDERS.load(settings.require_embedder())
+    for source in sources:
+        with suppress(UsageError):
+            registry.EMBEDDERS.load(_provider(settings, source.profile))
 
 
-def _provider(settings: Settings, profile: Profile) -> Provider:
+def _provider(settings: Settings, profile: Profile) -> str:
     return profile.implied_provider or settings.require_embedder()
 
 
-def is_built_in(settings: Settings, profile: Profile) -> bool:
-    """Whether the embedder runs in this process: no request, no cost."""
-    return _provider(settings, profile) in ("static", "hashing")
+def is_in_process(settings: Settings, source: Source) -> bool:
+    """Whether a source's embedder computes in this process: no request, no cost. Raises SourceError."""
+    name = _provider(settings, source.profile)
+    try:
+        return registry.is_in_process(name)
+    except UsageError as exc:
+        raise SourceError(f"source {source.name!r}: {exc}") from exc
 
 
 def _base_url(settings: Settings, profile: Profile) -> str | None:
-    return profile.base_url or settings.openai_base_url
+    """What OPENAI_BASE_URL says is the server of `openai` alone."""
+    return profile.base_url or (settings.openai_base_url if _provider(settings, profile) == OPENAI else None)
 
 
 def _model(settings: Settings, profile: Profile) -> str:
-    return profile.model or settings.embedding_model
+    return profile.model or settings.embedding_model or DEFAULT_MODEL
+
+
+def _account(settings: Settings, source: Source, model: str) -> str:
+    """The hash of what shares one limit at a provider."""
+    provider, base_url = _provider(settings, source.profile), _base_url(settings, source.profile)
+    server = base_url if provider == OPENAI or base_url else f"{provider}:"
+    return account(server, _api_key(settings, source), model)
 
 
 def token_price(settings: Settings, source: Source) -> float | None:
     """Dollars per million tokens of a source; None where the price is not known. A configured price applies to the
     settings' model alone."""
-    if is_built_in(settings, source.profile):
+    if is_in_process(settings, source):
         return 0.0
-    asked = _base_url(settings, source.profile), _model(settings, source.profile)
-    of_settings = settings.openai_base_url, settings.embedding_model
+    profile = source.profile
+    asked = _provider(settings, profile), _base_url(settings, profile), _model(settings, profile)
+    chosen = settings.embedder_name or OPENAI
+    of_settings = chosen, settings.openai_base_url if chosen == OPENAI else None, _model(settings, Profile())
     if settings.price_per_million_tokens is not None and asked == of_settings:
         return settings.price_per_million_tokens
-    return listed_price(*asked)
+    return listed_price(*asked[1:]) if asked[0] == OPENAI else None
 
 
 def token_counter_of(settings: Settings, source: Source) -> TokenCounter:
     """Counts a source's tokens: with its model's own tokenizer where that can be had, else by an estimate."""
     from reindexer.adapters.embedders.token_counter import ESTIMATE, TokenCounter, token_counter
 
-    match _provider(settings, source.profile):
-        case "hashing":
-            return ESTIMATE
-        case "static":
-            embedder = _static(source)
-            return TokenCounter(embedder.model, embedder.count_tokens)
-    return token_counter(_model(settings, source.profile))
+    if _provider(settings, source.profile) == OPENAI:
+        return token_counter(_model(settings, source.profile))
+    embedder = _embedder(settings, source)
+    count = getattr(embedder, "count_tokens", None)
+    return TokenCounter(embedder.fingerprint.partition(":")[2].rpartition(":")[0], count) if count else ESTIMATE
 
 
 def _api_key(settings: Settings, source: Source) -> str | None:
-    """A server that a profile names gets the key that the profile names, never the one of the settings."""
+    """A server that a profile names gets the key that the profile names, never the one of the settings. That one is for
+    `openai` alone."""
     if name := source.profile.api_key_env:
         if not (key := os.environ.get(name)):
             raise SourceError(f"source {source.name!r}: its profile's api_key_env names {name}, which is not set here")
         return key
-    key_of_settings = settings.openai_api_key if not source.profile.base_url else None
+    is_of_settings = not source.profile.base_url and _provider(settings, source.profile) == OPENAI
+    key_of_settings = settings.openai_api_key if is_of_settings else None
     return key_of_settings.get_secret_value() if key_of_settings else None
 
 
@@ -169,10 +192,9 @@ def rate_limiter_of(settings: Settings) -> RateLimiterOf:
     lock = threading.Lock()
 
     def of(source: Source) -> RateLimiter:
-        if is_built_in(settings, source.profile):
+        if is_in_process(settings, source):
             return Unlimited()
-        base_url, model = _base_url(settings, source.profile), _model(settings, source.profile)
-        name = account(base_url, _api_key(settings, source), model)
+        name = _account(settings, source, _model(settings, source.profile))
         with lock:
             if name not in rate_limiters:
                 rate_limiters[name] = RedisRateLimiter(server, name, caps, random.random, settings.retry_base_s)
@@ -185,9 +207,9 @@ def account_of(settings: Settings) -> AccountOf:
     """The account of each source's provider (see `reindexer.ports.AccountOf`). Raises SourceError as `embedder_of`."""
 
     def of(source: Source) -> str:
-        if is_built_in(settings, source.profile):
+        if is_in_process(settings, source):
             return ""
-        return account(_base_url(settings, source.profile), _api_key(settings, source), "")  # guard breaker-per-account
+        return _account(settings, source, "")  # guard breaker-per-account
 
     return of
 
@@ -203,16 +225,8 @@ def rate_limits(settings: Settings, sources: Iterable[Source]) -> Mapping[str, R
 
 
 def index(settings: Settings) -> Index:
-    """The Qdrant server."""
-    from reindexer.adapters.qdrant.index import QdrantIndex
-
-    key = settings.qdrant_api_key
-    return QdrantIndex(
-        settings.require_qdrant_url(),
-        api_key=key.get_secret_value() if key else None,
-        grpc_port=settings.qdrant_grpc_port if settings.qdrant_grpc else None,
-        timeout_s=settings.qdrant_timeout_s,
-    )
+    """The index that the settings name. Raises UsageError."""
+    return registry.index(settings.index, settings.index_config)
 
 
 def worker(settings: Settings, broker: Broker | None, *, pool_threads: int = 0) -> Worker:

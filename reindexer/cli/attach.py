@@ -145,7 +145,7 @@ def _names(option: str, given: list[str]) -> tuple[str, ...] | None:
 def _profile(settings: Settings, name: str | None) -> Profile | None:
     if name is None:
         return None
-    file = read_sources(settings.sources)
+    file = read_sources(settings.sources, index=settings.index)
     if file is None:
         raise UsageError(
             f"--profile {name}: there is no {DEFAULT} here; write the profile into it, see docs/sources.md"

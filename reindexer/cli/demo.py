@@ -26,6 +26,7 @@ from reindexer.cli.stdlib_texts import StdlibText, stdlib_texts
 from reindexer.cli.up import BUILT_IN, DEFAULT_EMBEDDER, Running, running_stack
 from reindexer.core.posix import require_posix
 from reindexer.core.price import dollars
+from reindexer.core.profile import DEFAULT_MODEL
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.core.text.tokens import estimate_tokens
 from reindexer.embedded.children import free_port
@@ -83,7 +84,7 @@ def demo(app: typer.Typer) -> None:
 def _introduce(console: Console) -> None:
     settings = Settings.from_environment()
     embedder = settings.embedder_name or DEFAULT_EMBEDDER
-    model = f" ({settings.embedding_model})" if embedder == "openai" else ""
+    model = f" ({settings.embedding_model or DEFAULT_MODEL})" if embedder == "openai" else ""
     system = platform.system().replace("Darwin", "macOS")
     console.print(f"Python {platform.python_version()} on {system} {platform.machine()}; embedder: {embedder}{model}")
 
@@ -96,7 +97,7 @@ def _agree_on_costs(console: Console, texts: list[StdlibText], *, yes: bool) -> 
     tokens = sum(estimate_tokens(text.text) for text in texts)
     price = dollars(tokens, token_price(settings, CONTEXT_ITEMS))
     cost = "at your provider's price" if price is None else f"about ${price:.2f}"
-    console.print(f"This embeds about {tokens:,} tokens with {settings.embedding_model}, {cost}.")
+    console.print(f"This embeds about {tokens:,} tokens with {settings.embedding_model or DEFAULT_MODEL}, {cost}.")
     if not yes and not typer.confirm("Go on?"):
         raise Failed("nothing was embedded")
 

@@ -46,7 +46,7 @@ def setup(app: typer.Typer) -> None:
             left = f" and the schema, which holds what is not ours: {', '.join(others)}" if others else ""
             report({"reindexer": f"uninstalled; Qdrant's collections are left{left}"}, as_json=as_json)
             return
-        file = read_sources(settings.sources)
+        file = read_sources(settings.sources, index=settings.index)
         if dry_run:
             told = preview(url, file, with_context_items=with_context_items)
             report(told | _unnamed(told, file), as_json=as_json)

@@ -30,16 +30,16 @@ from reindexer.embedded.supervisor import Supervisor
 from reindexer.monitoring import heartbeat
 from reindexer.postgres.connect import connect
 from reindexer.running_stack import default_directory, libpq_variables
-from reindexer.settings import EmbedderName, Settings
+from reindexer.settings import Settings
 from reindexer.sources.embedder_record import recorded
 from reindexer.sources.store import all_sources
 from reindexer.sources_file.read import SourcesFile, read_sources
 
 READY_S = 60.0
 MIN_FREE_MB = 200
-DEFAULT_EMBEDDER: EmbedderName = "static"
+DEFAULT_EMBEDDER = "static"
 """For `up` and `demo` alone. Their processes get it in the environment; other commands read it from the state file."""
-EARLIER_DEFAULT: EmbedderName = "hashing"
+EARLIER_DEFAULT = "hashing"
 """For data that an older version filled: it stays that data's embedder, because no search compares two embedders."""
 BUILT_IN: Mapping[str, str] = {
     "static": "static, built in: it knows meaning, in English",
@@ -86,7 +86,8 @@ def up(app: typer.Typer) -> None:
         """Run everything on this machine until Ctrl-C; the data is kept. A named real server replaces its part."""
         console = Console(highlight=False, soft_wrap=True)
         try:
-            file = read_sources(Settings.from_environment().sources)
+            settings = Settings.from_environment()
+            file = read_sources(settings.sources, index=settings.index)
             ports = {"postgres": postgres_port, "redis": redis_port, "qdrant": qdrant_port}
             with running_stack(
                 data_dir or default_directory(), host, port, console.print, file=file, ports=ports
@@ -190,7 +191,7 @@ def _fill_anew(url: str) -> None:
             rebuild_if_lost(connection, source.name, None)  # guard up-lost-index-rebuild
 
 
-def _default_embedder(url: str, tell: Callable[[str], None]) -> EmbedderName:
+def _default_embedder(url: str, tell: Callable[[str], None]) -> str:
     """The embedder if none is set: the earlier default if existing points are made by it and none by today's."""
     with connect(url, application_name="reindexer up") as connection:
         made_by = recorded(connection)

@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 from uuid import UUID
 
 from reindexer.core.errors import UsageError
-from reindexer.core.payload import Kind, PayloadColumn, has_path
+from reindexer.core.payload import Kind, PayloadColumn, is_filter_name
 
 MAX_KEYS = 32
 MAX_VALUES = 100
@@ -28,7 +28,7 @@ MAX_TEXT = 1000
 MAX_DEPTH = 16
 MAX_INTEGER = 2**63 - 1
 MAX_BOUND = 2**53
-"""Qdrant compares numbers with bounds as floats: beyond this, neighbouring integers are equal."""
+"""Bounds are doubles, as all numbers of JSON may be read: beyond this, neighbouring integers are equal."""
 
 Bound = Literal["gt", "gte", "lt", "lte"]
 BOUNDS: tuple[Bound, ...] = get_args(Bound)
@@ -120,9 +120,9 @@ def _conditions(key: str, value: Any, columns: Sequence[PayloadColumn]) -> list[
 
 
 def _column(key: str, columns: Sequence[PayloadColumn]) -> tuple[tuple[str, ...], Kind]:
-    if not has_path(key):
+    if not is_filter_name(key):
         raise UsageError(
-            f"the filter's {_shown(key)} has a double quote or a backslash in it, which no path of Qdrant's can name"
+            f"the filter's {_shown(key)} has a double quote or a backslash in it, and no filter can name such a column"
         )
     for column in columns:
         if key == column.name:
@@ -197,9 +197,9 @@ def _fitting(key: str, kind: Kind, value: Any) -> Scalar:
 
 
 def _time(key: str, text: str) -> datetime:
-    """Parse a time to UTC. Qdrant reads times without a zone as UTC.
+    """Parse a time to UTC, as which times without a zone are read.
 
-    Qdrant's client must not parse it: the client takes `20260131` for seconds since 1970.
+    No client must parse it: Qdrant's, for one, takes `20260131` for seconds since 1970.
     """
     try:
         time = datetime.fromisoformat(text)

@@ -21,7 +21,7 @@ class Owner:
         """Raises SourceError if a collection belongs to a different database."""
         if self.instance and found.instance and found.instance != self.instance:
             raise SourceError(
-                f"Qdrant's collection {collection!r} belongs to another database ({found.instance}; this is "
+                f"the collection {collection!r} belongs to another database ({found.instance}; this is "
                 f"{self.instance}): if this is a copy, give it another QDRANT_URL; if it has taken that one's place, "
                 "run `reindexer adopt`"
             )

@@ -1,4 +1,4 @@
-"""Payload columns: the kind of their values in Qdrant, which decides how they are indexed and filtered."""
+"""Payload columns: the kind of their values, which decides how the index stores and filters them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KINDS: Mapping[str, Kind] = {
 }  # fmt: skip
 
 TENANT_KINDS: frozenset[Kind] = frozenset({"keyword", "uuid"})
-"""Kinds by which Qdrant can keep a tenant's points together."""
+"""Kinds by which an index can keep a tenant's points together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +35,16 @@ class PayloadColumn:
 
     @property
     def indexed(self) -> bool:
-        """Whether Qdrant gets an index for the column.
+        """Whether the column gets a payload index.
 
         Not for JSON, where the queried part is unknown; not for `other`, which is only displayed; and not for names
-        that no path of Qdrant can hold.
+        that no filter can hold.
         """
-        return self.kind not in ("json", "other") and has_path(self.name)
+        return self.kind not in ("json", "other") and is_filter_name(self.name)
 
 
-def has_path(name: str) -> bool:
-    """Whether a path of Qdrant can hold a name. A quoted name may have any character but these two; there is no escape.
-
-    Qdrant refuses a whole request for a path that it can't parse (lib/segment/src/json_path/parse.rs).
-    """
+def is_filter_name(name: str) -> bool:
+    """Whether a filter can name a column: an index may quote names in its paths, and have no escape in them."""
     return '"' not in name and "\\" not in name
 
 
@@ -57,7 +54,7 @@ def kind_of(type_name: str, *, is_enum: bool) -> Kind:
 
 
 MAX_LEVELS = 100
-"""Maximum depth of nested JSON. Qdrant reads 128 levels, including those of the surrounding request; Python's encoder
+"""Maximum depth of nested JSON. Readers take 128 levels, including those of the surrounding request; Python's encoder
 some hundreds."""
 
 _LONG_NUMBER = re.compile(r"\d{309}")
@@ -65,7 +62,7 @@ _LONG_NUMBER = re.compile(r"\d{309}")
 
 
 class UnfitPayload(ValueError):
-    """The payload can't be stored in Qdrant. The message says why, without its values."""
+    """The payload can't be stored. The message says why, without its values."""
 
 
 def read_payload(text: str) -> dict[str, Any]:

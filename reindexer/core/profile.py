@@ -1,12 +1,16 @@
-"""A source's profile: its embedder, and how Qdrant stores its points. The settings decide whatever it leaves open."""
+"""A source's profile: its embedder, and how the index stores its points. The settings decide what it leaves open."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-Provider = Literal["openai", "static", "hashing"]
+DEFAULT_MODEL = "text-embedding-3-small"
+DEFAULT_DIMENSIONS = 1536
+"""Of `openai`, where neither profile nor settings say another."""
+
 Distance = Literal["cosine", "dot", "euclid", "manhattan"]
 
 
@@ -14,7 +18,8 @@ Distance = Literal["cosine", "dot", "euclid", "manhattan"]
 class Profile:
     """None in a field: the settings decide. Holds no secret: a key stays in an environment variable of the workers."""
 
-    provider: Provider | None = None
+    provider: str | None = None
+    """The embedder's name in the registry."""
     model: str | None = None
     dimensions: int | None = None
     base_url: str | None = None
@@ -22,10 +27,12 @@ class Profile:
     """Name of the environment variable that holds the provider's key."""
     distance: Distance = "cosine"
     collection: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Parameters passed on to Qdrant's create-collection call."""
+    """Parameters for the index, for when it makes the collection."""
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Passed on to the embedder."""
 
     @property
-    def implied_provider(self) -> Provider | None:
+    def implied_provider(self) -> str | None:
         """The provider that the profile names or implies: a `base_url` implies OpenAI's API."""
         return self.provider or ("openai" if self.base_url else None)
 
@@ -50,8 +57,10 @@ def other_vectors(before: Profile, after: Profile, embedder: str) -> str | None:
     """
     made_by, _, rest = embedder.partition(":")
     model, _, dimensions = rest.rpartition(":")
+    provider = after.implied_provider
+    same = provider is not None and re.fullmatch(rf"{re.escape(provider)}-\d+", made_by)  # a method's version
     parts = {
-        "provider": (before.implied_provider, after.implied_provider, made_by.partition("-")[0]),
+        "provider": (before.implied_provider, provider, provider if same else made_by),
         "model": (before.model, after.model, model or after.model),
         "dimensions": (before.dimensions, after.dimensions, int(dimensions)),
         "distance": (before.distance, after.distance, before.distance),

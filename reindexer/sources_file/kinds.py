@@ -12,7 +12,9 @@ from datetime import date, datetime, time
 from difflib import get_close_matches
 from typing import Any
 
+from reindexer.core.errors import UsageError
 from reindexer.core.urls import is_readable
+from reindexer.registry import Registry
 from reindexer.sources_file.document import Document, dotted
 from reindexer.sources_file.toml_lines import KeyPath
 
@@ -100,6 +102,19 @@ def one_of(*choices: str) -> Kind:
     return kind
 
 
+def name_of(plugins: Registry) -> Kind:
+    """A kind that accepts the names of the registered plug-ins."""
+
+    def kind(value: object) -> str:
+        try:
+            plugins.require(name := text(value))
+        except UsageError as exc:
+            raise Unfit(f"is not known: {exc}") from None
+        return name
+
+    return kind
+
+
 def url(value: object) -> str:
     """An HTTP URL without user and password."""
     if not text(value).startswith(("http://", "https://")) or not is_readable(text(value)):
@@ -128,12 +143,22 @@ def parameters(value: object, path: KeyPath = ()) -> Any:
     if isinstance(value, list):
         return [parameters(each, (*path, str(place))) for place, each in enumerate(value)]
     if isinstance(value, (datetime, date, time)):
-        raise Unfit(f"is {what(value)}, which is no parameter of Qdrant", path)
+        raise Unfit(f"is {what(value)}, which JSON can't hold", path)
     if isinstance(value, (int, float)) and not (math.isfinite(value) and abs(value) <= MAX_NUMBER):
         raise Unfit("is out of range", path)
     if isinstance(value, str) and "\0" in value:
         raise Unfit("holds the character NUL, which Postgres does not take", path)
     return value
+
+
+def options(value: object) -> Any:
+    """A table of values that JSON can hold, without secrets."""
+    if not isinstance(value, dict):
+        raise Unfit(f"is {what(value)}; write its keys under a header of their own")
+    for key in value:
+        if _SECRET.search(key):
+            raise Unfit(unknown(key, ()), (key,))
+    return parameters(value)
 
 
 def read_table(document: Document, path: KeyPath, raw: object, known: Mapping[str, Kind]) -> dict[str, Any]:

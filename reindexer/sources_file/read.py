@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reindexer.core.errors import DefinitionError
+from reindexer import registry
+from reindexer.core.errors import DefinitionError, UsageError
 from reindexer.core.profile import Profile
 from reindexer.sources.definition import Wanted, draft
 from reindexer.sources_file import kinds
@@ -28,13 +29,14 @@ _SOURCE: Mapping[str, kinds.Kind] = {
     "profile": kinds.text,
 }
 _PROFILE: Mapping[str, kinds.Kind] = {
-    "provider": kinds.one_of("openai", "static", "hashing"),
+    "provider": kinds.name_of(registry.EMBEDDERS),
     "model": kinds.text,
     "dimensions": kinds.dimensions,
     "base_url": kinds.url,
     "api_key_env": kinds.environment_name,
     "distance": kinds.one_of("cosine", "dot", "euclid", "manhattan"),
     "collection": kinds.parameters,
+    "options": kinds.options,
 }
 
 
@@ -59,16 +61,17 @@ class SourcesFile:
         return self.document.at(("sources", source, key) if key else ("sources", source))
 
 
-def read_sources(named: Path | None) -> SourcesFile | None:
+def read_sources(named: Path | None, *, index: str = "qdrant") -> SourcesFile | None:
     """Read the sources file: the named one, else `reindexer.toml`; None if none is named and that does not exist.
 
+    `index`: the name of the index, which checks what the profiles say about collections.
     Raises UsageError at the first mistake.
     """
     document = read_document(named)
-    return parse_sources(document) if document else None
+    return parse_sources(document, index=index) if document else None
 
 
-def parse_sources(document: Document) -> SourcesFile:
+def parse_sources(document: Document, *, index: str = "qdrant") -> SourcesFile:
     """Raises UsageError at the first mistake."""
     for key in document.data:
         if key in _SOURCE.keys() | _PROFILE.keys():
@@ -77,7 +80,7 @@ def parse_sources(document: Document) -> SourcesFile:
             close = kinds.alike(key, ("sources", "profiles"))
             header = f"[{close}.NAME]" if close else "[sources.NAME] or [profiles.NAME]"
             raise document.wrong((key,), f"is not known; write {header}")
-    profiles = {name: _profile(document, name, raw) for name, raw in _named(document, "profiles").items()}
+    profiles = {name: _profile(document, name, raw, index) for name, raw in _named(document, "profiles").items()}
     file = SourcesFile(document, profiles)
     sources = {name: _source(file, name, raw) for name, raw in _named(document, "sources").items()}
     _require_different_aliases(document, sources)
@@ -129,25 +132,23 @@ def _refuse_strangers(document: Document, path: KeyPath, raw: Mapping[str, Any])
             raise document.wrong((*path, key), f"is not known: a source's name holds no dot; write [{one}]")
 
 
-def _profile(document: Document, name: str, raw: Mapping[str, Any]) -> Profile:
+def _profile(document: Document, name: str, raw: Mapping[str, Any], index: str) -> Profile:
     path = ("profiles", name)
     read = kinds.read_table(document, path, raw, _PROFILE)
     if "collection" in read:
-        _check_collection(document, (*path, "collection"), read["collection"])
+        _check_collection(document, (*path, "collection"), read["collection"], index)
     return Profile(**read)
 
 
-def _check_collection(document: Document, path: KeyPath, parameters: object) -> None:
-    from reindexer.adapters.qdrant.parameters import PARAMETERS, wrong_parameter  # the client takes a second to import
-
+def _check_collection(document: Document, path: KeyPath, parameters: object, index: str) -> None:
     if not isinstance(parameters, dict):
         raise document.wrong(path, f"is {kinds.what(parameters)}; write its keys under [{dotted(path)}]")
-    for key in parameters:
-        if key not in PARAMETERS:
-            raise document.wrong((*path, key), kinds.unknown(key, PARAMETERS))
-    if wrong := wrong_parameter(parameters):
-        keys, words = wrong
-        raise document.wrong((*path, *keys), words)
+    try:
+        keys, words, known = registry.wrong_parameter(index, parameters)
+    except UsageError as exc:
+        raise document.wrong(path, f"can't be checked: {exc}") from exc
+    if keys:
+        raise document.wrong((*path, *keys), words or kinds.unknown(keys[0], known))
 
 
 def _require_different_aliases(document: Document, sources: Mapping[str, Wanted]) -> None:

@@ -12,8 +12,9 @@ from zlib import crc32
 
 import numpy as np
 
+from reindexer.core.profile import DEFAULT_DIMENSIONS
 from reindexer.core.text.batching import RequestLimits
-from reindexer.ports import Embedding, Vectors
+from reindexer.ports import EmbedderConfig, Embedding, Vectors
 
 _WORD = re.compile(r"\w+")
 
@@ -21,8 +22,15 @@ _WORD = re.compile(r"\w+")
 class HashingEmbedder:
     """`Embedder` without a provider: deterministic, unit length, never fails."""
 
+    in_process = True
+
     def __init__(self, dimensions: int) -> None:
         self._dimensions = dimensions
+
+    @classmethod
+    def from_config(cls, config: EmbedderConfig) -> HashingEmbedder:
+        """See `reindexer.registry`."""
+        return cls(config.dimensions or DEFAULT_DIMENSIONS)
 
     @property
     def fingerprint(self) -> str:

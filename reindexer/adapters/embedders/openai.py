@@ -31,9 +31,10 @@ from reindexer.core.errors import (
     TransientError,
 )
 from reindexer.core.per_process import PerProcess
+from reindexer.core.profile import DEFAULT_DIMENSIONS, DEFAULT_MODEL
 from reindexer.core.rate_limit import advertised_limits
 from reindexer.core.text.batching import HARMLESS, RequestLimits, RequestSize
-from reindexer.ports import Embedding
+from reindexer.ports import EmbedderConfig, Embedding
 
 CONNECT_S = 5.0
 
@@ -72,6 +73,17 @@ class OpenAIEmbedder:
         self._deadline = HttpDeadline()
         self._client = PerProcess(partial(_new_client, api_key, base_url, self._deadline))
         self._client.get()  # now: the first request would wait for it
+
+    @classmethod
+    def from_config(cls, config: EmbedderConfig) -> OpenAIEmbedder:
+        """See `reindexer.registry`."""
+        return cls(
+            api_key=config.api_key,
+            base_url=config.base_url,
+            model=config.model or DEFAULT_MODEL,
+            dimensions=config.dimensions or DEFAULT_DIMENSIONS,
+            limits=config.limits,
+        )
 
     @property
     def fingerprint(self) -> str:

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from reindexer.adapters.embedders.static_model import FOLDER, VECTORS, VOCABULARY
 from reindexer.adapters.embedders.wordpiece import LONGEST_WORD, pieces, words
+from reindexer.core.errors import UsageError
 from reindexer.core.text.batching import RequestLimits
-from reindexer.ports import Embedding, Vector
+from reindexer.ports import EmbedderConfig, Embedding, Vector
 
 METHOD = "static-1"
 """The method by which pieces become a vector. A changed method needs another name."""
@@ -75,10 +76,25 @@ def built_in_model() -> StaticModel:
 class StaticEmbedder:
     """`Embedder` without a provider: deterministic, unit length, never fails."""
 
+    in_process = True
+
     def __init__(self, model: StaticModel | None = None) -> None:
         self._model = model or built_in_model()
         self._pieces = lru_cache(_WORDS)(partial(pieces_of, numbers=self._model.numbers))
         self._letters = lru_cache(_STRANGE_WORDS)(partial(by_letters, dimensions=self.dimensions))
+
+    @classmethod
+    def from_config(cls, config: EmbedderConfig) -> StaticEmbedder:
+        """See `reindexer.registry`. Raises UsageError if the profile wants another model than the built-in one."""
+        made, profile = cls(), config.profile
+        asked = {"model": profile.model, "dimensions": profile.dimensions}
+        for name, has in {"model": made.model, "dimensions": made.dimensions}.items():
+            if asked[name] not in (None, has):
+                raise UsageError(
+                    f"its profile's {name} is {asked[name]!r}, the built-in embedder `static` has {has!r}; leave "
+                    f"{name} out, or name another provider"
+                )
+        return made
 
     @property
     def model(self) -> str:

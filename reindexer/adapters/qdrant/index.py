@@ -26,14 +26,15 @@ from reindexer.adapters.http_deadline import HttpDeadline
 from reindexer.adapters.qdrant import collections
 from reindexer.adapters.qdrant.address import QdrantAddress, is_of_qdrant
 from reindexer.adapters.qdrant.filters import filter_of
+from reindexer.adapters.qdrant.parameters import PARAMETERS, wrong_parameter
 from reindexer.adapters.qdrant.points import FACTS, hit_of, own_point, payload_of, stored_point
-from reindexer.core.errors import DependencyUnavailable, PermanentError, TransientError
+from reindexer.core.errors import DependencyUnavailable, PermanentError, TransientError, UsageError
 from reindexer.core.filters import Filter
 from reindexer.core.items import StoredPoint, point_id
 from reindexer.core.owner import Owner
 from reindexer.core.payload import PayloadColumn
 from reindexer.core.per_process import PerProcess
-from reindexer.ports import Collection, Hit, Point, ScrolledPage, Vector
+from reindexer.ports import Collection, Hit, IndexConfig, Point, ScrolledPage, Vector
 
 _VERSION = f"{FACTS}.version"
 _FINGERPRINT = f"{FACTS}.fingerprint"
@@ -59,11 +60,22 @@ def _new_client(address: QdrantAddress, api_key: str | None, timeout_s: float, d
 class QdrantIndex:
     """Uses one client per process, with its own connections."""
 
+    collection_parameters = PARAMETERS
+    wrong_parameter = staticmethod(wrong_parameter)
+
     def __init__(self, url: str, *, api_key: str | None, grpc_port: int | None, timeout_s: float = 10.0) -> None:
         self._address = QdrantAddress(url, grpc_port)
         self._timeout_s = timeout_s
         self._deadline = HttpDeadline()
         self._clients = PerProcess(partial(_new_client, self._address, api_key, timeout_s, self._deadline))
+
+    @classmethod
+    def from_config(cls, config: IndexConfig) -> QdrantIndex:
+        """See `reindexer.registry`. Option: `grpc_port`; None: over REST."""
+        if config.url is None:
+            raise UsageError("the index `qdrant` has no URL; set QDRANT_URL")
+        grpc_port: int | None = config.options.get("grpc_port")
+        return cls(config.url, api_key=config.api_key, grpc_port=grpc_port, timeout_s=config.timeout_s)
 
     def prepare(
         self, collection: Collection, dimensions: int, owner: Owner, columns: Sequence[PayloadColumn] = ()

@@ -12,6 +12,7 @@ from tests.faults.sabotage.lag import LAG
 from tests.faults.sabotage.mixing import MIXING
 from tests.faults.sabotage.outages import OUTAGES
 from tests.faults.sabotage.platforms import PLATFORMS
+from tests.faults.sabotage.plugins import PLUGINS
 from tests.faults.sabotage.postgres import LOCKS, TRIGGER, WATCHES
 from tests.faults.sabotage.rate_limiter import BUDGET
 from tests.faults.sabotage.refusals import REFUSALS
@@ -50,6 +51,7 @@ TABLE = (
     *LAG,
     *SECRETS,
     *SOURCES,
+    *PLUGINS,
     *CHUNKS,
     *BUDGET,
     *WITHOUT_PROVIDER,

@@ -120,7 +120,7 @@ WITHOUT_PROVIDER = (
     Sabotage(
         "breakers: each account of a provider has its own",
         "breaker-per-account",
-        'return account(_base_url(settings, source.profile), _api_key(settings, source), "")',
+        'return _account(settings, source, "")',
         'return ""',
         TESTS + "test_one_accounts_outage_does_not_stop_the_sources_of_another",
     ),

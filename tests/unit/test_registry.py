@@ -1,0 +1,296 @@
+"""Plug-ins are found by name; whatever is wrong with one is a line that names it and its package."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reindexer import registry
+from reindexer.core.errors import InputRejected, SourceError, TransientError, UsageError
+from reindexer.core.profile import Profile, other_vectors
+from reindexer.core.source import CONTEXT_ITEMS, Source
+from reindexer.ports import EmbedderConfig, Embedding, IndexConfig
+from reindexer.settings import Settings
+from reindexer.sources_file.document import parse_document
+from reindexer.sources_file.read import parse_sources
+from reindexer.wiring import account_of, embedder_of, is_in_process, token_counter_of, token_price
+from tests.support.distributions import install
+
+MODULE = '''
+import numpy as np
+from reindexer.core.errors import InputRejected
+from reindexer.core.text.batching import RequestLimits
+from reindexer.ports import EmbedderConfig, Embedding
+
+
+class Letters:
+    """Counts letters."""
+
+    def __init__(self, config: EmbedderConfig) -> None:
+        self.config = config
+        self.dimensions = config.dimensions or 26
+        self.fingerprint = f"letters:{config.model or 'plain'}:{self.dimensions}"
+        self.limits = RequestLimits()
+
+    def embed(self, texts, *, timeout_s):
+        if "refused" in texts:
+            raise InputRejected("it refuses this input")
+        if "broken" in texts:
+            raise RuntimeError("quotes broken")
+        return Embedding([[1.0 + text.count(chr(97 + n)) for n in range(self.dimensions)] for text in texts], 0)
+
+
+class Local(Letters):
+    in_process = True
+
+    def __init__(self, config: EmbedderConfig) -> None:
+        super().__init__(config)
+        self.fingerprint = "local-2:tiny:26"
+
+    def count_tokens(self, text):
+        return len(text)
+
+
+class Shy(Letters):
+    embed = None
+
+
+class Nameless(Letters):
+    def __init__(self, config):
+        super().__init__(config)
+        self.fingerprint = "v1"
+
+
+class Needy:
+    def __init__(self, config):
+        raise ValueError("no\\nmodel is given")
+
+
+class Half:
+    def __init__(self, config):
+        pass
+
+    def prepare(self, *arguments): ...
+
+
+number = 7
+'''
+NAMES = {"letters": "Letters", "local": "Local", "shy": "Shy", "nameless": "Nameless", "needy": "Needy"}
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory for installed packages; the registry looks anew."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    _look_anew()
+    yield folder
+    _look_anew()
+    sys.modules.pop("letters_plugin", None)
+
+
+def _look_anew() -> None:
+    for each in (registry.EMBEDDERS, registry.INDEXES):
+        vars(each).pop("_found", None)
+
+
+@pytest.fixture
+def plugins(site: Path) -> Path:
+    """A package with embedders, good and bad."""
+    embedders = {name: f"letters_plugin:{value}" for name, value in NAMES.items()}
+    embedders |= {"number": "letters_plugin:number", "gone": "letters_plugin:Gone", "lacks": "no_such_module:X"}
+    groups = {"reindexer.embedders": embedders, "reindexer.indexes": {"half": "letters_plugin:Half"}}
+    install(site, "letters-plugin", groups, {"letters_plugin": MODULE})
+    return site
+
+
+def source(**profile: object) -> Source:
+    return Source("s", "public", "t", ("id",), ("text",), profile=Profile(**profile))  # type: ignore[arg-type]
+
+
+def settings(monkeypatch: pytest.MonkeyPatch, **env: str) -> Settings:
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    return Settings.from_environment()
+
+
+def test_built_in_ones_are_known_without_a_search_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "entry_points", lambda **_: pytest.fail("searches"))
+    _look_anew()
+    for name in ("openai", "static", "hashing"):
+        registry.EMBEDDERS.require(name)
+    registry.INDEXES.require("qdrant")
+    assert [registry.is_in_process(name) for name in ("openai", "static", "hashing")] == [False, True, True]
+
+
+def test_what_is_known_of_built_in_embedders_without_an_import_is_so() -> None:
+    for name in registry.EMBEDDERS.built_in:
+        plugin = registry.EMBEDDERS.load(name)
+        assert plugin.attribute("in_process", False) == registry.is_in_process(name)
+
+
+def test_a_packages_embedder_is_chosen_by_a_profile_and_gets_what_it_says(
+    plugins: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LETTERS_KEY", "sk-letters")
+    file = parse_sources(
+        parse_document(
+            "reindexer.toml",
+            '[profiles.p]\nprovider = "letters"\nmodel = "m"\ndimensions = 3\nbase_url = "http://there/v1"\n'
+            'api_key_env = "LETTERS_KEY"\noptions = { device = "cpu", layers = [1, 2] }\n',
+        )
+    )
+    profile = file.profile("p")
+    assert Profile.from_json(profile.as_json()) == profile
+    found = embedder_of(settings(monkeypatch, OPENAI_API_KEY="sk-openai", OPENAI_BASE_URL="http://openai/v1"))(
+        Source("s", "public", "t", ("id",), ("text",), profile=profile)
+    )
+    assert found.fingerprint == "letters:m:3"
+    config: EmbedderConfig = found._plugin.config  # type: ignore[attr-defined]
+    assert (config.model, config.dimensions, config.base_url, config.api_key) == (
+        "m",
+        3,
+        "http://there/v1",
+        "sk-letters",
+    )
+    assert config.options == {"device": "cpu", "layers": [1, 2]}
+    assert "sk-letters" not in repr(config)
+
+
+def test_a_packages_embedder_is_chosen_by_the_settings_and_gets_no_key_of_openai(
+    plugins: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = settings(
+        monkeypatch, REINDEXER_EMBEDDER="letters", OPENAI_API_KEY="sk-openai", OPENAI_BASE_URL="http://openai/v1"
+    )
+    found = embedder_of(chosen)(CONTEXT_ITEMS)
+    assert found.fingerprint == "letters:plain:26"
+    config: EmbedderConfig = found._plugin.config  # type: ignore[attr-defined]
+    assert (config.model, config.dimensions, config.base_url, config.api_key) == (None,) * 4
+    assert token_price(chosen, CONTEXT_ITEMS) is None
+    assert not is_in_process(chosen, CONTEXT_ITEMS)
+    chosen = settings(monkeypatch, REINDEXER_EMBEDDING_MODEL="other", REINDEXER_EMBEDDING_DIMENSIONS="4")
+    assert embedder_of(chosen)(CONTEXT_ITEMS).fingerprint == "letters:other:4"
+
+
+def test_an_embedder_that_says_so_computes_here_and_costs_nothing(
+    plugins: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, there = settings(monkeypatch), source(provider="local")
+    assert is_in_process(chosen, there)
+    assert token_price(chosen, there) == 0.0
+    assert account_of(chosen)(there) == ""
+    counter = token_counter_of(chosen, there)
+    assert (counter.name, counter.count("seven")) == ("tiny", 5)
+
+
+def test_two_providers_do_not_share_a_breaker(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = account_of(settings(monkeypatch))
+    accounts = {account(source(provider=name)) for name in ("openai", "letters", "shy")}
+    assert len(accounts) == 3
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        UsageError, match=r"^REINDEXER_EMBEDDER: there is no embedder 'leters'; did you mean 'letters'\?"
+    ):
+        settings(monkeypatch, REINDEXER_EMBEDDER="leters")
+    monkeypatch.delenv("REINDEXER_EMBEDDER")
+    with pytest.raises(
+        UsageError, match=r"^REINDEXER_INDEX: there is no index 'x'; there are qdrant, half; docs/extend"
+    ):
+        settings(monkeypatch, REINDEXER_INDEX="x")
+    with pytest.raises(
+        UsageError, match=r"^reindexer.toml:2: profiles.p.provider is not known: there is no embedder 'x'"
+    ):
+        parse_sources(parse_document("reindexer.toml", '[profiles.p]\nprovider = "x"\n'))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("lacks", "can't be imported: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("gone", "can't be imported: AttributeError: module 'letters_plugin' has no attribute 'Gone'"),
+        ("number", "is int, and can't be called; see docs/extend.md"),
+        ("shy", r"has no `embed` (method); see docs/extend.md"),
+        ("nameless", "has the fingerprint 'v1'; it must be NAME:MODEL:DIMENSIONS, here nameless:MODEL:26"),
+        ("needy", "can't be made: ValueError: no model is given"),
+    ],
+)
+def test_a_plugin_of_the_wrong_shape_is_one_line_that_names_its_package(
+    plugins: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    line = f"the embedder '{name}' of the package letters-plugin {words}"
+    with pytest.raises(UsageError) as raised:
+        registry.embedder(name, EmbedderConfig())
+    assert str(raised.value) == line
+    with pytest.raises(SourceError) as refused:
+        embedder_of(settings(monkeypatch))(source(provider=name))
+    assert str(refused.value) == f"source 's': {line}"
+
+
+def test_an_index_that_lacks_a_method_is_refused(plugins: Path) -> None:
+    with pytest.raises(UsageError, match=r"^the index 'half' of the package letters-plugin has no `\w+` \(method\)"):
+        registry.index("half", IndexConfig())
+
+
+@pytest.mark.parametrize("name", ["mine", "openai"])
+def test_two_packages_that_register_one_name_are_refused_by_name(site: Path, name: str) -> None:
+    others = ["alpha-plugin", "beta-plugin"] if name == "mine" else ["alpha-plugin"]
+    for package in others:
+        module = package.replace("-", "_")
+        install(site, package, {"reindexer.embedders": {name: f"{module}:Letters"}}, {module: MODULE})
+    named = "alpha-plugin and beta-plugin" if name == "mine" else "alpha-plugin and reindexer"
+    with pytest.raises(
+        UsageError, match=f"^two packages register the embedder '{name}': {named}; uninstall one of them$"
+    ):
+        registry.embedder(name, EmbedderConfig())
+    assert registry.embedder("hashing", EmbedderConfig()).dimensions == 1536
+
+
+def test_vectors_and_errors_of_a_packages_embedder_are_made_to_fit(plugins: Path) -> None:
+    found = registry.embedder("letters", EmbedderConfig(dimensions=2))
+    vectors = found.embed(["ab", "aab"], timeout_s=1).vectors
+    assert vectors.dtype == np.float32
+    assert np.array_equal(vectors, [[2, 2], [3, 2]])
+    with pytest.raises(InputRejected):
+        found.embed(["refused"], timeout_s=1)
+    with pytest.raises(TransientError) as raised:
+        found.embed(["broken"], timeout_s=1)
+    assert str(raised.value) == "the embedder 'letters' of the package letters-plugin fails: RuntimeError"
+
+
+@pytest.mark.parametrize("wrong", [[[1.0]], [[1.0, 2.0, 3.0]], [[1.0, float("nan")]], [[0.0, 0.0]], "no vectors"])
+def test_wrong_vectors_of_a_packages_embedder_are_tried_again(
+    plugins: Path, monkeypatch: pytest.MonkeyPatch, wrong: object
+) -> None:
+    found = registry.embedder("letters", EmbedderConfig(dimensions=2))
+    monkeypatch.setattr(found._plugin, "embed", lambda texts, timeout_s: Embedding(wrong, 0))  # type: ignore[attr-defined, arg-type]
+    with pytest.raises(TransientError, match="letters-plugin"):
+        found.embed(["x"], timeout_s=1)
+
+
+def test_a_name_with_hyphens_is_told_from_a_methods_version() -> None:
+    before = Profile("sentence-models", "m")
+    assert other_vectors(before, before, "sentence-models:m:8") is None
+    assert other_vectors(Profile("hashing"), Profile("hashing"), "hashing-1:8") is None
+    assert other_vectors(before, Profile("sentence", "m"), "sentence-models:m:8") is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ('options = "x"', "profiles.p.options is text; write its keys under a header of their own"),
+        ('options = { api_key = "x" }', "profiles.p.options.api_key is refused: no key or password belongs into"),
+        ("options = { at = 2026-01-01 }", "profiles.p.options.at is a date, which JSON can't hold"),
+    ],
+)
+def test_options_are_a_table_that_json_can_hold_without_secrets(options: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        parse_sources(parse_document("reindexer.toml", f"[profiles.p]\n{options}\n"))
