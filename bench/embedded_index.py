@@ -24,7 +24,7 @@ from reindexer.core.items import point_id
 from reindexer.core.owner import Owner
 from reindexer.embedded.children import Children, free_port
 from reindexer.ports import Collection, Vector
-from tests.support.servers import start_qdrant_at
+from reindexer.testing.servers import start_qdrant_at
 
 SEARCHED, HELD = 100_000, 200_000
 SEARCHES = 30

@@ -6,19 +6,19 @@ import time
 from itertools import islice
 
 from bench.figures import Figures
+from bench.meanings import found_by, meaning
 from bench.stage import Stage, Unsound
 from bench.texts import texts
 from reindexer.adapters.embedders.hashing import HashingEmbedder
 from reindexer.adapters.embedders.static import MAX_INPUTS, StaticEmbedder, StaticModel
 from reindexer.core.text.batching import slices
 from reindexer.ports import Embedder
-from tests.support.meaning import found_by, meaning
 
 TOKENS = 250
 
 
 def measure(_: Stage, figures: Figures, *, quick: bool) -> None:
-    """Quality over tests/support/meaning.toml; texts of 250 tokens per second of one core; the time to load."""
+    """Quality over bench/meanings.toml; texts of 250 tokens per second of one core; the time to load."""
     static, hashing = StaticEmbedder(), HashingEmbedder(1536)
     found, by_words = found_by(static), found_by(hashing)
     asked = meaning()

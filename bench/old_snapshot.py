@@ -7,12 +7,12 @@ from contextlib import closing
 
 from bench.figures import Figures
 from bench.stage import Stage
+from bench.under_snapshot import old_snapshot, queue_of
 from reindexer.adapters.broker.celery_broker import CeleryBroker, make_celery
 from reindexer.core.broker_url import BrokerUrl
 from reindexer.postgres.connect import connect
 from reindexer.settings import Settings
 from reindexer.wiring import worker as make_worker
-from tests.support.old_snapshot import old_snapshot, queue_of
 
 
 def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:

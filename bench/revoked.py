@@ -14,7 +14,7 @@ from reindexer.backfills import runs
 from reindexer.core.items import point_id
 from reindexer.postgres.connect import connect
 from reindexer.sources.store import find_source
-from tests.support.proxy import Mode, Proxy
+from reindexer.testing.proxy import Mode, Proxy
 
 PAUSE_S = 0.05
 """The pause between two changes."""

@@ -24,8 +24,10 @@ from reindexer.embedded.children import Children, accepts, free_port, wait_until
 from reindexer.embedded.postgres import start_postgres
 from reindexer.embedded.redis import start_redis
 from reindexer.migrate import migrate
-from tests.support.processes import ROOT, Processes
-from tests.support.servers import start_qdrant
+from reindexer.testing.processes import Processes
+from reindexer.testing.servers import start_qdrant
+
+ROOT = Path(__file__).parents[1]
 
 SERVER = {"shared_buffers": "256MB", "max_wal_size": "4GB", "max_connections": "100"}
 """Settings of the embedded Postgres. It flushes to disk, as by default."""
@@ -73,7 +75,7 @@ class Stage:
                 "REINDEXER_EMBEDDING_DIMENSIONS": str(DIMENSIONS), "REINDEXER_ADMIN_API_KEY": "bench",
             }  # fmt: skip
             with Children(self.directory / name) as children, psycopg.connect(url, autocommit=True) as db:
-                yield Bench(self, url, env, db, Processes(children, env, forked=False))
+                yield Bench(self, url, env, db, Processes(children, env, ROOT))
                 children.stop_together()
             self._drop_collections()
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())

@@ -132,7 +132,7 @@ def embedder(name: str, config: EmbedderConfig) -> Embedder:
         )
     if plugin.is_ours:
         return cast(Embedder, made)
-    from reindexer.adapters.embedders.checked import CheckedEmbedder
+    from reindexer.embedding.checked import CheckedEmbedder
 
     return CheckedEmbedder(made, plugin.what)
 

@@ -21,13 +21,13 @@ from reindexer.embedded.children import Children
 from reindexer.migrate import migrate
 from reindexer.postgres.connect import Connection, connect
 from reindexer.settings import Settings
+from reindexer.testing.provider import DIMENSIONS, FakeProvider
 from reindexer.wiring import worker as make_worker
 from reindexer.worker.worker import Worker
 from tests.support.commands import SERVER_SETTINGS, Done
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
-from tests.support.provider import DIMENSIONS, Provider
-from tests.support.servers import Servers, servers
+from tests.support.servers import Servers, database_url, servers
 
 TEMPLATE = "reindexer_test_template"
 TOLD_LINES = 30
@@ -57,11 +57,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 def _servers() -> Iterator[Servers]:
     with servers() as running:
         yield running
-
-
-def database_url(running: Servers, database: str) -> str:
-    """The URL of another database on the same server."""
-    return psycopg.conninfo.make_conninfo(running.database_url, dbname=database)
 
 
 @pytest.fixture(scope="session")
@@ -119,15 +114,15 @@ def _clean(client: QdrantClient) -> None:
 
 
 @pytest.fixture
-def provider() -> Iterator[Provider]:
+def provider() -> Iterator[FakeProvider]:
     """An embedding provider on loopback."""
-    running = Provider()
+    running = FakeProvider()
     yield running
     running.close()
 
 
 @pytest.fixture
-def env(database: str, redis_url: str, servers: Servers, provider: Provider) -> Mapping[str, str]:
+def env(database: str, redis_url: str, servers: Servers, provider: FakeProvider) -> Mapping[str, str]:
     """The environment of our processes: all real servers, waits shortened."""
     return {
         "DATABASE_URL": database,

@@ -31,6 +31,7 @@ from reindexer.queue.drain import drain
 from reindexer.queue.maintenance import forget, heal
 from reindexer.settings import FOR_TESTS, FORMER_NAMES
 from reindexer.sources.store import find_source
+from reindexer.testing.waiting import eventually
 from tests.support.docs import (
     DOCUMENTS,
     Block,
@@ -46,7 +47,6 @@ from tests.support.forks import forked_python
 from tests.support.index_reader import IndexReader
 from tests.support.processes import ROOT, Processes
 from tests.support.provider_kinds import KINDS
-from tests.support.waiting import eventually
 
 README, DOCS = ROOT / "README.md", ROOT / "docs"
 

@@ -10,14 +10,12 @@ import pytest
 from qdrant_client import QdrantClient
 
 from reindexer.adapters.qdrant.index import QdrantIndex
-from reindexer.core.owner import Owner
 from reindexer.ports import Collection
+from reindexer.testing.indexes import OWNER, SIZE
 from tests.support.servers import Servers
 
 GIVEN = os.environ.get("REINDEXER_TEST_QDRANT_URL")
 GRPC_PORT = int(os.environ.get("REINDEXER_TEST_QDRANT_GRPC_PORT", "6334"))
-SIZE = 16
-OWNER = Owner("1/2", "e")
 
 
 @pytest.fixture(

@@ -1,4 +1,4 @@
-"""What every `Embedder` guarantees."""
+"""Every built-in `Embedder` keeps the contract; and what `openai` does beyond it."""
 
 from __future__ import annotations
 
@@ -28,34 +28,21 @@ from reindexer.core.errors import (
 )
 from reindexer.core.text.batching import RequestLimits
 from reindexer.ports import Embedder
-from tests.support.provider import DIMENSIONS, Call, Provider, Reply, error, vector_of
-from tests.support.waiting import eventually
+from reindexer.testing.embedders import EmbedderContract
+from reindexer.testing.provider import DIMENSIONS, Call, FakeProvider, Reply, error, vector_of
+from reindexer.testing.waiting import eventually
 
 
-def openai_embedder(provider: Provider, dimensions: int = DIMENSIONS) -> OpenAIEmbedder:
+def openai_embedder(provider: FakeProvider, dimensions: int = DIMENSIONS) -> OpenAIEmbedder:
     return OpenAIEmbedder(api_key="sk", base_url=provider.url, model="m", dimensions=dimensions, limits=RequestLimits())
 
 
-@pytest.fixture(params=["hashing", "static", "openai"])
-def embedder(request: pytest.FixtureRequest, provider: Provider) -> Embedder:
-    if request.param == "openai":
-        return openai_embedder(provider)
-    return StaticEmbedder() if request.param == "static" else HashingEmbedder(DIMENSIONS)
-
-
-def test_one_finite_float32_vector_a_text_in_order(embedder: Embedder) -> None:
-    texts = ["one", "two", "日本語 text", "😀", "a" * 10_000, "one"]
-    vectors = embedder.embed(texts, timeout_s=5).vectors
-    assert vectors.shape == (len(texts), embedder.dimensions)
-    assert vectors.dtype == np.float32
-    assert np.isfinite(vectors).all()
-    assert vectors.any(axis=1).all()
-    assert np.array_equal(vectors[0], vectors[5])
-    assert np.array_equal(vectors[2], embedder.embed([texts[2]], timeout_s=5).vectors[0])
-
-
-def test_the_fingerprint_names_the_dimensions(embedder: Embedder) -> None:
-    assert str(embedder.dimensions) in embedder.fingerprint
+class TestBuiltInEmbedders(EmbedderContract):
+    @pytest.fixture(params=["hashing", "static", "openai"])
+    def embedder(self, request: pytest.FixtureRequest, provider: FakeProvider) -> Embedder:
+        if request.param == "openai":
+            return openai_embedder(provider)
+        return StaticEmbedder() if request.param == "static" else HashingEmbedder(DIMENSIONS)
 
 
 def test_hashing_finds_shared_words_and_not_others() -> None:
@@ -68,12 +55,12 @@ def test_hashing_finds_shared_words_and_not_others() -> None:
     assert abs(query @ far) < 0.2
 
 
-def test_floats_are_accepted_from_servers_that_ignore_base64(provider: Provider) -> None:
+def test_floats_are_accepted_from_servers_that_ignore_base64(provider: FakeProvider) -> None:
     provider.send_floats = True
     assert np.allclose(openai_embedder(provider).embed(["x"], timeout_s=5).vectors[0], vector_of("x"))
 
 
-def test_servers_that_refuse_dimensions_are_asked_without(provider: Provider) -> None:
+def test_servers_that_refuse_dimensions_are_asked_without(provider: FakeProvider) -> None:
     refuse = Reply(400, {"error": {"message": "Unknown parameter: dimensions", "code": "unknown_parameter"}})
     provider.behave = lambda call: refuse if "dimensions" in call.body else None
     embedder = openai_embedder(provider)
@@ -83,7 +70,7 @@ def test_servers_that_refuse_dimensions_are_asked_without(provider: Provider) ->
     assert asked == [("x", True), ("a", True), ("a", False), ("x", False), ("y", False)]
 
 
-def test_a_refused_text_that_names_a_parameter_changes_no_form(provider: Provider) -> None:
+def test_a_refused_text_that_names_a_parameter_changes_no_form(provider: FakeProvider) -> None:
     """An error that quotes what it refuses: who dropped `dimensions` for it would get vectors of another length."""
     refuse = Reply(400, {"error": {"message": "can't embed 'encoding_format, dimensions, input'"}})
     provider.behave = lambda call: refuse if "dimensions" in call.inputs[0] else None
@@ -94,7 +81,7 @@ def test_a_refused_text_that_names_a_parameter_changes_no_form(provider: Provide
     assert all("dimensions" in call.body and call.body["encoding_format"] == "base64" for call in provider.calls)
 
 
-def test_a_server_that_takes_fewer_inputs_is_never_sent_more_again(provider: Provider) -> None:
+def test_a_server_that_takes_fewer_inputs_is_never_sent_more_again(provider: FakeProvider) -> None:
     provider.behave = lambda call: error(413) if len(call.inputs) > 10 else None
     embedder = openai_embedder(provider)
     assert embedder.limits.max_inputs == 2048
@@ -108,7 +95,7 @@ def test_a_server_that_takes_fewer_inputs_is_never_sent_more_again(provider: Pro
     assert len(embedder.embed([f"text {n}" for n in range(6)], timeout_s=5).vectors) == 6
 
 
-def test_who_refuses_every_form_is_asked_for_another_one_only_now_and_then(provider: Provider) -> None:
+def test_who_refuses_every_form_is_asked_for_another_one_only_now_and_then(provider: FakeProvider) -> None:
     provider.behave = lambda call: error(400)
     embedder = openai_embedder(provider)
     for most in (20, 2):
@@ -118,7 +105,9 @@ def test_who_refuses_every_form_is_asked_for_another_one_only_now_and_then(provi
         assert len(provider.calls) - asked <= most
 
 
-def test_a_request_that_is_refused_late_leaves_no_time_to_find_out_why_and_is_tried_again(provider: Provider) -> None:
+def test_a_request_that_is_refused_late_leaves_no_time_to_find_out_why_and_is_tried_again(
+    provider: FakeProvider,
+) -> None:
     """The provider answers, so it is not away; which form it takes is found out at the next try."""
     provider.behave = lambda call: refuse_slowly(0.15)
     with pytest.raises(TransientError, match="no time to find out why") as raised:
@@ -131,7 +120,7 @@ def refuse_slowly(after_s: float) -> Reply:
     return error(400)
 
 
-def test_vectors_in_another_order_are_put_in_order(provider: Provider) -> None:
+def test_vectors_in_another_order_are_put_in_order(provider: FakeProvider) -> None:
     data = [{"index": i, "embedding": vector_of(text).tolist()} for i, text in enumerate(["a", "b"])]
     provider.behave = lambda call: Reply(200, {"data": data[::-1]})
     assert np.allclose(openai_embedder(provider).embed(["a", "b"], timeout_s=5).vectors[1], vector_of("b"))
@@ -163,7 +152,7 @@ def test_vectors_in_another_order_are_put_in_order(provider: Provider) -> None:
         (Reply(200, {"error": {"message": "secret", "status": 503, "code": None}}), TransientError),
     ],
 )
-def test_each_fault_becomes_one_error_of_ours(provider: Provider, reply: Reply, kind: type[ReindexerError]) -> None:
+def test_each_fault_becomes_one_error_of_ours(provider: FakeProvider, reply: Reply, kind: type[ReindexerError]) -> None:
     provider.behave = lambda call: reply
     with pytest.raises(ReindexerError) as raised:
         openai_embedder(provider).embed(["secret text"], timeout_s=5)
@@ -180,7 +169,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("reply", REFUSALS.values(), ids=REFUSALS.keys())
-def test_a_refusal_is_an_inputs_fault_only_where_a_harmless_one_is_taken(provider: Provider, reply: Reply) -> None:
+def test_a_refusal_is_an_inputs_fault_only_where_a_harmless_one_is_taken(provider: FakeProvider, reply: Reply) -> None:
     provider.behave = lambda call: reply if any("secret" in text for text in call.inputs) else None
     for texts in (["secret text"], ["secret text", "other"]):
         with pytest.raises(InputRejected, match=r"it refuses this input|too long for it") as raised:
@@ -195,14 +184,14 @@ def test_a_refusal_is_an_inputs_fault_only_where_a_harmless_one_is_taken(provide
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_refusal_of_everything_costs_two_requests(provider: Provider, status: int) -> None:
+def test_a_refusal_of_everything_costs_two_requests(provider: FakeProvider, status: int) -> None:
     provider.behave = lambda call: error(status)
     with pytest.raises(RefusesAll):
         openai_embedder(provider).embed([f"text {n}" for n in range(256)], timeout_s=5)
     assert [len(call.inputs) for call in provider.calls] == [256, 1]
 
 
-def test_no_input_alone_is_blamed_because_something_was_taken_just_before(provider: Provider) -> None:
+def test_no_input_alone_is_blamed_because_something_was_taken_just_before(provider: FakeProvider) -> None:
     embedder = openai_embedder(provider)
     provider.behave = lambda call: error(403) if "bad" in call.inputs else None
     with pytest.raises(InputRejected):
@@ -215,7 +204,7 @@ def test_no_input_alone_is_blamed_because_something_was_taken_just_before(provid
 
 @pytest.mark.parametrize("texts", [["one"], ["one", "two"]])
 def test_other_dimensions_for_all_are_no_inputs_fault_and_for_one_alone_not_the_settings(
-    provider: Provider, texts: list[str]
+    provider: FakeProvider, texts: list[str]
 ) -> None:
     def longer(call: Call) -> Reply | None:
         wrong = "one" in call.inputs or everything
@@ -230,7 +219,7 @@ def test_other_dimensions_for_all_are_no_inputs_fault_and_for_one_alone_not_the_
         openai_embedder(provider).embed(texts, timeout_s=5)
 
 
-def test_azure_is_asked_with_its_version_behind_the_path_and_its_own_header_for_the_key(provider: Provider) -> None:
+def test_azure_is_asked_with_its_version_behind_the_path_and_its_own_header_for_the_key(provider: FakeProvider) -> None:
     url = f"{provider.url}/openai/deployments/small?api-version=2024-10-21"
     embedder = OpenAIEmbedder(api_key="sk", base_url=url, model="m", dimensions=DIMENSIONS, limits=RequestLimits())
     embedder.embed(["x"], timeout_s=5)
@@ -249,14 +238,14 @@ def test_azure_is_asked_with_its_version_behind_the_path_and_its_own_header_for_
     ],
     ids=["seconds", "milliseconds", "date"],
 )
-def test_retry_after_is_read_from_the_answer(provider: Provider, headers: dict[str, str]) -> None:
+def test_retry_after_is_read_from_the_answer(provider: FakeProvider, headers: dict[str, str]) -> None:
     provider.behave = lambda call: error(429, headers=headers)
     with pytest.raises(RateLimited) as raised:
         openai_embedder(provider).embed(["x"], timeout_s=5)
     assert raised.value.retry_after_s == 7
 
 
-def test_a_text_with_half_a_surrogate_pair_is_rejected_before_it_is_sent(provider: Provider) -> None:
+def test_a_text_with_half_a_surrogate_pair_is_rejected_before_it_is_sent(provider: FakeProvider) -> None:
     with pytest.raises(InputRejected, match="surrogate"):
         openai_embedder(provider).embed(["fine", "broken \ud83d"], timeout_s=5)
     assert not provider.calls
@@ -264,7 +253,7 @@ def test_a_text_with_half_a_surrogate_pair_is_rejected_before_it_is_sent(provide
 
 @pytest.mark.alone
 @pytest.mark.parametrize("size", [300, 100_000], ids=["short", "long"])
-def test_an_answer_that_drips_is_cut_at_the_timeout(provider: Provider, size: int) -> None:
+def test_an_answer_that_drips_is_cut_at_the_timeout(provider: FakeProvider, size: int) -> None:
     provider.behave = lambda call: Reply(200, b" " * size, drip_s=0.05)
     started = time.monotonic()
     with pytest.raises(DependencyUnavailable, match="in time"):
@@ -286,7 +275,7 @@ def is_answered(embedder: OpenAIEmbedder, timeout_s: float) -> bool:
 
 
 @pytest.mark.alone
-def test_of_answers_that_drip_together_each_is_cut_at_its_own_timeout(provider: Provider) -> None:
+def test_of_answers_that_drip_together_each_is_cut_at_its_own_timeout(provider: FakeProvider) -> None:
     embedder, timeouts_s = openai_embedder(provider), (3.0, 0.5, 1.5)
     provider.behave = lambda call: Reply(200, b" " * 300, drip_s=0.05)
     with ThreadPoolExecutor(3) as pool:
@@ -300,7 +289,9 @@ def test_of_answers_that_drip_together_each_is_cut_at_its_own_timeout(provider: 
 
 
 @pytest.mark.alone
-def test_an_answer_that_is_through_in_time_is_left_alone_and_the_next_is_cut_all_the_same(provider: Provider) -> None:
+def test_an_answer_that_is_through_in_time_is_left_alone_and_the_next_is_cut_all_the_same(
+    provider: FakeProvider,
+) -> None:
     embedder = openai_embedder(provider)
     embedder.embed(["x"], timeout_s=0.3)
     provider.behave = lambda call: Reply(200, json.dumps(provider.vectors(call).body).encode(), drip_s=0.003)
@@ -313,7 +304,7 @@ def test_an_answer_that_is_through_in_time_is_left_alone_and_the_next_is_cut_all
 
 @pytest.mark.alone
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_process_that_was_forked_cuts_answers_as_well(provider: Provider) -> None:
+def test_a_process_that_was_forked_cuts_answers_as_well(provider: FakeProvider) -> None:
     embedder = openai_embedder(provider)
     embedder.embed(["x"], timeout_s=20)  # somebody watches over it here, and not there
     provider.behave = lambda call: Reply(200, b" " * 300, drip_s=0.05)
@@ -327,7 +318,7 @@ def test_a_process_that_was_forked_cuts_answers_as_well(provider: Provider) -> N
 
 
 @pytest.mark.alone
-def test_a_provider_that_hangs_or_is_not_there_is_away(provider: Provider) -> None:
+def test_a_provider_that_hangs_or_is_not_there_is_away(provider: FakeProvider) -> None:
     provider.latency_s = 1.0
     started = time.monotonic()
     with pytest.raises(DependencyUnavailable):

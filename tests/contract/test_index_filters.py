@@ -19,11 +19,10 @@ from reindexer.core.filters import parse_filter
 from reindexer.core.payload import Kind, PayloadColumn
 from reindexer.core.text.chunks import Span
 from reindexer.ports import Collection, Point
-from tests.contract.conftest import OWNER, SIZE
-from tests.support.provider import vector_of
-from tests.support.waiting import eventually
+from reindexer.testing.indexes import NOW, OWNER, SIZE
+from reindexer.testing.provider import vector_of
+from reindexer.testing.waiting import eventually
 
-NOW = 1_800_000_000_000_000
 COLUMNS = (
     PayloadColumn("count", "integer"), PayloadColumn("price", "float"), PayloadColumn("ok", "bool"),
     PayloadColumn("owner", "uuid"), PayloadColumn("made", "datetime"), PayloadColumn("tags", "keyword"),

@@ -25,8 +25,8 @@ from reindexer.embedded.qdrant_collection import Collection, Described
 from reindexer.embedded.qdrant_store import Store, forget_abandoned
 from reindexer.embedded.qdrant_upkeep import FLUSH_POINTS, PUT_OFF, Upkeep
 from reindexer.embedded.turns import Turns
+from reindexer.testing.waiting import eventually
 from tests.support.qdrant_process import Process, connect
-from tests.support.waiting import eventually
 
 SIZE = 512
 PARAMS = {"vectors": {"size": SIZE, "distance": "Dot"}}

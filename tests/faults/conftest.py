@@ -10,10 +10,10 @@ from fastapi.testclient import TestClient
 from api.main import create_app
 from reindexer.postgres.connect import Connection
 from reindexer.settings import Settings
+from reindexer.testing.proxy import Proxy
 from reindexer.worker.worker import Worker
 from tests.support.flow import Flow
 from tests.support.index_reader import IndexReader
-from tests.support.proxy import Proxy
 from tests.support.servers import Servers
 
 

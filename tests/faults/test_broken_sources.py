@@ -21,14 +21,13 @@ from reindexer.postgres.connect import Connection, connect
 from reindexer.settings import Settings
 from reindexer.sources.attach import attach
 from reindexer.sources.store import all_sources
+from reindexer.testing.waiting import eventually
 from reindexer.wiring import worker as make_worker
-from tests.integration.test_drain_to_settle import insert
 from tests.support.commands import Done
 from tests.support.comparison import differences
-from tests.support.flow import Flow
+from tests.support.flow import Flow, insert
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
-from tests.support.waiting import eventually
 
 TABLES = b"""
     CREATE SCHEMA shop;

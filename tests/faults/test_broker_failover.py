@@ -17,11 +17,12 @@ from reindexer.embedded.children import Child, Children, accepts, free_port, wai
 from reindexer.embedded.redis import server_binary, start_redis
 from reindexer.monitoring import heartbeat
 from reindexer.postgres.connect import Connection
-from tests.integration.test_drain_to_settle import insert
+from reindexer.testing.processes import log_of
+from reindexer.testing.provider import vector_of
+from reindexer.testing.waiting import eventually
+from tests.support.flow import insert
 from tests.support.index_reader import IndexReader
-from tests.support.processes import Processes, log_of
-from tests.support.provider import vector_of
-from tests.support.waiting import eventually
+from tests.support.processes import Processes
 
 FAULTS = {
     "a read-only replica": ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "read only replica"),

@@ -19,14 +19,14 @@ from reindexer.queue import requests
 from reindexer.queue.claim import claim_batch
 from reindexer.queue.settle import Finished, finish
 from reindexer.sources.pause import set_paused
-from tests.integration.test_drain_to_settle import insert
-from tests.integration.test_four_processes import idle
+from reindexer.testing.processes import log_of
+from reindexer.testing.provider import FakeProvider, vector_of
+from reindexer.testing.proxy import Mode, Proxy
+from reindexer.testing.waiting import eventually, seconds_until
 from tests.support.applications import application
+from tests.support.flow import idle, insert
 from tests.support.index_reader import IndexReader
-from tests.support.processes import Processes, log_of
-from tests.support.provider import Provider, vector_of
-from tests.support.proxy import Mode, Proxy
-from tests.support.waiting import eventually, seconds_until
+from tests.support.processes import Processes
 
 KEY = {"X-API-Key": "test-admin-key"}
 AWAY = [Mode.REFUSE, Mode.CUT, Mode.STALL]
@@ -74,7 +74,7 @@ def test_bulk_is_accepted_within_two_seconds_while_the_broker_is_away_and_runs_w
     db: Connection,
     processes: Processes,
     index: IndexReader,
-    provider: Provider,
+    provider: FakeProvider,
     cable: Proxy,
     redis_url: str,
     mode: Mode,
@@ -99,7 +99,7 @@ def test_bulk_is_accepted_within_two_seconds_while_the_broker_is_away_and_runs_w
 
 @pytest.mark.parametrize("mode", AWAY, ids=lambda mode: str(mode.value))
 def test_a_broker_that_is_away_while_changes_are_drained_holds_up_no_drain_for_long(
-    db: Connection, processes: Processes, index: IndexReader, provider: Provider, cable: Proxy, mode: Mode
+    db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider, cable: Proxy, mode: Mode
 ) -> None:
     listener = processes.listener()
     processes.worker()
@@ -141,7 +141,7 @@ def test_connections_to_the_broker_that_lead_nowhere_are_made_anew(
 
 
 def test_a_broker_flushed_again_and_again_in_the_middle_of_bulk_and_drain_loses_nothing(
-    db: Connection, processes: Processes, index: IndexReader, provider: Provider, redis_url: str
+    db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider, redis_url: str
 ) -> None:
     processes.listener()
     processes.worker(REINDEXER_BATCH_SIZE="50")
@@ -163,7 +163,7 @@ def test_a_broker_flushed_again_and_again_in_the_middle_of_bulk_and_drain_loses_
 
 @pytest.mark.alone
 def test_a_broker_killed_and_started_anew_empty_in_the_middle_of_bulk_and_drain_loses_nothing(
-    db: Connection, processes: Processes, index: IndexReader, provider: Provider, tmp_path: Path
+    db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider, tmp_path: Path
 ) -> None:
     port = free_port()
     own = start_redis(processes.children, tmp_path, port=port)

@@ -7,27 +7,17 @@ from dataclasses import replace
 from reindexer.core.text.chunks import Span
 from reindexer.ports import Collection, Point
 from reindexer.postgres.connect import Connection, connect
-from reindexer.queue.claim import Claim, claim_batch
+from reindexer.queue.claim import claim_batch
 from reindexer.queue.drain import drain
 from reindexer.queue.maintenance import heal
 from reindexer.queue.settle import Finished, finish
 from reindexer.settings import Settings
+from reindexer.testing.provider import Call, FakeProvider, error, vector_of
 from reindexer.wiring import worker as make_worker
 from reindexer.worker.worker import Worker
-from tests.integration.test_drain_to_settle import insert, status, work
+from tests.support.claims import claim, lose_leases
+from tests.support.flow import insert, status, work
 from tests.support.index_reader import IndexReader
-from tests.support.provider import Call, Provider, error, vector_of
-
-
-def lose_leases(db: Connection) -> None:
-    """As if the lease time had passed."""
-    db.execute("UPDATE reindexer.due SET lease_until = now() - interval '1 s', not_before = now()")
-
-
-def claim(db: Connection, lease_s: float = 60, lane: str = "live") -> Claim:
-    taken = claim_batch(db, lane, 100, lease_s)
-    assert taken is not None
-    return taken
 
 
 def heal_now(db: Connection) -> None:
@@ -117,7 +107,7 @@ def test_a_to_b_killed_before_settle_back_to_a_ends_with_a(db: Connection, worke
 
 
 def test_a_worker_that_went_on_after_its_lease_does_not_overwrite_a_newer_text(
-    db: Connection, settings: Settings, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, settings: Settings, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     item_id = insert(db, "old")
     successor = make_worker(settings, None)  # another process: in one, a suspect waits for what is in work beside it
@@ -164,7 +154,7 @@ def test_a_write_that_qdrant_refuses_is_noticed_and_done_again(
 
 
 def test_an_edit_that_is_made_during_a_backfill_goes_before_its_next_batch(
-    db: Connection, database: str, worker: Worker, provider: Provider
+    db: Connection, database: str, worker: Worker, provider: FakeProvider
 ) -> None:
     for n in range(6):
         insert(db, f"filled {n}")
@@ -186,7 +176,7 @@ def test_an_edit_that_is_made_during_a_backfill_goes_before_its_next_batch(
 
 
 def test_an_item_whose_worker_dies_each_time_ends_failed_and_heals(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     item_id = insert(db, "kills")
     drain(db)
@@ -202,7 +192,7 @@ def test_an_item_whose_worker_dies_each_time_ends_failed_and_heals(
 
 
 def test_an_item_that_killed_its_workers_is_tried_alone_and_once_when_it_heals(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     item_id = insert(db, "kills")
     drain(db)
@@ -231,7 +221,7 @@ def test_an_item_that_killed_its_workers_is_tried_alone_and_once_when_it_heals(
 
 
 def test_an_item_that_was_lost_stays_alone_while_it_is_retried_and_no_longer_than_that(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     ids = {n: insert(db, f"text {n}") for n in range(3)}
     drain(db)
@@ -276,7 +266,7 @@ def test_a_change_after_a_claim_that_settles_after_its_lease_is_doubtful(db: Con
 
 
 def test_a_retry_reads_the_text_anew_and_the_change_behind_it_costs_nothing(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     provider.behave = lambda call: error(503) if len(provider.calls) == 1 else None
     item_id = insert(db, "first")

@@ -11,13 +11,13 @@ import psycopg
 from reindexer.index.ownership import identity
 from reindexer.monitoring.status import status
 from reindexer.postgres.connect import Postgres, connect
+from reindexer.testing.provider import FakeProvider, vector_of
 from reindexer.worker.worker import Worker
-from tests.faults.test_restores import backup, points
-from tests.integration.test_drain_to_settle import insert, work
-from tests.integration.test_reconcile import assert_index_equals_table, finish_work, ready
 from tests.support.commands import Done
+from tests.support.flow import insert, work
 from tests.support.index_reader import IndexReader
-from tests.support.provider import Provider, vector_of
+from tests.support.reconciling import assert_index_equals_table, finish_work, ready
+from tests.support.restoring import backup, points
 from tests.support.servers import Servers
 
 
@@ -31,7 +31,7 @@ def test_a_copy_of_the_database_writes_nothing_to_the_originals_collection(
     worker: Worker,
     index: IndexReader,
     servers: Servers,
-    provider: Provider,
+    provider: FakeProvider,
     env: Mapping[str, str],
     here: Callable[..., Done],
 ) -> None:

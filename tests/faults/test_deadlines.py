@@ -10,10 +10,10 @@ from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
 from reindexer.queue.lease import Deadline, LeaseExpired
 from reindexer.settings import Settings
+from reindexer.testing.provider import FakeProvider
 from reindexer.wiring import worker as make_worker
-from tests.integration.test_drain_to_settle import insert, status
+from tests.support.flow import insert, status
 from tests.support.index_reader import IndexReader
-from tests.support.provider import Provider
 
 
 def test_a_timeout_ends_before_the_lease_does_and_none_begins_after_it() -> None:
@@ -30,7 +30,7 @@ def test_a_timeout_ends_before_the_lease_does_and_none_begins_after_it() -> None
 
 
 def test_a_batch_that_is_too_slow_for_its_lease_is_written_as_far_as_it_got(
-    db: Connection, env: Mapping[str, str], index: IndexReader, provider: Provider, monkeypatch: pytest.MonkeyPatch
+    db: Connection, env: Mapping[str, str], index: IndexReader, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {**env, "REINDEXER_LEASE_S": "5", "REINDEXER_EMBEDDING_MAX_INPUTS": "2"}.items():
         monkeypatch.setenv(name, value)

@@ -6,10 +6,10 @@ from reindexer.backfills.pager import walk_page
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
 from reindexer.sources.store import find_source
+from reindexer.testing.provider import Call, FakeProvider
 from reindexer.worker.worker import Worker
-from tests.integration.test_drain_to_settle import insert, work
+from tests.support.flow import insert, work
 from tests.support.index_reader import IndexReader
-from tests.support.provider import Call, Provider
 
 
 def walk(db: Connection) -> None:
@@ -19,7 +19,7 @@ def walk(db: Connection) -> None:
 
 
 def test_rows_that_are_truncated_while_their_first_embedding_is_in_flight_leave_no_point(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     insert(db, "in flight")
 

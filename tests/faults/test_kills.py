@@ -7,10 +7,8 @@ the embedding) or the reply to it (after the write), a proxy before Redis that s
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
 
 import httpx
 import pytest
@@ -20,56 +18,20 @@ from celery.result import AsyncResult
 from reindexer.adapters.broker.celery_broker import CeleryBroker
 from reindexer.postgres.connect import Connection, connect
 from reindexer.queue.drain import drain
-from tests.faults.test_claims import lose_leases
-from tests.integration.test_celery import TASK
-from tests.integration.test_drain_to_settle import insert, status
-from tests.integration.test_four_processes import idle
+from reindexer.testing.provider import Call, FakeProvider, vector_of
+from reindexer.testing.proxy import Mode, Proxy
+from reindexer.testing.waiting import eventually
+from tests.support.claims import lose_leases
+from tests.support.flow import idle, insert, status
 from tests.support.index_reader import IndexReader
-from tests.support.processes import Processes
-from tests.support.provider import Call, Provider, vector_of
-from tests.support.proxy import Mode, Proxy
+from tests.support.places import place
+from tests.support.processes import TASK, Processes
 from tests.support.servers import Servers
-from tests.support.waiting import eventually
-
-UPSERT = b"PUT /collections/context_items__g1/points?"
-
-
-@dataclass
-class Place:
-    """A provider and a way to Qdrant of one worker's own, where it comes to stand still at one step."""
-
-    provider: Provider
-    qdrant: Proxy
-    env: Mapping[str, str]
-    stands_still: Callable[[], bool]
-    goes_on: threading.Event
-    """Set, the provider answers after all."""
-
-
-@contextmanager
-def place(step: str, qdrant_url: str) -> Iterator[Place]:
-    """`step`: the last thing that the worker does."""
-    goes_on = threading.Event()
-
-    def hang(call: Call) -> None:
-        if len(provider.calls) == still_at:
-            goes_on.wait(60)
-
-    with closing(Provider()) as provider, Proxy.before(qdrant_url) as proxy:
-        proxy.matching = UPSERT
-        still_at = {"claim": 1, "half of the embedding": 2}.get(step)
-        provider.behave = hang
-        proxy.mode = {"embedding": Mode.HOLD_REQUEST, "write": Mode.HOLD_REPLY}.get(step, Mode.PASS)
-        env = {"OPENAI_BASE_URL": provider.url, "QDRANT_URL": proxy.instead(qdrant_url)}
-        if step == "half of the embedding":
-            env["REINDEXER_EMBEDDING_MAX_INPUTS"] = "1"
-        yield Place(provider, proxy, env, lambda: len(provider.calls) == still_at or proxy.held == 1, goes_on)
-        goes_on.set()
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 def test_workers_killed_between_any_two_steps_lose_nothing_and_at_most_their_batches_are_embedded_twice(
-    db: Connection, processes: Processes, index: IndexReader, provider: Provider, servers: Servers, pool: str
+    db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider, servers: Servers, pool: str
 ) -> None:
     # One claim at a time, so that each worker stands still where it is to be killed.
     processes.env |= {"REINDEXER_BATCH_SIZE": "2", "REINDEXER_CLAIMS_IN_FLIGHT": "0"}
@@ -111,7 +73,7 @@ def test_workers_killed_between_any_two_steps_lose_nothing_and_at_most_their_bat
 
 
 def test_a_worker_killed_when_half_of_its_batch_is_written_leaves_the_rest_to_the_next(
-    db: Connection, processes: Processes, index: IndexReader, provider: Provider, servers: Servers
+    db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider, servers: Servers
 ) -> None:
     processes.listener()
     done = processes.worker(pool="solo")
@@ -137,7 +99,7 @@ def test_a_worker_killed_when_half_of_its_batch_is_written_leaves_the_rest_to_th
 
 
 def test_a_to_b_killed_before_settle_back_to_a_ends_with_a_between_processes(
-    db: Connection, processes: Processes, index: IndexReader, provider: Provider, servers: Servers
+    db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider, servers: Servers
 ) -> None:
     processes.listener()
     done = processes.worker(pool="solo")
@@ -161,7 +123,7 @@ def test_a_to_b_killed_before_settle_back_to_a_ends_with_a_between_processes(
 
 
 def test_a_worker_killed_while_it_settles_has_settled_or_has_not_and_either_is_well(
-    db: Connection, database: str, processes: Processes, index: IndexReader, provider: Provider
+    db: Connection, database: str, processes: Processes, index: IndexReader, provider: FakeProvider
 ) -> None:
     """Its statement is on the server and waits for a row; its row is edited at that moment."""
     processes.listener()
@@ -206,7 +168,7 @@ def test_a_listener_killed_between_drain_and_dispatch_is_followed_by_one_that_di
 
 
 def test_a_listener_killed_in_the_middle_of_a_drain_loses_no_change(
-    db: Connection, database: str, processes: Processes, index: IndexReader, provider: Provider
+    db: Connection, database: str, processes: Processes, index: IndexReader, provider: FakeProvider
 ) -> None:
     insert(db, "text")
     drain(db)

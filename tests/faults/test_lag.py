@@ -7,12 +7,11 @@ from collections.abc import Callable
 from reindexer.monitoring.status import Status
 from reindexer.monitoring.status import status as state_of_everything
 from reindexer.postgres.connect import Connection, connect
-from tests.integration.test_drain_to_settle import insert
-from tests.integration.test_four_processes import idle
+from reindexer.testing.provider import FakeProvider, vector_of
+from reindexer.testing.waiting import eventually
+from tests.support.flow import idle, insert
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
-from tests.support.provider import Provider, vector_of
-from tests.support.waiting import eventually
 
 
 def seconds_since_the_epoch(db: Connection) -> float:
@@ -59,7 +58,7 @@ def test_the_age_goes_on_with_a_dead_listener_dead_workers_and_both_until_others
 
 
 def test_a_change_that_a_killed_worker_had_claimed_ages_on(
-    db: Connection, processes: Processes, index: IndexReader, provider: Provider
+    db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider
 ) -> None:
     provider.latency_s = 30.0
     processes.listener()

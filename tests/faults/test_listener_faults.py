@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import psutil
@@ -15,30 +15,18 @@ import pytest
 
 from reindexer.monitoring.status import listener_state
 from reindexer.postgres.connect import Connection
-from tests.integration.test_drain_to_settle import insert
-from tests.integration.test_four_processes import idle
+from reindexer.testing.processes import log_of
+from reindexer.testing.provider import FakeProvider, vector_of
+from reindexer.testing.proxy import Mode, Proxy
+from reindexer.testing.waiting import eventually, seconds_until
+from tests.support.flow import idle, insert
 from tests.support.index_reader import IndexReader
-from tests.support.processes import ROOT, Processes, log_of
-from tests.support.provider import Provider, vector_of
-from tests.support.proxy import Edit, Mode, Proxy
+from tests.support.processes import ROOT, Processes
+from tests.support.proxy import cable, waits_for_a_lock
 from tests.support.swallow import Swallow
-from tests.support.waiting import eventually, seconds_until
 
 QUICK = {"REINDEXER_POSTGRES_TIMEOUT_S": "2"}
 """A stalled connection is given up after 2 s, a silent leader after 3 s, not after 20 and 30."""
-
-
-def cable(database: str, edit: Callable[[], Edit] = lambda: bytes) -> tuple[Proxy, str]:
-    """A proxy to a test's database, and the URL that leads through it."""
-    parts = psycopg.conninfo.conninfo_to_dict(database)
-    proxy = Proxy(str(parts["host"]), int(str(parts["port"])), edit)
-    plain: dict[str, str | int] = {
-        "host": "127.0.0.1",
-        "port": proxy.port,
-        "sslmode": "disable",
-        "gssencmode": "disable",
-    }
-    return proxy, psycopg.conninfo.make_conninfo(database, **plain)
 
 
 @pytest.fixture
@@ -141,15 +129,8 @@ def is_asked(db: Connection, application_name: str) -> bool:
     return row != (0,)
 
 
-def waits_for_a_lock(db: Connection) -> bool:
-    row = db.execute(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    ).fetchone()
-    return row != (0,)
-
-
 def test_behind_a_pooler_the_listener_says_so_and_looks_by_itself(
-    db: Connection, processes: Processes, index: IndexReader, database: str, provider: Provider
+    db: Connection, processes: Processes, index: IndexReader, database: str, provider: FakeProvider
 ) -> None:
     swallow = Swallow(active=True)
     proxy, url = cable(database, swallow)

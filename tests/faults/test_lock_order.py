@@ -13,7 +13,7 @@ from reindexer.queue import requests
 from reindexer.queue.claim import Claim, claim_batch
 from reindexer.queue.drain import drain
 from reindexer.queue.settle import Finished, Postponed, finish, postpone
-from tests.support.waiting import eventually
+from reindexer.testing.waiting import eventually
 
 ITEMS = [f"00000000-0000-0000-0000-{n:012}" for n in range(100)]
 

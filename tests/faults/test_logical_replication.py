@@ -12,15 +12,14 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from reindexer.postgres.connect import Connection, connect
+from reindexer.testing.processes import log_of
+from reindexer.testing.waiting import eventually
 from reindexer.worker.worker import Worker
-from tests.conftest import database_url
-from tests.integration.test_drain_to_settle import insert
-from tests.integration.test_four_processes import idle
 from tests.support.comparison import differences
+from tests.support.flow import idle, insert
 from tests.support.index_reader import IndexReader
-from tests.support.processes import Processes, log_of
-from tests.support.servers import Servers
-from tests.support.waiting import eventually
+from tests.support.processes import Processes
+from tests.support.servers import Servers, database_url
 
 
 @pytest.fixture

@@ -16,13 +16,12 @@ from reindexer.queue import requests
 from reindexer.queue.drain import drain
 from reindexer.queue.requests import ReindexRequest
 from reindexer.sources.attach import attach
+from reindexer.testing.provider import vector_of
+from reindexer.testing.waiting import eventually
 from reindexer.worker.worker import Worker
-from tests.integration.test_drain_to_settle import insert
 from tests.support.commands import Done
-from tests.support.flow import Flow
+from tests.support.flow import Flow, insert
 from tests.support.index_reader import IndexReader
-from tests.support.provider import vector_of
-from tests.support.waiting import eventually
 
 ROUGH = "".join(hashlib.sha256(str(n).encode()).hexdigest() for n in range(42))[:2680]
 """Fits an index of text by a few bytes, as it can hardly be compressed."""

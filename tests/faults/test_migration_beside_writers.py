@@ -18,14 +18,13 @@ from reindexer.postgres.connect import Connection, connect
 from reindexer.settings import Settings
 from reindexer.sources.store import all_sources
 from reindexer.sources.trigger_check import inspect
+from reindexer.testing.waiting import eventually
 from reindexer.wiring import worker as make_worker
-from tests.conftest import database_url
-from tests.integration.test_migrations import TABLE
 from tests.support.comparison import differences
 from tests.support.flow import Flow
 from tests.support.index_reader import IndexReader
-from tests.support.servers import Servers
-from tests.support.waiting import eventually
+from tests.support.old_tables import TABLE
+from tests.support.servers import Servers, database_url
 
 MAX_WAIT_S = 2.0
 

@@ -16,13 +16,12 @@ from reindexer.sources.attach import attach
 from reindexer.sources.embedding_specs import embedding_spec_of
 from reindexer.sources.rows import find_rows
 from reindexer.sources.store import find_source
+from reindexer.testing.provider import FakeProvider
+from reindexer.testing.waiting import eventually
 from reindexer.worker.worker import Worker
-from tests.integration.test_four_processes import idle
 from tests.support.commands import Done
-from tests.support.flow import Flow
+from tests.support.flow import Flow, idle
 from tests.support.index_reader import IndexReader
-from tests.support.provider import Provider
-from tests.support.waiting import eventually
 
 TOO_LARGE = "a payload column holds a number that is larger than a double can be"
 TOO_DEEP = "a payload column holds JSON of more than 100 levels"
@@ -172,7 +171,7 @@ def test_values_of_every_odd_kind_are_read_and_equal_what_lies_in_the_index(
     db: Connection,
     flow: Flow,
     index: IndexReader,
-    provider: Provider,
+    provider: FakeProvider,
     env: Mapping[str, str],
     here: Callable[..., Done],
 ) -> None:

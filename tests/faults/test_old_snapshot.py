@@ -9,15 +9,15 @@ import time
 
 import pytest
 
+from bench.under_snapshot import old_snapshot, queue_of
 from reindexer.adapters.broker.celery_broker import CeleryBroker
 from reindexer.postgres.connect import Connection
 from reindexer.queue.claim import MAX_PAUSE_S as LANE_PAUSE_S
 from reindexer.queue.claim import LaneWatermark, claim_batch
 from reindexer.queue.drain import MAX_PAUSE_S as OUTBOX_PAUSE_S
 from reindexer.queue.drain import drain, outbox_watermark
+from reindexer.testing.waiting import eventually
 from reindexer.worker.worker import Worker
-from tests.support.old_snapshot import old_snapshot, queue_of
-from tests.support.waiting import eventually
 
 CHANGES = 300_000
 

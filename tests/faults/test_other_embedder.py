@@ -23,16 +23,17 @@ from reindexer.settings import Settings
 from reindexer.sources.attach import attach
 from reindexer.sources.embedder_record import record
 from reindexer.sources.store import find_source
+from reindexer.testing.processes import log_of
+from reindexer.testing.provider import FakeProvider
+from reindexer.testing.waiting import eventually
 from reindexer.wiring import worker as make_worker
 from reindexer.worker.worker import Worker
-from tests.faults.test_restores import points
-from tests.integration.test_drain_to_settle import insert, work
-from tests.integration.test_reconcile import assert_index_equals_table, finish_work, ready
 from tests.support.commands import Done
+from tests.support.flow import insert, work
 from tests.support.index_reader import IndexReader
-from tests.support.processes import Processes, log_of
-from tests.support.provider import Provider
-from tests.support.waiting import eventually
+from tests.support.processes import Processes
+from tests.support.reconciling import assert_index_equals_table, finish_work, ready
+from tests.support.restoring import points
 
 OTHER = {"REINDEXER_EMBEDDER": "hashing"}
 """With as many dimensions: Qdrant itself would take its vectors."""
@@ -130,7 +131,7 @@ def test_of_a_collection_that_another_model_of_other_dimensions_made_the_model_i
 
 
 def test_a_worker_that_had_prepared_the_collection_looks_again_when_the_record_is_gone(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     """The source was detached and attached again, and another model was the first to make its collection anew."""
     ready(db, worker, 1)

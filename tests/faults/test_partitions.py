@@ -12,12 +12,12 @@ from reindexer.listener.trigger_monitor import Watch
 from reindexer.monitoring.status import status
 from reindexer.postgres.connect import Connection, connect
 from reindexer.sources.attach import attach
+from reindexer.testing.waiting import eventually
 from reindexer.worker.worker import Worker
 from tests.support.comparison import differences
 from tests.support.flow import WATCH_S, Flow
 from tests.support.index_reader import IndexReader
 from tests.support.servers import Servers
-from tests.support.waiting import eventually
 
 LOGS = Source("context_items_logs", "public", "logs", ("id", "day"), ("body",))
 ROWS = """SELECT jsonb_build_array(id::text, day::text)::text, body FROM logs"""

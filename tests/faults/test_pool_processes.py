@@ -16,13 +16,11 @@ from reindexer.core.errors import ItemFailed
 from reindexer.embedded.children import Child
 from reindexer.postgres.connect import Connection, connect
 from reindexer.queue import requests
-from tests.integration.test_celery import TASK
-from tests.integration.test_drain_to_settle import insert, status
-from tests.integration.test_four_processes import idle
+from reindexer.testing.provider import Call, FakeProvider, vector_of
+from reindexer.testing.waiting import eventually
+from tests.support.flow import idle, insert, status
 from tests.support.index_reader import IndexReader
-from tests.support.processes import Processes
-from tests.support.provider import Call, Provider, vector_of
-from tests.support.waiting import eventually
+from tests.support.processes import TASK, Processes
 
 
 def pool_processes(worker: Child) -> Sequence[psutil.Process]:
@@ -45,7 +43,7 @@ def lose_claims(db: Connection) -> None:
 
 
 def test_a_pool_process_killed_for_want_of_memory_is_replaced_and_nobody_is_told_of_a_failure(
-    db: Connection, processes: Processes, index: IndexReader, provider: Provider, broker: CeleryBroker
+    db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider, broker: CeleryBroker
 ) -> None:
     worker = processes.worker(concurrency=1, REINDEXER_LEASE_S="4")
     (before,) = pool_processes(worker)
@@ -91,7 +89,7 @@ def test_a_request_whose_process_died_before_it_was_written_down_fails(
 
 
 def test_an_input_that_kills_its_worker_is_alone_after_the_first_time_and_fails_with_that_reason(
-    db: Connection, processes: Processes, index: IndexReader, provider: Provider, broker: CeleryBroker
+    db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider, broker: CeleryBroker
 ) -> None:
     processes.listener()
     worker = processes.worker(concurrency=1, REINDEXER_MAX_RETRIES="2")

@@ -26,12 +26,11 @@ from reindexer.queue.drain import drain
 from reindexer.settings import Settings
 from reindexer.sources.attach import attach
 from reindexer.sources.trigger_check import inspect
+from reindexer.testing.waiting import eventually
 from reindexer.wiring import worker as make_worker
-from tests.integration.test_drain_to_settle import insert
-from tests.support.flow import WATCH_S, Flow
+from tests.support.flow import WATCH_S, Flow, insert
 from tests.support.index_reader import IndexReader
 from tests.support.servers import FAST
-from tests.support.waiting import eventually
 
 LAZY = {**FAST, "synchronous_commit": "off", "wal_writer_delay": "10s", "autovacuum": "off"}
 """Commits reach the disk up to half a minute later, unless one asks for more."""

@@ -24,16 +24,16 @@ from reindexer.migrate import migrate
 from reindexer.postgres.connect import Connection, connect
 from reindexer.queue.claim import claim_batch
 from reindexer.queue.drain import drain
-from tests.faults.test_listener_faults import cable, waits_for_a_lock
-from tests.integration.test_drain_to_settle import insert, status
-from tests.integration.test_four_processes import idle
+from reindexer.testing.processes import log_of
+from reindexer.testing.provider import FakeProvider, vector_of
+from reindexer.testing.proxy import Mode
+from reindexer.testing.waiting import eventually
 from tests.support.applications import application
 from tests.support.crashes import Server, Writer
+from tests.support.flow import idle, insert, status
 from tests.support.index_reader import IndexReader
-from tests.support.processes import Processes, log_of
-from tests.support.provider import Provider, vector_of
-from tests.support.proxy import Mode
-from tests.support.waiting import eventually
+from tests.support.processes import Processes
+from tests.support.proxy import cable, waits_for_a_lock
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def stack(server: Server, env: Mapping[str, str], index: IndexReader, tmp_path: 
 
 
 def test_a_text_that_a_crash_took_back_after_it_was_read_does_not_stay_indexed(
-    server: Server, stack: Processes, index: IndexReader, provider: Provider
+    server: Server, stack: Processes, index: IndexReader, provider: FakeProvider
 ) -> None:
     """The claim is on the disk, the text that was read after it is not: after the crash the row is as before."""
     stack.listener()
@@ -113,7 +113,7 @@ def test_a_text_that_a_crash_took_back_after_it_was_read_does_not_stay_indexed(
 
 @pytest.mark.parametrize("how", ["restart", "crash"])
 def test_postgres_stops_again_and_again_while_edits_flow_and_nothing_is_lost(
-    server: Server, stack: Processes, index: IndexReader, provider: Provider, how: str
+    server: Server, stack: Processes, index: IndexReader, provider: FakeProvider, how: str
 ) -> None:
     listener, worker = stack.listener(), stack.worker()
     writer = Writer(server.url, rows=60)
@@ -165,7 +165,7 @@ def test_a_request_that_was_accepted_is_known_after_a_crash(server: Server, stac
 
 
 def test_connections_are_terminated_again_and_again_while_edits_flow_and_nothing_is_lost(
-    server: Server, stack: Processes, index: IndexReader, provider: Provider
+    server: Server, stack: Processes, index: IndexReader, provider: FakeProvider
 ) -> None:
     listener, worker = stack.listener(), stack.worker()
     writer = Writer(server.url, rows=60)
@@ -243,7 +243,7 @@ def test_a_lock_on_the_users_table_holds_items_up_and_uses_no_attempt(
 
 
 def test_a_deadlock_with_a_user_who_locks_our_rows_costs_a_second_try(
-    db: Connection, processes: Processes, index: IndexReader, database: str, provider: Provider
+    db: Connection, processes: Processes, index: IndexReader, database: str, provider: FakeProvider
 ) -> None:
     """Settling locks its rows in the order of their keys; the user goes the other way."""
     let_go = threading.Event()

@@ -13,13 +13,13 @@ import pytest
 
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
+from reindexer.testing.provider import Call, FakeProvider
+from reindexer.testing.proxy import Mode, Proxy
+from reindexer.testing.waiting import eventually
 from reindexer.worker.concurrency import WorkerPool
 from reindexer.worker.priority_gate import GIVE_S, GatePass, PriorityGate
 from reindexer.worker.worker import Worker
-from tests.integration.test_drain_to_settle import insert
-from tests.support.provider import Call, Provider
-from tests.support.proxy import Mode, Proxy
-from tests.support.waiting import eventually
+from tests.support.flow import insert
 
 AT_ONCE_S = 0.3
 STREAM_S = 5.0
@@ -114,7 +114,7 @@ def test_batches_do_not_wait_for_batches_nor_edits_for_edits(gate: PriorityGate)
 
 
 def test_a_batch_gives_way_before_it_asks_the_provider_and_before_it_writes(
-    db: Connection, worker: Worker, provider: Provider
+    db: Connection, worker: Worker, provider: FakeProvider
 ) -> None:
     works_on(db, worker, "the first of all makes the collection", "bulk")
     asked = list[float]()
@@ -127,7 +127,7 @@ def test_a_batch_gives_way_before_it_asks_the_provider_and_before_it_writes(
     assert ended - asked[0] > 0.9 * GIVE_S
 
 
-def test_an_edit_goes_ahead_while_it_is_worked_on(db: Connection, worker: Worker, provider: Provider) -> None:
+def test_an_edit_goes_ahead_while_it_is_worked_on(db: Connection, worker: Worker, provider: FakeProvider) -> None:
     worker.pool = WorkerPool(gate=lambda: PriorityGate(ahead_s=WITHIN_S, give_s=0.2))
     gave = list[float]()
 
@@ -156,7 +156,7 @@ def test_an_edit_goes_ahead_already_while_it_is_claimed(db: Connection, database
 
 
 def test_an_edit_goes_ahead_anew_while_it_is_written(
-    db: Connection, worker: Worker, provider: Provider, proxy: Proxy
+    db: Connection, worker: Worker, provider: FakeProvider, proxy: Proxy
 ) -> None:
     works_on(db, worker, "the first of all makes the collection", "bulk")
     worker.pool = WorkerPool(gate=lambda: PriorityGate(ahead_s=2.0, give_s=0.2))

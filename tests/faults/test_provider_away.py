@@ -24,42 +24,31 @@ from reindexer.queue.drain import drain
 from reindexer.queue.maintenance import heal
 from reindexer.settings import Settings
 from reindexer.sources.embedding_specs import embedding_spec_of
+from reindexer.testing.provider import Call, FakeProvider, Reply, vector_of
+from reindexer.testing.proxy import Mode, Proxy
+from reindexer.testing.waiting import eventually, seconds_until
 from reindexer.wiring import embedder_of
 from reindexer.worker.claim_state import LEFT_ALONE
 from reindexer.worker.worker import Worker, WorkLimits
-from tests.integration.test_drain_to_settle import insert, status, work
-from tests.integration.test_four_processes import idle
+from tests.support.flow import idle, insert, status, work
 from tests.support.index_reader import IndexReader
+from tests.support.outages import attempts, ready
 from tests.support.processes import Processes
-from tests.support.provider import Call, Provider, Reply, vector_of
-from tests.support.proxy import Mode, Proxy
-from tests.support.waiting import eventually, seconds_until
 
 KEY = {"X-API-Key": "test-admin-key"}
 
 
 @pytest.fixture
-def proxy(provider: Provider) -> Iterator[Proxy]:
+def proxy(provider: FakeProvider) -> Iterator[Proxy]:
     """Stands before the provider."""
     with Proxy.before(provider.url) as running:
         yield running
 
 
 @pytest.fixture
-def env(env: Mapping[str, str], proxy: Proxy, provider: Provider) -> Mapping[str, str]:
+def env(env: Mapping[str, str], proxy: Proxy, provider: FakeProvider) -> Mapping[str, str]:
     """A sixtieth of the usual waits: probes come after 0.05, 0.1, 0.2 … 0.5 s."""
     return {**env, "OPENAI_BASE_URL": proxy.instead(provider.url), "REINDEXER_RETRY_MAX_S": "1"}
-
-
-def attempts(db: Connection) -> list[int]:
-    return [int(n) for (n,) in db.execute("SELECT attempts FROM reindexer.due ORDER BY attempts")]
-
-
-def ready(db: Connection, *, probe: bool = True) -> None:
-    """As if every wait was over."""
-    db.execute("UPDATE reindexer.due SET not_before = clock_timestamp() WHERE lease_until IS NULL")
-    if probe:
-        db.execute("UPDATE reindexer.breaker SET probe_at = clock_timestamp()")
 
 
 def mark_all(db: Connection, worker: Worker) -> None:
@@ -86,7 +75,7 @@ def claim(connection: Connection, lane: str = "live") -> Claim | None:
 
 
 def test_it_opens_at_the_third_failure_and_what_is_not_in_flight_burns_no_attempt_and_says_why(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider, proxy: Proxy
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider, proxy: Proxy
 ) -> None:
     ids = [insert(db, f"text {n}") for n in range(40)]
     proxy.mode = Mode.REFUSE
@@ -221,7 +210,7 @@ def _waits_for_a_lock(database: str) -> bool:
 
 
 def test_the_waits_between_probes_double_up_to_a_limit_and_only_probes_make_them_grow(
-    db: Connection, worker: Worker, proxy: Proxy, provider: Provider, index: IndexReader
+    db: Connection, worker: Worker, proxy: Proxy, provider: FakeProvider, index: IndexReader
 ) -> None:
     insert(db, "text")
     late_id = insert(db, "a claim that began before it opened")
@@ -289,7 +278,7 @@ def test_a_success_closes_it_and_what_failed_for_a_passing_cause_heals_at_once(
 
 
 def test_an_item_alone_ends_failed_after_its_tries_and_heals_soon_after_the_return_although_nothing_else_is_due(
-    db: Connection, worker: Worker, proxy: Proxy, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, proxy: Proxy, index: IndexReader, provider: FakeProvider
 ) -> None:
     item_id = insert(db, "text")
     task_id = str(uuid.uuid4())
@@ -367,7 +356,7 @@ def test_the_synchronous_call_ends_with_the_reason_too(
     env: Mapping[str, str],
     proxy: Proxy,
     index: IndexReader,
-    provider: Provider,
+    provider: FakeProvider,
     embed_here: Callable[..., None],
 ) -> None:
     item_id = insert(db, "text")
@@ -383,7 +372,7 @@ def test_the_synchronous_call_ends_with_the_reason_too(
 
 @pytest.mark.parametrize("mode", [Mode.REFUSE, pytest.param(Mode.STALL, marks=pytest.mark.long)])
 def test_ten_minutes_away_with_5000_items_due_are_few_calls_and_nothing_burnt_and_all_converges_within_a_minute(
-    db: Connection, processes: Processes, proxy: Proxy, index: IndexReader, provider: Provider, mode: Mode
+    db: Connection, processes: Processes, proxy: Proxy, index: IndexReader, provider: FakeProvider, mode: Mode
 ) -> None:
     """With times shortened to a sixtieth."""
     processes.env |= {"REINDEXER_BATCH_SIZE": "100", "REINDEXER_EMBEDDING_TIMEOUT_S": "0.5"}
@@ -436,7 +425,7 @@ def test_no_breaker_is_written_while_all_answers(db: Connection, worker: Worker,
 
 
 def test_each_claim_asks_again_only_what_did_not_answer(
-    db: Connection, worker: Worker, settings: Settings, provider: Provider, proxy: Proxy, index: IndexReader
+    db: Connection, worker: Worker, settings: Settings, provider: FakeProvider, proxy: Proxy, index: IndexReader
 ) -> None:
     """A claim that needs several requests gives up at the first that finds nobody."""
     worker.embedder_of = embedder_of(settings.model_copy(update={"embedding_max_inputs": 2}))

@@ -15,11 +15,11 @@ from reindexer.postgres.connect import Connection
 from reindexer.queue import requests
 from reindexer.queue.breaker import open_breakers
 from reindexer.queue.drain import drain
+from reindexer.testing.provider import DIMENSIONS, Call, FakeProvider, Reply, error, vector_of
 from reindexer.worker.worker import Worker
-from tests.integration.test_drain_to_settle import insert, status, work
+from tests.support.flow import insert, status, work
 from tests.support.index_reader import IndexReader
-from tests.support.provider import DIMENSIONS, Call, Provider, Reply, error, vector_of
-from tests.support.waiting import eventually
+from tests.support.outages import attempts_by_item, work_until_done
 
 LEASE_S = 3.0
 TIMEOUT_S = 0.5
@@ -31,24 +31,9 @@ def env(env: Mapping[str, str]) -> Mapping[str, str]:
     return {**env, "REINDEXER_EMBEDDING_TIMEOUT_S": str(TIMEOUT_S), "REINDEXER_LEASE_S": str(LEASE_S)}
 
 
-def attempts(db: Connection) -> list[int]:
-    return [int(n) for (n,) in db.execute("SELECT attempts FROM reindexer.due ORDER BY item_id")]
-
-
-def work_until_done(db: Connection, worker: Worker, within: float = 20) -> None:
-    drain(db)
-
-    def done() -> bool:
-        worker.run_lane("live", budget_s=0)
-        worker.run_lane("bulk", budget_s=0)
-        return not attempts(db)
-
-    eventually(done, within=within, every=0.02)
-
-
 @pytest.mark.parametrize("headers", [{"retry-after": "0.3"}, {}], ids=["with Retry-After", "without"])
 def test_429_for_longer_than_all_retries_is_waited_out_and_uses_no_attempt(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider, headers: dict[str, str]
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider, headers: dict[str, str]
 ) -> None:
     item_id = insert(db, "text")
     worker.policy = replace(worker.policy, max_retries=0)
@@ -57,7 +42,7 @@ def test_429_for_longer_than_all_retries_is_waited_out_and_uses_no_attempt(
     def limited(call: Call) -> Reply | None:
         if len(provider.calls) > 8:
             return None
-        burnt.extend(attempts(db))
+        burnt.extend(attempts_by_item(db))
         return error(429, "rate_limit_exceeded", headers)
 
     provider.behave = limited
@@ -72,7 +57,7 @@ def test_429_for_longer_than_all_retries_is_waited_out_and_uses_no_attempt(
 
 
 def test_a_request_that_waits_for_a_429_is_told_as_tried_though_the_try_does_not_count(
-    db: Connection, worker: Worker, provider: Provider
+    db: Connection, worker: Worker, provider: FakeProvider
 ) -> None:
     item_id = insert(db, "text")
     work(db, worker)
@@ -84,12 +69,14 @@ def test_a_request_that_waits_for_a_429_is_told_as_tried_though_the_try_does_not
     worker.run_lane("bulk", budget_s=0)
     told = requests.task_state(db, "request")
     assert told is not None
-    assert (told.state, attempts(db)) == ("RETRY", [0])
+    assert (told.state, attempts_by_item(db)) == ("RETRY", [0])
     assert told.waits_for is not None
     assert "429" in told.waits_for
 
 
-def test_500_is_four_tries_and_no_breaker_for_it_answers(db: Connection, worker: Worker, provider: Provider) -> None:
+def test_500_is_four_tries_and_no_breaker_for_it_answers(
+    db: Connection, worker: Worker, provider: FakeProvider
+) -> None:
     provider.behave = lambda call: error(500, "overloaded")
     item_id = insert(db, "text")
     work_until_done(db, worker)
@@ -118,7 +105,7 @@ ANSWERS: dict[str, Callable[[bytes], Reply]] = {
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS.keys())
 def test_an_answer_that_is_no_answer_costs_an_attempt_and_is_tried_again(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider, answer: Callable[[bytes], Reply]
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider, answer: Callable[[bytes], Reply]
 ) -> None:
     ids = {insert(db, text): text for text in ("one", "two")}
 
@@ -128,7 +115,7 @@ def test_an_answer_that_is_no_answer_costs_an_attempt_and_is_tried_again(
     provider.behave = first_time
     drain(db)
     worker.run_lane("live", budget_s=0)
-    assert attempts(db) == [1, 1]
+    assert attempts_by_item(db) == [1, 1]
     assert index.count() == 0
     work_until_done(db, worker)
     assert all(index.holds(item_id, vector_of(text)) for item_id, text in ids.items())
@@ -136,7 +123,7 @@ def test_an_answer_that_is_no_answer_costs_an_attempt_and_is_tried_again(
 
 
 def test_vectors_in_another_order_find_their_items(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     def reversed_order(call: Call) -> Reply:
         body = dict(provider.vectors(call).body)
@@ -149,11 +136,11 @@ def test_vectors_in_another_order_find_their_items(
     assert all(index.holds(item_id, vector_of(text)) for item_id, text in ids.items())
 
 
-def hang(provider: Provider) -> None:
+def hang(provider: FakeProvider) -> None:
     provider.latency_s = 5.0
 
 
-def drip(provider: Provider) -> None:
+def drip(provider: FakeProvider) -> None:
     """Slow bytes: each comes in time, all of them would take longer than the lease."""
     provider.behave = lambda call: Reply(200, b" " * 400, drip_s=0.05)
 
@@ -161,7 +148,7 @@ def drip(provider: Provider) -> None:
 @pytest.mark.alone
 @pytest.mark.parametrize("fault", [hang, drip])
 def test_a_provider_that_hangs_or_drips_is_given_up_in_time_and_well_before_the_lease_is_over(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider, fault: Callable[[Provider], None]
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider, fault: Callable[[FakeProvider], None]
 ) -> None:
     item_id = insert(db, "text")
     fault(provider)
@@ -177,7 +164,7 @@ def test_a_provider_that_hangs_or_drips_is_given_up_in_time_and_well_before_the_
 
 
 def test_insufficient_quota_stops_all_requests_at_once_and_all_goes_on_when_it_is_paid(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     provider.behave = lambda call: error(429, "insufficient_quota")
     worker.limits = type(worker.limits)(batch_size=10, lease_s=LEASE_S, provider_timeout_s=TIMEOUT_S)
@@ -188,7 +175,7 @@ def test_insufficient_quota_stops_all_requests_at_once_and_all_goes_on_when_it_i
     (breaker,) = open_breakers(db)
     assert breaker.dependency == "provider"
     assert "insufficient_quota): check the account's credit and limits" in breaker.reason
-    assert sorted(attempts(db)) == [0] * 40 + [1] * 10
+    assert sorted(attempts_by_item(db)) == [0] * 40 + [1] * 10
     for _ in range(2):
         db.execute("UPDATE reindexer.breaker SET probe_at = now()")
         work(db, worker)

@@ -8,17 +8,17 @@ from reindexer.monitoring.status import status as state_of_everything
 from reindexer.postgres.connect import Connection
 from reindexer.queue.breaker import open_breakers
 from reindexer.settings import Settings
+from reindexer.testing.provider import FakeProvider, vector_of
 from reindexer.wiring import embedder_of
 from reindexer.worker.worker import Worker
-from tests.integration.test_drain_to_settle import insert, status, work
+from tests.support.flow import insert, status, work
 from tests.support.index_reader import IndexReader
-from tests.support.provider import Provider, vector_of
 from tests.support.provider_kinds import KINDS, Kind, refusal
 
 POISON = "poison"
 
 
-def be(provider: Provider, kind: Kind) -> None:
+def be(provider: FakeProvider, kind: Kind) -> None:
     """The fake refuses a text besides, as all servers do."""
     provider.behave = lambda call: (
         refusal(400, "content policy") if any(POISON in text for text in call.inputs) else kind(provider, call)
@@ -26,7 +26,7 @@ def be(provider: Provider, kind: Kind) -> None:
 
 
 @pytest.fixture
-def as_azure(settings: Settings, worker: Worker, provider: Provider) -> None:
+def as_azure(settings: Settings, worker: Worker, provider: FakeProvider) -> None:
     """The worker's base URL is that of a deployment."""
     url = f"{provider.url}/openai/deployments/small?api-version=2024-10-21"
     worker.embedder_of = embedder_of(settings.model_copy(update={"openai_base_url": url}))
@@ -34,7 +34,12 @@ def as_azure(settings: Settings, worker: Worker, provider: Provider) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_item_is_embedded_by_a_server_that_takes_requests_in_another_form_and_the_refused_one_fails_alone(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider, request: pytest.FixtureRequest, name: str
+    db: Connection,
+    worker: Worker,
+    index: IndexReader,
+    provider: FakeProvider,
+    request: pytest.FixtureRequest,
+    name: str,
 ) -> None:
     if name == "Azure":
         request.getfixturevalue("as_azure")

@@ -13,12 +13,12 @@ from reindexer.postgres.connect import Connection
 from reindexer.queue import requests
 from reindexer.queue.breaker import open_breakers
 from reindexer.queue.drain import drain
+from reindexer.testing.provider import DIMENSIONS, Call, FakeProvider, Reply, error, vector_of
+from reindexer.testing.waiting import eventually
 from reindexer.worker.worker import Worker, WorkLimits
-from tests.faults.test_provider_faults import attempts
-from tests.integration.test_drain_to_settle import insert, status, work
+from tests.support.flow import insert, status, work
 from tests.support.index_reader import IndexReader
-from tests.support.provider import DIMENSIONS, Call, Provider, Reply, error, vector_of
-from tests.support.waiting import eventually
+from tests.support.outages import attempts_by_item
 
 
 def problem(db: Connection) -> str | None:
@@ -65,7 +65,7 @@ def test_a_refusal_of_everything_is_the_sources_problem_and_its_items_wait_and_f
     db: Connection,
     worker: Worker,
     index: IndexReader,
-    provider: Provider,
+    provider: FakeProvider,
     refuses: Callable[[Call], Reply],
     reason: str,
 ) -> None:
@@ -77,7 +77,7 @@ def test_a_refusal_of_everything_is_the_sources_problem_and_its_items_wait_and_f
     work(db, worker)
     assert sum(len(call.inputs) > 1 for call in provider.calls[asked:]) <= 2, "of two claims"
     assert {status(db, each) for each in ids} == {("PENDING", reason)}
-    assert set(attempts(db)) == {0}, "no try is used"
+    assert set(attempts_by_item(db)) == {0}, "no try is used"
     assert problem(db) == reason
     db.execute("DELETE FROM context_items WHERE id = %s", [before_id])
     work(db, worker)
@@ -92,7 +92,7 @@ def test_a_refusal_of_everything_is_the_sources_problem_and_its_items_wait_and_f
 
 
 def test_a_payload_that_changes_with_its_text_does_not_wait_for_a_key(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     item_id = insert(db, "text", "before")
     work(db, worker)
@@ -107,7 +107,7 @@ def test_a_payload_that_changes_with_its_text_does_not_wait_for_a_key(
 
 
 def test_many_claims_of_a_provider_that_refuses_everything_cost_one_question(
-    db: Connection, worker: Worker, provider: Provider
+    db: Connection, worker: Worker, provider: FakeProvider
 ) -> None:
     provider.behave = lambda call: error(401, "invalid_api_key")
     worker.limits = WorkLimits(batch_size=10)
@@ -118,7 +118,7 @@ def test_many_claims_of_a_provider_that_refuses_everything_cost_one_question(
 
 
 def test_a_request_whose_provider_refuses_everything_is_told_the_setting_and_succeeds_when_it_is_mended(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     provider.behave = lambda call: error(401, "invalid_api_key")
     item_id = insert(db, "text")
@@ -137,7 +137,7 @@ def test_a_request_whose_provider_refuses_everything_is_told_the_setting_and_suc
 
 
 def test_the_synchronous_call_tells_the_setting_at_once(
-    db: Connection, index: IndexReader, provider: Provider, embed_here: Callable[..., None]
+    db: Connection, index: IndexReader, provider: FakeProvider, embed_here: Callable[..., None]
 ) -> None:
     item_id = insert(db, "text")
     provider.behave = lambda call: error(401, "invalid_api_key")
@@ -146,7 +146,7 @@ def test_the_synchronous_call_tells_the_setting_at_once(
 
 
 def test_readyz_tells_a_source_whose_provider_refuses_everything(
-    db: Connection, worker: Worker, provider: Provider, readyz_source: Callable[[], str]
+    db: Connection, worker: Worker, provider: FakeProvider, readyz_source: Callable[[], str]
 ) -> None:
     assert readyz_source() == "ok"
     provider.behave = lambda call: error(401, "invalid_api_key")
@@ -158,10 +158,10 @@ def test_readyz_tells_a_source_whose_provider_refuses_everything(
     assert readyz_source() == "ok"
 
 
-def one_vector(vector: list[float]) -> Callable[[Provider, Call], Reply | None]:
+def one_vector(vector: list[float]) -> Callable[[FakeProvider, Call], Reply | None]:
     """That vector for the bad text, the right one for each other."""
 
-    def answer(provider: Provider, call: Call) -> Reply:
+    def answer(provider: FakeProvider, call: Call) -> Reply:
         body = dict(provider.vectors(call).body)
         data = [
             {**each, "embedding": vector} if "whitepaper" in text else each
@@ -172,12 +172,12 @@ def one_vector(vector: list[float]) -> Callable[[Provider, Call], Reply | None]:
     return answer
 
 
-def for_bad(reply: Reply) -> Callable[[Provider, Call], Reply | None]:
+def for_bad(reply: Reply) -> Callable[[FakeProvider, Call], Reply | None]:
     """That answer to each request that holds the bad text."""
     return lambda _, call: reply if any("whitepaper" in text for text in call.inputs) else None
 
 
-BAD: dict[str, Callable[[Provider, Call], Reply | None]] = {
+BAD: dict[str, Callable[[FakeProvider, Call], Reply | None]] = {
     "an empty vector": one_vector([]),
     "a vector of zeros": one_vector([0.0] * DIMENSIONS),
     "another length": one_vector([0.5] * 8),
@@ -200,13 +200,13 @@ def test_one_text_on_which_the_provider_fails_in_whatever_way_fails_alone(
     db: Connection,
     worker: Worker,
     index: IndexReader,
-    provider: Provider,
-    bad: Callable[[Provider, Call], Reply | None],
+    provider: FakeProvider,
+    bad: Callable[[FakeProvider, Call], Reply | None],
 ) -> None:
     provider.behave = lambda call: bad(provider, call)
     ids = {insert(db, text): text for text in (f"text {n}" for n in range(60))}
     bad_id = insert(db, "a whitepaper")
-    eventually(lambda: work(db, worker) + 1 and not attempts(db), within=20)
+    eventually(lambda: work(db, worker) + 1 and not attempts_by_item(db), within=20)
     assert all(index.holds(item_id, vector_of(text)) for item_id, text in ids.items())
     assert db.execute(
         "SELECT count(*) FROM reindexer.ledger WHERE outcome = 'COMPLETED' AND attempts > 2"
@@ -218,7 +218,7 @@ def test_one_text_on_which_the_provider_fails_in_whatever_way_fails_alone(
 
 
 def test_a_provider_that_fails_on_everything_is_not_searched_for_a_bad_text(
-    db: Connection, worker: Worker, provider: Provider
+    db: Connection, worker: Worker, provider: FakeProvider
 ) -> None:
     provider.behave = lambda call: error(500)
     worker.policy = replace(worker.policy, base_s=60.0)  # nothing is tried again but as said below

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.proxy import Edit, Mode, Proxy
-from tests.support.waiting import eventually
+from reindexer.testing.proxy import Edit, Mode, Proxy
+from reindexer.testing.waiting import eventually
 
 
 class Echo:

@@ -16,16 +16,16 @@ from reindexer.queue.breaker import open_breakers
 from reindexer.queue.drain import drain
 from reindexer.settings import Settings
 from reindexer.sources.store import find_source
+from reindexer.testing.processes import log_of
+from reindexer.testing.provider import FakeProvider, vector_of
+from reindexer.testing.proxy import Mode, Proxy
+from reindexer.testing.waiting import eventually
 from reindexer.wiring import worker as make_worker
 from reindexer.worker.worker import Worker, WorkLimits
-from tests.faults.test_provider_away import attempts, ready
-from tests.integration.test_celery import TASK
-from tests.integration.test_drain_to_settle import insert, status, work
+from tests.support.flow import insert, status, work
 from tests.support.index_reader import IndexReader
-from tests.support.processes import Processes, log_of
-from tests.support.provider import Provider, vector_of
-from tests.support.proxy import Mode, Proxy
-from tests.support.waiting import eventually
+from tests.support.outages import attempts, ready
+from tests.support.processes import TASK, Processes
 
 COLLECTION = "context_items__g1"
 UPSERT = f"PUT /collections/{COLLECTION}/points?".encode()
@@ -44,7 +44,7 @@ def env(env: Mapping[str, str], proxy: Proxy) -> Mapping[str, str]:
 
 
 def test_qdrant_away_past_all_retries_is_failed_with_the_reason_and_heals_by_itself(
-    db: Connection, processes: Processes, broker: CeleryBroker, proxy: Proxy, index: IndexReader, provider: Provider
+    db: Connection, processes: Processes, broker: CeleryBroker, proxy: Proxy, index: IndexReader, provider: FakeProvider
 ) -> None:
     proxy.mode = Mode.REFUSE
     processes.listener()
@@ -64,7 +64,13 @@ def test_qdrant_away_past_all_retries_is_failed_with_the_reason_and_heals_by_its
 
 @pytest.mark.parametrize("mode", [Mode.REFUSE, Mode.CUT, Mode.STALL])
 def test_qdrant_that_goes_away_while_it_is_written_to_opens_the_breaker_and_no_vector_is_made_in_vain(
-    db: Connection, settings: Settings, worker: Worker, proxy: Proxy, index: IndexReader, provider: Provider, mode: Mode
+    db: Connection,
+    settings: Settings,
+    worker: Worker,
+    proxy: Proxy,
+    index: IndexReader,
+    provider: FakeProvider,
+    mode: Mode,
 ) -> None:
     other = make_worker(settings, None)
     insert(db, "first")
@@ -226,7 +232,7 @@ def test_what_is_written_to_a_collection_and_settled_after_it_was_lost_and_made_
 
 
 def test_what_was_written_again_already_is_not_embedded_once_more_by_the_run_that_rebuilds(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     """As where somebody repairs by reconcile at the same time."""
     ids = [insert(db, f"text {n}") for n in range(20)]

@@ -11,15 +11,15 @@ from qdrant_client import models
 from reindexer.monitoring.status import status as state_of_everything
 from reindexer.postgres.connect import Connection
 from reindexer.queue.breaker import open_breakers
+from reindexer.testing.provider import DIMENSIONS, FakeProvider, vector_of
+from reindexer.testing.waiting import eventually
 from reindexer.worker.worker import Worker, WorkLimits
-from tests.faults.test_provider_away import attempts, ready
-from tests.integration.test_drain_to_settle import insert, status, work
+from tests.support.flow import insert, status, work
 from tests.support.index_reader import IndexReader
+from tests.support.outages import attempts, ready
 from tests.support.processes import Processes
-from tests.support.provider import DIMENSIONS, Provider, vector_of
 from tests.support.quoting import QuotingProxy
 from tests.support.servers import Servers
-from tests.support.waiting import eventually
 
 COLLECTION = "context_items__g1"
 
@@ -59,7 +59,7 @@ def test_a_refusal_of_everything_fails_no_item_and_all_follow_when_it_is_over(
     worker: Worker,
     gate: QuotingProxy,
     index: IndexReader,
-    provider: Provider,
+    provider: FakeProvider,
     refuse: Callable[[str], int | None],
 ) -> None:
     deleted_id, changed_id = insert(db, "deleted"), insert(db, "before")

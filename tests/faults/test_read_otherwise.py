@@ -19,12 +19,12 @@ from reindexer.postgres.connect import Connection, connect
 from reindexer.sources.attach import attach
 from reindexer.sources.definition import Wanted, define
 from reindexer.sources.store import find_source
+from reindexer.testing.waiting import eventually
 from reindexer.worker.worker import Worker
 from tests.support.comparison import differences
 from tests.support.flow import WATCH_S, Flow
 from tests.support.index_reader import IndexReader
 from tests.support.servers import Servers
-from tests.support.waiting import eventually
 
 TABLE = """
     CREATE TYPE mood AS ENUM ('sad', 'happy', 'calm');

@@ -18,11 +18,11 @@ from reindexer.postgres.connect import Connection
 from reindexer.queue.claim import Claim
 from reindexer.queue.drain import drain
 from reindexer.queue.maintenance import forget, recheck
+from reindexer.testing.provider import FakeProvider, refuse_texts, vector_of
 from reindexer.worker.worker import Worker
-from tests.faults.test_claims import claim, lose_leases
-from tests.integration.test_drain_to_settle import insert, status, work
+from tests.support.claims import claim, lose_leases
+from tests.support.flow import insert, status, work
 from tests.support.index_reader import IndexReader
-from tests.support.provider import Provider, refuse_texts, vector_of
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
 COLLECTION = Collection("context_items", "context_items__g1", "context_items")
@@ -164,7 +164,7 @@ def test_a_delete_without_any_doubt_is_not_rechecked(db: Connection, worker: Wor
 
 
 def test_a_recheck_of_an_item_that_was_inserted_again_leaves_it_alone(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     item_id = insert(db, "text")
     delete_under_doubt(db, worker, item_id)
@@ -201,7 +201,7 @@ def test_an_item_that_is_inserted_again_after_a_late_write_is_what_is_found(
 
 
 def test_the_point_of_an_item_that_failed_under_doubt_goes_with_its_row(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     """Nothing was ever settled but a failure; yet the claim that was lost had written."""
     item_id = insert(db, "text")

@@ -6,27 +6,23 @@ Each ends with the independent look of `assert_index_equals_table`, and with edi
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
 from qdrant_client import models
 
 from reindexer.core.items import point_id
 from reindexer.postgres.connect import Connection, Postgres, connect
+from reindexer.testing.provider import FakeProvider, vector_of
 from reindexer.worker.worker import Worker
-from tests.conftest import database_url
-from tests.integration.test_drain_to_settle import insert
-from tests.integration.test_reconcile import assert_index_equals_table, differences, finish_work, ready, repair
 from tests.support.commands import Done
+from tests.support.flow import insert
 from tests.support.index_reader import IndexReader
-from tests.support.provider import Provider, vector_of
+from tests.support.reconciling import assert_index_equals_table, differences, finish_work, ready, repair
+from tests.support.restoring import COLLECTION, backup, points
 from tests.support.servers import Servers
 
-COLLECTION = "context_items__g1"
 DAY = 86_400 * 1_000_000
 """In the unit of tokens."""
 
@@ -67,7 +63,7 @@ def every_edit_still_reaches_qdrant(db: Connection, worker: Worker, index: Index
 
 @pytest.mark.parametrize("lost", ["the collection", "its points", "half of its points"])
 def test_qdrant_lost_its_data(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider, lost: str
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider, lost: str
 ) -> None:
     ids = ready(db, worker, 6)
     gone = ids if lost != "half of its points" else ids[:3]
@@ -182,13 +178,6 @@ def second_chunk(item_id: str, version: int) -> models.PointStruct:
     )
 
 
-def points(index: IndexReader) -> list[models.PointStruct]:
-    """A copy of every point, as a snapshot holds it."""
-    records, following = index.client.scroll(COLLECTION, limit=1000, with_payload=True, with_vectors=True)
-    assert following is None
-    return [models.PointStruct(id=r.id, vector=r.vector or [], payload=r.payload) for r in records]  # type: ignore[arg-type]
-
-
 def restore(index: IndexReader, snapshot: Sequence[models.PointStruct]) -> None:
     """The collection holds these points and no other."""
     index.client.delete(COLLECTION, models.FilterSelector(filter=models.Filter()), wait=True)
@@ -201,13 +190,3 @@ def tokens_of_the_future(index: IndexReader) -> None:
         facts = (point.payload or {})["_reindexer"]
         future = {"version": facts["version"] + DAY}
         index.client.set_payload(COLLECTION, future, [point.id], key="_reindexer", wait=True)
-
-
-@contextmanager
-def backup(servers: Servers, database: str) -> Iterator[str]:
-    """A copy of the database as it is now. Nobody may be connected to it."""
-    name, copy = conninfo_to_dict(database)["dbname"], f"rx_backup_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(servers.database_url, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {copy} TEMPLATE {name}".encode())
-        yield database_url(servers, copy)
-        admin.execute(f"DROP DATABASE {copy} WITH (FORCE)".encode())

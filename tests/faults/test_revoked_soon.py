@@ -11,12 +11,12 @@ from reindexer.backfills import runs
 from reindexer.postgres.connect import Connection
 from reindexer.queue.breaker import open_breakers
 from reindexer.sources.store import find_source
-from tests.integration.test_four_processes import idle
+from reindexer.testing.provider import FakeProvider
+from reindexer.testing.proxy import Mode, Proxy
+from reindexer.testing.waiting import eventually, seconds_until
+from tests.support.flow import idle
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
-from tests.support.provider import Provider
-from tests.support.proxy import Mode, Proxy
-from tests.support.waiting import eventually, seconds_until
 
 MOST_S = 0.2
 REVOKED = 50
@@ -24,14 +24,14 @@ TEXTS = 5_000
 
 
 @pytest.fixture
-def proxy(provider: Provider) -> Iterator[Proxy]:
+def proxy(provider: FakeProvider) -> Iterator[Proxy]:
     """Stands before the provider."""
     with Proxy.before(provider.url) as running:
         yield running
 
 
 @pytest.fixture
-def env(env: Mapping[str, str], proxy: Proxy, provider: Provider) -> Mapping[str, str]:
+def env(env: Mapping[str, str], proxy: Proxy, provider: FakeProvider) -> Mapping[str, str]:
     """A sixtieth of the usual waits."""
     return {**env, "OPENAI_BASE_URL": proxy.instead(provider.url), "REINDEXER_RETRY_MAX_S": "1"}
 

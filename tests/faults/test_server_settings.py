@@ -30,18 +30,17 @@ from reindexer.sources.key_pages import key_page
 from reindexer.sources.keys import canonical_id
 from reindexer.sources.rows import find_rows
 from reindexer.sources.store import find_source
+from reindexer.testing.processes import log_of
+from reindexer.testing.provider import FakeProvider
+from reindexer.testing.waiting import eventually
 from reindexer.wiring import worker as make_worker
-from tests.conftest import database_url
-from tests.faults.test_listener_faults import cable
-from tests.integration.test_four_processes import idle
 from tests.support.commands import Done
-from tests.support.flow import Flow
+from tests.support.flow import Flow, idle
 from tests.support.index_reader import IndexReader
 from tests.support.pooler import pooler
-from tests.support.processes import ROOT, Processes, log_of
-from tests.support.provider import Provider
-from tests.support.servers import Servers
-from tests.support.waiting import eventually
+from tests.support.processes import ROOT, Processes
+from tests.support.proxy import cable
+from tests.support.servers import Servers, database_url
 
 READING = {
     "TimeZone": "Asia/Kathmandu",
@@ -290,7 +289,7 @@ def in_encoding(servers: Servers) -> Iterator[Callable[[str], str]]:
 
 
 def test_a_database_of_another_encoding_works(
-    in_encoding: Callable[[str], str], settings: Settings, provider: Provider
+    in_encoding: Callable[[str], str], settings: Settings, provider: FakeProvider
 ) -> None:
     url = in_encoding("LATIN1")
     migrate(url)

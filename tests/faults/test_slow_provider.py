@@ -21,12 +21,12 @@ from reindexer.queue.drain import drain
 from reindexer.settings import Settings
 from reindexer.sources.attach import attach
 from reindexer.sources.store import find_source
+from reindexer.testing.provider import Call, FakeProvider, Reply, error, vector_of
 from reindexer.wiring import embedder_of
 from reindexer.worker.worker import Worker
-from tests.faults.test_provider_faults import work_until_done
-from tests.integration.test_drain_to_settle import insert
+from tests.support.flow import insert
 from tests.support.index_reader import IndexReader
-from tests.support.provider import Call, Provider, Reply, error, vector_of
+from tests.support.outages import work_until_done
 
 LEASE_S = 10.0
 TIMEOUT_S = 0.5
@@ -48,7 +48,7 @@ def takes(a_text_s: float) -> Callable[[Call], Reply | None]:
 
 
 @pytest.fixture
-def warm(db: Connection, worker: Worker, provider: Provider) -> Provider:
+def warm(db: Connection, worker: Worker, provider: FakeProvider) -> FakeProvider:
     """The provider, asked before: clients are made, the collection is there."""
     insert(db, "first")
     work_until_done(db, worker)
@@ -58,7 +58,7 @@ def warm(db: Connection, worker: Worker, provider: Provider) -> Provider:
 
 @pytest.mark.alone
 def test_requests_that_take_too_long_become_smaller_and_use_no_attempt_and_larger_again_when_it_is_quicker(
-    db: Connection, worker: Worker, index: IndexReader, warm: Provider
+    db: Connection, worker: Worker, index: IndexReader, warm: FakeProvider
 ) -> None:
     warm.behave = takes(0.02)
     for n in range(120):
@@ -80,7 +80,7 @@ def test_requests_that_take_too_long_become_smaller_and_use_no_attempt_and_large
 
 @pytest.mark.alone
 def test_requests_become_smaller_before_they_take_too_long(
-    db: Connection, worker: Worker, index: IndexReader, warm: Provider
+    db: Connection, worker: Worker, index: IndexReader, warm: FakeProvider
 ) -> None:
     warm.behave = takes(0.01)
     for n in range(200):
@@ -107,7 +107,7 @@ class Book:
     db: Connection
     worker: Worker
     index: IndexReader
-    provider: Provider
+    provider: FakeProvider
 
     def write(self, text: str) -> None:
         """As an application does."""
@@ -141,7 +141,7 @@ class Book:
 
 
 @pytest.fixture
-def book(db: Connection, worker: Worker, settings: Settings, index: IndexReader, warm: Provider) -> Book:
+def book(db: Connection, worker: Worker, settings: Settings, index: IndexReader, warm: FakeProvider) -> Book:
     db.execute("CREATE TABLE book (id int PRIMARY KEY, body text, title text)")
     with changing_triggers(db):
         attach(db, Source("book", "public", "book", ("id",), ("body",), ("title",), chunk_tokens=16))

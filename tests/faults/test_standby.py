@@ -16,15 +16,15 @@ from reindexer.embedded.postgres import EmbeddedPostgres, start_postgres
 from reindexer.migrate import migrate
 from reindexer.postgres.connect import Connection, connect
 from reindexer.sources.rows import read_rows, without_row
-from tests.integration.test_drain_to_settle import insert
-from tests.integration.test_four_processes import idle
-from tests.integration.test_starts import ROLES, start
+from reindexer.testing.processes import log_of
+from reindexer.testing.proxy import Mode, Proxy
+from reindexer.testing.waiting import eventually
+from tests.support.commands import ROLES, start
 from tests.support.comparison import differences
+from tests.support.flow import idle, insert
 from tests.support.index_reader import IndexReader
-from tests.support.processes import Processes, log_of
-from tests.support.proxy import Mode, Proxy
+from tests.support.processes import Processes
 from tests.support.servers import FAST
-from tests.support.waiting import eventually
 
 
 class Pair:

@@ -10,15 +10,15 @@ import pytest
 
 from reindexer.embedded.children import Child
 from reindexer.postgres.connect import Connection
-from tests.faults.test_kills import Place, place
-from tests.integration.test_drain_to_settle import insert, status
-from tests.integration.test_four_processes import idle
+from reindexer.testing.processes import log_of
+from reindexer.testing.provider import vector_of
+from reindexer.testing.proxy import Mode
+from reindexer.testing.waiting import eventually
+from tests.support.flow import idle, insert, status
 from tests.support.index_reader import IndexReader
-from tests.support.processes import Processes, log_of
-from tests.support.provider import vector_of
-from tests.support.proxy import Mode
+from tests.support.places import Place, place
+from tests.support.processes import Processes
 from tests.support.servers import Servers
-from tests.support.waiting import eventually
 
 LEASE_S = "3"
 

@@ -23,11 +23,11 @@ from reindexer.embedded.children import Children
 from reindexer.embedded.redis import start_redis
 from reindexer.monitoring import heartbeat
 from reindexer.postgres.connect import Connection
-from tests.integration.test_drain_to_settle import insert, status
+from reindexer.testing.waiting import eventually
+from tests.support.flow import insert, status
 from tests.support.forks import forked_python
 from tests.support.index_reader import IndexReader
 from tests.support.processes import ROOT, Processes
-from tests.support.waiting import eventually
 
 NAMES = Names()
 

@@ -17,15 +17,15 @@ from reindexer.queue import requests
 from reindexer.sources.embedding_specs import embedding_spec_of
 from reindexer.sources.estimate import estimate
 from reindexer.sources.store import find_source
+from reindexer.testing.provider import Call, FakeProvider, Reply, vector_of
 from reindexer.worker.worker import Worker
-from tests.integration.test_drain_to_settle import insert, status, work
+from tests.support.flow import insert, status, work
 from tests.support.index_reader import IndexReader
-from tests.support.provider import Call, Provider, Reply, vector_of
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t \r\n", "\u2003\u00a0"], ids=["empty", "space", "lines", "wide spaces"])
 def test_an_empty_or_blank_text_is_completed_without_a_point_and_without_a_request(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider, text: str
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider, text: str
 ) -> None:
     new_id, emptied_id, full_id = insert(db, text), insert(db, "soon empty"), insert(db, "full")
     work(db, worker)
@@ -38,7 +38,7 @@ def test_an_empty_or_blank_text_is_completed_without_a_point_and_without_a_reque
 
 
 def test_a_text_of_a_megabyte_becomes_chunks_that_the_model_takes_and_its_neighbours_complete(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     huge = "0123456789abcdef" * 65_536
     ids = [insert(db, "before"), insert(db, huge), insert(db, "after")]
@@ -64,7 +64,7 @@ def refuses(status: int, words: str, text: Callable[[str], bool]) -> Callable[[C
 
 @pytest.mark.parametrize("vendor", WORDS)
 def test_what_the_provider_finds_too_long_is_cut_smaller_until_it_takes_it(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider, vendor: str
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider, vendor: str
 ) -> None:
     long = "long words " * 500
     ids = [insert(db, "before"), insert(db, long), insert(db, "after")]
@@ -77,7 +77,7 @@ def test_what_the_provider_finds_too_long_is_cut_smaller_until_it_takes_it(
 
 
 def test_a_text_of_more_than_half_of_what_the_model_takes_is_cut_smaller_whatever_the_reason_and_others_fail(
-    db: Connection, worker: Worker, provider: Provider
+    db: Connection, worker: Worker, provider: FakeProvider
 ) -> None:
     """Not every provider's words for "too long" are known."""
     ids = [insert(db, "cook and bake " * 1_000), insert(db, "cook and bake " * 400)]
@@ -89,7 +89,7 @@ def test_a_text_of_more_than_half_of_what_the_model_takes_is_cut_smaller_whateve
 
 
 def test_a_text_that_is_refused_however_small_it_is_cut_fails_after_few_requests(
-    db: Connection, worker: Worker, provider: Provider
+    db: Connection, worker: Worker, provider: FakeProvider
 ) -> None:
     item_id = insert(db, "long words " * 500 + "kaput" + " and more" * 500)
     provider.behave = refuses(400, "maximum context length is 8192 tokens", lambda text: "kaput" in text)
@@ -99,7 +99,7 @@ def test_a_text_that_is_refused_however_small_it_is_cut_fails_after_few_requests
 
 
 def test_all_processes_cut_in_the_same_way_what_the_provider_found_too_long(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     item_id = insert(db, "long words " * 500)
     provider.behave = refuses(413, "", lambda text: len(text) > 2_000)
@@ -123,7 +123,7 @@ def test_all_processes_cut_in_the_same_way_what_the_provider_found_too_long(
 
 
 def test_how_small_a_text_was_cut_is_tried_anew_by_who_wants_it_embedded_anew_and_forgotten_with_its_row(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     item_id = insert(db, "long words " * 500)
     provider.behave = refuses(413, "", lambda text: len(text) > 2_000)

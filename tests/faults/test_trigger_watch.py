@@ -14,13 +14,12 @@ from reindexer.postgres.connect import Connection, connect
 from reindexer.sources.attach import attach
 from reindexer.sources.key_pages import Page, key_page
 from reindexer.sources.trigger_check import TriggersState
-from tests.integration.test_drain_to_settle import insert
-from tests.integration.test_four_processes import idle
+from reindexer.testing.processes import log_of
+from reindexer.testing.waiting import eventually
 from tests.support.comparison import differences
-from tests.support.flow import WATCH_S, Flow, fill, writes
+from tests.support.flow import WATCH_S, Flow, fill, idle, insert, writes
 from tests.support.index_reader import IndexReader
-from tests.support.processes import Processes, log_of
-from tests.support.waiting import eventually
+from tests.support.processes import Processes
 
 
 def disabled(db: Connection) -> None:

@@ -17,12 +17,11 @@ from reindexer.migrate import migrate
 from reindexer.monitoring.status import status
 from reindexer.postgres.connect import Connection, connect
 from reindexer.settings import Settings
+from reindexer.testing.waiting import eventually, somebody_waits_for_a_lock
 from reindexer.wiring import worker as make_worker
-from tests.integration.test_drain_to_settle import insert
 from tests.support.comparison import differences
-from tests.support.flow import WATCH_S, Flow, fill, writes
+from tests.support.flow import WATCH_S, Flow, fill, insert, writes
 from tests.support.index_reader import IndexReader
-from tests.support.waiting import eventually, somebody_waits_for_a_lock
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,13 @@ from reindexer.queue.drain import drain
 from reindexer.queue.settle import Finished, Postponed, finish, postpone
 from reindexer.sources.store import all_sources
 from reindexer.sources.trigger_check import inspect
-from tests.integration.test_drain_to_settle import insert
-from tests.integration.test_four_processes import idle
+from reindexer.testing.processes import log_of
+from reindexer.testing.provider import Call, FakeProvider
+from reindexer.testing.waiting import eventually
 from tests.support.comparison import differences
+from tests.support.flow import idle, insert
 from tests.support.index_reader import IndexReader
-from tests.support.processes import ROOT, Processes, log_of
-from tests.support.provider import Call, Provider
-from tests.support.waiting import eventually
+from tests.support.processes import ROOT, Processes
 
 NEWER = "0999"
 
@@ -98,7 +98,7 @@ def test_no_claim_is_made_and_none_is_settled_once_the_schema_is_another_version
 
 @pytest.mark.parametrize("pool", ["prefork", "solo", pytest.param("threads", marks=pytest.mark.long)])
 def test_an_older_worker_beside_a_migrated_schema_claims_and_settles_nothing_and_ends_with_one_line(
-    db: Connection, newer_schema: Newer, processes: Processes, index: IndexReader, provider: Provider, pool: str
+    db: Connection, newer_schema: Newer, processes: Processes, index: IndexReader, provider: FakeProvider, pool: str
 ) -> None:
     migrated = threading.Event()
 

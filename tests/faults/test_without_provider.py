@@ -27,12 +27,12 @@ from reindexer.queue.drain import drain
 from reindexer.settings import Settings
 from reindexer.sources.attach import attach
 from reindexer.sources.store import find_source
+from reindexer.testing.provider import Call, FakeProvider, Reply, error, vector_of
+from reindexer.testing.waiting import eventually
 from reindexer.wiring import worker as make_worker
 from reindexer.worker.worker import Worker, WorkLimits
-from tests.integration.test_drain_to_settle import insert, status, work
+from tests.support.flow import insert, status, work
 from tests.support.index_reader import IndexReader
-from tests.support.provider import Call, Provider, Reply, error, vector_of
-from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def env(env: Mapping[str, str]) -> Mapping[str, str]:
 class Away:
     """A provider that says 502, as a gateway does behind which nobody answers."""
 
-    def __init__(self, db: Connection, worker: Worker, provider: Provider) -> None:
+    def __init__(self, db: Connection, worker: Worker, provider: FakeProvider) -> None:
         self._db, self._worker, self._provider = db, worker, provider
 
     def goes(self) -> None:
@@ -67,7 +67,7 @@ class Away:
 
 
 @pytest.fixture
-def away(db: Connection, worker: Worker, provider: Provider, index: IndexReader) -> Away:
+def away(db: Connection, worker: Worker, provider: FakeProvider, index: IndexReader) -> Away:
     return Away(db, worker, provider)
 
 
@@ -98,7 +98,7 @@ def change(db: Connection, item_id: str, content: str, tenant: str) -> None:
 
 
 def test_deletions_blanks_payloads_and_what_is_unchanged_are_settled_while_the_provider_is_away_and_many_texts_wait(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider, away: Away
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider, away: Away
 ) -> None:
     deleted, blank, paid, same = (insert(db, f"text {n}") for n in range(4))
     work(db, worker)
@@ -138,7 +138,7 @@ def test_a_payload_that_changed_with_its_text_is_written_beside_the_older_vector
 
 
 def test_a_text_and_payload_that_go_back_while_the_provider_is_away_end_as_they_were(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider, away: Away
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider, away: Away
 ) -> None:
     """(A, p1) is indexed; (B, p2), of which p2 is written; back to (A, p1), which looks unchanged to who forgot p2."""
     item_id = insert(db, "A")
@@ -177,7 +177,7 @@ def test_a_payload_of_an_item_in_doubt_reaches_all_points_that_its_lost_claim_ma
 
 
 def test_paragraphs_that_are_dropped_leave_the_index_while_the_provider_is_away(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider, away: Away
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider, away: Away
 ) -> None:
     paragraphs = [f"## Part {n}\n" + " ".join([f"word{n}"] * 25) for n in range(4)]
     room = max(map(estimate_tokens, paragraphs)) * 3 // 2  # for one, and not for two
@@ -239,7 +239,7 @@ def test_marked_items_are_not_claimed_again_use_no_attempt_and_a_later_change_of
 
 
 def test_a_change_that_comes_while_its_item_is_being_marked_is_looked_at_all_the_same(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     item_id = insert(db, "A")
     work(db, worker)
@@ -344,10 +344,10 @@ def _has_left(db: Connection, worker: Worker, index: IndexReader) -> bool:
 
 
 def test_one_accounts_outage_does_not_stop_the_sources_of_another(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider, away: Away
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider, away: Away
 ) -> None:
     db.execute("CREATE TABLE notes (id int PRIMARY KEY, note text)")
-    other = Provider()
+    other = FakeProvider()
     attach(db, Source("notes", "public", "notes", ("id",), ("note",), alias="context_items_notes",
                       profile=Profile(base_url=other.url, dimensions=32)))  # fmt: skip
     try:
@@ -379,7 +379,7 @@ def test_one_accounts_outage_does_not_stop_the_sources_of_another(
 
 
 def test_in_one_claim_what_needs_no_provider_is_done_before_it_is_asked(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     deleted, paid = insert(db, "deleted"), insert(db, "paid")
     work(db, worker)
@@ -397,7 +397,7 @@ def test_in_one_claim_what_needs_no_provider_is_done_before_it_is_asked(
 
 
 def test_truncate_empties_the_index_while_the_provider_says_that_nobody_may_ask_for_an_hour(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     ids = [insert(db, f"text {n}") for n in range(5)]
     work(db, worker)
@@ -415,7 +415,7 @@ def test_truncate_empties_the_index_while_the_provider_says_that_nobody_may_ask_
 
 
 def test_while_the_rate_limit_is_used_up_only_texts_wait_and_who_looks_at_the_rest_waits_for_no_turn(
-    db: Connection, settings: Settings, index: IndexReader, provider: Provider, redis_url: str
+    db: Connection, settings: Settings, index: IndexReader, provider: FakeProvider, redis_url: str
 ) -> None:
     worker = make_worker(settings.model_copy(update={"requests_per_minute": 40, "batch_size": 2}), None)
     deleted, paid, both = (insert(db, f"text {n}") for n in range(3))
@@ -451,7 +451,7 @@ def test_while_the_rate_limit_is_used_up_only_texts_wait_and_who_looks_at_the_re
 
 
 def test_who_has_more_to_do_than_to_wait_for_a_turn_waits_for_none(
-    db: Connection, settings: Settings, index: IndexReader, provider: Provider
+    db: Connection, settings: Settings, index: IndexReader, provider: FakeProvider
 ) -> None:
     """Its turn would come in a second and a half, which is not far away."""
     worker = make_worker(settings.model_copy(update={"requests_per_minute": 40, "batch_size": 1}), None)

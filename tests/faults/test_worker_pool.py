@@ -12,13 +12,13 @@ from reindexer.adapters.broker.celery_broker import CeleryBroker
 from reindexer.core.errors import TransientError
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
+from reindexer.testing.provider import Call, FakeProvider
+from reindexer.testing.waiting import eventually
 from reindexer.worker.concurrency import WorkerPool
 from reindexer.worker.worker import Worker
-from tests.integration.test_drain_to_settle import insert
+from tests.support.flow import insert
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
-from tests.support.provider import Call, Provider
-from tests.support.waiting import eventually
 
 WITHIN_S = 20.0
 
@@ -30,7 +30,7 @@ def slow(_: Call) -> None:
 
 @pytest.mark.parametrize("pool", ["prefork", "solo"])
 def test_a_process_has_several_edits_in_flight_while_the_provider_takes_its_time(
-    db: Connection, processes: Processes, index: IndexReader, provider: Provider, pool: str
+    db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider, pool: str
 ) -> None:
     both = threading.Barrier(2, timeout=WITHIN_S)
 
@@ -48,7 +48,7 @@ def test_a_process_has_several_edits_in_flight_while_the_provider_takes_its_time
 
 
 def test_an_edit_is_not_held_up_by_the_batches_of_a_backfill(
-    db: Connection, processes: Processes, index: IndexReader, provider: Provider, broker: CeleryBroker
+    db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider, broker: CeleryBroker
 ) -> None:
     edited = threading.Event()
 
@@ -73,7 +73,7 @@ def test_an_edit_is_not_held_up_by_the_batches_of_a_backfill(
 
 
 def test_a_worker_that_is_told_to_end_settles_what_it_has_in_flight_and_begins_nothing_more(
-    db: Connection, processes: Processes, index: IndexReader, provider: Provider
+    db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider
 ) -> None:
     provider.behave = slow
     for n in range(40):
@@ -177,7 +177,7 @@ def test_a_suspect_is_worked_on_with_nothing_beside_it() -> None:
     ids=["edits", "no edits", "edits, and the provider takes its time"],
 )  # fmt: skip
 def test_batches_of_a_backfill_are_half_as_large_while_there_are_edits(
-    db: Connection, worker: Worker, provider: Provider, edit: bool, is_slow: bool, claimed: int
+    db: Connection, worker: Worker, provider: FakeProvider, edit: bool, is_slow: bool, claimed: int
 ) -> None:
     def makes_due(texts: int, lane: str, *, there: bool = True) -> None:
         for n in range(texts):

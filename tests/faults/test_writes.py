@@ -22,16 +22,14 @@ from reindexer.queue.settle import Finished, Postponed, finish, postpone
 from reindexer.sources.attach import attach
 from reindexer.sources.rows import read_rows
 from reindexer.sources.store import find_source
-from tests.integration.test_drain_to_settle import insert
-from tests.integration.test_drain_to_settle import status as status_of
-from tests.integration.test_four_processes import idle
+from reindexer.testing.provider import FakeProvider, vector_of
+from reindexer.testing.waiting import eventually
 from tests.support.comparison import differences
-from tests.support.flow import Flow, fill
+from tests.support.flow import Flow, fill, idle, insert
+from tests.support.flow import status as status_of
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
-from tests.support.provider import Provider, vector_of
 from tests.support.servers import Servers
-from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -50,7 +48,7 @@ def id_of(db: Connection, title: str) -> str:
 
 
 def test_an_item_inserted_and_deleted_before_anyone_looked_costs_nothing_and_leaves_nothing(
-    db: Connection, flow: Flow, index: IndexReader, provider: Provider
+    db: Connection, flow: Flow, index: IndexReader, provider: FakeProvider
 ) -> None:
     item_id = insert(db, "short life")
     db.execute("DELETE FROM context_items")
@@ -59,7 +57,7 @@ def test_an_item_inserted_and_deleted_before_anyone_looked_costs_nothing_and_lea
 
 
 def test_an_edit_that_is_rolled_back_or_undone_by_a_savepoint_costs_no_embedding(
-    db: Connection, filled: Flow, index: IndexReader, provider: Provider
+    db: Connection, filled: Flow, index: IndexReader, provider: FakeProvider
 ) -> None:
     calls = len(provider.calls)
     with db.transaction(force_rollback=True):
@@ -189,7 +187,7 @@ def test_cascades_of_deletes_and_of_updates(db: Connection, flow: Flow, child: I
 
 
 def test_one_item_edited_a_hundred_times_a_second_ends_with_its_last_text_and_costs_fewer_embeddings(
-    db: Connection, processes: Processes, index: IndexReader, provider: Provider
+    db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider
 ) -> None:
     provider.latency_s = 0.05
     processes.listener()

@@ -16,10 +16,9 @@ from reindexer.embedded.postgres import EmbeddedPostgres, start_postgres
 from reindexer.migrate import migrate
 from reindexer.postgres.connect import Connection, connect
 from reindexer.worker.worker import Worker
-from tests.conftest import database_url
 from tests.support.commands import Done
 from tests.support.index_reader import IndexReader
-from tests.support.servers import FAST, Servers, postgres_versions
+from tests.support.servers import FAST, Servers, database_url, postgres_versions
 from tests.support.shop import SHOP, Shop
 
 

@@ -25,12 +25,13 @@ from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
 from reindexer.settings import Settings
 from reindexer.sources.attach import attach
+from reindexer.testing.processes import log_of
+from reindexer.testing.provider import FakeProvider, error, vector_of
+from reindexer.testing.waiting import eventually
 from reindexer.worker.worker import Worker
-from tests.integration.test_drain_to_settle import insert, status, work
+from tests.support.flow import insert, status, work
 from tests.support.index_reader import IndexReader
-from tests.support.processes import Processes, log_of
-from tests.support.provider import Provider, error, vector_of
-from tests.support.waiting import eventually
+from tests.support.processes import Processes
 
 KEY = {"Authorization": "Bearer test-admin-key"}
 BULK = "/admin/bulk/regenerate-embeddings"
@@ -150,7 +151,7 @@ def test_bulk_is_202_with_the_broker_away_and_the_request_is_kept(
 
 
 def test_a_task_goes_from_pending_over_retry_to_failure(
-    client: TestClient, db: Connection, worker: Worker, provider: Provider
+    client: TestClient, db: Connection, worker: Worker, provider: FakeProvider
 ) -> None:
     provider.behave = lambda call: error(500)
     item_id = insert(db, "text")
@@ -293,7 +294,7 @@ def test_readyz_names_what_is_away(processes: Processes, env: Mapping[str, str])
 
 
 def test_bulk_regeneration_e2e(
-    db: Connection, processes: Processes, broker: CeleryBroker, index: IndexReader, provider: Provider
+    db: Connection, processes: Processes, broker: CeleryBroker, index: IndexReader, provider: FakeProvider
 ) -> None:
     processes.listener()
     worker = processes.worker()

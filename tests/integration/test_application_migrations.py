@@ -18,10 +18,9 @@ from reindexer.core.source import Source
 from reindexer.migrate import migrate
 from reindexer.postgres.connect import connect
 from reindexer.sources.attach import attach
-from tests.conftest import database_url
 from tests.support.docs import blocks
 from tests.support.processes import ROOT
-from tests.support.servers import Servers
+from tests.support.servers import Servers, database_url
 
 MODELS = """
 import sqlalchemy as sa

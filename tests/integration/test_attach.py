@@ -20,10 +20,10 @@ from reindexer.postgres.trigger_removal import remove
 from reindexer.queue.claim import claim_batch
 from reindexer.sources.store import find_source
 from reindexer.sources.trigger_check import inspect
+from reindexer.testing.provider import FakeProvider, vector_of
+from reindexer.testing.waiting import eventually
 from tests.support.commands import Done
-from tests.support.provider import Provider, vector_of
 from tests.support.shop import ATTACH, Shop
-from tests.support.waiting import eventually
 
 
 def test_a_table_with_rows_is_attached_filled_and_kept_indexed(shop: Shop) -> None:
@@ -114,7 +114,9 @@ def test_tables_of_every_shape_are_attached_by_command_and_kept_indexed(
     assert all(shop.index.holds(item_id, vector_of(body)) for item_id, body in after.items())
 
 
-def test_an_undeclared_column_costs_nothing_and_a_payload_column_no_embedding(shop: Shop, provider: Provider) -> None:
+def test_an_undeclared_column_costs_nothing_and_a_payload_column_no_embedding(
+    shop: Shop, provider: FakeProvider
+) -> None:
     shop.reindexer(*ATTACH)
     shop.settle()
     before = len(provider.calls)
@@ -168,7 +170,7 @@ def test_reconcile_estimate_and_backfill_know_the_condition(shop: Shop) -> None:
     assert run == (1, 1), "x1 alone: t1 is no item"
 
 
-def test_a_template_makes_the_text_and_another_one_is_seen_as_due(shop: Shop, provider: Provider) -> None:
+def test_a_template_makes_the_text_and_another_one_is_seen_as_due(shop: Shop, provider: FakeProvider) -> None:
     shop.reindexer(*ATTACH, "--template", "{name}:\\n{description}")
     shop.settle()
     assert shop.index.holds("b1", vector_of("Bicycle:\ntwo wheels"))

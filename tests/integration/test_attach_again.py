@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from reindexer.sources.store import all_sources, find_source
+from reindexer.testing.waiting import eventually
 from tests.support.shop import ATTACH, Shop
-from tests.support.waiting import eventually
 
 FULL = (*ATTACH, "--where", "published", "--template", "{name}:\\n{description}", "--chunk-tokens", "400",
         "--chunk-overlap", "40", "--tenant", "sku", "--payload", "sku")  # fmt: skip

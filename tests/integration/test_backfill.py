@@ -26,13 +26,13 @@ from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
 from reindexer.settings import Settings
 from reindexer.sources.store import find_source
+from reindexer.testing.provider import FakeProvider, error, vector_of
+from reindexer.testing.waiting import eventually
 from reindexer.worker.worker import Worker, WorkLimits
-from tests.integration.test_drain_to_settle import insert, work
+from tests.support.flow import insert, work
 from tests.support.forks import forked_python
 from tests.support.index_reader import IndexReader
 from tests.support.processes import ROOT, Processes
-from tests.support.provider import Provider, error, vector_of
-from tests.support.waiting import eventually
 
 KEY = {"Authorization": "Bearer test-admin-key"}
 PATH = "/admin/backfills"
@@ -73,7 +73,7 @@ def indexed(db: Connection, worker: Worker, count: int) -> list[str]:
 
 
 def test_a_backfill_is_finished_when_its_last_item_is_settled_and_no_unchanged_text_is_embedded(
-    db: Connection, worker: Worker, provider: Provider
+    db: Connection, worker: Worker, provider: FakeProvider
 ) -> None:
     indexed(db, worker, 25)
     calls = len(provider.calls)
@@ -99,7 +99,7 @@ def test_a_backfill_is_finished_when_its_last_item_is_settled_and_no_unchanged_t
     assert len(provider.calls) == calls
 
 
-def test_force_embeds_every_item_anew_once(db: Connection, worker: Worker, provider: Provider) -> None:
+def test_force_embeds_every_item_anew_once(db: Connection, worker: Worker, provider: FakeProvider) -> None:
     indexed(db, worker, 25)
     before = len(provider.inputs)
     start(db, force=True)
@@ -109,7 +109,7 @@ def test_force_embeds_every_item_anew_once(db: Connection, worker: Worker, provi
 
 
 def test_an_edit_before_and_after_its_page_is_embedded_and_counted_once(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     ids = indexed(db, worker, 5)
     before = len(provider.inputs)
@@ -128,7 +128,7 @@ def test_an_edit_before_and_after_its_page_is_embedded_and_counted_once(
 
 
 def test_items_that_fail_are_told_and_do_not_hold_the_run_up(
-    db: Connection, worker: Worker, provider: Provider
+    db: Connection, worker: Worker, provider: FakeProvider
 ) -> None:
     indexed(db, worker, 12)
     provider.behave = lambda call: error(400, "no") if any("text 7" in text for text in call.inputs) else None
@@ -440,7 +440,7 @@ def test_on_a_terminal_a_bar_with_rate_and_time_left_is_drawn(db: Connection, pr
 
 @pytest.mark.timeout(300)
 def test_a_listener_killed_half_way_is_followed_by_one_that_misses_nothing_and_queues_nothing_twice(
-    db: Connection, processes: Processes, index: IndexReader, provider: Provider
+    db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider
 ) -> None:
     rows = 6_000
     db.execute("INSERT INTO context_items (content) SELECT 'text ' || n FROM generate_series(1, %s) n", [rows])

@@ -17,11 +17,12 @@ from reindexer.core.errors import DependencyUnavailable
 from reindexer.embedded.children import Children
 from reindexer.postgres.connect import Connection
 from reindexer.settings import Settings
-from tests.integration.test_drain_to_settle import insert, status
+from reindexer.testing.processes import log_of
+from reindexer.testing.waiting import eventually
+from tests.support.flow import insert, status
 from tests.support.index_reader import IndexReader
-from tests.support.processes import Processes, log_of
+from tests.support.processes import Processes
 from tests.support.tls import Certificates, certificates, start_tls_redis
-from tests.support.waiting import eventually
 
 KEY = {"X-API-Key": "test-admin-key"}
 

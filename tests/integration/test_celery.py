@@ -21,16 +21,15 @@ from reindexer.ports import Embedder
 from reindexer.postgres.connect import Connection
 from reindexer.queue import requests
 from reindexer.queue.dispatch import TAKEN_S, Dispatch
+from reindexer.testing.processes import log_of
+from reindexer.testing.provider import FakeProvider, error, vector_of
+from reindexer.testing.waiting import eventually
 from reindexer.worker.warmup import warm
 from reindexer.worker.worker import Worker
-from tests.integration.test_drain_to_settle import insert, status
+from tests.support.flow import insert, status
 from tests.support.forks import forked_python
 from tests.support.index_reader import IndexReader
-from tests.support.processes import ROOT, Processes, log_of
-from tests.support.provider import Provider, error, vector_of
-from tests.support.waiting import eventually
-
-TASK = "reindexer.tasks.regenerate_embedding_task"
+from tests.support.processes import ROOT, TASK, Processes
 
 
 def python(code: str, env: Mapping[str, str]) -> str:
@@ -97,7 +96,7 @@ def test_a_process_makes_its_providers_clients_while_qdrant_is_away(worker: Work
 
 
 def test_regenerate_embedding_task_success(
-    db: Connection, processes: Processes, index: IndexReader, broker: CeleryBroker, provider: Provider
+    db: Connection, processes: Processes, index: IndexReader, broker: CeleryBroker, provider: FakeProvider
 ) -> None:
     item_id = insert(db, "text")
     worker = processes.worker()
@@ -111,7 +110,7 @@ def test_regenerate_embedding_task_success(
 
 
 def test_regenerate_embedding_task_retry(
-    db: Connection, processes: Processes, broker: CeleryBroker, provider: Provider
+    db: Connection, processes: Processes, broker: CeleryBroker, provider: FakeProvider
 ) -> None:
     """Exactly four calls, then FAILED: the first try and three retries."""
     provider.behave = lambda call: error(500, "overloaded")
@@ -166,7 +165,7 @@ def test_regenerate_embedding_task_qdrant_unavailable(
 
 
 def test_a_thousand_requests_are_at_most_twenty_provider_requests_and_each_is_told(
-    db: Connection, processes: Processes, broker: CeleryBroker, index: IndexReader, provider: Provider
+    db: Connection, processes: Processes, broker: CeleryBroker, index: IndexReader, provider: FakeProvider
 ) -> None:
     db.execute("INSERT INTO context_items (content) SELECT 'text ' || n FROM generate_series(1, 1000) n")
     db.execute("DELETE FROM reindexer.outbox")
@@ -186,7 +185,7 @@ def test_a_thousand_requests_are_at_most_twenty_provider_requests_and_each_is_to
 
 
 def test_a_synchronous_call_indexes_without_listener_or_worker(
-    db: Connection, env: Mapping[str, str], index: IndexReader, provider: Provider
+    db: Connection, env: Mapping[str, str], index: IndexReader, provider: FakeProvider
 ) -> None:
     item_id = insert(db, "text")
     call = "from reindexer.indexing import generate_context_item_embedding as g; "

@@ -25,13 +25,13 @@ from reindexer.queue.drain import drain
 from reindexer.sources.attach import attach
 from reindexer.sources.embedding_specs import embedding_spec_of
 from reindexer.sources.store import find_source
+from reindexer.testing.provider import FakeProvider, error, vector_of
+from reindexer.testing.waiting import eventually
 from reindexer.worker.worker import Worker
-from tests.integration.test_four_processes import idle
+from tests.support.flow import idle
 from tests.support.index_reader import IndexReader
+from tests.support.long_texts import delete, document, edit, insert, move, paragraph
 from tests.support.processes import Processes
-from tests.support.provider import Provider, error, vector_of
-from tests.support.waiting import eventually
-from tests.unit.test_chunks import delete, document, edit, insert, move, paragraph
 
 WIKI = Source("wiki", "public", "pages", ("slug",), ("body",), ("title",), chunk_tokens=120)
 PARAGRAPHS = 100
@@ -44,7 +44,7 @@ class Wiki:
     db: Connection
     worker: Worker
     index: IndexReader
-    provider: Provider
+    provider: FakeProvider
 
     def attach(self, source: Source = WIKI) -> None:
         with changing_triggers(self.db):
@@ -98,7 +98,7 @@ def words(texts: Iterable[str]) -> list[str]:
 
 
 @pytest.fixture
-def wiki(db: Connection, worker: Worker, index: IndexReader, provider: Provider) -> Wiki:
+def wiki(db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider) -> Wiki:
     db.execute("CREATE TABLE pages (slug text PRIMARY KEY, title text, body text)")
     return Wiki(db, worker, IndexReader(index.client, "wiki"), provider)
 

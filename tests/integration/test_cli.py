@@ -18,14 +18,13 @@ from reindexer import __version__
 from reindexer.cli.output import rows
 from reindexer.postgres.connect import Connection
 from reindexer.queue import requests
+from reindexer.testing.provider import FakeProvider, error, refuse_texts
+from reindexer.testing.waiting import eventually
 from reindexer.worker.worker import Worker
-from tests.integration.test_drain_to_settle import insert, work
-from tests.integration.test_up import CLEAN, reindexer
-from tests.support.commands import Done
+from tests.support.commands import CLEAN, Done, reindexer
+from tests.support.flow import insert, work
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
-from tests.support.provider import Provider, error, refuse_texts
-from tests.support.waiting import eventually
 
 NOWHERE = "postgresql://postgres@127.0.0.1:9/x"
 
@@ -126,7 +125,7 @@ def test_unknown_sources_and_items_are_one_line(db: Connection, env: Mapping[str
 
 
 def test_a_wrong_provider_key_and_a_dead_qdrant_are_one_line(
-    db: Connection, env: Mapping[str, str], index: IndexReader, provider: Provider
+    db: Connection, env: Mapping[str, str], index: IndexReader, provider: FakeProvider
 ) -> None:
     provider.behave = lambda call: error(401, "invalid_api_key")
     refused = reindexer("search", "context_items", "x", env=env)
@@ -178,7 +177,7 @@ def test_the_version_is_told(here: Callable[..., Done]) -> None:
 
 
 def test_to_a_pipe_each_row_is_one_line_whose_values_are_whole_and_parted_by_tabs(
-    db: Connection, env: Mapping[str, str], worker: Worker, provider: Provider, here: Callable[..., Done]
+    db: Connection, env: Mapping[str, str], worker: Worker, provider: FakeProvider, here: Callable[..., Done]
 ) -> None:
     db.execute("CREATE TABLE words (id text PRIMARY KEY, body text)")
     key = "a long key, " * 30 + "\n\tand its end"

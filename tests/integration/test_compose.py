@@ -23,11 +23,12 @@ from reindexer import __version__
 from reindexer.embedded.children import Children, free_port
 from reindexer.monitoring.heartbeat import STALE_S
 from reindexer.postgres.connect import connect
+from reindexer.testing.processes import log_of
+from reindexer.testing.waiting import eventually
 from tests.support.compose import COMPOSE, LocalServices, compose, health_command, interpolated, seconds, services
 from tests.support.index_reader import IndexReader
-from tests.support.processes import ROOT, log_of
+from tests.support.processes import ROOT
 from tests.support.servers import Servers
-from tests.support.waiting import eventually
 
 SERVERS = ("postgres", "redis", "qdrant")
 ONE_SHOT = "migrate"

@@ -15,12 +15,12 @@ from reindexer.postgres.connect import Connection
 from reindexer.queue import dead_letters
 from reindexer.queue.dead_letters import Which
 from reindexer.settings import Settings
+from reindexer.testing.provider import Call, FakeProvider, Reply, error, vector_of
 from reindexer.worker.worker import Worker
-from tests.integration.test_drain_to_settle import insert, status
-from tests.integration.test_reconcile import finish_work
 from tests.support.commands import Done
+from tests.support.flow import insert, status
 from tests.support.index_reader import IndexReader
-from tests.support.provider import Call, Provider, Reply, error, vector_of
+from tests.support.reconciling import finish_work
 
 KEY = {"X-API-Key": "test-admin-key"}
 LETTERS = "/admin/dead-letters"
@@ -42,7 +42,7 @@ def refuses(call: Call) -> Reply | None:
 
 
 @pytest.fixture
-def failed(db: Connection, worker: Worker, provider: Provider) -> list[str]:
+def failed(db: Connection, worker: Worker, provider: FakeProvider) -> list[str]:
     """Ids of an item that failed for good and of one that heals, beside one that is well."""
     provider.behave = refuses
     ids = [insert(db, "refused text")]
@@ -78,7 +78,7 @@ def test_dead_letters_are_told_with_their_reason_and_when_they_heal(client: Test
 
 
 def test_a_replay_tries_again_with_all_tries_and_succeeds_once_the_cause_is_mended(
-    client: TestClient, db: Connection, worker: Worker, index: IndexReader, provider: Provider, failed: list[str]
+    client: TestClient, db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider, failed: list[str]
 ) -> None:
     provider.calls.clear()
     assert client.post(f"{LETTERS}/replay", json={"error": "OVERLOADED"}).json() == {"replayed": 1, "left": 0}

@@ -24,8 +24,8 @@ from reindexer.queue.drain import drain
 from reindexer.sources.attach import attach
 from reindexer.sources.store import all_sources, find_source
 from reindexer.worker.worker import Worker
-from tests.integration.test_drain_to_settle import insert
 from tests.support.commands import Done
+from tests.support.flow import insert
 
 TABLE = """
     CREATE TABLE odd (a int, "B c" text, body text, tenant text, shown boolean, PRIMARY KEY (a, "B c"))

@@ -14,7 +14,7 @@ from reindexer.queue.claim import Claim, claim_batch
 from reindexer.queue.drain import drain
 from reindexer.queue.settle import Finished, Postponed, finish, postpone
 from reindexer.sources.store import find_source
-from tests.integration.test_drain_to_settle import insert
+from tests.support.flow import insert
 
 
 def edit(db: Connection, text: str) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-import psycopg
 import pytest
 from qdrant_client import models
 
@@ -22,28 +20,10 @@ from reindexer.queue.drain import drain
 from reindexer.queue.maintenance import heal
 from reindexer.queue.settle import Finished, finish
 from reindexer.sources.rows import read_rows, without_row
+from reindexer.testing.provider import Call, FakeProvider, error, vector_of
 from reindexer.worker.worker import Worker
+from tests.support.flow import insert, status, work
 from tests.support.index_reader import IndexReader
-from tests.support.provider import Call, Provider, error, vector_of
-
-
-def insert(db: psycopg.Connection[Any], content: str, title: str | None = None) -> str:
-    row = db.execute(
-        "INSERT INTO context_items (title, content) VALUES (%s, %s) RETURNING id::text", [title, content]
-    ).fetchone()
-    assert row is not None
-    return str(row[0])
-
-
-def work(db: Connection, worker: Worker) -> int:
-    """Drain and work until nothing is ready."""
-    drain(db)
-    return worker.run_lane("live", budget_s=5) + worker.run_lane("bulk", budget_s=5)
-
-
-def status(db: Connection, item_id: str) -> tuple[str, str | None] | None:
-    row = db.execute("SELECT status, error FROM reindexer.item_status WHERE item_id = %s", [item_id]).fetchone()
-    return (row[0], row[1]) if row else None
 
 
 def test_an_inserted_row_becomes_a_point_with_its_vector_and_payload(
@@ -106,7 +86,7 @@ def test_truncate_empties_the_index(db: Connection, worker: Worker, index: Index
 
 
 def test_a_payload_only_change_costs_no_embedding_call(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     item_id = insert(db, "text")
     work(db, worker)
@@ -121,7 +101,7 @@ def test_a_payload_only_change_costs_no_embedding_call(
 
 
 def test_an_unchanged_item_that_is_looked_at_again_is_skipped(
-    db: Connection, worker: Worker, provider: Provider
+    db: Connection, worker: Worker, provider: FakeProvider
 ) -> None:
     item_id = insert(db, "text")
     work(db, worker)
@@ -134,7 +114,7 @@ def test_an_unchanged_item_that_is_looked_at_again_is_skipped(
 
 @pytest.mark.parametrize("text", ["", "   \n\t "])
 def test_a_blank_text_is_completed_without_a_point(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider, text: str
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider, text: str
 ) -> None:
     item_id = insert(db, "first a text")
     work(db, worker)
@@ -145,7 +125,7 @@ def test_a_blank_text_is_completed_without_a_point(
     assert "" not in provider.inputs
 
 
-def test_a_rolled_back_write_changes_nothing(db: Connection, worker: Worker, provider: Provider) -> None:
+def test_a_rolled_back_write_changes_nothing(db: Connection, worker: Worker, provider: FakeProvider) -> None:
     class Rollback(Exception):
         pass
 
@@ -158,7 +138,7 @@ def test_a_rolled_back_write_changes_nothing(db: Connection, worker: Worker, pro
 
 
 def test_a_hundred_edits_of_one_item_are_one_embedding(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     item_id = insert(db, "edit 0")
     for n in range(1, 101):
@@ -169,7 +149,7 @@ def test_a_hundred_edits_of_one_item_are_one_embedding(
 
 
 def test_an_edit_while_the_embedding_is_in_flight_is_indexed_after_it(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     item_id = insert(db, "first")
 
@@ -186,7 +166,7 @@ def test_an_edit_while_the_embedding_is_in_flight_is_indexed_after_it(
 
 
 def test_one_rejected_input_among_a_hundred_fails_alone(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     provider.behave = lambda call: (
         error(400, "invalid_input") if any("poison" in text for text in call.inputs) else None
@@ -323,7 +303,7 @@ def test_one_payload_that_qdrant_can_not_take_fails_alone(db: Connection, worker
 
 
 def test_what_failed_for_a_passing_cause_is_tried_again_after_growing_waits_and_heals(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     provider.behave = lambda call: error(503)
     item_id = insert(db, "text")
@@ -364,7 +344,7 @@ def test_a_request_for_a_row_that_is_gone_also_takes_a_point_that_came_back(
 
 
 def test_a_qdrant_that_answers_with_an_error_makes_items_wait_with_the_reason_and_burns_no_attempt(
-    db: Connection, worker: Worker, provider: Provider
+    db: Connection, worker: Worker, provider: FakeProvider
 ) -> None:
     """As with a wrong API key, or a proxy in between; the provider's server knows no route of Qdrant's."""
     worker.index = QdrantIndex(provider.url.removesuffix("/v1"), api_key=None, grpc_port=None)

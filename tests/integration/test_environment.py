@@ -15,12 +15,11 @@ import pytest
 from reindexer.core.errors import UsageError
 from reindexer.postgres.connect import Connection
 from reindexer.settings import FOR_TESTS, FORMER_NAMES, Settings
-from tests.integration.test_starts import ROLES, start
-from tests.integration.test_up import CLEAN
-from tests.support.commands import Done
+from reindexer.testing.processes import log_of
+from reindexer.testing.waiting import eventually
+from tests.support.commands import CLEAN, ROLES, Done, start
 from tests.support.docs import settings_and_defaults
-from tests.support.processes import ROOT, Processes, log_of
-from tests.support.waiting import eventually
+from tests.support.processes import ROOT, Processes
 
 URLS: Mapping[str, tuple[str, ...]] = {
     "DATABASE_URL": ("mysql://x", "http://h/db", "h:5432", "postgresql://h:99999/db"),

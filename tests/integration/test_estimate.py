@@ -19,16 +19,16 @@ from reindexer.settings import Settings
 from reindexer.sources.attach import attach
 from reindexer.sources.embedding_specs import embedding_spec_of
 from reindexer.sources.estimate import Estimate, estimate
+from reindexer.testing.provider import FakeProvider
 from reindexer.wiring import token_price
 from reindexer.worker.worker import Worker
-from tests.integration.test_drain_to_settle import insert
-from tests.integration.test_reconcile import ready
 from tests.support.commands import Done
-from tests.support.provider import Provider
+from tests.support.flow import insert
+from tests.support.reconciling import ready
 
 
 def test_a_small_table_is_counted_exactly_and_what_is_indexed_costs_nothing_again(
-    db: Connection, worker: Worker, provider: Provider
+    db: Connection, worker: Worker, provider: FakeProvider
 ) -> None:
     ready(db, worker, 3)
     changed, new = insert(db, "x"), "a text of some length"

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from reindexer.postgres.connect import Connection
-from tests.integration.test_drain_to_settle import insert, status
+from reindexer.testing.processes import log_of
+from reindexer.testing.provider import FakeProvider, vector_of
+from reindexer.testing.waiting import eventually, seconds_until
+from tests.support.flow import idle, insert, status
 from tests.support.index_reader import IndexReader
-from tests.support.processes import Processes, log_of
-from tests.support.provider import Provider, vector_of
-from tests.support.waiting import eventually, seconds_until
+from tests.support.processes import Processes
 
 CANARY = "canary-3f1d9c"
 
@@ -34,18 +35,10 @@ def docstrings() -> Iterator[tuple[str, str]]:
                 yield f"{path.stem}.{getattr(node, 'name', '')}", text
 
 
-def idle(db: Connection) -> bool:
-    row = db.execute(
-        "SELECT (SELECT count(*) FROM reindexer.outbox) + (SELECT count(*) FROM reindexer.due)"
-        " + (SELECT count(*) FROM reindexer.run WHERE finished_at IS NULL)"
-    ).fetchone()
-    return row == (0,)
-
-
 @pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_ten_thousand_real_texts_then_each_kind_of_edit_within_half_a_second(
-    db: Connection, processes: Processes, index: IndexReader, provider: Provider
+    db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider
 ) -> None:
     texts = list(docstrings())
     texts = (texts * (10_000 // len(texts) + 1))[:10_000]
@@ -76,7 +69,7 @@ def test_ten_thousand_real_texts_then_each_kind_of_edit_within_half_a_second(
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 def test_every_pool_kind_indexes_edits(
-    db: Connection, processes: Processes, index: IndexReader, provider: Provider, pool: str
+    db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider, pool: str
 ) -> None:
     processes.listener()
     processes.worker(pool=pool)
@@ -147,11 +140,11 @@ def test_a_flushed_broker_costs_time_and_no_edit(
 
 
 def test_no_text_leaves_the_users_table_but_to_provider_and_qdrant(
-    db: Connection, processes: Processes, index: IndexReader, redis_url: str, provider: Provider
+    db: Connection, processes: Processes, index: IndexReader, redis_url: str, provider: FakeProvider
 ) -> None:
     import redis
 
-    from tests.support.provider import error
+    from reindexer.testing.provider import error
 
     provider.behave = lambda call: error(400, "bad") if any("refused" in text for text in call.inputs) else None
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
@@ -174,7 +167,7 @@ def test_no_text_leaves_the_users_table_but_to_provider_and_qdrant(
 
 
 def test_a_collection_of_other_dimensions_is_a_clear_error_before_any_work(
-    db: Connection, processes: Processes, index: IndexReader, provider: Provider
+    db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider
 ) -> None:
     from qdrant_client import models
 

@@ -23,11 +23,12 @@ import pytest
 
 from reindexer import __version__
 from reindexer.embedded.children import Children, free_port
+from reindexer.testing.processes import log_of
+from reindexer.testing.provider import vector_of
+from reindexer.testing.waiting import eventually
 from tests.support.commands import SERVER_SETTINGS
 from tests.support.index_reader import IndexReader
-from tests.support.processes import ROOT, log_of
-from tests.support.provider import vector_of
-from tests.support.waiting import eventually
+from tests.support.processes import ROOT
 
 OWN_PACKAGES = ("api", "celery", "migrations", "reindexer")
 """Packages of the application in whose folder the commands run. Ours have these names as well."""

@@ -18,9 +18,9 @@ from reindexer.queue.drain import drain
 from reindexer.queue.maintenance import heal
 from reindexer.queue.settle import Finished, Postponed, finish, postpone
 from reindexer.sources.store import find_source
+from reindexer.testing.provider import FakeProvider, error, refuse_texts
 from reindexer.worker.worker import Worker
-from tests.integration.test_drain_to_settle import insert, work
-from tests.support.provider import Provider, error, refuse_texts
+from tests.support.flow import insert, work
 
 HOUR_S = 3600.0
 
@@ -139,7 +139,7 @@ def test_a_retry_and_a_lost_claim_do_not_make_a_change_younger(db: Connection) -
 
 
 def test_a_failed_change_that_heals_keeps_its_age_until_it_is_in_qdrant(
-    db: Connection, worker: Worker, provider: Provider
+    db: Connection, worker: Worker, provider: FakeProvider
 ) -> None:
     provider.behave = lambda call: error(503)
     insert(db, "text")
@@ -157,7 +157,7 @@ def test_a_failed_change_that_heals_keeps_its_age_until_it_is_in_qdrant(
 
 
 def test_what_failed_for_good_has_no_age_but_the_edit_after_it_has(
-    db: Connection, worker: Worker, provider: Provider
+    db: Connection, worker: Worker, provider: FakeProvider
 ) -> None:
     provider.behave = refuse_texts
     insert(db, "refused")

@@ -27,14 +27,13 @@ from reindexer.queue.drain import drain
 from reindexer.settings import Settings
 from reindexer.sources.pause import set_paused
 from reindexer.sources.store import find_source, set_problem
+from reindexer.testing.provider import FakeProvider, error
+from reindexer.testing.proxy import Mode, Proxy
+from reindexer.testing.waiting import eventually, somebody_waits_for_a_lock
 from reindexer.worker.worker import Worker
-from tests.integration.test_drain_to_settle import insert, work
-from tests.integration.test_four_processes import idle
+from tests.support.flow import idle, insert, work
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
-from tests.support.provider import Provider, error
-from tests.support.proxy import Mode, Proxy
-from tests.support.waiting import eventually, somebody_waits_for_a_lock
 
 Numbers = Mapping[str, float]
 """`name{label=value,…}` with sorted labels to value."""
@@ -94,7 +93,7 @@ def test_a_metric_is_told_under_its_former_name_and_what_was_counted_under_it_is
 
 
 def test_what_becomes_of_items_is_counted_by_outcome(
-    client: TestClient, db: Connection, worker: Worker, provider: Provider
+    client: TestClient, db: Connection, worker: Worker, provider: FakeProvider
 ) -> None:
     before = numbers(client.get("/metrics"))
     ids = [insert(db, f"text {n}") for n in range(6)]
@@ -147,7 +146,7 @@ def test_freshness_is_the_time_from_commit_to_settled_and_a_backfill_has_none(
 
 
 def test_requests_to_the_provider_are_counted_by_their_answer_and_retries_by_their_cause(
-    client: TestClient, db: Connection, worker: Worker, provider: Provider
+    client: TestClient, db: Connection, worker: Worker, provider: FakeProvider
 ) -> None:
     answers = iter([error(429, headers={"Retry-After": "0.25"}), error(503), None])
     provider.behave = lambda call: next(answers)

@@ -16,11 +16,7 @@ from reindexer.migrate import alembic_config, migrate, uninstall
 from reindexer.postgres.connect import connect
 from reindexer.postgres.schema import REVISION, require_schema
 from reindexer.sources.store import find_source
-
-TABLE = """
-    CREATE TABLE context_items (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), title text, content text NOT NULL,
-        metadata jsonb NOT NULL DEFAULT '{}', created_at timestamptz DEFAULT now(), updated_at timestamptz DEFAULT now())
-"""
+from tests.support.old_tables import TABLE
 
 
 def objects(url: str) -> list[str]:

@@ -16,11 +16,10 @@ from reindexer.core.source import Source
 from reindexer.embedded.postgres import wheel_binaries
 from reindexer.postgres.connect import Connection
 from reindexer.sources.attach import attach
-from tests.conftest import database_url
 from tests.support.commands import Done
 from tests.support.docs import blocks
 from tests.support.processes import ROOT
-from tests.support.servers import Servers
+from tests.support.servers import Servers, database_url
 
 TABLES = b"""
     CREATE TABLE notes (id int PRIMARY KEY, body text);

@@ -20,16 +20,16 @@ from reindexer.core.items import LANES
 from reindexer.core.queues import OLD_QUEUES, Names
 from reindexer.index.ownership import identity, require_prefix
 from reindexer.postgres.connect import Connection, connect
-from tests.conftest import database_url
-from tests.integration.test_drain_to_settle import insert, status
+from reindexer.testing.processes import api_command, log_of
+from reindexer.testing.provider import FakeProvider, vector_of
+from reindexer.testing.waiting import eventually
 from tests.support.applications import application
 from tests.support.commands import Done
+from tests.support.flow import insert, status
 from tests.support.forks import forked_python
 from tests.support.index_reader import IndexReader
-from tests.support.processes import ROOT, Processes, api_command, log_of
-from tests.support.provider import Provider, vector_of
-from tests.support.servers import Servers
-from tests.support.waiting import eventually
+from tests.support.processes import ROOT, Processes
+from tests.support.servers import Servers, database_url
 
 FOREIGN = ("live", "bulk", "celery")
 """Queues that an application may have as well."""
@@ -65,7 +65,7 @@ def held(client: redis.Redis) -> dict[str, list[bytes]]:
 
 
 def test_another_applications_tasks_in_queues_of_any_name_stay_as_they_are_and_ours_among_them_are_taken_over(
-    db: Connection, processes: Processes, index: IndexReader, provider: Provider, redis_url: str
+    db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider, redis_url: str
 ) -> None:
     """Ours: what an older version and applications that it served have left in its queues, and what an application sent
     without naming a queue."""
@@ -165,7 +165,7 @@ def test_who_sends_notes_the_database_anew_after_a_flush_and_sends_nothing_once_
 
 
 def test_a_message_about_another_databases_work_is_dropped_and_told_and_its_own_is_sent_again(
-    db: Connection, processes: Processes, index: IndexReader, provider: Provider, redis_url: str
+    db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider, redis_url: str
 ) -> None:
     ours, task_id, item_id = identity(db, None), str(uuid.uuid4()), insert(db, "text")
     db.execute("DELETE FROM reindexer.outbox")

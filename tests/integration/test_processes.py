@@ -13,12 +13,13 @@ import pytest
 
 from reindexer.embedded.children import Child, free_port
 from reindexer.postgres.connect import Connection
-from tests.integration.test_drain_to_settle import insert
+from reindexer.testing.processes import log_of
+from reindexer.testing.provider import vector_of
+from reindexer.testing.waiting import eventually
 from tests.support.commands import Done
+from tests.support.flow import insert
 from tests.support.index_reader import IndexReader
-from tests.support.processes import Processes, log_of
-from tests.support.provider import vector_of
-from tests.support.waiting import eventually
+from tests.support.processes import Processes
 
 PROGRAM = str(Path(sys.executable).with_name("reindexer"))
 

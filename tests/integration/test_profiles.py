@@ -18,17 +18,17 @@ from reindexer.queue.drain import drain
 from reindexer.sources.attach import attach
 from reindexer.sources.detach import detach
 from reindexer.sources.store import find_source
+from reindexer.testing.provider import FakeProvider, vector_of
 from reindexer.worker.worker import Worker
 from tests.support.index_reader import IndexReader
-from tests.support.provider import Provider, vector_of
 
 OTHER_KEY = "REINDEXER_TEST_OTHER_KEY"
 
 
 @pytest.fixture
-def other() -> Iterator[Provider]:
+def other() -> Iterator[FakeProvider]:
     """A second provider."""
-    running = Provider()
+    running = FakeProvider()
     yield running
     running.close()
 
@@ -57,7 +57,7 @@ def problem(db: Connection, name: str = "notes") -> str | None:
 
 
 def test_a_source_with_its_own_provider_model_and_dimensions_is_embedded_and_searched_by_them(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider, other: Provider,
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider, other: FakeProvider,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setenv(OTHER_KEY, "sk-other")
@@ -72,7 +72,7 @@ def test_a_source_with_its_own_provider_model_and_dimensions_is_embedded_and_sea
 
 
 def test_two_sources_of_different_providers_are_worked_on_side_by_side(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider, other: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider, other: FakeProvider
 ) -> None:
     attached(db, worker, Profile(base_url=other.url, dimensions=16), "notes")
     attached(db, worker, Profile(), "letters")
@@ -80,7 +80,7 @@ def test_two_sources_of_different_providers_are_worked_on_side_by_side(
 
 
 def test_a_provider_that_a_profile_names_never_gets_the_key_of_the_settings(
-    db: Connection, worker: Worker, other: Provider
+    db: Connection, worker: Worker, other: FakeProvider
 ) -> None:
     seen: list[str] = []
     handler = other._server.RequestHandlerClass
@@ -139,7 +139,13 @@ def test_parameters_that_qdrant_does_not_know_are_the_sources_problem(db: Connec
     ],
 )
 def test_a_profile_of_other_vectors_than_those_that_are_there_is_refused_with_the_steps_to_take(
-    db: Connection, worker: Worker, provider: Provider, index: IndexReader, before: Profile, after: Profile, told: str
+    db: Connection,
+    worker: Worker,
+    provider: FakeProvider,
+    index: IndexReader,
+    before: Profile,
+    after: Profile,
+    told: str,
 ) -> None:
     attached(db, worker, before)
     with pytest.raises(DefinitionError) as refused:
@@ -155,7 +161,9 @@ def test_a_profile_of_other_vectors_than_those_that_are_there_is_refused_with_th
     assert (problem(db), IndexReader(index.client, "notes").count()) == (None, 1)
 
 
-def test_a_profile_that_says_what_is_so_already_is_taken(db: Connection, worker: Worker, provider: Provider) -> None:
+def test_a_profile_that_says_what_is_so_already_is_taken(
+    db: Connection, worker: Worker, provider: FakeProvider
+) -> None:
     attached(db, worker, Profile())
     same = Profile(provider="openai", model="text-embedding-3-small", dimensions=32, base_url=provider.url)
     assert attached(db, worker, same).profile == same
@@ -188,7 +196,7 @@ def test_before_anything_is_embedded_a_profile_may_say_what_it_likes(
     ],
 )
 def test_a_collection_of_other_dimensions_or_distance_is_told_before_any_work(
-    db: Connection, worker: Worker, provider: Provider, index: IndexReader, made: models.VectorParams, told: str
+    db: Connection, worker: Worker, provider: FakeProvider, index: IndexReader, made: models.VectorParams, told: str
 ) -> None:
     index.client.create_collection("notes__g1", vectors_config=made)
     attached(db, worker, Profile())

@@ -15,8 +15,8 @@ from reindexer.core.errors import DependencyUnavailable
 from reindexer.postgres.connect import Connection
 from reindexer.settings import Settings
 from reindexer.wiring import worker as make_worker
-from tests.integration.test_drain_to_settle import insert, work
 from tests.support.commands import Done
+from tests.support.flow import insert, work
 from tests.support.index_reader import IndexReader
 from tests.support.servers import Servers
 

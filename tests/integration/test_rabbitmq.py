@@ -15,11 +15,12 @@ from reindexer.adapters.broker.celery_broker import REQUEST_TASK, WORK_TASK, Cel
 from reindexer.core.broker_url import BrokerUrl
 from reindexer.monitoring import heartbeat
 from reindexer.postgres.connect import Connection
-from tests.integration.test_drain_to_settle import insert
+from reindexer.testing.processes import log_of
+from reindexer.testing.provider import FakeProvider, vector_of
+from reindexer.testing.waiting import eventually
+from tests.support.flow import insert
 from tests.support.index_reader import IndexReader
-from tests.support.processes import Processes, log_of
-from tests.support.provider import Provider, vector_of
-from tests.support.waiting import eventually
+from tests.support.processes import Processes
 
 URL = os.environ.get("REINDEXER_TEST_RABBITMQ_URL", "")
 QUORUM_URL = os.environ.get("REINDEXER_TEST_RABBITMQ_QUORUM_URL", "")
@@ -80,7 +81,7 @@ def test_it_carries_the_same_messages_and_knows_whose_the_prefix_is(rabbit: Brok
 
 
 def test_our_messages_in_older_queues_are_taken_over_and_others_keep_their_places(
-    db: Connection, processes: Processes, index: IndexReader, provider: Provider, rabbit: BrokerConnection
+    db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider, rabbit: BrokerConnection
 ) -> None:
     item_id = insert(db, "text")
     db.execute("DELETE FROM reindexer.outbox")

@@ -19,17 +19,16 @@ from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
 from reindexer.settings import Settings
+from reindexer.testing.provider import Call, FakeProvider, Reply, error
+from reindexer.testing.proxy import Mode, Proxy
+from reindexer.testing.waiting import eventually
 from reindexer.wiring import query_embedder_of
 from reindexer.wiring import worker as make_worker
 from reindexer.worker.worker import Worker
-from tests.integration.test_drain_to_settle import insert, status, work
-from tests.integration.test_four_processes import idle
 from tests.support.commands import Done
+from tests.support.flow import idle, insert, status, work
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
-from tests.support.provider import Call, Provider, Reply, error
-from tests.support.proxy import Mode, Proxy
-from tests.support.waiting import eventually
 
 Make = Callable[..., RedisRateLimiter]
 
@@ -243,7 +242,7 @@ def test_a_turn_that_came_stands_and_is_paid_for_once(rate_limiter: Make) -> Non
 
 
 def test_the_key_stands_nowhere_in_redis_in_clear(
-    db: Connection, worker: Worker, provider: Provider, redis_url: str
+    db: Connection, worker: Worker, provider: FakeProvider, redis_url: str
 ) -> None:
     provider.behave = limited_first(provider)
     item_id = insert(db, "text")
@@ -261,7 +260,7 @@ def state_of(db: Connection, item_id: str) -> str | None:
     return found and found[0]
 
 
-def limited_first(provider: Provider, **headers: str) -> Callable[[Call], Reply | None]:
+def limited_first(provider: FakeProvider, **headers: str) -> Callable[[Call], Reply | None]:
     """The first request gets a 429."""
     return lambda call: error(429, "rate_limit_exceeded", headers) if len(provider.calls) == 1 else None
 
@@ -281,7 +280,7 @@ def another(settings: Settings, index: IndexReader) -> Iterator[Callable[..., Wo
 
 
 def test_the_other_worker_and_searches_honour_a_retry_after_that_they_did_not_hear(
-    db: Connection, worker: Worker, another: Callable[..., Worker], settings: Settings, provider: Provider
+    db: Connection, worker: Worker, another: Callable[..., Worker], settings: Settings, provider: FakeProvider
 ) -> None:
     other = another()
     provider.behave = limited_first(provider, **{"retry-after": "3"})
@@ -302,7 +301,7 @@ def test_the_other_worker_and_searches_honour_a_retry_after_that_they_did_not_he
 
 
 def test_an_edit_is_embedded_while_backfills_wait_for_their_turn(
-    db: Connection, another: Callable[..., Worker], provider: Provider
+    db: Connection, another: Callable[..., Worker], provider: FakeProvider
 ) -> None:
     worker = another(requests_per_minute=20, batch_size=1)
     for number in range(20):
@@ -334,7 +333,7 @@ def tokens(db: Connection) -> dict[str, int]:
 
 
 def test_an_item_of_many_requests_waits_for_all_its_turns_in_one_claim(
-    db: Connection, another: Callable[..., Worker], provider: Provider
+    db: Connection, another: Callable[..., Worker], provider: FakeProvider
 ) -> None:
     worker = another(requests_per_minute=50, embedding_max_inputs=1)
     db.execute("UPDATE reindexer.source SET definition = definition || '{\"chunk_tokens\": 40}'")
@@ -382,7 +381,7 @@ def test_a_flushed_redis_learns_anew(rate_limiter: Make, redis_url: str) -> None
 
 @pytest.mark.timeout(120)
 def test_two_worker_processes_keep_one_cap_together(
-    db: Connection, processes: Processes, env: Mapping[str, str], provider: Provider
+    db: Connection, processes: Processes, env: Mapping[str, str], provider: FakeProvider
 ) -> None:
     setting = {"REINDEXER_REQUESTS_PER_MINUTE": "300", "REINDEXER_BATCH_SIZE": "1"}
     processes.listener(**setting)

@@ -6,8 +6,8 @@ import json
 import threading
 import tracemalloc
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -18,82 +18,28 @@ from reindexer.adapters.qdrant.index import QdrantIndex
 from reindexer.core.items import StoredPoint, point_id
 from reindexer.core.text.chunks import Span
 from reindexer.index import reconcile
-from reindexer.index.difference import Kind
-from reindexer.index.reconcile import Findings, Sides, TooManyDeletions
-from reindexer.index.search import collection_of
+from reindexer.index.reconcile import TooManyDeletions
 from reindexer.ports import Point
 from reindexer.postgres.connect import Connection
 from reindexer.queue.claim import claim_batch
 from reindexer.queue.drain import drain
-from reindexer.sources.embedding_specs import embedding_spec_of
-from reindexer.sources.store import find_source
+from reindexer.testing.provider import FakeProvider, vector_of
+from reindexer.testing.proxy import Mode, Proxy
 from reindexer.worker.worker import Worker
-from tests.integration.test_drain_to_settle import insert, work
 from tests.support.commands import Done
+from tests.support.flow import insert, work
 from tests.support.index_reader import IndexReader
-from tests.support.provider import Provider, vector_of
-from tests.support.proxy import Mode, Proxy
+from tests.support.reconciling import (
+    KINDS,
+    assert_index_equals_table,
+    compared,
+    differences,
+    finish_work,
+    ready,
+    repair,
+    sides,
+)
 from tests.support.servers import Servers
-from tests.support.waiting import eventually
-
-KINDS: tuple[Kind, ...] = ("missing", "stale", "orphaned")
-
-
-def sides(db: Connection, worker: Worker) -> Sides:
-    source = find_source(db, "context_items")
-    return Sides(
-        db, worker.index, source, collection_of(db, source), embedding_spec_of(source, worker.embedder_of(source)), 5
-    )
-
-
-@contextmanager
-def compared(
-    db: Connection, worker: Worker, progress: reconcile.Progress = lambda stage, done: None, wait_s: float = 0
-) -> Iterator[Findings]:
-    findings = reconcile.compare(sides(db, worker), progress, wait_s=wait_s, pause_s=0.05)
-    with closing(findings):
-        yield findings
-
-
-def differences(db: Connection, worker: Worker, wait_s: float = 0) -> dict[str, list[str]]:
-    """The ids of what differs, by kind."""
-    with compared(db, worker, wait_s=wait_s) as findings:
-        assert [len(findings.examples[kind]) for kind in KINDS] == [getattr(findings, kind) for kind in KINDS]
-        return {kind: sorted(ids) for kind, ids in findings.examples.items() if ids}
-
-
-def repair(db: Connection, worker: Worker, max_deletions: int | None = None) -> int:
-    """Compare, repair, and let the worker mend until nothing is due."""
-    with compared(db, worker) as findings:
-        queued = reconcile.repair(sides(db, worker), findings, who="test", max_deletions=max_deletions)
-    finish_work(db, worker)
-    return queued
-
-
-def finish_work(db: Connection, worker: Worker) -> None:
-    def idle() -> bool:
-        work(db, worker)
-        return db.execute("SELECT FROM reindexer.due").fetchone() is None
-
-    eventually(idle, within=20)
-
-
-def assert_index_equals_table(db: Connection, index: IndexReader) -> None:
-    """Nothing of ours in it: every row's point has the provider's vector of its text, and there is no other point."""
-    rows = db.execute("SELECT id::text, title, content, metadata FROM context_items").fetchall()
-    wanted = {item_id: (title, content, metadata) for item_id, title, content, metadata in rows if content.strip()}
-    assert index.count() == len(wanted)
-    for item_id, (title, content, metadata) in wanted.items():
-        assert index.holds(item_id, vector_of(f"{title}\n{content}" if title else content)), item_id
-        payload = index.payload(item_id)
-        assert payload is not None
-        assert (payload["title"], payload["metadata"]) == (title, metadata)
-
-
-def ready(db: Connection, worker: Worker, count: int) -> list[str]:
-    ids = [insert(db, f"text {n}") for n in range(count)]
-    finish_work(db, worker)
-    return ids
 
 
 def put(worker: Worker, db: Connection, item_id: str, chunk: int = 0, token: int = 7, text: str = "x") -> None:
@@ -112,7 +58,7 @@ def test_nothing_differs_when_all_is_indexed(db: Connection, worker: Worker, ind
 
 
 def test_each_kind_of_difference_is_found_whatever_the_ledger_says_and_repaired(
-    db: Connection, worker: Worker, index: IndexReader, provider: Provider
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:
     missing, text, payload, gone, chunked, blank, fine = ready(db, worker, 7)
     index.client.delete("context_items", [point_id("context_items", missing, 0)], wait=True)

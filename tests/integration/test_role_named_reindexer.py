@@ -10,9 +10,8 @@ import psycopg
 import pytest
 
 from reindexer.postgres.namesake import leads_to_us
-from tests.conftest import database_url
 from tests.support.commands import Done
-from tests.support.servers import Servers
+from tests.support.servers import Servers, database_url
 
 
 @dataclass

@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping
 
 import psycopg
 import pytest
 
-from reindexer.embedded.children import free_port
 from reindexer.postgres.connect import Connection
-from tests.integration.test_up import CLEAN
-from tests.support.forks import forked_python
-from tests.support.processes import ROOT
-
-ROLES = {
-    "listen": ["reindexer.listen"],
-    "worker": ["celery", "-A", "reindexer.celery_app", "worker", "-Q", "reindexer.live,reindexer.bulk"],
-    "api": ["uvicorn", "api.main:app", "--port", str(free_port())],
-}
-
-
-def start(role: str, env: Mapping[str, str]) -> tuple[int, str]:
-    """Exit code, and the line of ours on standard error."""
-    command = [*forked_python(), *ROLES[role]]
-    clean = {**CLEAN, "REINDEXER_DATA_DIR": "/tmp/nothing-is-up-here"}
-    done = subprocess.run(
-        command, env={**clean, **env}, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
-    )
-    assert "Traceback" not in done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("reindexer ")]
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith(f"reindexer {role}: ")
-    return done.returncode, lines[0]
+from tests.support.commands import ROLES, start
 
 
 @pytest.mark.parametrize("role", ROLES)

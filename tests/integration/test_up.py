@@ -23,26 +23,12 @@ import pytest
 from reindexer.cli.demo import QUERY, words_of
 from reindexer.cli.stdlib_texts import stdlib_texts
 from reindexer.embedded.children import free_port
-from tests.support.commands import SERVER_SETTINGS
+from reindexer.testing.waiting import eventually
+from tests.support.commands import CLEAN, reindexer
 from tests.support.docs import blocks
-from tests.support.forks import forked_python
 from tests.support.processes import ROOT
-from tests.support.waiting import eventually
 
 PROGRAM = Path(sys.executable).with_name("reindexer")
-
-CLEAN = {name: value for name, value in os.environ.items() if name not in SERVER_SETTINGS}
-
-
-def reindexer(
-    *arguments: str, env: Mapping[str, str] | None = None, forked: bool = True
-) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, with no server named."""
-    python = forked_python() if forked else [sys.executable, "-m"]
-    return subprocess.run(
-        [*python, "reindexer", *arguments], env={**CLEAN, **(env or {})}, cwd=ROOT,
-        capture_output=True, text=True, check=False, timeout=100,
-    )  # fmt: skip
 
 
 @dataclass

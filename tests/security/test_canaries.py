@@ -30,14 +30,15 @@ from reindexer.embedded.redis import start_redis
 from reindexer.migrate import migrate
 from reindexer.postgres.connect import Connection, connect
 from reindexer.sources.attach import attach
-from tests.integration.test_up import reindexer
+from reindexer.testing.processes import log_of
+from reindexer.testing.provider import DIMENSIONS, Call, FakeProvider, Reply
+from reindexer.testing.waiting import eventually
+from tests.support.commands import reindexer
 from tests.support.forks import forked_python
 from tests.support.index_reader import IndexReader
-from tests.support.processes import ROOT, Processes, log_of
-from tests.support.provider import DIMENSIONS, Call, Provider, Reply
+from tests.support.processes import ROOT, Processes
 from tests.support.quoting import QuotingProxy
 from tests.support.servers import FAST, Servers
-from tests.support.waiting import eventually
 
 TEXT = "canarytext"
 SECRETS = {
@@ -114,7 +115,7 @@ def qdrant(servers: Servers) -> Iterator[QuotingProxy]:
 
 @pytest.fixture
 def secret_env(
-    closed_postgres: EmbeddedPostgres, closed_redis: str, qdrant: QuotingProxy, provider: Provider
+    closed_postgres: EmbeddedPostgres, closed_redis: str, qdrant: QuotingProxy, provider: FakeProvider
 ) -> Mapping[str, str]:
     """Settings in which every secret is a canary."""
     return {
@@ -169,7 +170,7 @@ def redis_heard(url: str) -> Iterator[list[str]]:
 
 @pytest.mark.timeout(300)
 def test_no_text_and_no_secret_is_found_where_it_does_not_belong(
-    secret_env: Mapping[str, str], qdrant: QuotingProxy, provider: Provider, index: IndexReader, tmp_path: Path
+    secret_env: Mapping[str, str], qdrant: QuotingProxy, provider: FakeProvider, index: IndexReader, tmp_path: Path
 ) -> None:
     places = Places()
     url = secret_env["DATABASE_URL"]

@@ -19,8 +19,9 @@ from api.limits import BodyLimit
 from api.main import create_app
 from reindexer.postgres.connect import Connection
 from reindexer.settings import Settings
+from reindexer.testing.processes import log_of
 from tests.support.index_reader import IndexReader
-from tests.support.processes import Processes, log_of
+from tests.support.processes import Processes
 
 KEY = {"X-API-Key": "test-admin-key"}
 

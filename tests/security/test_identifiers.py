@@ -19,9 +19,9 @@ from reindexer.queue.drain import drain
 from reindexer.settings import Settings
 from reindexer.sources.attach import attach
 from reindexer.sources.store import find_source
+from reindexer.testing.provider import FakeProvider, vector_of
 from reindexer.worker.worker import Worker
 from tests.support.index_reader import IndexReader
-from tests.support.provider import Provider, vector_of
 from tests.support.servers import Servers
 
 KEY = {"X-API-Key": "test-admin-key"}
@@ -92,7 +92,7 @@ def settle(db: Connection, worker: Worker) -> None:
     assert db.execute("SELECT name, problem FROM reindexer.source WHERE problem IS NOT NULL").fetchall() == []
 
 
-def follow(table: OddTable, worker: Worker, reader: IndexReader, client: TestClient, provider: Provider) -> None:
+def follow(table: OddTable, worker: Worker, reader: IndexReader, client: TestClient, provider: FakeProvider) -> None:
     """Attach, fill, edit each kind, search, backfill with a condition: all of it has to work."""
     db, source = table.db, table.source
     table.run("INSERT INTO {table} VALUES (1, 'a', 'first', '{{}}')")
@@ -144,7 +144,7 @@ def changes(db: Connection) -> list[str]:
 
 @pytest.mark.parametrize("odd", ODD)
 def test_a_table_whose_schema_name_and_columns_have_any_name_is_kept_indexed(
-    db: Connection, worker: Worker, reader: IndexReader, client: TestClient, provider: Provider, odd: str
+    db: Connection, worker: Worker, reader: IndexReader, client: TestClient, provider: FakeProvider, odd: str
 ) -> None:
     columns = (f"{odd} k", f"{odd} k2", odd, f"{odd} x")
     follow(OddTable(db, f"{odd} s", odd, columns), worker, reader, client, provider)
@@ -153,7 +153,7 @@ def test_a_table_whose_schema_name_and_columns_have_any_name_is_kept_indexed(
 
 @pytest.mark.parametrize("place", range(len(OURS)), ids=OURS)
 def test_a_column_that_is_named_as_one_of_ours_is_no_exception(
-    db: Connection, worker: Worker, reader: IndexReader, client: TestClient, provider: Provider, place: int
+    db: Connection, worker: Worker, reader: IndexReader, client: TestClient, provider: FakeProvider, place: int
 ) -> None:
     """Over all runs each name is a key, a second key, a text and a payload column once."""
     key, key2, text, extra = (OURS[(place + step) % len(OURS)] for step in (0, 3, 6, 9))

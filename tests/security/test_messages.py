@@ -14,11 +14,12 @@ import redis
 
 from reindexer.adapters.broker.celery_broker import CeleryBroker
 from reindexer.postgres.connect import Connection
-from tests.integration.test_drain_to_settle import insert
+from reindexer.testing.processes import log_of
+from reindexer.testing.provider import vector_of
+from reindexer.testing.waiting import eventually
+from tests.support.flow import insert
 from tests.support.index_reader import IndexReader
-from tests.support.processes import Processes, log_of
-from tests.support.provider import vector_of
-from tests.support.waiting import eventually
+from tests.support.processes import Processes
 
 WORK = "reindexer.tasks.work_lane_task"
 

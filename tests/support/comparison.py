@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from reindexer.postgres.connect import Connection
+from reindexer.testing.provider import vector_of
 from tests.support.index_reader import IndexReader
-from tests.support.provider import vector_of
 
 CONTEXT_ITEMS = "SELECT id::text, concat_ws(E'\\n', title, content) FROM context_items"
 

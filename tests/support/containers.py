@@ -11,8 +11,8 @@ from testcontainers.community.postgres import PostgresContainer
 from testcontainers.community.redis import RedisContainer
 from testcontainers.core.container import DockerContainer
 
+from reindexer.testing.waiting import eventually
 from tests.support.servers import Servers
-from tests.support.waiting import eventually
 
 COMPOSE = Path(__file__).parents[2] / "docker-compose.yml"
 

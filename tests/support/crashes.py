@@ -12,7 +12,7 @@ import psycopg
 
 from reindexer.embedded.children import Children
 from reindexer.embedded.postgres import EmbeddedPostgres, start_postgres
-from tests.support.waiting import eventually
+from reindexer.testing.waiting import eventually
 
 LAZY = {"synchronous_commit": "off", "wal_writer_delay": "10s", "wal_writer_flush_after": "1GB", "shared_buffers": "32MB",
         "max_connections": "50", "autovacuum": "off"}  # fmt: skip

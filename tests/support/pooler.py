@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.proxy import Edit
+from reindexer.testing.proxy import Edit
 
 
 def pooler() -> Edit:

@@ -2,94 +2,33 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import httpx
-
-from reindexer.embedded.children import Child, Children, free_port, wait_until_ready
+from reindexer.embedded.children import Child, Children
+from reindexer.testing.processes import Processes as Unforked
 from tests.support.forks import fork_server
 
 ROOT = Path(__file__).parents[2]
 
-LISTENER = [sys.executable, "-m", "reindexer.listen"]
 
-
-def worker_command(*options: str, pool: str, concurrency: int, prefix: str = "reindexer") -> list[str]:
-    """A worker on both lanes."""
-    return [
-        sys.executable, "-m", "celery", "-A", "reindexer.celery_app", "worker", "-Q", f"{prefix}.live,{prefix}.bulk",
-        "--without-mingle", "--without-gossip", "-P", pool, "-c", str(concurrency), *options,
-    ]  # fmt: skip
-
-
-def api_command(port: int) -> list[str]:
-    """The API."""
-    return [sys.executable, "-m", "uvicorn", "api.main:app", "--port", str(port)]
-
-
-class Processes:
-    """Starts listeners, workers and APIs with one environment; they end with `children`."""
+class Processes(Unforked):
+    """The same, by default from a process that has imported the libraries, which saves two seconds of CPU each."""
 
     def __init__(
         self, children: Children, env: Mapping[str, str], root: Path = ROOT, *, forked: bool | None = None
     ) -> None:
-        """`root`: the checkout whose program is started. `forked`: from a process that has imported the libraries, which
-        saves two seconds of CPU each; not where the start itself matters, nor (by default) from another checkout."""
-        self.children = children
-        self._root = root
+        """`root`: the checkout whose program is started. `forked`: False where the start itself matters, and by default
+        where it is another checkout's."""
+        super().__init__(children, env, root)
         self.forked = root == ROOT if forked is None else forked
-        self.env = {**os.environ, **env, "PYTHONUNBUFFERED": "1"}
-        self._started = 0
 
-    def listener(self, **env: str) -> Child:
-        """`python -m reindexer.listen`, ready when it leads or stands by."""
-        child = self._start("listener", LISTENER, env)
-        wait_until_ready(
-            child,
-            lambda: any(w in log_of(child) for w in ("leadership_acquired", "leadership_awaited", "draining_started")),
-            within_s=20,
-        )
-        return child
-
-    def worker(self, *options: str, pool: str = "prefork", concurrency: int = 2, **env: str) -> Child:
-        """`celery -A reindexer.celery_app worker`, ready when it says so."""
-        child = self.start_worker(*options, pool=pool, concurrency=concurrency, **env)
-        wait_until_ready(child, lambda: " ready." in log_of(child), within_s=30)
-        return child
-
-    def start_worker(self, *options: str, pool: str, concurrency: int, **env: str) -> Child:
-        """The same, not waited for: several start faster together."""
-        prefix = {**self.env, **env}.get("REINDEXER_PREFIX", "reindexer")
-        command = worker_command(*options, pool=pool, concurrency=concurrency, prefix=prefix)
-        return self._start("worker", command, env)
-
-    def api(self, **env: str) -> tuple[Child, str]:
-        """`uvicorn api.main:app`, and its URL."""
-        port = free_port()
-        child = self._start("api", api_command(port), env)
-        url = f"http://127.0.0.1:{port}"
-        wait_until_ready(child, lambda: _answers(url), within_s=20)
-        return child, url
-
-    def _start(self, name: str, command: list[str], env: Mapping[str, str]) -> Child:
-        self._started += 1
-        name, env = f"{name}-{self._started}", {**self.env, **env}
+    def begin(self, name: str, command: list[str], env: Mapping[str, str]) -> Child:
+        """Fork, if that is wanted."""
         if not self.forked:
-            return self.children.start(name, command, env=env, cwd=self._root)
+            return super().begin(name, command, env)
         log, (_, _, module, *arguments) = self.children.log_of(name), command
-        return self.children.adopt(name, fork_server().start(module, arguments, env, self._root, log), log)
+        return self.children.adopt(name, fork_server().start(module, arguments, env, self.root, log), log)
 
 
-def log_of(child: Child) -> str:
-    """All that a child has written."""
-    return child.log.read_text(encoding="utf-8", errors="replace")
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz", timeout=1).is_success
-    except httpx.HTTPError:
-        return False
+TASK = "reindexer.tasks.regenerate_embedding_task"

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from reindexer.embedded.children import Child, Children, accepts, free_port, wait_until_ready
+import psycopg
+
+from reindexer.embedded.children import Children
 from reindexer.embedded.postgres import start_postgres, wheel_binaries
 from reindexer.embedded.redis import start_redis
 from reindexer.running_stack import reach_own_servers
+from reindexer.testing.servers import start_qdrant
 
 FAST = {"fsync": "off", "max_connections": "200", "shared_buffers": "64MB", "wal_level": "logical"}
 """The tests kill processes, not machines."""
@@ -54,26 +56,14 @@ def servers() -> Iterator[Servers]:
         )
 
 
-def start_qdrant(children: Children) -> str:
-    """The embedded Qdrant server, in memory; returns its URL."""
-    port = free_port()
-    start_qdrant_at(children, port, None)
-    return f"http://127.0.0.1:{port}"
-
-
-def start_qdrant_at(children: Children, port: int, path: Path | None) -> Child:
-    """The embedded Qdrant server over a folder, or in memory."""
-    where = ["--memory"] if path is None else ["--path", str(path)]
-    child = children.start(
-        "qdrant", [sys.executable, "-m", "reindexer.embedded.qdrant_server", "--port", str(port), *where]
-    )
-    wait_until_ready(child, lambda: accepts(port), within_s=30)
-    return child
-
-
 def postgres_versions() -> dict[int, Path]:
     """Binaries of every PostgreSQL that can be had here: two in the wheel, and what the machine has installed."""
     found = {version: wheel_binaries(version) for version in (16, 18)}
     for installed in Path("/usr/lib/postgresql").glob("*/bin/postgres"):
         found.setdefault(int(installed.parent.parent.name), installed.parent)
     return found
+
+
+def database_url(running: Servers, database: str) -> str:
+    """The URL of another database on the same server."""
+    return psycopg.conninfo.make_conninfo(running.database_url, dbname=database)

@@ -17,7 +17,7 @@ import psycopg
 from qdrant_client import QdrantClient, models
 
 from reindexer.ports import Vectors
-from tests.support.provider import vector_of
+from reindexer.testing.provider import vector_of
 
 SOURCES = ("context_items", "torture_articles", "torture_tickets")
 CHUNKED = "torture_articles"

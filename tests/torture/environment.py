@@ -26,9 +26,9 @@ from reindexer.embedded.children import Child, Children, free_port
 from reindexer.embedded.postgres import EmbeddedPostgres, start_postgres
 from reindexer.embedded.redis import EmbeddedRedis, start_redis
 from reindexer.migrate import migrate
-from tests.support.provider import DIMENSIONS, Provider
-from tests.support.proxy import Proxy
-from tests.support.servers import start_qdrant_at
+from reindexer.testing.provider import DIMENSIONS, FakeProvider
+from reindexer.testing.proxy import Proxy
+from reindexer.testing.servers import start_qdrant_at
 from tests.torture import tables
 from tests.torture.checker import SOURCES
 from tests.torture.provider_faults import Lies
@@ -49,7 +49,7 @@ class Stage:
     redis_url: str
     qdrant_url: str
     grpc_port: int | None
-    provider: Provider
+    provider: FakeProvider
     lies: Lies
     proxies: dict[str, list[Proxy]]
     postgres: EmbeddedPostgres | None = None
@@ -139,7 +139,7 @@ def stage() -> Iterator[Stage]:
         own_redis, redis_url = _redis(children, directory)
         qdrant, qdrant_url = _qdrant(children, directory)
         grpc_port = os.environ.get("REINDEXER_TEST_QDRANT_GRPC_PORT")
-        provider = Provider()
+        provider = FakeProvider()
         stack.callback(provider.close)
         provider.latency_s = 0.02
         urls = {"provider": [provider.url], "postgres": [database_url], "redis": [redis_url], "qdrant": [qdrant_url]}

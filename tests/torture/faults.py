@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
-from tests.support.proxy import Mode
+from reindexer.testing.proxy import Mode
 from tests.torture.environment import LEASE_S, Stage
 from tests.torture.processes import Cast
 from tests.torture.provider_faults import SLOW_MODEL, TOLD

@@ -12,7 +12,8 @@ from functools import partial
 import psutil
 
 from reindexer.embedded.children import Child, free_port, wait_until_ready
-from tests.support.processes import LISTENER, ROOT, api_command, log_of, worker_command
+from reindexer.testing.processes import LISTENER, api_command, log_of, worker_command
+from tests.support.processes import ROOT
 from tests.torture.environment import Stage, grpc_environment
 
 READY_S = 60.0

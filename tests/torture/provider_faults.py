@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from tests.support.provider import Call, Provider, Reply, error, vector_of
+from reindexer.testing.provider import Call, FakeProvider, Reply, error, vector_of
 
 MAX_HANG_S = 30.0
 
@@ -16,7 +16,7 @@ Lie = Callable[[Call], Reply | None]
 class Lies:
     """Stands in the provider's `behave`; counts the inputs that got their vectors."""
 
-    def __init__(self, provider: Provider) -> None:
+    def __init__(self, provider: FakeProvider) -> None:
         self.answered: list[str] = []
         self._lie: Lie | None = None
         self._changed = threading.Condition()

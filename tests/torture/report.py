@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from psycopg.rows import dict_row
 
-from tests.support.provider import vector_of
+from reindexer.testing.provider import vector_of
 from tests.torture.checker import SOURCES, Differences, Found, read_points
 from tests.torture.environment import Stage
 from tests.torture.journal import Entry

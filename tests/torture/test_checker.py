@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reindexer.core.items import point_id
-from tests.support.provider import vector_of
+from reindexer.testing.provider import vector_of
 from tests.torture.checker import Differences, Found, Row, compare
 from tests.torture.journal import Entry, wasted
 

@@ -14,41 +14,14 @@ from hypothesis import strategies as st
 from reindexer.core.text.chunks import spans
 from reindexer.core.text.embedding_spec import EmbeddingSpec
 from reindexer.core.text.tokens import estimate_tokens
+from tests.support.long_texts import delete, document, edit, insert, move, paragraph
 
-WORDS = [
-    "a",
-    "row",
-    "of",
-    "the",
-    "table",
-    "holds",
-    "text",
-    "that",
-    "becomes",
-    "a",
-    "vector",
-    "and",
-    "an",
-    "edit",
-    "makes",
-    "it",
-    "another",
-    "one",
-]
 MOST = 120
 
 TEXTS = st.lists(
     st.sampled_from(["word", "two words", "Satz.", "\n", "\n\n", "# Title\n", " ", "。", "字", "x" * 90, "😀"]),
     max_size=200,
 ).map("".join)
-
-
-def paragraph(chance: random.Random, words: int) -> str:
-    return " ".join(chance.choice(WORDS) for _ in range(words)).capitalize() + f" {chance.random():.6f}."
-
-
-def document(chance: random.Random, paragraphs: int) -> list[str]:
-    return [paragraph(chance, chance.randrange(20, 60)) for _ in range(paragraphs)]
 
 
 def chunks(text: str, most: int = MOST, overlap: int = 0) -> list[str]:
@@ -98,22 +71,6 @@ def test_chunks_overlap_by_whole_words_within_their_size() -> None:
         assert one.end - following.start > 0
         assert estimate_tokens(text[following.start : one.end]) <= 16
         assert text[following.start - 1].isspace()
-
-
-def insert(chance: random.Random, doc: list[str]) -> None:
-    doc.insert(0, paragraph(chance, 30))
-
-
-def delete(chance: random.Random, doc: list[str]) -> None:
-    del doc[chance.randrange(3)]
-
-
-def move(chance: random.Random, doc: list[str]) -> None:
-    doc.insert(0, doc.pop(chance.randrange(1, 4)))
-
-
-def edit(chance: random.Random, doc: list[str]) -> None:
-    doc[chance.randrange(len(doc))] = paragraph(chance, 35)
 
 
 @pytest.mark.parametrize("change", [edit, insert, delete, move])

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from bench.meanings import found_by, meaning, words_of
 from reindexer import wiring
 from reindexer.adapters.embedders.hashing import HashingEmbedder
 from reindexer.adapters.embedders.static import StaticEmbedder, StaticModel
@@ -25,7 +26,6 @@ from reindexer.core.errors import SourceError
 from reindexer.core.profile import Profile
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.settings import Settings
-from tests.support.meaning import found_by, meaning, words_of
 
 ODD = ["", " ", "\x00\x01", "the", "\ud83d", "😀", "미납 청구서", "x" * 10_000, "--", "日本語"]
 

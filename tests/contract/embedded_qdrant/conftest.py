@@ -4,15 +4,14 @@ Runs on the embedded server, and on a real one instead where REINDEXER_TEST_QDRA
 """
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from qdrant_client import QdrantClient
 from qdrant_client import models as m
 
+from tests.contract.embedded_qdrant.points import NewName
 from tests.support.qdrant_process import REAL_URL, Process, connect
-
-NewName = Callable[[], str]
 
 
 @pytest.fixture(scope="module")

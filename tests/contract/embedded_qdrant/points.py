@@ -9,6 +9,8 @@ from qdrant_client import QdrantClient
 from qdrant_client import models as m
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+NewName = Callable[[], str]
+
 TOKEN = 1_754_000_000_000_123
 """Microseconds since 1970, as the fencing tokens are."""
 FAILURES = (UnexpectedResponse, ResponseHandlingException, AssertionError)

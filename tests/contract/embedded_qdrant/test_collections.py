@@ -9,8 +9,7 @@ import pytest
 from qdrant_client import QdrantClient
 from qdrant_client import models as m
 
-from tests.contract.embedded_qdrant.conftest import NewName
-from tests.contract.embedded_qdrant.points import FAILURES, matches, point, refused, stored
+from tests.contract.embedded_qdrant.points import FAILURES, NewName, matches, point, refused, stored
 from tests.support.qdrant_process import connect
 
 

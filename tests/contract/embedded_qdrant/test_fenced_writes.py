@@ -4,8 +4,7 @@ import pytest
 from qdrant_client import QdrantClient
 from qdrant_client import models as m
 
-from tests.contract.embedded_qdrant.conftest import NewName
-from tests.contract.embedded_qdrant.points import TOKEN, matches, older_than, point, stored, unless_newer
+from tests.contract.embedded_qdrant.points import TOKEN, NewName, matches, older_than, point, stored, unless_newer
 
 
 @pytest.mark.parametrize("form", ["list", "batch"])

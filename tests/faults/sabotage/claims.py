@@ -7,7 +7,7 @@ from tests.faults.sabotage.row import Sabotage
 CLAIMS = "tests/faults/test_claims.py::"
 FLOW = "tests/integration/test_drain_to_settle.py::"
 UNREADABLE = "tests/faults/test_unreadable_sources.py::"
-INDEX = "tests/contract/test_index.py::"
+INDEX = "tests/contract/test_index.py::TestQdrantIndex::"
 
 FENCE = (
     Sabotage(

@@ -8,6 +8,7 @@ from functools import cache
 
 import pytest
 
+import reindexer.testing
 from tests.faults.sabotage.guards import guards, taken_away
 from tests.faults.sabotage.row import Sabotage
 from tests.faults.sabotage.run import Part
@@ -17,8 +18,17 @@ from tests.support.processes import ROOT
 
 @cache
 def named_in(path: str) -> frozenset[str]:
+    """Its functions, and of classes that inherit a contract its tests."""
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-    return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
+    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    inherited = {
+        f"{node.name}::{name}"
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
+        for base in node.bases
+        for name in dir(getattr(reindexer.testing, ast.unparse(base), object))
+    }
+    return frozenset(functions | inherited)
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.mechanism)

@@ -29,7 +29,7 @@ def eventually(condition: Callable[[], T], *, within: float = 30.0, every: float
 
 
 def seconds_until(condition: Callable[[], object], *, within: float = 30.0) -> float:
-    """How long it took until the condition held; looked at often, but not for long: to 2 ms or a hundredth of the time."""
+    """How long it took until the condition held; looked at often, to 2 ms or a hundredth of the time."""
     started = time.monotonic()
     until = started + within
     while not condition():

@@ -1,4 +1,4 @@
-"""Drains, dispatch and claims, timed, and what many settled changes leave behind while a snapshot is open that is older."""
+"""Drains, dispatch and claims, timed, and what many settled changes leave behind while an older snapshot is open."""
 
 from __future__ import annotations
 

@@ -73,13 +73,13 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-class Provider:
+class FakeProvider:
     """`calls` records every request. `behave` may answer otherwise, `latency_s` delays every answer."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.latency_s = 0.0
-        self.behave: Callable[[Call], Reply | None] = lambda call: None
+        self.behave: Callable[[Call], Reply | None] = lambda _: None
         self.send_floats = False
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), self._handler())

@@ -1,4 +1,4 @@
-"""Queries, and texts that say the same in other words: tests/support/meaning.toml."""
+"""Queries, and texts that say the same in other words: bench/meanings.toml."""
 
 from __future__ import annotations
 
