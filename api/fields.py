@@ -8,17 +8,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, StringConstraints
 from starlette.convertors import Convertor, register_url_convertor
 
+from reindexer.core.text.storable import storable_text
+
 MAX_DEPTH = 64
 """The deepest nesting of JSON: far below what any parser can take."""
-
-
-def storable_text(text: str) -> str:
-    """The text itself. Raises ValueError for NUL and lone surrogates, which Postgres can't store."""
-    if "\x00" in text:  # guard api-nul-character-refusal
-        raise ValueError("must not contain the NUL character")
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("must not contain lone surrogates")
-    return text
 
 
 def storable_json(value: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """Keeps the text of Postgres tables searchable as vectors in Qdrant.
 
+The public Python API is what `__all__` names, and `reindexer.indexing.generate_context_item_embedding`: `Client`, its
+results, and the errors that it raises, all of them a `ReindexerError`. Everything else may change in any version.
+
 The packages, in the order in which a change meets them:
 
     sources      what is indexed: definitions, triggers, rows and keys
@@ -16,7 +19,78 @@ The packages, in the order in which a change meets them:
 
 Below them: `core` (plain data and pure functions), `ports` (Protocols for products that can be exchanged), `postgres`
 (part of the design, not a port), `audit`. Above them: `adapters` (the products), `embedded` (servers that `up` starts),
-`settings`, `wiring`, and the processes: `listen`, `tasks`, `cli`, and the package `api`.
+`settings`, `wiring`, `client` (the Python API), and the processes: `listen`, `tasks`, `cli`, and the package `api`.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reindexer.backfills.runs import NoSuchRun, Run, RunConflict
+    from reindexer.client import Client, Detached
+    from reindexer.core.errors import (
+        ChangedMeanwhile,
+        DefinitionError,
+        DependencyUnavailable,
+        ItemFailed,
+        OtherEmbedder,
+        PermanentError,
+        RateLimited,
+        ReindexerError,
+        RowsWouldMove,
+        SourceError,
+        TransientError,
+        UsageError,
+    )
+    from reindexer.core.profile import Profile
+    from reindexer.core.source import Source
+    from reindexer.index.search import SearchResult
+    from reindexer.monitoring.status import BreakerStatus, ItemState, PastRequest, SourceStatus, Status
+    from reindexer.ports import Hit
+    from reindexer.queue.dead_letters import DeadLetter
+    from reindexer.queue.requests import TaskState
+    from reindexer.settings import Settings
+    from reindexer.sources.attach import Attached
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Attached", "BreakerStatus", "ChangedMeanwhile", "Client", "DeadLetter", "DefinitionError",
+    "DependencyUnavailable", "Detached", "Hit", "ItemFailed", "ItemState", "NoSuchRun", "OtherEmbedder",
+    "PastRequest", "PermanentError", "Profile", "RateLimited", "ReindexerError", "RowsWouldMove", "Run",
+    "RunConflict", "SearchResult", "Settings", "Source", "SourceError", "SourceStatus", "Status", "TaskState",
+    "TransientError", "UsageError", "__version__",
+]  # fmt: skip
+
+_HOMES = {
+    "backfills.runs": ("NoSuchRun", "Run", "RunConflict"),
+    "client": ("Client", "Detached"),
+    "core.errors": (
+        "ChangedMeanwhile", "DefinitionError", "DependencyUnavailable", "ItemFailed", "PermanentError", "OtherEmbedder",
+        "TransientError", "RateLimited", "ReindexerError", "RowsWouldMove", "SourceError", "UsageError",
+    ),
+    "core.profile": ("Profile",),
+    "core.source": ("Source",),
+    "index.search": ("SearchResult",),
+    "monitoring.status": ("BreakerStatus", "ItemState", "PastRequest", "SourceStatus", "Status"),
+    "ports": ("Hit",),
+    "queue.dead_letters": ("DeadLetter",),
+    "queue.requests": ("TaskState",),
+    "settings": ("Settings",),
+    "sources.attach": ("Attached",),
+}  # fmt: skip
+"""The modules of the public names. Each is imported at the first use of one of its names: many are slow to import."""
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

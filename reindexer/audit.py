@@ -78,11 +78,20 @@ def forget(connection: Connection) -> None:
 
 def of_command() -> str:
     """Return who runs a command: the operating system's user, and the host."""
+    return f"cli {_user_and_host()}"
+
+
+def of_python() -> str:
+    """Return who calls the Python API: the operating system's user, and the host."""
+    return f"python {_user_and_host()}"
+
+
+def _user_and_host() -> str:
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         user = "unknown"
-    return f"cli {plain(user)}@{plain(socket.gethostname())}"
+    return f"{plain(user)}@{plain(socket.gethostname())}"
 
 
 def plain(name: str) -> str:

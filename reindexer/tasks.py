@@ -28,7 +28,7 @@ from reindexer.adapters.broker.celery_broker import OWNER_HEADER, REQUEST_TASK, 
 from reindexer.adapters.broker.heartbeats import BEAT_TASK
 from reindexer.celery_app import app, broker
 from reindexer.core.errors import DependencyUnavailable, ItemFailed, ReindexerError, TransientError
-from reindexer.core.items import LANES, REQUEST_LANE
+from reindexer.core.items import LANES
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.core.timer import Timer
 from reindexer.index.ownership import identity
@@ -36,7 +36,7 @@ from reindexer.monitoring import heartbeat
 from reindexer.postgres.connect import connect
 from reindexer.queue import requests
 from reindexer.settings import Settings
-from reindexer.worker import runtime
+from reindexer.worker import one_request, runtime
 from reindexer.worker.warmup import warm
 from reindexer.worker.worker import Worker
 
@@ -209,7 +209,7 @@ def regenerate_embedding_task(self: Task[Any, Any], item_id: str, source: str = 
         _drop_foreign(self)
         try:
             _beat(self)
-            return _regenerate(task_id, item_id, source)
+            return _regenerate(task_id, str(item_id), source)
         except TransientError as exc:  # guard request-postgres-outage-retry
             log.warning("request_deferred", task_id=task_id, error=str(exc))
             time.sleep(AGAIN_S)
@@ -222,25 +222,14 @@ def regenerate_embedding_task(self: Task[Any, Any], item_id: str, source: str = 
 
 def _regenerate(task_id: str, item_id: str, source: str) -> str:
     worker = _worker()
-    with worker.postgres.connection() as connection:
-        state = requests.task_state(connection, task_id)
-        if state is None:
-            item_id = requests.as_recorded(connection, source, str(item_id))
-            wanted = requests.ReindexRequest(task_id, item_id)
-            if not requests.record(connection, source, [wanted], lane=REQUEST_LANE, sent=True):
-                raise ItemFailed(f"there is no source {source!r}")
-        else:
-            item_id = state.item_id
-    if state is None or state.state not in ("SUCCESS", "FAILURE"):
-        try:
-            worker.run_item(source, item_id)
-            with worker.postgres.connection() as connection:
-                state = requests.task_state(connection, task_id)
-        except ReindexerError as exc:
-            log.error("batch_failed", task_id=task_id, error=str(exc))
-            raise Ignore from exc  # the worker that claims the item next answers the request
-    if state is None or state.state not in ("SUCCESS", "FAILURE"):
+    asked = one_request.begin(worker, task_id, source, item_id)
+    try:
+        state = one_request.attempt(worker, asked)
+    except ItemFailed:
+        raise
+    except ReindexerError as exc:
+        log.error("batch_failed", task_id=task_id, error=str(exc))
+        raise Ignore from exc  # the worker that claims the item next answers the request
+    if not state.is_final:
         raise Ignore
-    if state.state == "FAILURE":
-        raise ItemFailed(state.error or "failed")
-    return state.item_id
+    return one_request.item_of(state)

@@ -155,11 +155,11 @@ def worker(settings: Settings, index: IndexReader) -> Iterator[Worker]:
 @pytest.fixture
 def embed_here(settings: Settings) -> Iterator[Callable[..., None]]:
     """The synchronous call, by a worker of this test's own: a process keeps one."""
-    indexing._worker.cache_clear()
+    indexing._client.cache_clear()
     yield indexing.generate_context_item_embedding
-    if indexing._worker.cache_info().currsize:
-        indexing._worker().close()
-    indexing._worker.cache_clear()
+    if indexing._client.cache_info().currsize:
+        indexing._client().close()
+    indexing._client.cache_clear()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
@@ -20,13 +21,14 @@ import pytest
 import typer
 from psycopg.conninfo import make_conninfo
 
+import reindexer
 from api.main import app as api
 from reindexer.backfills.pager import walk_page
 from reindexer.cli import app as cli
 from reindexer.embedded.children import Children, free_port
 from reindexer.logs import FORMER_EVENTS
 from reindexer.monitoring.metrics import FORMER_NAMES as FORMER_METRICS
-from reindexer.postgres.connect import connect
+from reindexer.postgres.connect import Connection, connect
 from reindexer.queue.drain import drain
 from reindexer.queue.maintenance import forget, heal
 from reindexer.settings import FOR_TESTS, FORMER_NAMES
@@ -38,6 +40,7 @@ from tests.support.docs import (
     Reader,
     anchors,
     blocks,
+    program,
     sections,
     settings_and_defaults,
     table_rows,
@@ -230,12 +233,46 @@ def test_the_commands_of_the_other_documents_run_beside_running_processes(
     Reader(processes.children, env, port, preset=True).follow(DOCS / name)
 
 
+@pytest.mark.timeout(240)
+def test_the_python_document_is_one_program_that_runs_beside_running_processes(
+    env: Mapping[str, str], db: Connection, processes: Processes, tmp_path: Path
+) -> None:
+    document = DOCS / "python.md"
+    for block in blocks(document):
+        if (block.mark, block.language) == ("python", "sql"):
+            db.execute(block.text.encode())
+    processes.listener()
+    processes.worker()
+    (tmp_path / "program.py").write_text(program(document), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "program.py"], env={**os.environ, **env}, cwd=tmp_path, capture_output=True, text=True,
+        check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    for told in ("rows: 0 would enter the index, 1 would leave it", "notes: no row with this key"):
+        assert told in done.stdout
+    assert db.execute("SELECT count(*) FROM notes").fetchone() == (2,)
+
+
+def test_the_python_document_tells_every_public_name_and_every_method() -> None:
+    text = (DOCS / "python.md").read_text(encoding="utf-8")
+    methods = [name for name in vars(reindexer.Client) if not name.startswith("_")]
+    errors = [name for name in reindexer.__all__ if isinstance(getattr(reindexer, name), type(ValueError))
+              and issubclass(getattr(reindexer, name), Exception)]  # fmt: skip
+    assert [name for name in (*methods, *errors) if not re.search(rf"\b{name}\b", text)] == []
+    told = {
+        name for row in table_rows(sections(DOCS / "python.md", 2)["Errors"]) for name in re.findall(r"\w+", row[0])
+    }
+    assert told.issuperset(errors)
+
+
 def test_no_document_holds_commands_that_nobody_runs() -> None:
     names = ("quickstart.md", "api.md", "cli.md", "operations.md", "runbook.md", "sources.md")
     followed = {README, *(DOCS / name for name in names)}
     assert [
         str(b) for b in ALL_BLOCKS if b.mark in ("run", "run until", "start", "file") and b.document not in followed
     ] == []
+    assert {b.document for b in ALL_BLOCKS if b.mark == "python"} == {DOCS / "python.md"}
 
 
 def test_the_rights_that_the_operations_document_grants_are_enough(

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
-from uuid import uuid4
 
 from fastapi import HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
-from reindexer.audit import audited
+from reindexer.core.errors import UsageError
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.queue import requests
+from reindexer.sources.item_ids import UnfitKey, distinct_ids
 from reindexer.sources.keys import key_types
 
 from ..actor import ActorPart
 from ..auth import keyed_router
 from ..dependencies import PostgresPart, SenderPart, SettingsDep, source_or_404
 from ..fields import SourceName
-from ..item_ids import MalformedId, canonical_id
 from ..problems import KEYED, documented
-
-LANE = "bulk"
 
 _ELSE = "; nothing was queued; to rebuild a whole source, or very many items of it, use POST /admin/backfills"
 
@@ -89,25 +85,14 @@ def regenerate_embeddings(
         raise HTTPException(422, f"more than {settings.bulk_max_ids} ids{_ELSE}")
     with postgres.connection() as connection:
         source = source_or_404(connection, body.source)
-        if not body.context_ids:
-            return BulkAnswer(queued_count=0, task_ids=[])
-        item_ids = _distinct(body.context_ids, key_types(connection, source))
-        wanted = [requests.ReindexRequest(str(uuid4()), item_id) for item_id in item_ids]
-        with audited(connection, actor, "bulk", source.name) as draft:
-            if not requests.record(connection, source.name, wanted, lane=LANE, sent=False):
-                raise HTTPException(404, "the source was detached just now")
-            draft.details["items"] = len(wanted)
-    sender.kick()
-    return BulkAnswer(queued_count=len(wanted), task_ids=[each.task_id for each in wanted])
-
-
-def _distinct(given: Sequence[Any], types: Sequence[str]) -> list[str]:
-    """Canonical ids without repetition, in the order of their first appearance."""
-    item_ids: dict[str, None] = {}
-    for place, each in enumerate(given):
         try:
-            item_ids[canonical_id(each, types)] = None
-        except MalformedId:
-            wanted = " and ".join(types)
-            raise HTTPException(422, f"context_ids.{place} is not a key of the source ({wanted}){_ELSE}") from None
-    return list(item_ids)
+            item_ids = distinct_ids(body.context_ids, key_types(connection, source) if body.context_ids else ())
+        except UnfitKey as exc:
+            raise HTTPException(422, f"context_{exc}{_ELSE}") from None
+        try:
+            task_ids = requests.submit(connection, source.name, item_ids, who=actor)
+        except UsageError as exc:
+            raise HTTPException(404, str(exc)) from exc
+    if task_ids:
+        sender.kick()
+    return BulkAnswer(queued_count=len(task_ids), task_ids=task_ids)

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from reindexer.postgres.connect import Connection
 from reindexer.queue import dead_letters
 from reindexer.queue.dead_letters import DeadLetter, Place, Which
-from reindexer.queue.requests import as_recorded
 
 from ..actor import ActorPart
 from ..auth import keyed_router
@@ -90,8 +89,7 @@ def replay(body: ReplayRequest, postgres: PostgresPart, actor: ActorPart) -> Rep
 def _which(connection: Connection, source: str | None, item_id: str | None, error: str | None) -> Which:
     if source is not None:
         source_or_404(connection, source)
-        item_id = item_id and as_recorded(connection, source, item_id)
-    return Which(source, item_id, error)
+    return dead_letters.which(connection, source, item_id, error)
 
 
 def _place(cursor: str | None) -> Place | None:

@@ -16,13 +16,10 @@ from reindexer.core.source import Source
 from reindexer.index.search import collection_of
 from reindexer.postgres import catalog, triggers
 from reindexer.postgres.connect import Connection
-from reindexer.postgres.locks import changing_triggers
-from reindexer.postgres.schema import require_schema
 from reindexer.settings import Settings
-from reindexer.sources.attach import attach
+from reindexer.sources.change import apply, propose
 from reindexer.sources.detach import detach
-from reindexer.sources.redefinition import Redefinition, redefine
-from reindexer.sources.store import find_attached, find_source
+from reindexer.sources.store import find_source
 from reindexer.sources_file.document import DEFAULT
 from reindexer.sources_file.kinds import split_names
 from reindexer.sources_file.read import read_sources
@@ -72,18 +69,17 @@ def attachments(app: typer.Typer) -> None:
             "profile": _profile(settings, profile),
         }  # fmt: skip
         with database(settings) as connection:
-            before = find_attached(connection, name)
-            wanted = redefine(connection, name, before, {k: v for k, v in given.items() if v is not None}, unset)
+            wanted = propose(connection, name, {k: v for k, v in given.items() if v is not None}, unset)
             if as_sql:
                 sys.stdout.write(ddl(connection, wanted.after))
                 return
             if dry_run:
                 report(as_facts(wanted) if as_json else in_words(wanted), as_json=as_json)
                 return
-            if before is not None:
+            if wanted.before is not None:
                 confirm(wanted, yes=yes, told=sys.stderr if as_json else sys.stdout)
-            changed = _change(connection, wanted)
-        done = "attached" if before is None else "changed"
+            changed = apply(connection, wanted, who=audit.of_command()).changed
+        done = "attached" if wanted.before is None else "changed"
         report({name: f"{done}; a fill is started" if changed else "up to date"}, as_json=as_json)
 
     @app.command("detach")
@@ -110,20 +106,6 @@ def attachments(app: typer.Typer) -> None:
                 wiring.index(settings).drop(collection)
         left = "dropped" if drop else "left in Qdrant"
         report({name: f"detached, {items} items; its collection {collection.name} is {left}"}, as_json=as_json)
-
-
-def _change(connection: Connection, wanted: Redefinition) -> bool:
-    """Apply the definition. Returns whether it changed anything."""
-    name = wanted.after.name
-    with changing_triggers(connection):
-        require_schema(connection)
-        if find_attached(connection, name) != wanted.before:
-            raise Failed(f"somebody else changed the source {name!r} just now; nothing was changed here; try again")
-        changed = attach(connection, wanted.after).changed
-    if changed:
-        action = {"table": f"{wanted.after.table_schema}.{wanted.after.table_name}", "new": wanted.before is None}
-        audit.note(connection, audit.of_command(), "attach", name, action | {"changes": list(wanted.changes)})
-    return changed
 
 
 def ddl(connection: Connection, source: Source) -> str:

@@ -12,10 +12,7 @@ from reindexer import audit
 from reindexer.cli.output import JSON, progress_line, report, rows
 from reindexer.cli.status import database
 from reindexer.queue import dead_letters
-from reindexer.queue.dead_letters import Which
-from reindexer.queue.requests import as_recorded
 from reindexer.settings import Settings
-from reindexer.sources.store import find_source
 
 LASTS = "when replayed: its cause lasts"
 """When an item is retried whose cause does not pass by itself."""
@@ -42,10 +39,7 @@ def letters(app: typer.Typer) -> None:
     ) -> None:
         """Items that failed, why, and whether they heal by themselves; `replay` makes them due again."""
         with database(Settings.load()) as connection:
-            if source is not None:
-                find_source(connection, source)
-                item = item and as_recorded(connection, source, item)
-            which = Which(source, item, error)
+            which = dead_letters.which(connection, source, item, error)
             if act is Act.REPLAY:
                 with progress_line() as progress:
                     replayed = dead_letters.replay(

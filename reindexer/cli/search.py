@@ -12,11 +12,9 @@ from reindexer import wiring
 from reindexer.cli.output import JSON, TAKES_DASHES, report, rows
 from reindexer.cli.status import database
 from reindexer.core.filters import parse_words
-from reindexer.index.search import collection_of, what_is_behind
 from reindexer.index.search import search as search_items
-from reindexer.postgres.catalog import payload_columns
+from reindexer.index.search import searchable
 from reindexer.settings import Settings
-from reindexer.sources.store import find_source
 
 
 def search(app: typer.Typer) -> None:
@@ -39,15 +37,13 @@ def search(app: typer.Typer) -> None:
             raise typer.BadParameter("is empty", param_hint="TEXT")
         settings = Settings.load()
         with database(settings) as connection:
-            there = find_source(connection, source)
-            collection = collection_of(connection, there)
-            conditions = parse_words(where, payload_columns(connection, there))
-            behind = what_is_behind(connection, there)
-        embedder, index = wiring.query_embedder_of(settings)(there), wiring.index(settings)
+            there = searchable(connection, source)
+        conditions = parse_words(where, there.columns)
+        embedder, index = wiring.query_embedder_of(settings)(there.source), wiring.index(settings)
         timeout_s = settings.embedding_timeout_s
-        hits = search_items(embedder, index, collection, query, limit, conditions, timeout_s=timeout_s)
-        if behind:
-            sys.stderr.write(f"reindexer: warning: {behind}\n")
+        hits = search_items(embedder, index, there.collection, query, limit, conditions, timeout_s=timeout_s)
+        if there.behind:
+            sys.stderr.write(f"reindexer: warning: {there.behind}\n")
         if as_json:
             report({"hits": [asdict(hit) for hit in hits]}, as_json=True)
             return

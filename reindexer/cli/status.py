@@ -20,11 +20,10 @@ from reindexer import wiring
 from reindexer.cli.output import JSON, TAKES_DASHES, Failed, report, rows
 from reindexer.core.redefinition import described
 from reindexer.core.source import Source
-from reindexer.monitoring.status import PastRequest, SourceStatus, Status, item, status
+from reindexer.monitoring.status import PastRequest, SourceStatus, Status, status, why
 from reindexer.postgres.connect import Connection, connect
 from reindexer.postgres.schema import require_schema
 from reindexer.settings import Settings
-from reindexer.sources.embedder_record import recorded_embedding_spec
 from reindexer.sources.store import all_sources, find_source
 
 WATCH_S = 1.0
@@ -68,8 +67,7 @@ def look(app: typer.Typer) -> None:
         settings = Settings.load()
         with database(settings) as connection:
             there = find_source(connection, source)
-            spec = recorded_embedding_spec(connection, there, wiring.embedder_of(settings)(there))
-            found = item(connection, there, item_id, spec)
+            found = why(connection, there, item_id, wiring.embedder_of(settings))
         if found is None:
             raise Failed(f"{source} has no row {item_id!r}, and nothing is known of one")
         if as_json:

@@ -1,26 +1,28 @@
 """The error tree.
 
     ReindexerError
-    ├── UsageError              wrong settings or arguments: exit code 2
-    │   └── DefinitionError     a source's definition is wrong: `key` is what has to be changed
-    ├── SourceError             a source can't be read or written at all: its items wait, none is blamed
-    │   ├── NotThisProcess      another process may have what this one lacks: the source is left to it
-    │   │   ├── OtherEmbedder   a different model than this process's made its points (also a UsageError)
-    │   │   └── NewerDefinition a newer version defined it, by words that this one does not know
-    │   └── RefusesAll          the provider or Qdrant refuses every request for the source
-    ├── TransientError            transient: tried again later, counts as an attempt
-    │   ├── RateLimited         a wait, not an attempt
-    │   │   └── NoReservation          the caller may not wait for the rate limiter
-    │   └── DependencyUnavailable      Qdrant, the provider or the broker did not answer
-    │       ├── TimedOut        no answer in time
-    │       │   └── TooSlow     no answer to several texts in time: the next request holds fewer, no item is to blame
-    │       ├── OutOfQuota      the provider serves no request until the account is paid
-    │       └── PrefixTaken     the broker's queues of this name belong to another database
-    ├── ItemFailed              one item failed: reported under the task ids that requested it
-    └── PermanentError            permanent: FAILED at once
-        └── InputRejected       the provider refuses this input, or one of these: found by bisection
-            ├── InputTooLong    the input is too long: its item is cut into smaller chunks, and tried again
-            └── TooManyInputs   too many inputs in one request: they are sent in several
+    ├── UsageError                  wrong settings or arguments: exit code 2
+    │   ├── DefinitionError         a source's definition is wrong: `key` is what has to be changed
+    │   └── RowsWouldMove           rows would enter the index or leave it, which was not allowed
+    ├── ChangedMeanwhile            somebody else changed a source at the same time: nothing was done
+    ├── SourceError                 a source can't be read or written at all: its items wait, none is blamed
+    │   ├── NotThisProcess          another process may have what this one lacks: the source is left to it
+    │   │   ├── OtherEmbedder       a different model than this process's made its points (also a UsageError)
+    │   │   └── NewerDefinition     a newer version defined it, by words that this one does not know
+    │   └── RefusesAll              the provider or Qdrant refuses every request for the source
+    ├── TransientError              transient: tried again later, counts as an attempt
+    │   ├── RateLimited             a wait, not an attempt
+    │   │   └── NoReservation       the caller may not wait for the rate limiter
+    │   └── DependencyUnavailable   Qdrant, the provider or the broker did not answer
+    │       ├── TimedOut            no answer in time
+    │       │   └── TooSlow         no answer to several texts in time: the next request holds fewer
+    │       ├── OutOfQuota          the provider serves no request until the account is paid
+    │       └── PrefixTaken         the broker's queues of this name belong to another database
+    ├── ItemFailed                  one item failed: reported under the task ids that requested it
+    └── PermanentError              permanent: FAILED at once
+        └── InputRejected           the provider refuses this input, or one of these: found by bisection
+            ├── InputTooLong        the input is too long: its item is cut into smaller chunks, and tried again
+            └── TooManyInputs       too many inputs in one request: they are sent in several
 
 Each adapter maps foreign errors to these. Messages never hold the user's text.
 """
@@ -45,6 +47,14 @@ class DefinitionError(UsageError):
         """`key`: what has to be changed, as the sources file names it. None: no single key."""
         super().__init__(message)
         self.key = key
+
+
+class RowsWouldMove(UsageError):
+    """A changed definition would take rows into the index, or out of it, and the caller has not allowed that."""
+
+
+class ChangedMeanwhile(ReindexerError):
+    """Somebody else changed a source between the look at it and the change. Nothing was done; try again."""
 
 
 class SourceError(ReindexerError):

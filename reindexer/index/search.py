@@ -3,15 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from reindexer.core.filters import Filter
+from reindexer.core.payload import PayloadColumn
 from reindexer.core.source import Source
 from reindexer.ports import Collection, Embedder, Hit, Index
+from reindexer.postgres.catalog import payload_columns
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
 from reindexer.sources.embedder_record import require_comparable
-from reindexer.sources.store import problems
+from reindexer.sources.store import find_source, problems
 from reindexer.sources.trigger_check import inspect
+
+
+@dataclass(frozen=True, slots=True)
+class Searchable:
+    """What a search of a source needs to know from Postgres. The connection is not held while the query is embedded."""
+
+    source: Source
+    collection: Collection
+    columns: Sequence[PayloadColumn]
+    """What a filter may name."""
+    behind: str | None
+    """Why recent writes may be missing, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The items that were found, best first."""
+
+    hits: Sequence[Hit]
+    behind: str | None = None
+    """Why recent writes may be missing, in one line. None: edits are indexed as they should be."""
+
+
+def searchable(connection: Connection, name: str) -> Searchable:
+    """Return what a search of this source needs to know. Raises UsageError if there is no such source."""
+    source = find_source(connection, name)
+    columns = payload_columns(connection, source)
+    return Searchable(source, collection_of(connection, source), columns, what_is_behind(connection, source))
 
 
 def collection_of(connection: Connection, source: Source) -> Collection:

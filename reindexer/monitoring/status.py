@@ -16,11 +16,13 @@ from reindexer.core.source import Source
 from reindexer.core.text.embedding_spec import EmbeddingSpec
 from reindexer.monitoring import heartbeat
 from reindexer.monitoring.backlog import completed, lag
+from reindexer.ports import EmbedderOf
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.locks import LEADER_LOCK, LOCK_CLASS, WAKE_LOCK
 from reindexer.postgres.queries import load
 from reindexer.queue.breaker import OpenBreaker, open_breakers
 from reindexer.sources import long_keys
+from reindexer.sources.embedder_record import recorded_embedding_spec
 from reindexer.sources.keys import canonical_id
 from reindexer.sources.rows import find_rows
 from reindexer.sources.store import all_sources
@@ -175,6 +177,15 @@ def listener_state(connection: Connection) -> ListenerState:
     if not led:
         return "absent"
     return "asleep" if asleep else "awake"
+
+
+def why(connection: Connection, source: Source, item_id: str, embedder_of: EmbedderOf) -> ItemState | None:
+    """Return what is known of one item, as `item` does.
+
+    Raises OtherEmbedder if the source's points are made by another embedder than the settings name here, UsageError if
+    they name none.
+    """
+    return item(connection, source, item_id, recorded_embedding_spec(connection, source, embedder_of(source)))
 
 
 def item(connection: Connection, source: Source, item_id: str, spec: EmbeddingSpec) -> ItemState | None:

@@ -255,6 +255,22 @@ def _new_pool(url: str, application_name: str, answer_s: float, max_size: int) -
     )
 
 
+@contextmanager
+def server_errors(url: str) -> Iterator[None]:
+    """Maps the errors of the server and the connection to ours. Errors in a statement, or about a row, pass."""
+    try:
+        yield
+    except PoolTimeout:
+        raise
+    except psycopg.errors.ReadOnlySqlTransaction as exc:
+        raise TransientError("DATABASE_URL is a standby, or set to read only; reindexer needs the primary") from exc
+    except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError) as exc:
+        if exc.sqlstate and not exc.sqlstate.startswith(("08", "57P")):
+            # A deadlock, a cancelled statement, a full disk.
+            raise TransientError(f"Postgres: {one_line(exc)}") from exc
+        raise DependencyUnavailable(f"Postgres at {describe(url)} went away: {one_line(exc)}") from exc
+
+
 class Postgres:
     """A pool of autocommit connections, made lazily per process (a fork must not share its parent's)."""
 
@@ -268,18 +284,11 @@ class Postgres:
         """Borrow a connection. Raises DependencyUnavailable if none is available within 5 s or the server goes away,
         TransientError if the server gives up on a statement."""
         try:
-            with self._pool.get().connection(timeout=5) as connection:
+            with server_errors(self.url), self._pool.get().connection(timeout=5) as connection:
                 yield connection
                 connection.used_at = time.monotonic()
         except PoolTimeout as exc:
             raise DependencyUnavailable(f"Postgres at {describe(self.url)} does not answer") from exc
-        except psycopg.errors.ReadOnlySqlTransaction as exc:
-            raise TransientError("DATABASE_URL is a standby, or set to read only; reindexer needs the primary") from exc
-        except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError) as exc:
-            if exc.sqlstate and not exc.sqlstate.startswith(("08", "57P")):
-                # A deadlock, a cancelled statement, a full disk.
-                raise TransientError(f"Postgres: {one_line(exc)}") from exc
-            raise DependencyUnavailable(f"Postgres at {describe(self.url)} went away: {one_line(exc)}") from exc
 
     def close(self) -> None:
         """Close this process's connections."""

@@ -16,6 +16,8 @@ from psycopg.rows import class_row
 from reindexer import audit
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
+from reindexer.queue.requests import as_recorded
+from reindexer.sources.store import find_source
 
 PAGE = 1_000
 
@@ -44,6 +46,14 @@ class Which:
     item_id: str | None = None
     error: str | None = None
     """A part of the reason, matched case-insensitively."""
+
+
+def which(connection: Connection, source: str | None, item_id: str | None, error: str | None) -> Which:
+    """Return the filter, with the id in the spelling of the triggers. Raises UsageError if there is no such source."""
+    if source is not None:
+        find_source(connection, source)
+        item_id = item_id and as_recorded(connection, source, item_id)
+    return Which(source, item_id, error)
 
 
 def page(connection: Connection, which: Which, limit: int, after: Place | None = None) -> list[DeadLetter]:

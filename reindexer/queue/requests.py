@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from uuid import uuid4
 
 from psycopg.rows import class_row
 
+from reindexer.audit import audited
 from reindexer.core.errors import SourceError, UsageError
+from reindexer.core.items import REQUEST_LANE
 from reindexer.ports import Broker
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
@@ -41,6 +44,11 @@ class TaskState:
     state: str
     waits_for: str | None
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the request is answered: SUCCESS, or FAILURE after the last try."""
+        return self.state in ("SUCCESS", "FAILURE")
+
 
 def as_recorded(connection: Connection, source: str, item_id: str) -> str:
     """Return the id in the spelling that the triggers write.
@@ -68,6 +76,21 @@ def record(connection: Connection, source: str, wanted: Sequence[ReindexRequest]
         },
     )
     return len(cursor.fetchall())
+
+
+def submit(connection: Connection, source: str, item_ids: Sequence[str], *, who: str) -> list[str]:
+    """Commit a reindex request for each item, and note it in the audit. Returns their task ids, in order.
+
+    The listener sends the messages, unless the caller's process does it before. `item_ids` are canonical and distinct.
+    Raises UsageError if the source was detached meanwhile.
+    """
+    wanted = [ReindexRequest(str(uuid4()), item_id) for item_id in item_ids]
+    if wanted:
+        with audited(connection, who, "bulk", source) as draft:
+            if not record(connection, source, wanted, lane=REQUEST_LANE, sent=False):
+                raise UsageError(f"the source {source!r} was detached just now")
+            draft.details["items"] = len(wanted)
+    return [each.task_id for each in wanted]
 
 
 def task_state(connection: Connection, task_id: str) -> TaskState | None:

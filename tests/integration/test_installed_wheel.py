@@ -27,6 +27,7 @@ from reindexer.testing.processes import log_of
 from reindexer.testing.provider import vector_of
 from reindexer.testing.waiting import eventually
 from tests.support.commands import SERVER_SETTINGS
+from tests.support.docs import program
 from tests.support.index_reader import IndexReader
 from tests.support.processes import ROOT
 
@@ -110,6 +111,29 @@ def test_pip_finds_it_installed_in_the_environment_and_not_in_the_checkout(insta
     assert found.stdout.startswith(str(installed.environment)), found.stderr
     assert installed.run(installed.python, "-P", "-c", "import api.main").returncode == 1, "the application's own"
     assert installed.run(installed.program, "--version").stdout == f"reindexer {__version__}\n"
+
+
+@pytest.mark.timeout(300)
+def test_mypy_strict_sees_the_types_of_the_installed_package_in_a_users_program(installed: Installed) -> None:
+    folder = installed.application.parent / "typed"
+    folder.mkdir()
+    (folder / "right.py").write_text(program(ROOT / "docs" / "python.md"), encoding="utf-8")
+    (folder / "wrong.py").write_text(
+        "from reindexer import Client, SearchResult\n"
+        "found: SearchResult = Client().search('notes', 1)\n"
+        "print(found.hit, Client().regenerate('notes', [1.5]), Client().status().outbox + 'x')\n",
+        encoding="utf-8",
+    )
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file=", "--cache-dir=cache",
+            "--python-executable", installed.python]  # fmt: skip
+    right, wrong = (
+        subprocess.run([*mypy, name], cwd=folder, capture_output=True, text=True, check=False, timeout=200)
+        for name in ("right.py", "wrong.py")
+    )
+    assert (right.returncode, right.stdout) == (0, ""), right.stdout
+    assert [line.rpartition("[")[2] for line in wrong.stdout.splitlines()] == [
+        "arg-type]", "attr-defined]", "list-item]", "operator]",
+    ]  # fmt: skip
 
 
 def test_migrate_listen_worker_and_api_start_in_the_folder_of_an_application_with_packages_of_those_names(

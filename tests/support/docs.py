@@ -8,7 +8,8 @@ A ```sh block carries a mark on the line before it, which says how a test treats
     <!-- test: run until X -->   the same, again and again until its output holds X
     <!-- test: skip REASON -->   not run; the reason is shown
 
-A ```toml block under `<!-- test: file -->` is the sources file from then on.
+A ```toml block under `<!-- test: file -->` is the sources file from then on. Blocks of ```python under
+`<!-- test: python -->` are one program, and the ```sql blocks under it run before.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from tests.support.processes import ROOT
 
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
-_MARK = re.compile(r"<!-- test: (settings|start|run until|run|skip|roles|demo|file)\b\s*(.*?)\s*-->")
+_MARK = re.compile(r"<!-- test: (settings|start|run until|run|skip|roles|demo|file|python)\b\s*(.*?)\s*-->")
 _COMMENT = re.compile(r"\s+#\s.*$|^#.*$")
 _EXPORT = re.compile(r"export ([A-Z_]+)=")
 
@@ -77,6 +78,11 @@ def blocks(document: Path) -> Iterator[Block]:
         yield Block(document, start + 1, lines[start].removeprefix("```").strip(), word, about, text)
         start = None
     assert start is None, f"{document.name}:{start} opens a block that nothing closes"
+
+
+def program(document: Path) -> str:
+    """The document's Python blocks, as the one program that they are."""
+    return "\n".join(each.text for each in blocks(document) if (each.mark, each.language) == ("python", "python"))
 
 
 def without_blocks(document: Path) -> str:

@@ -36,6 +36,21 @@ SOURCES = (
         ATTACH + "test_a_table_that_took_the_others_name_takes_the_triggers_along",
     ),
     Sabotage(
+        "the Python API: rows enter or leave the index only where that is allowed",
+        "client-row-moves",
+        "change.require_no_moves(wanted)\n",
+        "pass\n",
+        "tests/integration/test_client.py::test_attach_changes_what_is_given_and_moves_no_rows_unless_that_is_allowed",
+    ),
+    Sabotage(
+        "the Python API: whatever it raises is an error of the tree",
+        "client-error-tree",
+        "except psycopg.Error as exc:\n",
+        "except ZeroDivisionError as exc:\n",
+        "tests/integration/test_client.py::test_whatever_is_raised_is_an_error_of_the_tree",
+        fails_with="UndefinedTable",
+    ),
+    Sabotage(
         "definitions: what is not given stays",
         "definition-omitted-values-kept",
         "if before is None else _said(connection, before)",

@@ -1,4 +1,4 @@
-"""Converts item ids as clients write them to the form in which Postgres prints the key."""
+"""Converts item ids as clients write them to the form in which Postgres prints the key, many in one call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from .fields import storable_text
+from reindexer.core.errors import UsageError
+from reindexer.core.text.storable import storable_text
 
 MAX_BYTES = 2600
 """The most bytes of a text key: about what an index entry of Postgres can hold."""
@@ -22,6 +23,29 @@ _UUID = TypeAdapter(UUID)
 
 class MalformedId(ValueError):
     """The id can't be a key of the source."""
+
+
+class UnfitKey(UsageError):
+    """One of several ids can't be a key of the source."""
+
+    def __init__(self, place: int, key_types: Sequence[str]) -> None:
+        """`place`: from 0 on, among the given ids."""
+        self.place = place
+        super().__init__(f"ids.{place} is not a key of the source ({' and '.join(key_types)})")
+
+
+def distinct_ids(given: Sequence[Any], key_types: Sequence[str]) -> list[str]:
+    """The item ids of keys as `canonical_id` converts them, each once, in the order of their first appearance.
+
+    Raises UnfitKey, which says the place of a key that can't be the source's, and never its value.
+    """
+    item_ids: dict[str, None] = {}
+    for place, each in enumerate(given):
+        try:
+            item_ids[canonical_id(each, key_types)] = None
+        except MalformedId:
+            raise UnfitKey(place, key_types) from None
+    return list(item_ids)
 
 
 def canonical_id(given: Any, key_types: Sequence[str]) -> str:

@@ -1,0 +1,368 @@
+"""The Python API: `Client`, whose methods do what the commands of their names do.
+
+Everything that a method raises is a ReindexerError (`reindexer.core.errors`). A client needs no broker and imports no
+Celery: what is due stands in Postgres, where listener and workers find it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import psycopg
+
+from reindexer import audit, wiring
+from reindexer.backfills import runs
+from reindexer.backfills.runs import Run
+from reindexer.core.errors import ReindexerError, SourceError, TransientError, UsageError
+from reindexer.core.filters import parse_filter
+from reindexer.core.profile import Profile
+from reindexer.core.source import Source
+from reindexer.index.search import SearchResult, collection_of, search, searchable
+from reindexer.monitoring.status import ItemState, Status, status, why
+from reindexer.ports import EmbedderOf, Index
+from reindexer.postgres.connect import Connection, connect, one_line, server_errors
+from reindexer.postgres.schema import require_schema
+from reindexer.queue import dead_letters, requests
+from reindexer.queue.dead_letters import DeadLetter
+from reindexer.queue.requests import TaskState
+from reindexer.settings import Settings
+from reindexer.sources import change
+from reindexer.sources.attach import Attached
+from reindexer.sources.detach import detach
+from reindexer.sources.embedder_record import recorded_embedding_spec
+from reindexer.sources.item_ids import distinct_ids
+from reindexer.sources.keys import key_types
+from reindexer.sources.store import all_sources, find_source, problems
+from reindexer.worker import one_request
+from reindexer.worker.worker import Worker
+
+MAX_FOUND = 100
+"""The most items that one search returns."""
+
+LOOK_S = 0.05
+"""The interval at which `regenerate_now` tries an item that is held or waits."""
+
+Key = str | int | uuid.UUID | Sequence[str | int | uuid.UUID]
+"""A row's key: text, integer or uuid as its column is; of a composite key a sequence of its parts."""
+
+Columns = str | Sequence[str]
+"""The name of one column, or several names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """What `detach` did."""
+
+    source: str
+    items: int
+    """How many items were known."""
+    collection: str
+    """The collection in Qdrant that held its points."""
+    dropped: bool
+    """Whether that collection was dropped."""
+
+
+class Client:
+    """The same database, Qdrant and embedder as the settings' processes use. Any number of threads may share one.
+
+    It connects at its first use. `close`, or the end of a `with` block, closes its connections.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """Without `settings` it reads the environment and `.env`, as the commands do.
+
+        Raises UsageError that names a setting, if one is wrong or if DATABASE_URL is missing.
+        """
+        self._settings = settings or Settings.load()
+        self._postgres = wiring.postgres(self._settings, "client")
+        self._embedder_of = wiring.embedder_of(self._settings)
+        self._lock = threading.Lock()
+        self._schema_is_ours = False
+        self._worker: Worker | None = None
+        self._for_search: tuple[EmbedderOf, Index] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. A call after that opens new ones."""
+        with self._lock:
+            worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.close()
+        self._postgres.close()
+
+    def attach(
+        self,
+        name: str,
+        *,
+        table: str | None = None,
+        text: Columns | None = None,
+        key: Columns | None = None,
+        payload: Columns | None = None,
+        template: str | None = None,
+        where: str | None = None,
+        alias: str | None = None,
+        chunk_tokens: int | None = None,
+        chunk_overlap: int | None = None,
+        tenant: str | None = None,
+        profile: Profile | None = None,
+        unset: Sequence[str] = (),
+        rows_may_move: bool = False,
+    ) -> Attached:
+        """Keep a table indexed under a name. For an attached source: change what is given, and nothing else.
+
+        A new source needs `table` (as in SQL: `shop.products`) and `text`. `chunk_tokens` and `chunk_overlap` are in
+        tokens of the source's model. `unset` names what is taken away again, such as `where` or `profile.model`. The
+        call returns when the triggers are in place; the listener and the workers then fill the index.
+
+        Raises DefinitionError if the definition does not fit the table, or RowsWouldMove if rows of an attached source
+        would enter the index or leave it and `rows_may_move` is false; nothing is changed then. Raises SourceError if
+        the triggers can't be created, and ChangedMeanwhile if somebody else changed the source just now.
+        """
+        given = {
+            "table": table, "text": _names(text), "key": _names(key), "payload": _names(payload), "template": template,
+            "where": where, "alias": alias, "chunk_tokens": chunk_tokens, "chunk_overlap": chunk_overlap,
+            "tenant": tenant, "profile": profile,
+        }  # fmt: skip
+        with self._long() as connection:
+            wanted = change.propose(connection, name, {k: v for k, v in given.items() if v is not None}, unset)
+            if not rows_may_move:
+                change.require_no_moves(wanted)  # guard client-row-moves
+            return change.apply(connection, wanted, who=audit.of_python())
+
+    def detach(self, name: str, *, drop_collection: bool) -> Detached:
+        """Stop indexing a table, and forget its items. The table stays as it was.
+
+        Waits for claims in work, at most for a lease (60 s by default). `drop_collection`: delete its points from
+        Qdrant as well. Raises UsageError if there is no such source, SourceError if the triggers can't be removed, and
+        DependencyUnavailable if Qdrant does not answer; the source is then detached, and its collection is left.
+        """
+        with self._long() as connection:
+            source = find_source(connection, name)
+            collection = collection_of(connection, source)
+            items = detach(connection, source, who=audit.of_python(), lease_s=self._settings.lease_s)
+        if drop_collection:
+            wiring.index(self._settings).drop(collection)
+        return Detached(name, items, collection.name, drop_collection)
+
+    def sources(self) -> list[Source]:
+        """The tables that are kept indexed, by name."""
+        with self._connection() as connection:
+            return all_sources(connection)
+
+    def regenerate(self, source: str, ids: Sequence[Key]) -> list[str]:
+        """Ask for a new embedding of each item, whether its text changed or not, as the HTTP bulk endpoint does.
+
+        Returns a task id for each distinct key, in order, as soon as Postgres has committed the requests. `task` tells
+        what became of one; a key without a row ends as FAILURE. Raises UsageError, and queues nothing, if there is no
+        such source, if a key can't be one of it, or if there are more than REINDEXER_BULK_MAX_IDS (1,000): then use
+        `backfill`.
+        """
+        most = self._settings.bulk_max_ids
+        if len(ids) > most:
+            raise UsageError(f"more than {most} ids; nothing was queued; to rebuild very many items use backfill")
+        with self._connection() as connection:
+            there = find_source(connection, source)
+            types = key_types(connection, there) if ids else ()
+            return requests.submit(
+                connection, source, distinct_ids([_plain(each) for each in ids], types), who=audit.of_python()
+            )
+
+    def regenerate_now(self, source: str, item_id: str, *, timeout_s: float = 300.0) -> None:
+        """Embed one item anew and write it to Qdrant, in the caller's thread; returns when a search can find it.
+
+        Does the work of a worker, with the same claims and retries. Raises ItemFailed with the reason when no retry is
+        left, TransientError if that takes longer than `timeout_s`, OtherEmbedder if the source's points are made by
+        another embedder than the settings name here, another SourceError if the source can't be worked on (a key is
+        refused, a column is missing): the item is embedded once that is mended.
+        """
+        with self._errors():
+            self._regenerate_now(source, item_id, timeout_s)
+
+    def _regenerate_now(self, source: str, item_id: str, timeout_s: float) -> None:
+        with self._connection() as connection:
+            there = find_source(connection, source)
+            recorded_embedding_spec(connection, there, self._embedder_of(there))  # fail now, not by timeout
+        worker, until = self._own_worker(), time.monotonic() + timeout_s
+        state = one_request.begin(worker, str(uuid.uuid4()), source, item_id)
+        while True:
+            state = one_request.attempt(worker, state, alone=True)
+            if state.is_final:
+                one_request.item_of(state)
+                return
+            with worker.postgres.connection() as connection:
+                problem = problems(connection).get(source)
+            if problem is not None and state.waits_for == problem:
+                raise SourceError(f"{problem}; it is done when that is mended")
+            if time.monotonic() > until:
+                waits_for = state.waits_for or "another claim holds it"
+                raise TransientError(f"still {state.state} after {timeout_s:.0f} s: {waits_for}")
+            time.sleep(LOOK_S)
+
+    def task(self, task_id: str) -> TaskState | None:
+        """What became of a request. None: its id was never handed out, or it ended more than a week ago."""
+        with self._connection() as connection:
+            return requests.task_state(connection, task_id)
+
+    def status(self) -> Status:
+        """The state of everything. Idle: `outbox`, `pending`, `processing` and `healing` are all 0. Ages in seconds."""
+        with self._connection() as connection:
+            return status(connection)
+
+    def why(self, source: str, item_id: str) -> ItemState | None:
+        """Everything that is known of one item: wanted, indexed, attempts, last error, what it waits for.
+
+        None: there is no such row, and nothing is known of one. Raises UsageError if there is no such source,
+        OtherEmbedder if its points are made by another embedder than the settings name here.
+        """
+        with self._connection() as connection:
+            return why(connection, find_source(connection, source), item_id, self._embedder_of)
+
+    def search(
+        self, source: str, query: str, *, limit: int = 10, filter: Mapping[str, Any] | None = None
+    ) -> SearchResult:
+        """The items nearest to a text, best first, at most `limit` (1 to 100).
+
+        `filter` is on payload columns, all of which must hold, as in `POST /search`:
+        `{"lang": ["nl", "de"], "price": {"gte": 10, "lt": 50}, "color": {"not": "red"}}`. Scores are cosine
+        similarities, unless the source's profile names another distance. Raises UsageError if there is no such source
+        or if the filter does not fit, OtherEmbedder if the source's points are made by another embedder than the
+        settings name here, DependencyUnavailable or RateLimited if the provider or Qdrant does not serve the query.
+        """
+        if not query.strip():
+            raise UsageError("the query is empty")
+        if not 1 <= limit <= MAX_FOUND:
+            raise UsageError(f"limit is {limit}; use 1 to {MAX_FOUND}")
+        with self._connection() as connection:
+            there = searchable(connection, source)
+        where = parse_filter(filter or {}, there.columns)
+        embedder_of, index = self._searching()
+        timeout_s = self._settings.embedding_timeout_s
+        hits = search(embedder_of(there.source), index, there.collection, query, limit, where, timeout_s=timeout_s)
+        return SearchResult(hits, there.behind)
+
+    def backfill(self, source: str, *, where: str | None = None, force: bool = False) -> Run:
+        """Start to rebuild all items of a source, or those that `where` (SQL over its columns) selects.
+
+        Returns at once; the listener goes on with it, and `run` tells how far it is. Without `force`, items whose text
+        is unchanged are not embedded again. Raises UsageError if there is no such source or if the condition can't be
+        used, RunConflict while a backfill of the source is open.
+        """
+        with self._connection() as connection:
+            return runs.start(
+                connection, find_source(connection, source), where=where, force=force, who=audit.of_python()
+            )
+
+    def run(self, run_id: int) -> Run:
+        """How far a backfill is; `rate` is in items per second, `eta_s` in seconds. Raises NoSuchRun."""
+        with self._connection() as connection:
+            return runs.get(connection, run_id)
+
+    def pause_run(self, run_id: int) -> Run:
+        """Queue no more items of a backfill. Raises NoSuchRun, or RunConflict if it has ended."""
+        with self._connection() as connection:
+            return runs.pause(connection, run_id, who=audit.of_python())
+
+    def resume_run(self, run_id: int) -> Run:
+        """Go on with a paused backfill. Raises NoSuchRun, or RunConflict if it has ended."""
+        with self._connection() as connection:
+            return runs.resume(connection, run_id, who=audit.of_python())
+
+    def cancel_run(self, run_id: int) -> Run:
+        """End a backfill, and take back what no worker has begun. Raises NoSuchRun, or RunConflict if it has ended."""
+        with self._connection() as connection:
+            return runs.cancel(connection, run_id, who=audit.of_python())
+
+    def dead_letters(
+        self,
+        source: str | None = None,
+        *,
+        item_id: str | None = None,
+        error: str | None = None,
+        limit: int = 50,
+        after: DeadLetter | None = None,
+    ) -> list[DeadLetter]:
+        """Items that failed, in the order of source and item id; those that heal by themselves, too.
+
+        `error`: only those whose reason holds this text, whatever its case. `after`: the last one of the page before.
+        Raises UsageError if there is no such source.
+        """
+        with self._connection() as connection:
+            which = dead_letters.which(connection, source, item_id, error)
+            return dead_letters.page(connection, which, limit, (after.source, after.item_id) if after else None)
+
+    def replay_dead_letters(
+        self,
+        source: str | None = None,
+        *,
+        item_id: str | None = None,
+        error: str | None = None,
+        limit: int | None = None,
+    ) -> int:
+        """Make failed items due again, with all their tries. Returns how many. Raises UsageError if there is no such
+        source."""
+        with self._long() as connection:
+            which = dead_letters.which(connection, source, item_id, error)
+            return dead_letters.replay(connection, which, who=audit.of_python(), limit=limit)
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """Borrow a connection, on which a statement may take as long as REINDEXER_POSTGRES_TIMEOUT_S."""
+        with self._errors(), self._postgres.connection() as connection:
+            self._require_schema(connection)
+            yield connection
+
+    @contextmanager
+    def _long(self) -> Iterator[Connection]:
+        """A connection of its own, for what takes as long as there are rows or other transactions."""
+        url = self._postgres.url
+        with self._errors(), server_errors(url), connect(url, application_name="reindexer client") as connection:
+            self._require_schema(connection)
+            yield connection
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Maps what is left of Postgres's errors (a missing right, say) to ours. Never quotes a row."""
+        try:
+            yield
+        except psycopg.Error as exc:  # guard client-error-tree
+            raise ReindexerError(f"Postgres: {one_line(exc)}") from exc
+
+    def _require_schema(self, connection: Connection) -> None:
+        if not self._schema_is_ours:
+            require_schema(connection)
+            self._schema_is_ours = True
+
+    def _searching(self) -> tuple[EmbedderOf, Index]:
+        with self._lock:
+            if self._for_search is None:  # here, because Qdrant's client is slow to import
+                self._for_search = wiring.query_embedder_of(self._settings), wiring.index(self._settings)
+            return self._for_search
+
+    def _own_worker(self) -> Worker:
+        with self._lock:
+            self._worker = self._worker or wiring.worker(self._settings, None)
+            return self._worker
+
+
+def _names(given: Columns | None) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _plain(key: Key) -> Any:
+    """The key as JSON would hold it."""
+    if isinstance(key, str | int):
+        return key
+    return str(key) if isinstance(key, uuid.UUID) else [_plain(part) for part in key]

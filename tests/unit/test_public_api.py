@@ -1,0 +1,116 @@
+"""The public Python API: what is named here may be relied on. A change of this file belongs into CHANGELOG.md."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import reindexer
+
+NAMES = [
+    "Attached", "BreakerStatus", "ChangedMeanwhile", "Client", "DeadLetter", "DefinitionError",
+    "DependencyUnavailable", "Detached", "Hit", "ItemFailed", "ItemState", "NoSuchRun", "OtherEmbedder",
+    "PastRequest", "PermanentError", "Profile", "RateLimited", "ReindexerError", "RowsWouldMove", "Run",
+    "RunConflict", "SearchResult", "Settings", "Source", "SourceError", "SourceStatus", "Status", "TaskState",
+    "TransientError", "UsageError", "__version__",
+]  # fmt: skip
+
+METHODS = {
+    "__init__": "(self, settings: 'Settings | None' = None) -> 'None'",
+    "attach": (
+        "(self, name: 'str', *, table: 'str | None' = None, text: 'Columns | None' = None,"
+        " key: 'Columns | None' = None, payload: 'Columns | None' = None, template: 'str | None' = None,"
+        " where: 'str | None' = None, alias: 'str | None' = None, chunk_tokens: 'int | None' = None,"
+        " chunk_overlap: 'int | None' = None, tenant: 'str | None' = None, profile: 'Profile | None' = None,"
+        " unset: 'Sequence[str]' = (), rows_may_move: 'bool' = False) -> 'Attached'"
+    ),
+    "backfill": "(self, source: 'str', *, where: 'str | None' = None, force: 'bool' = False) -> 'Run'",
+    "cancel_run": "(self, run_id: 'int') -> 'Run'",
+    "close": "(self) -> 'None'",
+    "dead_letters": (
+        "(self, source: 'str | None' = None, *, item_id: 'str | None' = None, error: 'str | None' = None,"
+        " limit: 'int' = 50, after: 'DeadLetter | None' = None) -> 'list[DeadLetter]'"
+    ),
+    "detach": "(self, name: 'str', *, drop_collection: 'bool') -> 'Detached'",
+    "pause_run": "(self, run_id: 'int') -> 'Run'",
+    "regenerate": "(self, source: 'str', ids: 'Sequence[Key]') -> 'list[str]'",
+    "regenerate_now": "(self, source: 'str', item_id: 'str', *, timeout_s: 'float' = 300.0) -> 'None'",
+    "replay_dead_letters": (
+        "(self, source: 'str | None' = None, *, item_id: 'str | None' = None, error: 'str | None' = None,"
+        " limit: 'int | None' = None) -> 'int'"
+    ),
+    "resume_run": "(self, run_id: 'int') -> 'Run'",
+    "run": "(self, run_id: 'int') -> 'Run'",
+    "search": (
+        "(self, source: 'str', query: 'str', *, limit: 'int' = 10, filter: 'Mapping[str, Any] | None' = None)"
+        " -> 'SearchResult'"
+    ),
+    "sources": "(self) -> 'list[Source]'",
+    "status": "(self) -> 'Status'",
+    "task": "(self, task_id: 'str') -> 'TaskState | None'",
+    "why": "(self, source: 'str', item_id: 'str') -> 'ItemState | None'",
+}
+
+RESULTS = {
+    "Attached": ("source", "changed", "redefined", "problem"),
+    "BreakerStatus": ("state", "reason", "failures", "since", "next_probe_at"),
+    "DeadLetter": ("source", "item_id", "error", "attempts", "failed_at", "heals_at"),
+    "Detached": ("source", "items", "collection", "dropped"),
+    "Hit": ("item_id", "score", "chunk", "span", "payload"),
+    "ItemState": (
+        "source", "item_id", "status", "wanted", "indexed", "lane", "attempts", "error", "waits_for", "next_try_at",
+        "changed_at", "indexed_at", "chunks", "history",
+    ),
+    "PastRequest": ("task_id", "succeeded", "error", "created_at", "finished_at"),
+    "Run": (
+        "id", "source", "kind", "state", "where", "force", "total", "total_is_estimate", "queued", "done", "failed",
+        "rate", "eta_s", "started_at", "finished_at", "error",
+    ),
+    "SearchResult": ("hits", "behind"),
+    "SourceStatus": ("due", "completed", "failed", "paused", "problem", "triggers", "triggers_wrong"),
+    "Status": (
+        "outbox", "pending", "processing", "failed", "healing", "completed", "open_runs", "oldest_change_age_s",
+        "listener", "workers", "triggers", "breakers", "sources",
+    ),
+    "TaskState": ("task_id", "source", "item_id", "error", "state", "waits_for"),
+}  # fmt: skip
+
+
+def test_what_is_public_is_what_all_names() -> None:
+    assert reindexer.__all__ == NAMES
+    assert [name for name in NAMES if getattr(reindexer, name, None) is None] == []
+
+
+def test_a_type_checker_sees_the_names_that_are_there_at_runtime() -> None:
+    tree = ast.parse(Path(reindexer.__file__).read_text(encoding="utf-8"))
+    (guarded,) = [each for each in tree.body if isinstance(each, ast.If)]
+    seen = {name.name: each.module for each in guarded.body if isinstance(each, ast.ImportFrom) for name in each.names}
+    homes = {name: f"reindexer.{module}" for module, names in reindexer._HOMES.items() for name in names}
+    assert seen == homes
+    assert {*homes, "__version__"} == set(NAMES)
+
+
+def test_the_methods_of_a_client_have_these_signatures() -> None:
+    methods = {
+        name: str(inspect.signature(method))
+        for name, method in vars(reindexer.Client).items()
+        if inspect.isfunction(method) and (not name.startswith("_") or name == "__init__")
+    }
+    assert methods == METHODS
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_result_is_frozen_and_has_these_fields(name: str) -> None:
+    result = getattr(reindexer, name)
+    assert tuple(each.name for each in fields(result)) == RESULTS[name]
+    assert result.__dataclass_params__.frozen
+
+
+def test_everything_public_says_what_it_is() -> None:
+    described = [*(getattr(reindexer, name) for name in NAMES if name != "__version__"),
+                 *(getattr(reindexer.Client, name) for name in METHODS)]  # fmt: skip
+    assert [each for each in described if not inspect.getdoc(each)] == []
