@@ -77,7 +77,7 @@ class BulkAnswer(BaseModel):
 def regenerate_embeddings(
     body: BulkRequest, settings: SettingsDep, postgres: PostgresPart, sender: SenderPart, actor: ActorPart
 ) -> BulkAnswer:
-    """The each is committed in Postgres, then this answers; it does not wait for the broker.
+    """The requests are committed in Postgres, then this answers; it does not wait for the broker.
 
     `GET /admin/tasks/{task_id}` tells what became of each item. One that has no row ends as FAILURE with the reason.
     """
