@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, ClassVar, Self, TypeVar
 
 import psycopg
@@ -277,7 +276,7 @@ class Postgres:
     def __init__(self, url: str, *, application_name: str, answer_s: float = 20.0, max_size: int = 8) -> None:
         self.url = libpq_url(url)
         self.answer_s = answer_s
-        self._pool = PerProcess(partial(_new_pool, self.url, application_name, answer_s, max_size))
+        self._pool = PerProcess(lambda: _new_pool(self.url, application_name, answer_s, max_size))
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
