@@ -126,7 +126,6 @@ def claim_item(
     max_items: int,
     lease_s: float,
     *,
-    early: bool = False,
     watermark: LaneWatermark | None = None,
 ) -> Claim | None:
     """Claim one item, and due neighbours of its lane with it. None if it is settled, or another claim holds it.
@@ -134,12 +133,12 @@ def claim_item(
     Also None while Qdrant's breaker is open, or while the item is marked and its provider's breaker is open. If that
     breaker may be probed, the item is claimed alone.
 
-    `early`: claim it also while it waits for another attempt. `watermark`: where the scan for neighbours begins.
+    `watermark`: where the scan for neighbours begins.
     """
     began_s = time.monotonic()
     begins = (watermark or LaneWatermark()).begin(began_s)
     params = {
-        "source": source, "item_id": item_id, "early": early, "begin_ago_s": ago_s(begins[0], began_s),
+        "source": source, "item_id": item_id, "begin_ago_s": ago_s(begins[0], began_s),
         "marked_begin_ago_s": ago_s(begins[1], began_s),
     }  # fmt: skip
     return _read(_claim(connection, "claim_item", params, max_items, lease_s))

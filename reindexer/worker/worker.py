@@ -177,15 +177,13 @@ class Worker:
         now = time.monotonic()
         return [source for source, until in list(self._left_to_others.items()) if until > now]
 
-    def run_item(self, source: str, item_id: str, *, early: bool = False, alone: bool = False) -> bool:
+    def run_item(self, source: str, item_id: str, *, alone: bool = False) -> bool:
         """Work on one item, and on due neighbours in the same claim. Returns False if it could not be claimed."""
         batch, watermark = 1 if alone else self.limits.batch_size, self._watermarks[REQUEST_LANE]
 
         def claiming() -> Claim | None:
             with self.postgres.connection() as connection:
-                return claim_item(
-                    connection, source, item_id, batch, self.limits.lease_s, early=early, watermark=watermark
-                )
+                return claim_item(connection, source, item_id, batch, self.limits.lease_s, watermark=watermark)
 
         return self._take(claiming) is not None
 

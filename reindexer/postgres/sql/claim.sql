@@ -62,8 +62,7 @@ WITH gate AS MATERIALIZED (
     SELECT due.* FROM reindexer.due JOIN reindexer.source ON source.name = due.source AND NOT source.paused
     JOIN gate ON gate.passes
     WHERE due.source = %(source)s AND due.item_id = %(item_id)s AND due.generation = source.generation
-        AND (due.lease_until IS NULL OR due.not_before <= statement_timestamp())
-        AND (due.not_before <= statement_timestamp() OR %(early)s)
+        AND due.not_before <= statement_timestamp()
     FOR UPDATE OF due SKIP LOCKED
 ), head AS MATERIALIZED (
     SELECT own.source, own.generation, own.lane, own.item_id, own.marked,
