@@ -28,7 +28,6 @@ from reindexer.adapters.broker.celery_broker import OWNER_HEADER, REQUEST_TASK, 
 from reindexer.adapters.broker.heartbeats import BEAT_TASK
 from reindexer.celery_app import app, broker
 from reindexer.core.errors import DependencyUnavailable, ItemFailed, ReindexerError, TransientError
-from reindexer.core.items import LANES
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.core.timer import Timer
 from reindexer.index.ownership import identity
@@ -41,9 +40,6 @@ from reindexer.worker.warmup import warm
 from reindexer.worker.worker import Worker
 
 log = structlog.get_logger(__name__)
-
-LANE_BUDGET_S = 1.0
-"""How long a task works itself on one message, or for one batch. Then the next message has its turn."""
 
 AGAIN_S = 1.0
 """The pause before a reindex request that could not be recorded is sent again."""
@@ -142,28 +138,18 @@ def heartbeat_task(self: Task[Any, Any]) -> None:
 
 @app.task(name=WORK_TASK, bind=True, ignore_result=True, throws=(ItemFailed,))
 def work_lane_task(self: Task[Any, Any], lane: str) -> None:
-    """Work on what is ready in a lane, on a pool thread, so that this process can take the next message.
-
-    If all pool threads of the lane are busy, they look for more work themselves. Then this thread works only if the
-    message is about edits, or if other threads take the messages. While edits are quick, this thread works on them
-    without the pool. Work that may wait for the provider goes to the pool: a thread that takes messages never waits.
-    """
+    """Work on what is ready in a lane. See `Worker.accept`: this process can take the next message soon."""
     with _unexpected(lane=lane):
         _drop_foreign(self)
-        pool, edits = _worker().pool, lane == LANES[0]
-        quick = edits and pool.is_quick(lane)
-        if quick:
-            _work_on(lane, LANE_BUDGET_S, waits=False)
-        with suppress(ReindexerError):
-            _beat(self)
-        # guard pool-thread-provider-wait-handoff
-        if (quick and not _worker().leaves(lane)) or pool.submit(lane, partial(_work_on, lane, math.inf)):
-            return
-        if edits or threading.current_thread() is not threading.main_thread():  # guard backfill-off-main-thread
-            _work_on(lane, LANE_BUDGET_S, waits=not pool.has_threads)
+        _worker().accept(lane, _work_on, meanwhile=partial(_beat_if_possible, self))
 
 
-def _work_on(lane: str, budget_s: float, *, waits: bool = True) -> None:
+def _beat_if_possible(task: Task[Any, Any]) -> None:
+    with suppress(ReindexerError):
+        _beat(task)
+
+
+def _work_on(lane: str, *, budget_s: float = math.inf, waits: bool = True) -> None:
     try:
         _worker().run_lane(lane, budget_s=budget_s, waits=waits)
     except ReindexerError as exc:

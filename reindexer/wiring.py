@@ -35,7 +35,8 @@ from reindexer.ports import (
 from reindexer.postgres.connect import Postgres
 from reindexer.settings import Settings
 from reindexer.worker.concurrency import WorkerPool
-from reindexer.worker.worker import Worker, WorkLimits
+from reindexer.worker.execution import WorkLimits
+from reindexer.worker.worker import Worker
 
 OPENAI = "openai"
 """The embedder that the settings OPENAI_… are for."""

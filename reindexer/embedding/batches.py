@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,10 @@ from reindexer.core.errors import (
 )
 from reindexer.core.text.batching import HARMLESS, pack
 from reindexer.core.text.tokens import estimate_tokens
-from reindexer.embedding.rate_limit import PATIENCE_S, Throttle
-from reindexer.ports import Embedder, Embedding, Vector
-from reindexer.queue.breaker import HealthRecorder
-from reindexer.queue.lease import Deadline, LeaseExpired
+from reindexer.embedding.decorators import ClaimEmbedder
+from reindexer.embedding.rate_limit import PATIENCE_S
+from reindexer.ports import Vector
+from reindexer.queue.lease import LeaseExpired, RequestWindow
 
 MOST_SEARCHES = 4
 """Maximum searches per claim for inputs on which the provider fails. Where there are more, the provider is the likelier
@@ -43,19 +44,12 @@ class Input:
 
 
 def embed_inputs(
-    embedder: Embedder,
-    inputs: Sequence[Input],
-    deadline: Deadline,
-    timeout_s: float,
-    keep_s: float,
-    health: HealthRecorder,
-    pace: Throttle,
-    fails: Callable[[Input, ReindexerError], None],
+    embedder: ClaimEmbedder, inputs: Sequence[Input], fails: Callable[[Input, ReindexerError], None]
 ) -> Mapping[str, Vector]:
     """Return vectors by fingerprint. `fails` is called for each input that can't have one.
 
-    Stops `keep_s` before the deadline, and when the provider does not answer. The remaining inputs then have neither a
-    vector nor a failure. Raises LeaseExpired if no vector was obtained in time.
+    Stops when the time for embedding is over, and when the provider does not answer. The remaining inputs then have
+    neither a vector nor a failure. Raises LeaseExpired if no vector was obtained in time.
 
     A request that fails for reasons other than its content fails its inputs. A request refused for its content is
     searched for the bad input by bisection. The inputs that the search passed over then go into one common request, so
@@ -64,22 +58,13 @@ def embed_inputs(
     """
     if not inputs:
         return {}
-    first_s = deadline.cap(timeout_s, keep_s=keep_s)
-
-    def next_s() -> float:
-        # With less than half of the first request's time, the provider would be blamed for the end of this lease.
-        return deadline.cap(timeout_s, keep_s=keep_s, at_least_s=first_s / 2)
-
-    def spare_s() -> float:
-        return deadline.left_s(keep_s=keep_s) - first_s / 2
-
-    requests = _Requests(embedder, next_s, spare_s, health, pace, fails)
+    requests = _Requests(embedder, embedder.begin(), fails)
     counts = {each.fingerprint: estimate_tokens(each.text) for each in inputs}
     waiting = list(inputs)
     try:
         while waiting:  # the limits of a request change with each answer
-            shape = pace.shape(embedder.limits)
-            first = next(pack([counts[each.fingerprint] for each in waiting[: shape.max_inputs]], shape))
+            limits = embedder.limits
+            first = next(pack([counts[each.fingerprint] for each in waiting[: limits.max_inputs]], limits))
             batch = waiting[: first.stop]
             del waiting[: first.stop]
             error = requests.send(batch)
@@ -97,19 +82,10 @@ class _Requests:
     """Sends requests, and keeps the returned vectors."""
 
     def __init__(
-        self,
-        embedder: Embedder,
-        timeout_s: Callable[[], float],
-        spare_s: Callable[[], float],
-        health: HealthRecorder,
-        pace: Throttle,
-        fails: Callable[[Input, ReindexerError], None],
+        self, embedder: ClaimEmbedder, window: RequestWindow, fails: Callable[[Input, ReindexerError], None]
     ) -> None:
         self._embedder = embedder
-        self._timeout_s = timeout_s
-        self._spare_s = spare_s
-        self._health = health
-        self._throttle = pace
+        self._window = window
         self._fails = fails
         self._ended_by: DependencyUnavailable | SourceError | None = None
         """Why no further request is sent."""
@@ -129,7 +105,9 @@ class _Requests:
             return None
         began = time.monotonic()
         try:
-            embedding = self._ask([each.text for each in batch], self._patience_s(batch))
+            embedding = self._embedder.embed(
+                [each.text for each in batch], self._window, patience_s=self._patience_s(batch)
+            )
         except InputRejected as exc:  # guard bisect-refused-input
             return exc
         except ReindexerError as exc:
@@ -142,14 +120,6 @@ class _Requests:
             self.vectors |= {each.fingerprint: v for each, v in zip(batch, embedding.vectors, strict=True)}
             self._begun |= {each.group for each in batch}
         return None
-
-    def _ask(self, texts: Sequence[str], patience_s: float) -> Embedding:
-        # Outside `observe`: a caller that waits for the rate limiter has not seen the provider answer.
-        reservation = self._throttle.wait(texts, patience_s)
-        with self._health.observe("provider"), self._throttle.taken(reservation) as answered:
-            embedding = self._embedder.embed(texts, timeout_s=self._timeout_s())
-            answered(embedding)
-        return embedding
 
     def _fail(self, batch: Sequence[Input], error: ReindexerError) -> None:
         for each in batch:
@@ -165,20 +135,19 @@ class _Requests:
             return False
         if len(batch) == 1 or not any(each.tried for each in batch) or self._searches >= MOST_SEARCHES:
             return False
-        if isinstance(error, DependencyUnavailable) and took_s > self._timeout_s() / 4:
+        if isinstance(error, DependencyUnavailable) and took_s > self._window.next_s() / 4:
             return False
         try:
-            self._ask([HARMLESS], PATIENCE_S)
+            self._embedder.embed([HARMLESS], self._window, patience_s=PATIENCE_S)
         except ReindexerError:  # guard bisect-not-provider-outage
             return False
         return True
 
-    def _patience_s(self, batch: Sequence[Input]) -> float:
+    def _patience_s(self, batch: Sequence[Input]) -> float | None:
         """How long the batch may wait for the rate limiter. The rest of an item that is begun waits as long as the
         claim can, because half an item's vectors would be wasted."""
-        spare_s = self._spare_s()
         # guard rate-limit-begun-item-patience
-        return spare_s if any(each.group in self._begun for each in batch) else min(self._throttle.patience_s, spare_s)
+        return math.inf if any(each.group in self._begun for each in batch) else None
 
     def isolate(self, batch: Sequence[Input], error: ReindexerError) -> Sequence[Input]:
         """Find one refused input of a refused batch and fail it. Returns the inputs about which nothing is known yet.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from reindexer.core.errors import (
     DependencyUnavailable,
@@ -26,6 +26,8 @@ from reindexer.monitoring.metrics import (
     PROVIDER_WAIT,
 )
 from reindexer.ports import Embedder, Embedding, RateLimiter
+from reindexer.queue.breaker import HealthRecorder
+from reindexer.queue.lease import RequestWindow
 
 _ANSWERS: tuple[tuple[type[ReindexerError], str], ...] = (
     (RateLimited, "rate_limited"),
@@ -89,18 +91,63 @@ class CountedEmbedder(EmbedderDecorator):
         self._metrics.observe(PROVIDER_SECONDS, [time.monotonic() - started], purpose=self._purpose)
 
 
+class ObservedEmbedder(EmbedderDecorator):
+    """Records how the provider answers."""
+
+    def __init__(self, embedder: Embedder, health: HealthRecorder) -> None:
+        super().__init__(embedder)
+        self._health = health
+
+    def embed(self, texts: Sequence[str], *, timeout_s: float) -> Embedding:
+        """See `reindexer.ports.Embedder`."""
+        with self._health.observe("provider"):
+            return self._embedder.embed(texts, timeout_s=timeout_s)
+
+
 class RateLimitedEmbedder(EmbedderDecorator):
     """An embedder for searches. Each search waits for a slot within its own timeout, before all backfills."""
 
-    def __init__(self, embedder: Embedder, budget: RateLimiter, metrics: MetricsBuffer | None = None) -> None:
+    def __init__(self, embedder: Embedder, rate_limiter: RateLimiter, metrics: MetricsBuffer | None = None) -> None:
         super().__init__(embedder)
-        self._throttle = Throttle(budget, metrics, "queries", live=True)
+        self._throttle = Throttle(rate_limiter, metrics, "queries", live=True)
 
     def embed(self, texts: Sequence[str], *, timeout_s: float) -> Embedding:
         """See `reindexer.ports.Embedder`."""
         until = time.monotonic() + timeout_s
-        turn = self._throttle.wait(texts, min(PATIENCE_S, timeout_s / 2))
-        with self._throttle.taken(turn) as answered:
+        reservation = self._throttle.wait(texts, min(PATIENCE_S, timeout_s / 2))
+        with self._throttle.taken(reservation) as answered:
             embedding = self._embedder.embed(texts, timeout_s=until - time.monotonic())
+            answered(embedding)
+        return embedding
+
+
+class ClaimEmbedder(EmbedderDecorator):
+    """The embedder as one claim sees it: a request waits for its slot in the rate limit, within the claim's time."""
+
+    def __init__(self, embedder: Embedder, throttle: Throttle, begin: Callable[[], RequestWindow]) -> None:
+        super().__init__(embedder)
+        self._throttle = throttle
+        self._begin = begin
+
+    @property
+    def limits(self) -> RequestLimits:
+        """The limits of one request, under the rate limit."""
+        return self._throttle.shape(self._embedder.limits)
+
+    def begin(self) -> RequestWindow:
+        """Begin a series of requests. Returns its time. Raises LeaseExpired if there is none."""
+        return self._begin()
+
+    def embed(self, texts: Sequence[str], window: RequestWindow, *, patience_s: float | None = None) -> Embedding:
+        """Embed texts in one request, as `reindexer.ports.Embedder` does.
+
+        `patience_s`: the longest wait for a slot, if the window allows it; None: the claim's. Raises LeaseExpired if
+        too little time is left.
+        """
+        patience_s = self._throttle.patience_s if patience_s is None else patience_s
+        reservation = self._throttle.wait(texts, min(patience_s, window.spare_s()))
+        # The wait is not observed: a caller that waits for the rate limiter has not seen the provider answer.
+        with self._throttle.taken(reservation) as answered:
+            embedding = self._embedder.embed(texts, timeout_s=window.next_s())
             answered(embedding)
         return embedding

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reindexer.core.plan import Embed
 from reindexer.core.text.batching import slices
-from reindexer.ports import Collection, Index, Vector
-
-Place = tuple[str, int]
-"""Place of a point: item id and chunk number."""
+from reindexer.index.fenced import FencedIndex, Place
+from reindexer.ports import Vector
 
 FACTS = 1024
 VECTORS = 256
@@ -27,9 +25,7 @@ class Reused:
     """Vectors by fingerprint, of chunks that move to another place."""
 
 
-def find_reusable(
-    index: Index, collection: Collection, steps: Sequence[Embed], timeout_s: Callable[[], float]
-) -> Reused:
+def find_reusable(index: FencedIndex, steps: Sequence[Embed]) -> Reused:
     """Ask Qdrant which of the steps' chunks it holds. Raises TransientError or PermanentError, as the index does.
 
     A point's fingerprint identifies its vector, whichever process wrote it, because both are written together.
@@ -38,7 +34,7 @@ def find_reusable(
     places = [(item_id, n) for item_id, each in numbers.items() for n in each]
     there: dict[Place, str] = {}
     for asked in slices(places, FACTS):
-        stored = index.stored(collection, asked, timeout_s(), payload=False)
+        stored = index.stored(asked)
         there |= {place: point.fingerprint for place, point in stored.items()}
     kept, moved = set[Place](), dict[Place, str]()
     for step in steps:
@@ -51,7 +47,7 @@ def find_reusable(
                 moved[own[chunk.fingerprint]] = chunk.fingerprint
     vectors: dict[str, Vector] = {}
     for asked in slices(list(moved), VECTORS):
-        found = index.vectors(collection, asked, timeout_s())
+        found = index.vectors(asked)
         vectors |= {moved[place]: vector for place, vector in found.items()}
     return Reused(frozenset(kept), vectors)
 

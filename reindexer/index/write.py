@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from reindexer.core.items import ClaimedItem, StoredPoint
 from reindexer.core.plan import Delete, Embed, Step, UpdatePayload
 from reindexer.core.text.batching import slices
 from reindexer.core.text.embedding_spec import Chunk
-from reindexer.index.reuse import Place
-from reindexer.ports import Collection as IndexCollection
-from reindexer.ports import Index, Point, Vector
+from reindexer.index.fenced import FencedIndex, Place
+from reindexer.ports import Point, Vector
 
 POINTS = 64
 """Maximum points per write request. As lists of floats, points take eight times their memory. The process that builds
@@ -21,40 +20,34 @@ TOKENS = 1024
 
 
 def write(
-    index: Index,
-    collection: IndexCollection,
-    token: int,
+    index: FencedIndex,
     steps: Sequence[Step],
     vectors: Mapping[str, Vector],
     kept: Collection[Place],
     done: Collection[Place],
-    timeout_s: Callable[[], float],
 ) -> Mapping[str, int]:
     """Apply the steps to Qdrant. Returns the items whose writes were refused, with the token that Qdrant holds.
 
-    `vectors` are by fingerprint. Points in `kept` have their vectors already, and those in `done` are written.
-    `timeout_s` is called before each request, and raises when the lease is over. Raises TransientError or
-    PermanentError if any request failed: the content of Qdrant is then unknown.
+    `vectors` are by fingerprint. Points in `kept` have their vectors already, and those in `done` are written. Raises
+    TransientError or PermanentError if any request failed: the content of Qdrant is then unknown.
     """
     deletes = [s.item for s in steps if isinstance(s, Delete) and _may_have_points(s.item)]
     # guard token-reused-chunks
     written = [p for s in steps if isinstance(s, Embed | UpdatePayload) for p in _points(s, vectors, kept, done)]
     surplus = {s.item.item_id: len(s.chunks) for s in steps if isinstance(s, Embed) and _may_have_more(s)}
     if deletes:
-        index.delete_items(collection, [item.item_id for item in deletes], token, timeout_s())
+        index.delete_items([item.item_id for item in deletes])
     for payloads in slices([p for p in written if p.vector is None], POINTS):
-        index.update_payload(collection, payloads, token, timeout_s())
+        index.update_payload(payloads)
     for points in slices([p for p in written if p.vector is not None], POINTS):
-        index.upsert(collection, points, token, timeout_s())
+        index.upsert(points)
     if surplus:
-        index.delete_surplus(collection, surplus, token, timeout_s())
+        index.delete_surplus(surplus)
     wanted = [(s.item.item_id, n) for s in steps if isinstance(s, Embed | UpdatePayload) for n in range(len(s.chunks))]
     gone = [(item.item_id, chunk) for item in deletes for chunk in range(max(1, item.chunks))]
-    stored: dict[Place, int] = {}
-    for places in slices(wanted + gone, TOKENS):
-        stored |= index.tokens(collection, places, timeout_s())
+    stored = _tokens(index, wanted + gone)
     # guard fence-refusal-read-back
-    refused = {place: stored.get(place, 0) for place in wanted if stored.get(place, 0) != token}
+    refused = {place: stored.get(place, 0) for place in wanted if stored.get(place, 0) != index.token}
     refused |= {place: stored[place] for place in gone if place in stored}
     return highest_tokens(refused)
 
@@ -67,24 +60,17 @@ def highest_tokens(refused: Mapping[Place, int]) -> dict[str, int]:
     return highest
 
 
-def exchange_payloads(
-    index: Index,
-    collection: IndexCollection,
-    token: int,
-    steps: Sequence[Embed],
-    timeout_s: Callable[[], float],
-) -> Mapping[str, int]:
+def exchange_payloads(index: FencedIndex, steps: Sequence[Embed]) -> Mapping[str, int]:
     """Give the items' existing points the payload of their rows, beside the vectors of their older texts.
 
-    Each point keeps its own facts about its text. Returns and raises as `write` does, and calls `timeout_s` in the same
-    way.
+    Each point keeps its own facts about its text. Returns and raises as `write` does.
     """
     stored = list[StoredPoint]()
     certain = [(s.item.item_id, chunk) for s in steps if not s.item.uncertain for chunk in range(s.item.chunks)]
     for places in slices(certain, TOKENS):
-        stored += index.stored(collection, places, timeout_s(), payload=False).values()
+        stored += index.stored(places).values()
     for some in slices([s.item.item_id for s in steps if s.item.uncertain], TOKENS):
-        stored += index.points_of(collection, some, timeout_s())  # guard doubt-payload-all-points
+        stored += index.points_of(some)  # guard doubt-payload-all-points
     payloads = {s.item.item_id: s.row.payload for s in steps}
     points = [
         # guard payload-exchange-text-facts
@@ -93,11 +79,9 @@ def exchange_payloads(
         if p.fingerprint
     ]
     for some_points in slices(points, POINTS):
-        index.update_payload(collection, some_points, token, timeout_s())
-    found: dict[Place, int] = {}
-    for places in slices([(point.item_id, point.chunk) for point in points], TOKENS):
-        found |= index.tokens(collection, places, timeout_s())
-    return {item_id: stands for (item_id, _), stands in found.items() if stands != token}
+        index.update_payload(some_points)
+    found = _tokens(index, [(point.item_id, point.chunk) for point in points])
+    return {item_id: stands for (item_id, _), stands in found.items() if stands != index.token}
 
 
 def has_other_payload(step: Embed) -> bool:
@@ -107,17 +91,20 @@ def has_other_payload(step: Embed) -> bool:
     )
 
 
-def write_chunks(
-    index: Index, collection: IndexCollection, token: int, points: Sequence[Point], timeout_s: Callable[[], float]
-) -> Mapping[str, int]:
+def write_chunks(index: FencedIndex, points: Sequence[Point]) -> Mapping[str, int]:
     """Write some points of items whose other points will follow. Returns and raises as `write` does."""
     for some in slices(points, POINTS):
-        index.upsert(collection, some, token, timeout_s())
-    stored: dict[Place, int] = {}
-    for places in slices([(point.item_id, point.chunk) for point in points], TOKENS):
-        stored |= index.tokens(collection, places, timeout_s())
+        index.upsert(some)
+    stored = _tokens(index, [(point.item_id, point.chunk) for point in points])
     stands = [(point.item_id, stored.get((point.item_id, point.chunk), 0)) for point in points]
-    return {item_id: found for item_id, found in stands if found != token}
+    return {item_id: found for item_id, found in stands if found != index.token}
+
+
+def _tokens(index: FencedIndex, places: Sequence[Place]) -> Mapping[Place, int]:
+    stored: dict[Place, int] = {}
+    for some in slices(places, TOKENS):
+        stored |= index.tokens(some)
+    return stored
 
 
 def _may_have_points(item: ClaimedItem) -> bool:

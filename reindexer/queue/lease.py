@@ -40,3 +40,25 @@ class Deadline:
         if left_s <= at_least_s:  # guard lease-bounded-timeout
             raise LeaseExpired
         return min(timeout_s, left_s)
+
+
+class RequestWindow:
+    """The time that a claim has for several requests to one server, each of at most `timeout_s`.
+
+    It ends `keep_s` before the deadline. A later request is not begun with less than half of the first one's time: the
+    server would be blamed for the end of the lease. Raises LeaseExpired if not even the first may begin.
+    """
+
+    def __init__(self, deadline: Deadline, timeout_s: float, keep_s: float) -> None:
+        self._deadline = deadline
+        self._timeout_s = timeout_s
+        self._keep_s = keep_s
+        self._at_least_s = deadline.cap(timeout_s, keep_s=keep_s) / 2
+
+    def next_s(self) -> float:
+        """Return the timeout of the next request. Raises LeaseExpired if too little time is left for it."""
+        return self._deadline.cap(self._timeout_s, keep_s=self._keep_s, at_least_s=self._at_least_s)
+
+    def spare_s(self) -> float:
+        """Return how long the next request may be put off."""
+        return self._deadline.left_s(keep_s=self._keep_s) - self._at_least_s

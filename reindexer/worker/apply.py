@@ -29,18 +29,16 @@ from reindexer.core.items import ClaimedItem
 from reindexer.core.plan import Delete, Embed, Step
 from reindexer.core.text.batching import slices
 from reindexer.embedding.batches import Input, embed_inputs
-from reindexer.embedding.rate_limit import Throttle
+from reindexer.embedding.decorators import ClaimEmbedder
 from reindexer.embedding.refusals import Refusals
 from reindexer.embedding.too_long import cut_smaller
+from reindexer.index.fenced import FencedIndex
 from reindexer.index.reuse import Reused, find_reusable
 from reindexer.index.write import exchange_payloads, has_other_payload, write, write_chunks
-from reindexer.ports import Collection, Embedder, Index
-from reindexer.queue.breaker import HealthRecorder
-from reindexer.queue.lease import Deadline, LeaseExpired
+from reindexer.queue.lease import LeaseExpired
 from reindexer.queue.settle import Postponed
 from reindexer.worker.claim_state import LEFT_ALONE, TOO_LATE, Attempt, Held
 from reindexer.worker.gathered import Got
-from reindexer.worker.priority_gate import GatePass
 
 S = TypeVar("S", bound=Step)
 
@@ -52,29 +50,13 @@ MOST_BLAMED = 4
 is the likelier cause."""
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Timeouts of one request in seconds. `keep_for_writing_s`: embedding stops this long before the end of a lease."""
-
-    provider_s: float
-    index_s: float
-    keep_for_writing_s: float
-
-
 @dataclass(slots=True)
 class Delivery:
     """Applies the steps of one claim to Qdrant."""
 
-    index: Index
-    embedder: Embedder
-    collection: Collection
-    token: int
+    index: FencedIndex
+    embedder: ClaimEmbedder
     attempt: Attempt
-    health: HealthRecorder
-    gate: GatePass
-    deadline: Deadline
-    timeouts: Timeouts
-    pace: Throttle
     refusals: Refusals
     may_ask: bool = True
     """False: the provider's breaker is open, and this claim may not ask it."""
@@ -117,8 +99,7 @@ class Delivery:
         if not steps:
             return Reused()
         try:
-            with self.health.observe("qdrant"):
-                return find_reusable(self.index, self.collection, steps, self._index_s)
+            return find_reusable(self.index, steps)
         except (TransientError, PermanentError) as exc:
             self.failed = True
             if isinstance(exc, PermanentError):  # the question holds no data of these items
@@ -141,13 +122,13 @@ class Delivery:
 
         def fails(refused: Input, error: ReindexerError) -> None:
             if isinstance(error, RefusesAll):
-                self.refusals.note(self.collection.source, error)  # guard refusal-shared-probe
+                self.refusals.note(self.attempt.source, error)  # guard refusal-shared-probe
             if isinstance(error, InputRejected):
-                error = cut_smaller(self.collection.source, refused.text, error, self.embedder.limits)
+                error = cut_smaller(self.attempt.source, refused.text, error, self.embedder.limits)
             for step in wanting[refused.fingerprint]:
                 failed.setdefault(step.item, error)
 
-        told = self.refusals.last(self.collection.source) if inputs else None
+        told = self.refusals.last(self.attempt.source) if inputs else None
         if self.may_ask and told is None:
             self._ask(steps, list(inputs.values()), got, fails)
         return {
@@ -162,12 +143,8 @@ class Delivery:
         """Raises LeaseExpired if no vector could be had in time and nothing is written."""
         parts = list(slices(inputs, GROUP_CHUNKS))  # several only of an item larger than a group
         for part in parts:
-            self.gate.yield_to_edits(self.deadline.left_s())  # guard edit-priority-before-embed
             try:
-                vectors = embed_inputs(
-                    self.embedder, part, self.deadline, self.timeouts.provider_s,
-                    self.timeouts.keep_for_writing_s, self.health, self.pace, fails,
-                )  # fmt: skip
+                vectors = embed_inputs(self.embedder, part, fails)
             except LeaseExpired:
                 if not got.written:
                     raise
@@ -196,7 +173,7 @@ class Delivery:
         others = [step for step in self._open(steps) if has_other_payload(step)]  # guard payload-beside-old-vector
 
         def exchange(some: Sequence[Embed]) -> Mapping[str, int]:
-            return exchange_payloads(self.index, self.collection, self.token, some, self._index_s)
+            return exchange_payloads(self.index, some)
 
         exchanged = {step.item for step in self._sent(others, exchange)}
         for step in self._open(steps):
@@ -215,7 +192,7 @@ class Delivery:
         self.attempt.begin(step.item, len(step.chunks))
 
         def send(_: Sequence[Embed]) -> Mapping[str, int]:
-            return write_chunks(self.index, self.collection, self.token, got.points(step), self._index_s)
+            return write_chunks(self.index, got.points(step))
 
         if not self._sent([step], send):
             return False
@@ -225,9 +202,7 @@ class Delivery:
 
     def _write(self, steps: Sequence[Step], got: Got) -> None:
         def send(some: Sequence[Step]) -> Mapping[str, int]:
-            return write(
-                self.index, self.collection, self.token, some, got.vectors, got.kept, got.written, self._index_s
-            )
+            return write(self.index, some, got.vectors, got.kept, got.written)
 
         for step in self._sent(steps, send):
             self.attempt.complete(step)
@@ -245,8 +220,7 @@ class Delivery:
                 self.attempt.fails(step.item, self.refused, certain=False)  # part of a larger write that failed
             return ()
         try:
-            with self.health.observe("qdrant"), self.gate.taken():  # guard edit-write-priority
-                refused = send(steps)
+            refused = send(steps)
         except (PermanentError, TransientError) as exc:
             # Part of the write may have reached Qdrant, even if no reply came.
             error = self._cause(exc, steps)  # guard refusal-qdrant-neutral-write
@@ -279,8 +253,7 @@ class Delivery:
         if self.takes_writes and len(steps) > 1:
             return error
         try:
-            with self.health.observe("qdrant"):
-                self.index.touch(self.collection, self.embedder.dimensions, self._index_s())
+            self.index.touch()
         except (PermanentError, SourceError) as exc:
             self.refused = RefusesAll(str(exc))
             return self.refused
@@ -294,11 +267,6 @@ class Delivery:
         if isinstance(error, DependencyUnavailable) or error.retry_after_s is not None:
             return False
         return len(steps) > 1 and self.blamed < MOST_BLAMED and any(map(is_tried, steps))
-
-    def _index_s(self) -> float:
-        """Yield to edits, and return the timeout of the next request to the index. Called before every request."""
-        self.gate.yield_to_edits(self.deadline.left_s())  # guard edit-priority-before-write
-        return self.deadline.cap(self.timeouts.index_s)
 
 
 def is_tried(step: Step) -> bool:

@@ -28,7 +28,7 @@ SOURCE_WAIT_S = 10.0
 _HOW: Mapping[type[Step], How] = {Skip: "skipped", UpdatePayload: "payload", Embed: "embedded"}
 
 LEFT_ALONE = "the embedding provider does not answer, and is left alone but for a probe now and then"
-TOO_LATE = "its claim ended before its reservation came"
+TOO_LATE = "its claim ended before its turn came"
 
 
 @dataclass(frozen=True, slots=True)

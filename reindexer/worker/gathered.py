@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from reindexer.core.plan import Embed
 from reindexer.core.text.embedding_spec import Chunk
-from reindexer.index.reuse import Place, Reused
+from reindexer.index.fenced import Place
+from reindexer.index.reuse import Reused
 from reindexer.ports import Point, Vector
 
 

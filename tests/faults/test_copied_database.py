@@ -12,6 +12,7 @@ from reindexer.index.ownership import identity
 from reindexer.monitoring.status import status
 from reindexer.postgres.connect import Postgres, connect
 from reindexer.testing.provider import FakeProvider, vector_of
+from reindexer.worker.collections import Collections
 from reindexer.worker.worker import Worker
 from tests.support.commands import Done
 from tests.support.flow import insert, work
@@ -23,7 +24,9 @@ from tests.support.servers import Servers
 
 def at(url: str, worker: Worker, instance: str | None = None) -> Worker:
     """The same worker, at another database."""
-    return replace(worker, postgres=Postgres(url, application_name="test"), instance=instance, _prepared={})
+    return replace(
+        worker, postgres=Postgres(url, application_name="test"), instance=instance, collections=Collections()
+    )
 
 
 def test_a_copy_of_the_database_writes_nothing_to_the_originals_collection(

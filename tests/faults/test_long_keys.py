@@ -18,6 +18,7 @@ from reindexer.queue.requests import ReindexRequest
 from reindexer.sources.attach import attach
 from reindexer.testing.provider import vector_of
 from reindexer.testing.waiting import eventually
+from reindexer.worker.collections import Collections
 from reindexer.worker.worker import Worker
 from tests.support.commands import Done
 from tests.support.flow import Flow, insert
@@ -97,7 +98,7 @@ def test_what_is_missing_or_orphaned_under_a_name_is_found_and_mended(
     eventually(flow.settles)
     assert points.holds(item_id, vector_of("text"))
     index.client.delete_collection("files__g1")
-    flow.worker._prepared.clear()
+    flow.worker.collections = Collections()
     db.execute("DELETE FROM reindexer.long_key")
     assert json.loads(here("reconcile", "files", "--repair", "--json", env=env).stdout)["missing"] == 1
     eventually(flow.settles)

@@ -29,7 +29,8 @@ from reindexer.testing.proxy import Mode, Proxy
 from reindexer.testing.waiting import eventually, seconds_until
 from reindexer.wiring import embedder_of
 from reindexer.worker.claim_state import LEFT_ALONE
-from reindexer.worker.worker import Worker, WorkLimits
+from reindexer.worker.execution import WorkLimits
+from reindexer.worker.worker import Worker
 from tests.support.flow import idle, insert, status, work
 from tests.support.index_reader import IndexReader
 from tests.support.outages import attempts, ready

@@ -15,7 +15,8 @@ from reindexer.queue.breaker import open_breakers
 from reindexer.queue.drain import drain
 from reindexer.testing.provider import DIMENSIONS, Call, FakeProvider, Reply, error, vector_of
 from reindexer.testing.waiting import eventually
-from reindexer.worker.worker import Worker, WorkLimits
+from reindexer.worker.execution import WorkLimits
+from reindexer.worker.worker import Worker
 from tests.support.flow import insert, status, work
 from tests.support.index_reader import IndexReader
 from tests.support.outages import attempts_by_item
@@ -28,7 +29,7 @@ def problem(db: Connection) -> str | None:
 def look_again(db: Connection, worker: Worker) -> None:
     """As if all waits were over; a process takes a provider that refuses everything to refuse it for a moment still."""
     db.execute("UPDATE reindexer.due SET not_before = clock_timestamp() WHERE lease_until IS NULL")
-    eventually(lambda: worker._refusals.last("context_items") is None)
+    eventually(lambda: worker.refusals.last("context_items") is None)
     work(db, worker)
 
 

@@ -21,7 +21,8 @@ from reindexer.testing.provider import FakeProvider, vector_of
 from reindexer.testing.proxy import Mode, Proxy
 from reindexer.testing.waiting import eventually
 from reindexer.wiring import worker as make_worker
-from reindexer.worker.worker import Worker, WorkLimits
+from reindexer.worker.execution import WorkLimits
+from reindexer.worker.worker import Worker
 from tests.support.flow import insert, status, work
 from tests.support.index_reader import IndexReader
 from tests.support.outages import attempts, ready

@@ -13,7 +13,8 @@ from reindexer.postgres.connect import Connection
 from reindexer.queue.breaker import open_breakers
 from reindexer.testing.provider import DIMENSIONS, FakeProvider, vector_of
 from reindexer.testing.waiting import eventually
-from reindexer.worker.worker import Worker, WorkLimits
+from reindexer.worker.execution import WorkLimits
+from reindexer.worker.worker import Worker
 from tests.support.flow import insert, status, work
 from tests.support.index_reader import IndexReader
 from tests.support.outages import attempts, ready

@@ -15,6 +15,7 @@ from qdrant_client import models
 from reindexer.core.items import point_id
 from reindexer.postgres.connect import Connection, Postgres, connect
 from reindexer.testing.provider import FakeProvider, vector_of
+from reindexer.worker.collections import Collections
 from reindexer.worker.worker import Worker
 from tests.support.commands import Done
 from tests.support.flow import insert
@@ -131,7 +132,7 @@ def test_postgres_was_restored_to_an_earlier_time(
         worker.postgres.close()
         if clock != "right":
             tokens_of_the_future(index)
-        worker = replace(worker, postgres=Postgres(restored, application_name="test"), _prepared={})
+        worker = replace(worker, postgres=Postgres(restored, application_name="test"), collections=Collections())
         assert here("adopt", env={**env, "DATABASE_URL": restored}).returncode == 0  # it is another database by name
         with connect(restored, application_name="test") as db:
             edit(db, spare, "edited before anybody compares")

@@ -30,7 +30,8 @@ from reindexer.sources.store import find_source
 from reindexer.testing.provider import Call, FakeProvider, Reply, error, vector_of
 from reindexer.testing.waiting import eventually
 from reindexer.wiring import worker as make_worker
-from reindexer.worker.worker import Worker, WorkLimits
+from reindexer.worker.execution import WorkLimits
+from reindexer.worker.worker import Worker
 from tests.support.flow import insert, status, work
 from tests.support.index_reader import IndexReader
 

@@ -28,7 +28,8 @@ from reindexer.settings import Settings
 from reindexer.sources.store import find_source
 from reindexer.testing.provider import FakeProvider, error, vector_of
 from reindexer.testing.waiting import eventually
-from reindexer.worker.worker import Worker, WorkLimits
+from reindexer.worker.execution import WorkLimits
+from reindexer.worker.worker import Worker
 from tests.support.flow import insert, work
 from tests.support.forks import forked_python
 from tests.support.index_reader import IndexReader

@@ -13,7 +13,7 @@ from qdrant_client import models
 from reindexer.adapters.qdrant.index import QdrantIndex
 from reindexer.core.errors import SourceError
 from reindexer.core.source import CONTEXT_ITEMS
-from reindexer.postgres.connect import Connection
+from reindexer.postgres.connect import Connection, Postgres
 from reindexer.queue import requests
 from reindexer.queue.claim import claim_batch
 from reindexer.queue.drain import drain
@@ -268,9 +268,9 @@ def test_a_hidden_row_is_an_error_and_never_a_deletion(
     db.execute("INSERT INTO reindexer.outbox (source, item_id) VALUES ('context_items', %s)", [hidden])
     drain(db)
     worker.postgres.close()
-    worker.postgres.url += (
-        " options='-c role=rx_reader'" if "://" not in worker.postgres.url else "?options=-c%20role%3Drx_reader"
-    )
+    url = worker.postgres.url
+    url += " options='-c role=rx_reader'" if "://" not in url else "?options=-c%20role%3Drx_reader"
+    worker.postgres = Postgres(url, application_name="test")
     worker.run_lane("live", budget_s=1)
     assert index.holds(hidden, vector_of("text"))
     waits = db.execute("SELECT waits_for FROM reindexer.due WHERE item_id = %s", [hidden]).fetchone()

@@ -20,6 +20,7 @@ from reindexer.queue.drain import drain
 from reindexer.settings import Settings
 from reindexer.sources.attach import attach
 from reindexer.sources.store import find_source
+from reindexer.worker.collections import Collections
 from reindexer.worker.worker import Worker
 from tests.support.commands import Done
 from tests.support.index_reader import IndexReader
@@ -146,7 +147,7 @@ def test_a_column_that_is_declared_later_gets_its_index(db: Connection, worker: 
     db.execute("ALTER TABLE things ADD COLUMN later int")
     with changing_triggers(db):
         attach(db, Source("things", "public", "things", ("id",), ("body",), (*COLUMNS, "later")))
-    worker._prepared.clear()  # 30 seconds later
+    worker.collections = Collections()  # 30 seconds later
     db.execute("UPDATE things SET later = 7")
     while drain(db).changes or walk_page(db, lambda name: find_source(db, name)):
         pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from reindexer.index.reuse import Place
+from reindexer.index.fenced import Place
 from reindexer.index.write import highest_tokens
 
 

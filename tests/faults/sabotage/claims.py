@@ -34,7 +34,7 @@ FENCE = (
     Sabotage(
         "a refused write is read back and noticed",
         "fence-refusal-read-back",
-        "for place in wanted if stored.get(place, 0) != token}",
+        "for place in wanted if stored.get(place, 0) != index.token}",
         "for place in wanted if False}",
         CLAIMS + "test_a_write_that_qdrant_refuses_is_noticed_and_done_again",
     ),
@@ -117,7 +117,7 @@ DOUBT = (
     Sabotage(
         "an item that kills its workers is given up",
         "suspect-item-loss-limit",
-        "if self.policy.died_too_often(item.losses):",
+        "if policy.died_too_often(item.losses):",
         "if False:",
         CLAIMS + "test_an_item_whose_worker_dies_each_time_ends_failed_and_heals",
     ),

@@ -46,8 +46,8 @@ BUDGET = (
     Sabotage(
         "rate limiter: the rest of an item that is begun waits as long as its claim can",
         "rate-limit-begun-item-patience",
-        "return spare_s if any(each.group in self._begun for each in batch) else min(self._throttle.patience_s, spare_s)",
-        "return min(self._throttle.patience_s / 4, spare_s)",
+        "math.inf if any(each.group in self._begun for each in batch) else None",
+        "PATIENCE_S / 4",
         TESTS + "test_an_item_of_many_requests_waits_for_all_its_turns_in_one_claim",
     ),
     Sabotage(

@@ -56,7 +56,7 @@ REFUSALS = (
     Sabotage(
         "refusals: of many claims that come together one asks",
         "refusal-shared-probe",
-        "self.refusals.note(self.collection.source, error)\n",
+        "self.refusals.note(self.attempt.source, error)\n",
         "pass\n",
         PROVIDER + "test_many_claims_of_a_provider_that_refuses_everything_cost_one_question",
     ),
@@ -91,8 +91,8 @@ REFUSALS = (
     Sabotage(
         "refusals: and so it is before vectors are paid for again",
         "refusal-qdrant-before-embed",
-        "if anew:\n    self.index.touch(",
-        "if False:\n    self.index.touch(",
+        "if anew:\n    index.touch(",
+        "if False:\n    index.touch(",
         f"{QDRANT}[403 to writes]",
     ),
     Sabotage(

@@ -14,7 +14,7 @@ WITHOUT_PROVIDER = (
     Sabotage(
         "without a provider: a claim that is no probe asks none that is left alone",
         "breaker-non-probe-silence",
-        'may_ask="provider" not in claim.left_alone',
+        'may_ask="provider" not in self._claim.left_alone',
         "may_ask=True",
         TESTS + "test_deletions_blanks_payloads_and_what_is_unchanged_are_settled_while_the_provider_is_away"
         "_and_many_texts_wait",
@@ -50,8 +50,8 @@ WITHOUT_PROVIDER = (
     Sabotage(
         "without a provider: of an item in doubt all points get the payload",
         "doubt-payload-all-points",
-        "stored += index.points_of(collection, some, timeout_s())",
-        "stored += index.stored(collection, [(each, 0) for each in some], timeout_s()).values()",
+        "stored += index.points_of(some)",
+        "stored += index.stored([(each, 0) for each in some]).values()",
         TESTS + "test_a_payload_of_an_item_in_doubt_reaches_all_points_that_its_lost_claim_may_have_made",
     ),
     Sabotage(

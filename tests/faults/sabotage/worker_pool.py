@@ -25,8 +25,8 @@ CREW = (
     Sabotage(
         "helpers: a process that waits for the provider begins with the next edit",
         "pool-thread-provider-wait-handoff",
-        "pool.submit(lane, partial(_work_on, lane, math.inf)):",
-        "_work_on(lane, math.inf) is None:",
+        "self.pool.submit(lane, partial(work, lane)):",
+        "work(lane) is None:",
         TESTS + "test_a_process_has_several_edits_in_flight_while_the_provider_takes_its_time[prefork]",
     ),
     Sabotage(
@@ -90,8 +90,8 @@ CREW = (
     Sabotage(
         "a batch gives way to edits before it writes",
         "edit-priority-before-write",
-        "self.gate.yield_to_edits(self.deadline.left_s())\nreturn",
-        "return",
+        "self.gate.yield_to_edits(self.deadline.left_s())\n",
+        "",
         WAY + "test_a_batch_gives_way_before_it_asks_the_provider_and_before_it_writes",
     ),
     Sabotage(
@@ -104,8 +104,8 @@ CREW = (
     Sabotage(
         "an edit that is worked on goes ahead",
         "edit-work-priority",
-        "with gate.taken(), self.pool",
-        "with self.pool",
+        "with execution.gate.taken(), using",
+        "with using",
         WAY + "test_an_edit_goes_ahead_while_it_is_worked_on",
     ),
     Sabotage(
@@ -118,8 +118,8 @@ CREW = (
     Sabotage(
         "an edit that is written goes ahead anew",
         "edit-write-priority",
-        ", self.gate.taken():",
-        ":",
+        "self.gate.taken(), ",
+        "",
         WAY + "test_an_edit_goes_ahead_anew_while_it_is_written",
     ),
     Sabotage(

@@ -1,0 +1,91 @@
+"""The index as one claim sees it: the points of one collection, where every write carries the claim's token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+
+from reindexer.core.items import StoredPoint
+from reindexer.core.owner import Owner
+from reindexer.core.payload import PayloadColumn
+from reindexer.ports import Collection, Index, Point, Vector
+
+Place = tuple[str, int]
+"""Place of a point: item id and chunk number."""
+
+RequestContext = Callable[[], AbstractContextManager[float]]
+"""Context of one request. It gives the request's timeout, and raises when the claim has no time left."""
+
+
+class FencedIndex:
+    """Binds an `Index` to a collection and a token. Each method is one request, and raises as that of the `Index` does.
+
+    `reading` and `writing` are entered around each request. The claim uses them to observe, to yield, and to bound it.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        collection: Collection,
+        dimensions: int,
+        token: int,
+        *,
+        reading: RequestContext,
+        writing: RequestContext,
+    ) -> None:
+        self.collection = collection
+        self.token = token
+        self._index = index
+        self._dimensions = dimensions
+        self._reading = reading
+        self._writing = writing
+
+    def prepare(self, owner: Owner, columns: Sequence[PayloadColumn]) -> str | None:
+        """See `reindexer.ports.Index.prepare`. It takes longer than a request, and has its own timeout."""
+        with self._reading():
+            return self._index.prepare(self.collection, self._dimensions, owner, columns)
+
+    def touch(self) -> None:
+        """See `reindexer.ports.Index.touch`."""
+        with self._reading() as timeout_s:
+            self._index.touch(self.collection, self._dimensions, timeout_s)
+
+    def stored(self, places: Sequence[Place]) -> Mapping[Place, StoredPoint]:
+        """See `reindexer.ports.Index.stored`; without payload."""
+        with self._reading() as timeout_s:
+            return self._index.stored(self.collection, places, timeout_s, payload=False)
+
+    def points_of(self, item_ids: Sequence[str]) -> Sequence[StoredPoint]:
+        """See `reindexer.ports.Index.points_of`."""
+        with self._reading() as timeout_s:
+            return self._index.points_of(self.collection, item_ids, timeout_s)
+
+    def vectors(self, places: Sequence[Place]) -> Mapping[Place, Vector]:
+        """See `reindexer.ports.Index.vectors`."""
+        with self._reading() as timeout_s:
+            return self._index.vectors(self.collection, places, timeout_s)
+
+    def tokens(self, places: Sequence[Place]) -> Mapping[Place, int]:
+        """See `reindexer.ports.Index.tokens`."""
+        with self._reading() as timeout_s:
+            return self._index.tokens(self.collection, places, timeout_s)
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """See `reindexer.ports.Index.upsert`."""
+        with self._writing() as timeout_s:
+            self._index.upsert(self.collection, points, self.token, timeout_s)
+
+    def update_payload(self, points: Sequence[Point]) -> None:
+        """See `reindexer.ports.Index.update_payload`."""
+        with self._writing() as timeout_s:
+            self._index.update_payload(self.collection, points, self.token, timeout_s)
+
+    def delete_items(self, item_ids: Sequence[str]) -> None:
+        """See `reindexer.ports.Index.delete_items`."""
+        with self._writing() as timeout_s:
+            self._index.delete_items(self.collection, item_ids, self.token, timeout_s)
+
+    def delete_surplus(self, chunks: Mapping[str, int]) -> None:
+        """See `reindexer.ports.Index.delete_surplus`."""
+        with self._writing() as timeout_s:
+            self._index.delete_surplus(self.collection, chunks, self.token, timeout_s)

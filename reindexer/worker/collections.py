@@ -1,0 +1,63 @@
+"""Collections in Qdrant: prepared before the first write to them, and filled again if they were lost."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from reindexer.backfills.pager import rebuild_if_lost
+from reindexer.core.errors import DependencyUnavailable, PermanentError, SourceError, TransientError
+from reindexer.core.owner import Owner
+from reindexer.core.source import Source
+from reindexer.index.fenced import FencedIndex
+from reindexer.index.ownership import identity
+from reindexer.ports import Collection
+from reindexer.postgres.catalog import payload_columns
+from reindexer.postgres.connect import Postgres
+from reindexer.sources.embedder_record import record
+
+log = structlog.get_logger(__name__)
+
+TRUSTED_S = 30.0
+"""For this long a collection that was seen to exist is assumed to exist still."""
+
+
+class Collections:
+    """The collections that this process has seen to exist. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._trusted_until: dict[Collection, float] = {}
+
+    def prepare(
+        self, postgres: Postgres, index: FencedIndex, source: Source, embedder: str, instance: str | None, *, anew: bool
+    ) -> None:
+        """Prepare the collection in Qdrant, and rebuild the source if the collection was lost.
+
+        `anew`: ask Qdrant again before paying for vectors, because it failed or refused when last asked, or because the
+        source has no embedder on record yet. In the latter case the embedder is recorded.
+        """
+        now, collection = time.monotonic(), index.collection
+        if not anew and self._trusted_until.get(collection, 0.0) > now:
+            return
+        with postgres.connection() as connection:
+            owner = Owner(identity(connection, instance), embedder)
+            columns = payload_columns(connection, source)
+        try:
+            collection_id = index.prepare(owner, columns)
+            if anew:  # guard refusal-qdrant-before-embed
+                index.touch()
+        except DependencyUnavailable:
+            raise
+        except (TransientError, PermanentError) as exc:
+            raise SourceError(str(exc)) from exc  # no item is to blame, and nothing was written
+        with postgres.connection() as connection:
+            if collection.embedder is None:
+                record(connection, source.name, embedder)
+            if rebuild_if_lost(connection, collection.source, collection_id):  # guard lost-collection-rebuild
+                log.error("collection_lost", source=collection.source, collection=collection.name)
+        self._trusted_until[collection] = now + TRUSTED_S
+
+    def forget(self, collection: Collection) -> None:
+        """The collection may no longer exist."""
+        self._trusted_until.pop(collection, None)
