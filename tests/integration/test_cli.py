@@ -64,7 +64,11 @@ def test_a_wrong_command_line_is_one_line_and_exit_2(
             2,
             "REINDEXER_BATCH_SIZE: Input should be a valid integer",
         ),
-        ({"DATABASE_URL": NOWHERE, "REINDEXER_EMBEDDER": "magic"}, 2, "REINDEXER_EMBEDDER: Input should be"),
+        (
+            {"DATABASE_URL": NOWHERE, "REINDEXER_EMBEDDER": "magic"},
+            2,
+            "REINDEXER_EMBEDDER: there is no embedder 'magic'; there",
+        ),
     ],
 )
 @pytest.mark.parametrize("command", [["status"], ["why", "s", "1"], ["search", "s", "x"], ["sources"], ["pause"], ["resume"], ["migrate"], ["backfill", "s"], ["reconcile", "s"], ["dead-letters"], ["audit"], ["estimate", "s"], ["adopt"], ["attach", "s", "--table", "t", "--text", "c"], ["detach", "s"]], ids=lambda c: c[0])  # fmt: skip
