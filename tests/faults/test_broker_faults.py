@@ -190,7 +190,7 @@ def test_a_broker_killed_and_started_anew_empty_in_the_middle_of_bulk_and_drain_
 
 
 UNSENT = "SELECT FROM reindexer.request WHERE sent_at IS NULL FOR UPDATE SKIP LOCKED"
-"""Wishes that no sender has taken, by whatever means."""
+"""Requests that no sender has taken, by whatever means."""
 
 
 def wishes_on_their_way(db: Connection, processes: Processes, cable: Proxy) -> list[str]:

@@ -49,7 +49,7 @@ def reader(files: Certificates, port: int) -> Iterator[redis.Redis]:
         yield client
 
 
-def test_listener_worker_api_results_and_budget_use_a_broker_by_tls_and_verify_it(
+def test_listener_worker_api_results_and_rate_limiter_use_a_broker_by_tls_and_verify_it(
     db: Connection, processes: Processes, index: IndexReader, files: Certificates, port: int, reader: redis.Redis
 ) -> None:
     processes.env |= {
@@ -106,17 +106,17 @@ def works(url: str, ca_file: Path | None = None) -> set[str]:
         found.add("results")
     except DependencyUnavailable:
         pass
-    budget = RateLimiterServer(server, "reindexer:budget:")
-    if budget.run("account", "look", {}) is not None:
-        found.add("budget")
-    budget.close()
+    limiter = RateLimiterServer(server, "reindexer:budget:")
+    if limiter.run("account", "look", {}) is not None:
+        found.add("rate limiter")
+    limiter.close()
     sender.close()
     app.backend.client.close()
     app.close()
     return found
 
 
-ALL, NONE = {"broker", "results", "budget"}, set[str]()
+ALL, NONE = {"broker", "results", "rate limiter"}, set[str]()
 
 
 @pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")  # Celery's

@@ -398,7 +398,7 @@ def test_two_worker_processes_keep_one_cap_together(
     assert times[-1] - times[0] >= 60 / 5 - 5 - 0.5
 
 
-def test_status_tells_the_budget_of_each_source(
+def test_status_tells_the_rate_limit_of_each_source(
     db: Connection, another: Callable[..., Worker], env: Mapping[str, str], here: Callable[..., Done]
 ) -> None:
     insert(db, "text")
@@ -419,7 +419,7 @@ def test_status_tells_the_budget_of_each_source(
         (None, "amqp://b", None, None),
     ],
 )
-def test_the_budget_is_kept_in_the_first_redis_that_the_settings_name(
+def test_the_rate_limit_is_kept_in_the_first_redis_that_the_settings_name(
     redis_url: str | None, broker: str, results: str | None, used: str | None
 ) -> None:
     given = {"redis_url": redis_url, "celery_broker_url": broker, "celery_result_backend": results}

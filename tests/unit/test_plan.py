@@ -16,7 +16,7 @@ from reindexer.core.text.embedding_spec import EmbeddingSpec
 from reindexer.core.text.template import render_text
 
 MODEL = "model:8"
-RECIPE = EmbeddingSpec(MODEL, 8192)
+SPEC = EmbeddingSpec(MODEL, 8192)
 ROW = Row("1", "title\nbody", {"price": 3})
 FRESH = ClaimedItem("1", version=1, attempts=1, forced=False, doubtful=False)
 INDEXED = replace(
@@ -29,22 +29,22 @@ INDEXED = replace(
 
 
 def test_a_row_that_was_never_indexed_is_embedded() -> None:
-    step = plan(FRESH, ROW, RECIPE)
+    step = plan(FRESH, ROW, SPEC)
     assert isinstance(step, Embed)
     assert [step.text(chunk) for chunk in step.chunks] == ["title\nbody"]
 
 
 def test_an_unchanged_row_is_skipped() -> None:
-    assert isinstance(plan(INDEXED, ROW, RECIPE), Skip)
+    assert isinstance(plan(INDEXED, ROW, SPEC), Skip)
 
 
 def test_another_payload_needs_no_embedding() -> None:
-    assert isinstance(plan(INDEXED, replace(ROW, payload={"price": 4}), RECIPE), UpdatePayload)
+    assert isinstance(plan(INDEXED, replace(ROW, payload={"price": 4}), SPEC), UpdatePayload)
 
 
 @pytest.mark.parametrize("change", [{"forced": True}, {"doubtful": True}, {"chunks": 0}, {"text_fingerprint": None}])
 def test_requests_doubt_and_missing_facts_are_never_skipped(change: dict[str, Any]) -> None:
-    assert isinstance(plan(replace(INDEXED, **change), ROW, RECIPE), Embed)
+    assert isinstance(plan(replace(INDEXED, **change), ROW, SPEC), Embed)
 
 
 def test_another_model_is_seen_as_due() -> None:
@@ -53,7 +53,7 @@ def test_another_model_is_seen_as_due() -> None:
 
 @pytest.mark.parametrize("row", [None, replace(ROW, text="")])
 def test_no_row_or_no_text_means_no_point(row: Row | None) -> None:
-    assert isinstance(plan(INDEXED, row, RECIPE), Delete)
+    assert isinstance(plan(INDEXED, row, SPEC), Delete)
 
 
 @given(st.lists(st.none() | st.text(), min_size=1, max_size=4))

@@ -53,7 +53,7 @@ CROSS JOIN LATERAL (
 ) AS marked;
 
 -- name: take_unsent
--- Wishes whose message did not leave: the broker was away, or the process that should have sent it died. They are marked
+-- Reindex requests whose message did not leave: the broker was away, or the process that should have sent it died. They are marked
 -- before they are sent, and not locked meanwhile: who settles their items would wait for the broker, holding the items.
 UPDATE reindexer.request SET sent_at = clock_timestamp()
 WHERE task_id = ANY (ARRAY(

@@ -1,4 +1,4 @@
--- Wishes: "embed this item again, and tell me under this task id what became of it".
+-- Reindex requests: "embed this item again, and tell me under this task id what became of it".
 
 -- name: record
 -- The due row and the request are one statement: a request never exists without work that will answer it. It waits for
@@ -15,7 +15,7 @@ WITH wanted AS MATERIALIZED (
     ON CONFLICT (source, item_id, generation) DO UPDATE SET
         version = due.version + 1, marked = false,
         forced_version = due.version + 1,
-        -- What was embedded before the wanted does not fulfil it, but lies in Qdrant.
+        -- What was embedded before the request does not fulfil it, but lies in Qdrant.
         begun_upto = CASE WHEN due.begun_upto IS NOT NULL THEN 0 END, -- guard request-begun-reset
         attempts = CASE WHEN due.lease_until IS NULL THEN 0 ELSE due.attempts END,
         not_before = CASE WHEN due.lease_until IS NULL THEN excluded.not_before ELSE due.not_before END,

@@ -7,7 +7,7 @@ from tests.faults.sabotage.row import Sabotage
 TESTS = "tests/integration/test_rate_limiter.py::"
 SCRIPT = "reindexer/adapters/redis_rate_limiter.lua"
 
-BUDGET = (
+RATE_LIMITER = (
     Sabotage(
         "rate limiter: nobody asks before a Retry-After is over, whoever heard it",
         "rate-limit-shared-retry-after",

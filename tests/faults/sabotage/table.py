@@ -14,24 +14,24 @@ from tests.faults.sabotage.outages import OUTAGES
 from tests.faults.sabotage.platforms import PLATFORMS
 from tests.faults.sabotage.plugins import PLUGINS
 from tests.faults.sabotage.postgres import LOCKS, TRIGGER, WATCHES
-from tests.faults.sabotage.rate_limiter import BUDGET
+from tests.faults.sabotage.rate_limiter import RATE_LIMITER
 from tests.faults.sabotage.refusals import REFUSALS
 from tests.faults.sabotage.rest import ADDRESSES, BROKER, SWEEP
 from tests.faults.sabotage.restores import RESTORES
 from tests.faults.sabotage.rows import LONG_KEYS, ODD_ROWS, SESSIONS
 from tests.faults.sabotage.security import SECRETS
 from tests.faults.sabotage.sources import SOURCES
-from tests.faults.sabotage.watermarks import FLOORS
+from tests.faults.sabotage.watermarks import WATERMARKS
 from tests.faults.sabotage.without_provider import WITHOUT_PROVIDER
-from tests.faults.sabotage.worker_pool import CREW
+from tests.faults.sabotage.worker_pool import WORKER_POOL
 
 TABLE = (
     *FENCE,
-    *CREW,
+    *WORKER_POOL,
     *DOUBT,
     *CLAIM,
     *DRAIN,
-    *FLOORS,
+    *WATERMARKS,
     *SWEEP,
     *BREAKERS,
     *REFUSALS,
@@ -53,7 +53,7 @@ TABLE = (
     *SOURCES,
     *PLUGINS,
     *CHUNKS,
-    *BUDGET,
+    *RATE_LIMITER,
     *WITHOUT_PROVIDER,
     *ENGINE,
 )

@@ -7,7 +7,7 @@ from tests.faults.sabotage.row import Sabotage
 OLD = "tests/faults/test_old_snapshot.py::"
 SLOW = OLD + "test_claims_and_drains_stay_fast_while_an_old_snapshot_is_open_and_300000_changes_go_through"
 
-FLOORS = (
+WATERMARKS = (
     Sabotage(
         "claims begin where they last found something",
         "claim-scan-watermark",

@@ -7,7 +7,7 @@ from tests.faults.sabotage.row import Sabotage
 TESTS = "tests/faults/test_worker_pool.py::"
 WAY = "tests/faults/test_priority_gate.py::"
 
-CREW = (
+WORKER_POOL = (
     Sabotage(
         "the first edit of a pool process waits for no client to be made",
         "warm-pool-process",
