@@ -114,6 +114,7 @@ class Client:
         alias: str | None = None,
         chunk_tokens: int | None = None,
         chunk_overlap: int | None = None,
+        chunker: str | None = None,
         tenant: str | None = None,
         profile: Profile | None = None,
         unset: Sequence[str] = (),
@@ -122,8 +123,9 @@ class Client:
         """Keep a table indexed under a name. For an attached source: change what is given, and nothing else.
 
         A new source needs `table` (as in SQL: `shop.products`) and `text`. `chunk_tokens` and `chunk_overlap` are in
-        tokens of the source's model. `unset` names what is taken away again, such as `where` or `profile.model`. The
-        call returns when the triggers are in place; the listener and the workers then fill the index.
+        tokens of the source's model. `chunker` names what cuts the texts: `text`, or the chunker of an installed
+        package. `unset` names what is taken away again, such as `where` or `profile.model`. The call returns when the
+        triggers are in place; the listener and the workers then fill the index.
 
         Raises DefinitionError if the definition does not fit the table, or RowsWouldMove if rows of an attached source
         would enter the index or leave it and `rows_may_move` is false; nothing is changed then. Raises SourceError if
@@ -132,7 +134,7 @@ class Client:
         given = {
             "table": table, "text": _names(text), "key": _names(key), "payload": _names(payload), "template": template,
             "where": where, "alias": alias, "chunk_tokens": chunk_tokens, "chunk_overlap": chunk_overlap,
-            "tenant": tenant, "profile": profile,
+            "chunker": chunker, "tenant": tenant, "profile": profile,
         }  # fmt: skip
         with self._long() as connection:
             wanted = change.propose(connection, name, {k: v for k, v in given.items() if v is not None}, unset)

@@ -1,5 +1,5 @@
-"""The ports: `Embedder` (makes vectors), `RateLimiter` (rate limiter), `Index` (stores vectors) and `Broker`
-(queues)."""
+"""The ports: `Embedder` (makes vectors), `Chunker` (cuts texts), `RateLimiter` (rate limiter), `Index` (stores
+vectors) and `Broker` (queues)."""
 
 from __future__ import annotations
 
@@ -86,6 +86,17 @@ class Embedder(Protocol):
         DependencyUnavailable or another TransientError; InputRejected if the provider refuses the request for what an
         input holds, and TooManyInputs for how many there are; RefusesAll if it refuses a harmless text as well, or if
         the vectors have other dimensions.
+        """
+
+
+class Chunker(Protocol):
+    """Cuts texts into chunks. Safe to share between threads, and always the same for the same arguments."""
+
+    def __call__(self, text: str, max_tokens: int, overlap_tokens: int, /) -> Sequence[Span]:
+        """Return the chunks of a text that is not blank: at least one, none of them blank, by their first character.
+
+        `max_tokens` (estimated) is the most that the source and its model take; a longer chunk is cut again. With
+        `overlap_tokens` each chunk should begin with so many of the one before. What no chunk holds is not embedded.
         """
 
 

@@ -1,7 +1,7 @@
 """The composition root: builds everything from settings. The Celery app is built in `reindexer.celery_app`.
 
-Embedders and indexes are found by name in the registry. It imports them when they are first used, because the vendors'
-clients take a second to import and most commands do not need them.
+Plug-ins are found by name in the registry. It imports them when they are first used, because the vendors' clients take
+a second to import and most commands do not need them.
 """
 
 from __future__ import annotations
@@ -91,11 +91,11 @@ def _embedder(settings: Settings, source: Source) -> Embedder:
 
 
 def require_plugins(settings: Settings, sources: Iterable[Source] = ()) -> None:
-    """Import the index and the embedder that the settings name, and the embedders of the sources. A process that forks
-    calls this before, so that its children share what was imported.
+    """Import the index and the embedder that the settings name, and the embedders and chunkers of the sources. A
+    process that forks calls this before, so that its children share what was imported.
 
-    Raises UsageError if what the settings name can't be used. A source whose embedder can't be used gets a `problem`
-    when it is worked on.
+    Raises UsageError if what the settings name can't be used. A source whose embedder or chunker can't be used gets a
+    `problem` when it is worked on.
     """
     settings.require_index()
     registry.INDEXES.load(settings.index)
@@ -103,6 +103,8 @@ def require_plugins(settings: Settings, sources: Iterable[Source] = ()) -> None:
     for source in sources:
         with suppress(UsageError):
             registry.EMBEDDERS.load(_provider(settings, source.profile))
+        with suppress(UsageError):
+            registry.CHUNKERS.load(source.chunker)
 
 
 def _provider(settings: Settings, profile: Profile) -> str:

@@ -48,6 +48,9 @@ def attachments(app: typer.Typer) -> None:
         chunk_overlap: int | None = typer.Option(
             None, "--chunk-overlap", help="Tokens of a chunk that the next one begins with; 0 if not given."
         ),
+        chunker: str | None = typer.Option(
+            None, "--chunker", help="What cuts long texts: `text`, or the chunker of a package; `text` if not given."
+        ),
         tenant: str | None = typer.Option(
             None, "--tenant", help="Payload column by which Qdrant keeps a tenant's points together."
         ),
@@ -65,8 +68,8 @@ def attachments(app: typer.Typer) -> None:
         given = {
             "table": table, "text": _names("--text", text), "key": _names("--key", key),
             "payload": _names("--payload", payload), "template": template, "where": where, "alias": alias,
-            "chunk_tokens": chunk_tokens, "chunk_overlap": chunk_overlap, "tenant": tenant,
-            "profile": _profile(settings, profile),
+            "chunk_tokens": chunk_tokens, "chunk_overlap": chunk_overlap, "chunker": chunker,
+            "tenant": tenant, "profile": _profile(settings, profile),
         }  # fmt: skip
         with database(settings) as connection:
             wanted = propose(connection, name, {k: v for k, v in given.items() if v is not None}, unset)

@@ -20,6 +20,7 @@
     │       └── PrefixTaken         the broker's queues of this name belong to another database
     ├── ItemFailed                  one item failed: reported under the task ids that requested it
     └── PermanentError              permanent: FAILED at once
+        ├── ChunkerFailed           a package's chunker fails on this text
         └── InputRejected           the provider refuses this input, or one of these: found by bisection
             ├── InputTooLong        the input is too long: its item is cut into smaller chunks, and tried again
             └── TooManyInputs       too many inputs in one request: they are sent in several
@@ -136,6 +137,10 @@ class PrefixTaken(DependencyUnavailable):
 
 class PermanentError(ReindexerError):
     """The cause stays until something is changed: the item is FAILED at once, until it is replayed."""
+
+
+class ChunkerFailed(PermanentError):
+    """The chunker of a package fails on this text, or gives spans that can't be chunks of it."""
 
 
 class InputRejected(PermanentError):

@@ -74,7 +74,7 @@ def plan(item: ClaimedItem, row: Row | None, spec: EmbeddingSpec) -> Step:
     """Decide what one item needs. `row` is None only after a read that succeeded and found none.
 
     An item in doubt is never skipped. After A → B → killed before settle → back to A, the fingerprint says "unchanged"
-    while Qdrant holds B.
+    while Qdrant holds B. Raises ChunkerFailed if a package's chunker can't cut the text.
     """
     if row is None:
         return Delete(item, None)

@@ -37,6 +37,7 @@ class Source:
     - A row that does not meet `condition`, a boolean SQL expression over its `condition_columns`, is no item.
     - A text of more than `chunk_tokens` (None: more than the model accepts) is split. Each chunk begins with the last
       `chunk_overlap` tokens of the one before.
+    - `chunker` is the name in the registry of what splits it.
     - `tenant_column` is the payload column by which Qdrant keeps the points of one tenant together.
     """
 
@@ -52,6 +53,7 @@ class Source:
     condition_columns: tuple[str, ...] = ()
     chunk_tokens: int | None = None
     chunk_overlap: int = 0
+    chunker: str = field(default="text", kw_only=True)
     tenant_column: str | None = None
     profile: Profile = field(default_factory=Profile)
     resolved_condition: str | None = field(default=None, compare=False)

@@ -18,7 +18,7 @@ from functools import partial
 from typing import TypeVar
 
 from reindexer import audit
-from reindexer.core.errors import ReindexerError, TransientError
+from reindexer.core.errors import ChunkerFailed, ReindexerError, TransientError
 from reindexer.core.items import Row, StoredPoint
 from reindexer.core.source import Source
 from reindexer.core.text.batching import slices
@@ -83,7 +83,7 @@ class Findings:
     unsettled: int = 0
     """Differed, but had something in flight until the end. Not judged."""
     unreadable: int = 0
-    """Rows that can't be read. Not judged."""
+    """Rows that can't be read, or whose text the source's chunker can't cut. Not judged."""
     unreadable_ids: list[str] = field(default_factory=list)
     """Some of them."""
     failed: int = 0
@@ -169,14 +169,13 @@ def _look_at_rows(sides: Sides, findings: Findings, suspects: Spool, progress: P
     after: str | None = None
     while True:
         page = key_page(sides.connection, sides.source, after, PAGE, timeout_s=PAGE_S)
-        found = find_rows(sides.connection, sides.source, page.item_ids)
-        chunks = _chunks(sides, found.rows)
-        stored = _stored(sides, _wanted(chunks))
+        found = _read(sides, page.item_ids)
+        stored = _stored(sides, _wanted(found.chunks))
         findings.rows += len(found.rows)
         findings.unreadable += len(found.unreadable)
-        findings.unreadable_ids += list(found.unreadable)[: EXAMPLES - len(findings.unreadable_ids)]
+        findings.unreadable_ids += found.unreadable[: EXAMPLES - len(findings.unreadable_ids)]
         for item_id, row in found.rows.items():
-            if row_difference(row, chunks[item_id], stored):
+            if row_difference(row, found.chunks[item_id], stored):
                 suspects.add(Suspect(item_id, None))
         progress("rows", findings.rows)
         if page.last is None:
@@ -188,12 +187,11 @@ def _look_at_points(sides: Sides, findings: Findings, suspects: Spool, progress:
     start: str | int | None = None
     while True:
         page = _patiently(partial(sides.index.scroll, sides.collection, start, PAGE, sides.timeout_s))
-        found = find_rows(sides.connection, sides.source, list({point.item_id for point in page.points}))
+        found = _read(sides, list({point.item_id for point in page.points}))
         findings.points += len(page.points)
         findings.foreign += page.foreign
-        chunks = _chunks(sides, found.rows)
         for point in page.points:
-            if point.item_id not in found.unreadable and point.chunk >= len(chunks.get(point.item_id, ())):
+            if point.item_id not in found.unreadable and point.chunk >= len(found.chunks.get(point.item_id, ())):
                 suspects.add(Suspect(point.item_id, point.chunk, point.token))
         progress("points", findings.points + findings.foreign)
         if page.next is None:
@@ -211,14 +209,13 @@ def _look_again(sides: Sides, findings: Findings, suspects: Spool, progress: Pro
     for batch in suspects.batches(PAGE):
         item_ids = list({suspect.item_id for suspect in batch})
         before = _activity(sides, item_ids)
-        found = find_rows(sides.connection, sides.source, item_ids)
+        found = _read(sides, item_ids)
         places = {(s.item_id, s.chunk) for s in batch if s.chunk is not None}
-        chunks = _chunks(sides, found.rows)
-        stored = _stored(sides, [*_wanted(chunks), *places])
+        stored = _stored(sides, [*_wanted(found.chunks), *places])
         tokens = {point.item_id: point.token for point in sorted(stored.values(), key=lambda point: point.token)}
         after = _activity(sides, item_ids)
         for suspect in batch:
-            kind = _judge(suspect, found.rows.get(suspect.item_id), chunks.get(suspect.item_id, ()), stored)
+            kind = _judge(suspect, found.rows.get(suspect.item_id), found.chunks.get(suspect.item_id, ()), stored)
             if kind is None or suspect.item_id in found.unreadable:
                 continue
             was, now = before[suspect.item_id], after[suspect.item_id]
@@ -256,10 +253,28 @@ def _activity(sides: Sides, item_ids: Sequence[str]) -> Mapping[str, _Activity]:
     return {str(item_id): _Activity(moves, token, failed) for item_id, moves, token, failed in rows}
 
 
-def _chunks(sides: Sides, rows: Mapping[str, Row]) -> Mapping[str, Sequence[Chunk]]:
-    most = chunk_tokens(sides.connection, sides.source, list(rows))
-    # guard reconcile-recorded-chunk-size
-    return {item_id: sides.spec.within(most.get(item_id)).chunks(row.text) for item_id, row in rows.items()}
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    rows: Mapping[str, Row]
+    chunks: Mapping[str, Sequence[Chunk]]
+    """Of each row."""
+    unreadable: Sequence[str]
+    """Ids of rows that can't be read or cut."""
+
+
+def _read(sides: Sides, item_ids: Sequence[str]) -> _Rows:
+    found = find_rows(sides.connection, sides.source, item_ids)
+    most = chunk_tokens(sides.connection, sides.source, list(found.rows))
+    rows, chunks, unreadable = {}, {}, list(found.unreadable)
+    for item_id, row in found.rows.items():
+        try:
+            # guard reconcile-recorded-chunk-size
+            chunks[item_id] = sides.spec.within(most.get(item_id)).chunks(row.text)
+        except ChunkerFailed:  # guard reconcile-chunker-failure
+            unreadable.append(item_id)
+        else:
+            rows[item_id] = row
+    return _Rows(rows, chunks, unreadable)
 
 
 def _wanted(chunks: Mapping[str, Sequence[Chunk]]) -> list[tuple[str, int]]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from psycopg.rows import class_row, dict_row
 
-from reindexer.core.errors import SourceError
+from reindexer.core.errors import ChunkerFailed, SourceError
 from reindexer.core.items import Row
 from reindexer.core.source import Source
 from reindexer.core.text.embedding_spec import EmbeddingSpec
@@ -201,12 +201,15 @@ def item(connection: Connection, source: Source, item_id: str, spec: EmbeddingSp
     row, unreadable = _row(connection, source, item_id)
     if known is None or not (known["is_due"] or known["is_known"] or known["in_outbox"] or row or unreadable):
         return None
-    text = row.text if row else ""
+    try:
+        wanted = spec.within(known["chunk_tokens"]).fingerprint(row.text if row else "")
+    except ChunkerFailed as exc:
+        wanted, unreadable = None, str(exc)
     return ItemState(
         source=source.name,
         item_id=item_id,
         status=known["status"],
-        wanted=spec.within(known["chunk_tokens"]).fingerprint(text),
+        wanted=wanted,
         indexed=known["text_fingerprint"] if known["chunks"] else None,
         lane=known["lane"],
         attempts=known["attempts"],

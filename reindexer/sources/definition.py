@@ -10,7 +10,8 @@ from difflib import get_close_matches
 import psycopg
 from psycopg import sql
 
-from reindexer.core.errors import DefinitionError, SourceError
+from reindexer import registry
+from reindexer.core.errors import DefinitionError, SourceError, UsageError
 from reindexer.core.payload import TENANT_KINDS
 from reindexer.core.profile import Profile
 from reindexer.core.source import SAID, Source
@@ -55,6 +56,7 @@ class Wanted:
     alias: str | None = None
     chunk_tokens: int | None = None
     chunk_overlap: int = 0
+    chunker: str = field(default="text", kw_only=True)
     tenant: str | None = None
     profile: Profile = field(default_factory=Profile)
 
@@ -67,6 +69,10 @@ def draft(wanted: Wanted, schema: str = "", table: str = "", key: Sequence[str] 
             f"source {wanted.name!r}: Qdrant takes no alias {wanted.alias[:40]!r}; use letters, digits, '_' and '-'",
             key="alias",
         )
+    try:
+        registry.CHUNKERS.require(wanted.chunker)
+    except UsageError as exc:
+        raise DefinitionError(f"source {wanted.name!r}: {exc}", key="chunker") from None
     template = wanted.template.replace("\\n", "\n").replace("\\t", "\t") if wanted.template else wanted.template
     said = {attribute.name: getattr(wanted, word) for word, attribute in SAID.items() if word != "where"}
     said |= {"key_columns": wanted.key or tuple(key), "alias": wanted.alias or "", "template": template}

@@ -46,7 +46,10 @@ def require_same_vectors(connection: Connection, source: Source) -> None:
 
 
 def recorded_embedding_spec(connection: Connection, source: Source, embedder: Embedder) -> EmbeddingSpec:
-    """Return how the source's texts become points. Raises OtherEmbedder if the record names a different embedder."""
+    """Return how the source's texts become points.
+
+    Raises OtherEmbedder if the record names a different embedder, SourceError if the source's chunker can't be used.
+    """
     row = connection.execute(load("sources.sql")["active"], {"name": source.name}).fetchone()
     require_same(source.name, row[1] if row else None, embedder.fingerprint)
     return embedding_spec_of(source, embedder)

@@ -12,6 +12,7 @@ from itertools import islice
 
 from psycopg import sql
 
+from reindexer.core.errors import ChunkerFailed
 from reindexer.core.source import Source
 from reindexer.core.text.embedding_spec import EmbeddingSpec
 from reindexer.core.text.tokens import estimate_tokens
@@ -99,13 +100,19 @@ def _add(
     found = find_rows(connection, source, item_ids)
     sums.unreadable += len(found.unreadable)
     for item_id, row in found.rows.items():
+        text = row.text
+        try:
+            wanted = spec.within(most.get(item_id)).fingerprint(text)
+        except ChunkerFailed:
+            sums.unreadable += 1
+            continue
         sums.rows += 1
-        if not (text := row.text):
+        if not text:
             continue
         tokens = count(text)
         sums.with_text += 1
         sums.tokens += tokens
-        if indexed.get(item_id) != spec.within(most.get(item_id)).fingerprint(text):
+        if indexed.get(item_id) != wanted:
             sums.changed += 1
             sums.changed_tokens += tokens
 

@@ -25,6 +25,7 @@ _SOURCE: Mapping[str, kinds.Kind] = {
     "alias": kinds.text,
     "chunk_tokens": kinds.whole_number,
     "chunk_overlap": kinds.whole_number,
+    "chunker": kinds.name_of(registry.CHUNKERS),
     "tenant": kinds.text,
     "profile": kinds.text,
 }

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from reindexer.core.errors import DependencyUnavailable, NotThisProcess, SourceError, TransientError
+from reindexer.core.errors import ChunkerFailed, DependencyUnavailable, NotThisProcess, SourceError, TransientError
 from reindexer.core.items import Row
 from reindexer.core.plan import Skip, Step, plan
 from reindexer.core.source import Source
+from reindexer.core.text.embedding_spec import EmbeddingSpec
 from reindexer.embedding.decorators import ClaimEmbedder
 from reindexer.embedding.rate_limit import PATIENCE_S, Throttle
 from reindexer.index.fenced import FencedIndex
@@ -125,7 +126,7 @@ class Batch:
             return
         self._health.account = using.account_of(source)
         spec = embedding_spec_of(source, embedder)
-        steps = [plan(item, rows.get(item.item_id), spec) for item in attempt.open]
+        steps = self._plan(rows, spec)
         throttle = Throttle(
             using.rate_limiter_of(source), using.counters, "items", live=claim.lane == "live",
             patience_s=PATIENCE_S if claim.marked else 0.0,  # guard rate-limit-reservation-patience
@@ -134,6 +135,17 @@ class Batch:
             self._apply(steps, index, execution.embedder(embedder, throttle))
         finally:
             self.is_tight = throttle.is_tight
+
+    def _plan(self, rows: Mapping[str, Row], spec: EmbeddingSpec) -> list[Step]:
+        """Return a step for each item, except for those whose text the source's chunker can't cut: each fails alone."""
+        steps, attempt = [], self._attempt
+        for item in list(attempt.open):
+            try:
+                steps.append(plan(item, rows.get(item.item_id), spec))
+            except ChunkerFailed as exc:  # guard chunker-failure-item
+                wait_s = self._using.policy.healing_wait_s(item.healed)  # its package may be mended meanwhile
+                attempt.fail(item, str(exc), certain=False, heal_after_s=wait_s)
+        return steps
 
     def _apply(self, steps: Sequence[Step], index: FencedIndex, embedder: ClaimEmbedder) -> None:
         for step in steps:

@@ -13,6 +13,7 @@ import pytest
 from alembic import command
 from psycopg.types.json import Jsonb
 
+from reindexer import registry
 from reindexer.core.errors import NewerDefinition
 from reindexer.core.profile import Profile
 from reindexer.core.redefinition import described
@@ -42,6 +43,7 @@ where = "shown"
 alias = "Odd ones"
 chunk_tokens = 400
 chunk_overlap = 40
+chunker = "another"
 tenant = "tenant"
 profile = "all"
 [profiles.all]
@@ -58,8 +60,9 @@ NEWER = Jsonb({"sentences": True})
 
 
 def test_all_that_the_file_says_of_a_source_is_in_the_database_and_comes_back(
-    db: Connection, here: Callable[..., Done], env: Mapping[str, str], tmp_path: Path
+    db: Connection, here: Callable[..., Done], env: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(registry.CHUNKERS.built_in, "another", "reindexer.core.text.chunks:spans")
     db.execute(TABLE)
     file = tmp_path / "my.toml"
     file.write_text(FILE, encoding="utf-8")
@@ -69,7 +72,7 @@ def test_all_that_the_file_says_of_a_source_is_in_the_database_and_comes_back(
     assert described(source) == {
         "table": "public.odd", "key": ["a", "B c"], "text": ["body", "tenant"], "payload": ["tenant", "shown"],
         "template": "{tenant}:\n{body}", "where": "shown", "alias": "Odd ones", "chunk_tokens": 400,
-        "chunk_overlap": 40, "tenant": "tenant", "profile.provider": "hashing", "profile.model": "m",
+        "chunk_overlap": 40, "chunker": "another", "tenant": "tenant", "profile.provider": "hashing", "profile.model": "m",
         "profile.dimensions": 64, "profile.base_url": "http://localhost:9/v1", "profile.api_key_env": "A_KEY",
         "profile.distance": "dot", "profile.collection": {"hnsw_config": {"m": 8, "ef_construct": 100}},
     }  # fmt: skip
@@ -152,7 +155,8 @@ def test_a_process_of_the_version_before_reads_the_columns_that_it_knows(db: Con
     db.execute(TABLE)
     source = replace(SOURCES[1], condition="tenant <> ''", condition_columns=("tenant",), resolved_condition=None)
     attach(db, source)
-    columns = [each.name for each in fields(Source) if each.name not in ("read_by", "alias")]
+    newer = {"chunker"}
+    columns = [each.name for each in fields(Source) if each.name not in {"read_by", "alias"} | newer]
     row = db.execute("SELECT to_jsonb(source) FROM reindexer.source WHERE name = %s", [source.name]).fetchone()
     assert row is not None
     attached = find_source(db, source.name)

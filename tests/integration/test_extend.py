@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +81,24 @@ def test_the_documents_plugins_embed_store_and_find(
     assert [hit["item_id"] for hit in hits] == [ids[1], ids[2], ids[0]]
     row = db.execute("SELECT embedder FROM reindexer.source WHERE name = 'context_items'").fetchone()
     assert row == ("acme:letters:26",)
+
+
+def test_the_documents_chunker_cuts_the_texts_of_a_source_that_names_it(
+    installed: Environment, db: Connection, env: Mapping[str, str], tmp_path: Path
+) -> None:
+    vectors = tmp_path / "vectors.db"
+    chosen = {
+        "DATABASE_URL": env["DATABASE_URL"], "CELERY_BROKER_URL": env["CELERY_BROKER_URL"],
+        "REINDEXER_EMBEDDER": "acme", "REINDEXER_INDEX": "sqlite", "REINDEXER_INDEX_URL": str(vectors),
+    }  # fmt: skip
+    told = installed.run("reindexer", "attach", "context_items", "--chunker", "sections", env=chosen)
+    assert "chunker  not set → sections" in told
+    item_id = insert(db, "# One\naaaa\n# Two\nbbbb\n# Three\ncccc")
+    embed = "import sys; from reindexer.indexing import generate_context_item_embedding as embed; embed(sys.argv[1])"
+    installed.run("python", "-P", "-c", embed, item_id, env=chosen)
+    with closing(sqlite3.connect(vectors)) as stored:
+        places = stored.execute("SELECT start, stop FROM point WHERE item_id = ? ORDER BY chunk", [item_id]).fetchall()
+    assert places == [(0, 11), (11, 22), (22, 34)]
 
 
 def test_the_documents_application_is_tested_with_the_whole_stack(installed: Environment) -> None:

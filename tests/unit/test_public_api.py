@@ -25,7 +25,8 @@ METHODS = {
         "(self, name: 'str', *, table: 'str | None' = None, text: 'Columns | None' = None,"
         " key: 'Columns | None' = None, payload: 'Columns | None' = None, template: 'str | None' = None,"
         " where: 'str | None' = None, alias: 'str | None' = None, chunk_tokens: 'int | None' = None,"
-        " chunk_overlap: 'int | None' = None, tenant: 'str | None' = None, profile: 'Profile | None' = None,"
+        " chunk_overlap: 'int | None' = None, chunker: 'str | None' = None, tenant: 'str | None' = None,"
+        " profile: 'Profile | None' = None,"
         " unset: 'Sequence[str]' = (), rows_may_move: 'bool' = False) -> 'Attached'"
     ),
     "backfill": "(self, source: 'str', *, where: 'str | None' = None, force: 'bool' = False) -> 'Run'",

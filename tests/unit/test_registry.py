@@ -10,20 +10,27 @@ import numpy as np
 import pytest
 
 from reindexer import registry
-from reindexer.core.errors import InputRejected, SourceError, TransientError, UsageError
+from reindexer.adapters.embedders.hashing import HashingEmbedder
+from reindexer.core.errors import DefinitionError, InputRejected, SourceError, TransientError, UsageError
 from reindexer.core.profile import Profile, other_vectors
 from reindexer.core.source import CONTEXT_ITEMS, Source
+from reindexer.core.text.chunks import Span, spans
 from reindexer.ports import EmbedderConfig, Embedding, IndexConfig
 from reindexer.settings import Settings
+from reindexer.sources.definition import Wanted, draft
+from reindexer.sources.embedding_specs import embedding_spec_of
 from reindexer.sources_file.document import parse_document
 from reindexer.sources_file.read import parse_sources
 from reindexer.wiring import account_of, embedder_of, is_in_process, token_counter_of, token_price
 from tests.support.distributions import install
 
 MODULE = '''
+import re
+
 import numpy as np
 from reindexer.core.errors import InputRejected
 from reindexer.core.text.batching import RequestLimits
+from reindexer.core.text.chunks import Span
 from reindexer.ports import EmbedderConfig, Embedding
 
 
@@ -70,6 +77,15 @@ class Needy:
         raise ValueError("no\\nmodel is given")
 
 
+def halves(text, max_tokens, overlap_tokens):
+    return [Span(0, len(text) // 2), Span(len(text) // 2, len(text))]
+
+
+class Words:
+    def __call__(self, text, max_tokens, overlap_tokens):
+        return [Span(found.start(), found.end()) for found in re.finditer(r"\\S+", text)]
+
+
 class Half:
     def __init__(self, config):
         pass
@@ -80,6 +96,7 @@ class Half:
 number = 7
 '''
 NAMES = {"letters": "Letters", "local": "Local", "shy": "Shy", "nameless": "Nameless", "needy": "Needy"}
+CHUNKERS = {"halves": "halves", "words": "Words", "needy": "Needy", "deaf": "Half", "number": "number"}
 
 
 @pytest.fixture
@@ -96,8 +113,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def _look_anew() -> None:
-    for each in (registry.EMBEDDERS, registry.INDEXES):
+    for each in (registry.EMBEDDERS, registry.CHUNKERS, registry.INDEXES):
         vars(each).pop("_found", None)
+    registry.chunker.cache_clear()
 
 
 @pytest.fixture
@@ -105,7 +123,11 @@ def plugins(site: Path) -> Path:
     """A package with embedders, good and bad."""
     embedders = {name: f"letters_plugin:{value}" for name, value in NAMES.items()}
     embedders |= {"number": "letters_plugin:number", "gone": "letters_plugin:Gone", "lacks": "no_such_module:X"}
-    groups = {"reindexer.embedders": embedders, "reindexer.indexes": {"half": "letters_plugin:Half"}}
+    chunkers = {name: f"letters_plugin:{value}" for name, value in CHUNKERS.items()}
+    groups = {
+        "reindexer.embedders": embedders, "reindexer.chunkers": chunkers,
+        "reindexer.indexes": {"half": "letters_plugin:Half"},
+    }  # fmt: skip
     install(site, "letters-plugin", groups, {"letters_plugin": MODULE})
     return site
 
@@ -125,6 +147,7 @@ def test_built_in_ones_are_known_without_a_search_for_others(monkeypatch: pytest
     _look_anew()
     for name in ("openai", "static", "hashing"):
         registry.EMBEDDERS.require(name)
+    registry.CHUNKERS.require("text")
     registry.INDEXES.require("qdrant")
     assert [registry.is_in_process(name) for name in ("openai", "static", "hashing")] == [False, True, True]
 
@@ -274,6 +297,51 @@ def test_wrong_vectors_of_a_packages_embedder_are_tried_again(
     monkeypatch.setattr(found._plugin, "embed", lambda texts, timeout_s: Embedding(wrong, 0))  # type: ignore[attr-defined, arg-type]
     with pytest.raises(TransientError, match="letters-plugin"):
         found.embed(["x"], timeout_s=1)
+
+
+def test_a_packages_chunker_is_a_function_or_a_class_that_is_made_once(plugins: Path) -> None:
+    assert registry.chunker("text") is spans
+    assert registry.chunker("halves")("one two", 16, 0) == (Span(0, 3), Span(3, 7))
+    assert registry.chunker("words")("one two", 16, 0) == (Span(0, 3), Span(4, 7))
+    assert registry.chunker("words") is registry.chunker("words")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("deaf", "the chunker 'deaf' of the package letters-plugin can't be made: TypeError: "),
+        ("needy", "the chunker 'needy' of the package letters-plugin can't be made: TypeError: "),
+        ("number", "the chunker 'number' of the package letters-plugin is int, and can't be called; see docs/extend.md"),
+        ("halvs", "there is no chunker 'halvs'; did you mean 'halves'? there are text, halves, "),
+    ],
+)  # fmt: skip
+def test_a_chunker_that_can_not_be_used_is_one_line_of_its_source(plugins: Path, name: str, words: str) -> None:
+    there = Source("s", "public", "t", ("id",), ("text",), chunker=name)
+    with pytest.raises(SourceError) as raised:
+        embedding_spec_of(there, HashingEmbedder(8))
+    assert str(raised.value).startswith(f"source 's': {words}")
+    assert "\n" not in str(raised.value)
+
+
+def test_an_unknown_chunker_is_refused_in_the_sources_file_and_by_attach(plugins: Path) -> None:
+    text = '[sources.p]\ntable = "t"\ntext = ["a"]\nchunker = "%s"\n'
+    assert parse_sources(parse_document("reindexer.toml", text % "words")).sources["p"].chunker == "words"
+    unknown = "there is no chunker 'wrods'; did you mean 'words'?"
+    with pytest.raises(UsageError) as raised:
+        parse_sources(parse_document("reindexer.toml", text % "wrods"))
+    assert str(raised.value).startswith(f"reindexer.toml:4: sources.p.chunker is not known: {unknown}")
+    with pytest.raises(DefinitionError) as refused:
+        draft(Wanted("p", "t", ("a",), chunker="wrods"))
+    assert str(refused.value).startswith(f"source 'p': {unknown}")
+
+
+@pytest.mark.parametrize("name", ["mine", "text"])
+def test_two_packages_that_register_one_chunker_are_refused_by_name(site: Path, name: str) -> None:
+    for package in ("alpha-plugin", "beta-plugin") if name == "mine" else ("alpha-plugin",):
+        module = package.replace("-", "_")
+        install(site, package, {"reindexer.chunkers": {name: f"{module}:halves"}}, {module: MODULE})
+    with pytest.raises(UsageError, match=f"^two packages register the chunker '{name}': alpha-plugin and "):
+        registry.chunker(name)
 
 
 def test_a_name_with_hyphens_is_told_from_a_methods_version() -> None:

@@ -12,7 +12,7 @@ A chunk holds at least a quarter of its maximum (0.6 on average), unless the tex
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate, pairwise
@@ -38,6 +38,10 @@ class Span:
 
     start: int
     end: int
+
+
+Cut = Callable[[str, int, int], Sequence[Span]]
+"""Cuts a text: (text, max_tokens, overlap_tokens) -> its chunks. `spans`, or the chunker of a package."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from reindexer.core.fingerprint import digest, text_fingerprint
 from reindexer.core.source import Source
-from reindexer.core.text.chunks import Span, spans
+from reindexer.core.text.chunks import Cut, Span, spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,14 @@ class EmbeddingSpec:
     max_tokens: int
     """Maximum tokens of a chunk, estimated."""
     overlap_tokens: int = 0
+    cut: Cut = spans
+    """How a text is cut."""
 
     @classmethod
-    def of(cls, source: Source, embedder: str, max_input_tokens: int) -> EmbeddingSpec:
+    def of(cls, source: Source, embedder: str, max_input_tokens: int, cut: Cut = spans) -> EmbeddingSpec:
         """Return the source's embedding spec with an embedder that accepts texts of `max_input_tokens`."""
         most = min(source.chunk_tokens or max_input_tokens, max_input_tokens)
-        return cls(embedder, most, min(source.chunk_overlap, most // 2))
+        return cls(embedder, most, min(source.chunk_overlap, most // 2), cut)
 
     def within(self, chunk_tokens: int | None) -> EmbeddingSpec:
         """Return the embedding spec for an item whose chunks may hold at most `chunk_tokens`. None: no limit of its
@@ -44,12 +46,15 @@ class EmbeddingSpec:
         return replace(self, max_tokens=chunk_tokens, overlap_tokens=min(self.overlap_tokens, chunk_tokens // 2))
 
     def chunks(self, text: str) -> tuple[Chunk, ...]:
-        """Return the chunks of a text in order; none for an empty text. Their texts are not copied."""
-        found = spans(text, self.max_tokens, self.overlap_tokens)
+        """Return the chunks of a text in order; none for an empty text. Their texts are not copied.
+
+        Raises ChunkerFailed if a package's chunker can't cut the text.
+        """
+        found = self.cut(text, self.max_tokens, self.overlap_tokens) if text else ()
         return tuple(Chunk(each, text_fingerprint(text[each.start : each.end], self.embedder)) for each in found)
 
     def fingerprint(self, text: str) -> str | None:
-        """Return the fingerprint of all chunks of a text. None if it has none."""
+        """Return the fingerprint of all chunks of a text. None if it has none. Raises ChunkerFailed."""
         return item_fingerprint(self.chunks(text))
 
 

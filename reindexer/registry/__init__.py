@@ -1,4 +1,4 @@
-"""The registry: finds embedders and indexes by name, the built-in ones and those of installed packages alike.
+"""The registry: finds embedders, chunkers and indexes by name, the built-in ones and those of packages alike.
 
 A package registers a plug-in under an entry point (docs/extend.md). It is imported when it is first used. Nothing is
 guessed: an unknown name, a name that two packages register, a plug-in that can't be imported and one that lacks a part
@@ -11,13 +11,14 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, cast
 
 from reindexer.core.errors import ReindexerError, UsageError
 from reindexer.core.text.batching import RequestLimits
-from reindexer.ports import Embedder, EmbedderConfig, Index, IndexConfig
+from reindexer.ports import Chunker, Embedder, EmbedderConfig, Index, IndexConfig
+from reindexer.registry.checked_chunker import CheckedChunker
 
 OURS = "reindexer"
 """The distribution that registers the built-in ones."""
@@ -114,6 +115,7 @@ EMBEDDERS = Registry("embedder", "reindexer.embedders", {
     "static": "reindexer.adapters.embedders.static:StaticEmbedder.from_config",
     "hashing": "reindexer.adapters.embedders.hashing:HashingEmbedder.from_config",
 })  # fmt: skip
+CHUNKERS = Registry("chunker", "reindexer.chunkers", {"text": "reindexer.core.text.chunks:spans"})
 INDEXES = Registry("index", "reindexer.indexes", {"qdrant": "reindexer.adapters.qdrant.index:QdrantIndex.from_config"})
 
 _IN_PROCESS = {"openai": False, "static": True, "hashing": True}
@@ -132,7 +134,7 @@ def embedder(name: str, config: EmbedderConfig) -> Embedder:
         )
     if plugin.is_ours:
         return cast(Embedder, made)
-    from reindexer.embedding.checked import CheckedEmbedder
+    from reindexer.registry.checked_embedder import CheckedEmbedder
 
     return CheckedEmbedder(made, plugin.what)
 
@@ -145,6 +147,23 @@ def is_in_process(name: str) -> bool:
     if name in _IN_PROCESS:
         return _IN_PROCESS[name]
     return bool(EMBEDDERS.load(name).attribute("in_process", False))
+
+
+@lru_cache
+def chunker(name: str) -> Chunker:
+    """Find a chunker; a class is made once in a process, without arguments. Raises UsageError."""
+    plugin = CHUNKERS.load(name)
+    if plugin.is_ours:
+        return cast(Chunker, plugin.make)
+    cut = plugin.make
+    if isinstance(cut, type):
+        try:
+            cut = cut()
+        except Exception as exc:
+            raise UsageError(f"{plugin.what} can't be made: {_shown(exc)}") from exc
+        if not callable(cut):
+            raise UsageError(f"{plugin.what} has no `__call__` (method); see docs/extend.md")
+    return CheckedChunker(cut, plugin.what)
 
 
 def index(name: str, config: IndexConfig) -> Index:
