@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
 
+from reindexer.core.items import LANES
 from reindexer.embedded.children import Child, Children, free_port, wait_until_ready
 
 LISTENER = [sys.executable, "-m", "reindexer.listen"]
 
 
-def worker_command(*options: str, pool: str, concurrency: int, prefix: str = "reindexer") -> list[str]:
-    """A worker on both lanes."""
+def worker_command(
+    *options: str, pool: str, concurrency: int, prefix: str = "reindexer", lanes: Sequence[str] = LANES
+) -> list[str]:
+    """A worker, on both lanes unless `lanes` names one."""
+    queues = ",".join(f"{prefix}.{lane}" for lane in lanes)
     return [
-        sys.executable, "-m", "celery", "-A", "reindexer.celery_app", "worker", "-Q", f"{prefix}.live,{prefix}.bulk",
+        sys.executable, "-m", "celery", "-A", "reindexer.celery_app", "worker", "-Q", queues,
         "--without-mingle", "--without-gossip", "-P", pool, "-c", str(concurrency), *options,
     ]  # fmt: skip
 
@@ -59,16 +63,20 @@ class Processes:
         )
         return child
 
-    def worker(self, *options: str, pool: str = "prefork", concurrency: int = 2, **env: str) -> Child:
+    def worker(
+        self, *options: str, pool: str = "prefork", concurrency: int = 2, lanes: Sequence[str] = LANES, **env: str
+    ) -> Child:
         """`celery -A reindexer.celery_app worker`, ready when it says so."""
-        child = self.start_worker(*options, pool=pool, concurrency=concurrency, **env)
+        child = self.start_worker(*options, pool=pool, concurrency=concurrency, lanes=lanes, **env)
         wait_until_ready(child, lambda: " ready." in log_of(child), within_s=30)
         return child
 
-    def start_worker(self, *options: str, pool: str, concurrency: int, **env: str) -> Child:
+    def start_worker(
+        self, *options: str, pool: str, concurrency: int, lanes: Sequence[str] = LANES, **env: str
+    ) -> Child:
         """The same, not waited for: several start faster together."""
         prefix = {**self.env, **env}.get("REINDEXER_PREFIX", "reindexer")
-        command = worker_command(*options, pool=pool, concurrency=concurrency, prefix=prefix)
+        command = worker_command(*options, pool=pool, concurrency=concurrency, prefix=prefix, lanes=lanes)
         return self._start("worker", command, env)
 
     def api(self, **env: str) -> tuple[Child, str]:
