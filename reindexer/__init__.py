@@ -17,9 +17,13 @@ The packages, in the order in which a change meets them:
     backfills    whole sources, page by page
     monitoring   metrics, status, heartbeats
 
-Below them: `core` (plain data and pure functions), `ports` (Protocols for products that can be exchanged), `postgres`
-(part of the design, not a port), `audit`. Above them: `adapters` (the products), `embedded` (servers that `up` starts),
-`settings`, `wiring`, `client` (the Python API), and the processes: `listen`, `tasks`, `cli`, and the package `api`.
+Below them: `core` (plain data and pure functions), `ports` (Protocols for products that can be exchanged), `registry`
+(which embedders, chunkers and indexes there are, by name), `postgres` (part of the design, not a port), `audit`.
+
+Above them: `adapters` (the products), `embedded` (servers that `up` starts), `running_stack` (how other commands find
+them), `settings` and `variables` (the environment), `sources_file` (`reindexer.toml`), `logs`, `wiring` (builds
+everything), `client` (the Python API), `migrate`, and the processes: `listen`, `celery_app` with `tasks`, `cli`, and
+the package `api`. `testing` is for tests of plug-ins and applications.
 """
 
 from __future__ import annotations

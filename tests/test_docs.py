@@ -131,6 +131,22 @@ def test_every_test_that_a_document_names_exists() -> None:
     assert named <= exist, sorted(named - exist)
 
 
+def test_every_path_in_the_table_of_changes_exists() -> None:
+    """Below `reindexer/` or the root."""
+    table = sections(ROOT / "CONTRIBUTING.md", 2)["Where a change goes"]
+    rows = [line for line in table.splitlines() if line.startswith("|")]
+    paths = {word for row in rows for word in re.findall(r"`([^`]+)`", row) if "/" in word or "." in word}
+    assert len(paths) > 30
+    assert {path for path in paths if not [*(ROOT / "reindexer").glob(path), *ROOT.glob(path)]} == set()
+
+
+def test_the_map_names_every_room() -> None:
+    folder, told = ROOT / "reindexer", reindexer.__doc__ or ""
+    packages = {path.parent.name for path in folder.glob("*/__init__.py")}
+    rooms = packages | {path.stem for path in folder.glob("*.py")} - {"__init__", "__main__"}
+    assert {room for room in rooms if not re.search(rf"\b{room}\b", told)} == set()
+
+
 def test_every_make_target_that_is_named_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for document in DOCUMENTS:

@@ -1,4 +1,4 @@
-"""Dead letters: FAILED items with the reason, and their replay.
+"""Dead letters: lists FAILED items with the reason, and replays them by hand. `maintenance.heal` retries automatically.
 
 Reads and replays go page by page in key order. A million dead letters are therefore neither held in memory nor made due
 in one statement.

@@ -1,4 +1,4 @@
-"""Maintenance: what the leading listener does on a timer, besides draining and dispatching."""
+"""Maintenance, by the leading listener's timer: heals dead letters, rechecks deletions, deletes old records."""
 
 from __future__ import annotations
 
