@@ -1,5 +1,5 @@
-"""The ports: `Embedder` (makes vectors), `Chunker` (cuts texts), `RateLimiter` (rate limiter), `Index` (stores
-vectors) and `Broker` (queues)."""
+"""The ports: `Embedder` (makes vectors), `Chunker` (cuts texts), `RateLimiter` (says when a request may be sent),
+`Index` (stores vectors) and `Broker` (queues)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan: what must happen in Qdrant so that it equals the row as it is now. Pure functions."""
+"""The plan: what must happen in the index so that it equals the row as it is now. Pure functions."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Points in Qdrant: writing, reuse, search, and comparison with the table."""
+"""Points in the index: writing, reuse, search, and comparison with the table."""

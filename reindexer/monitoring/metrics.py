@@ -104,7 +104,7 @@ _READ = (
     Metric("reindexer_failed_items", "gauge", "Items that FAILED for good.", {"source": AT_RUN_TIME}),
     Metric("reindexer_healing_items", "gauge", "Items that FAILED and are tried again.", {"source": AT_RUN_TIME}),
     Metric(
-        "reindexer_open_runs", "gauge", "Walks over whole sources that are not through.",
+        "reindexer_open_runs", "gauge", "Scans of whole sources that are not finished.",
         {"kind": ("first_fill", "whole_source", "backfill")},
     ),
     Metric("reindexer_source_paused", "gauge", "1 while it is paused.", {"source": AT_RUN_TIME}),
@@ -114,7 +114,8 @@ _READ = (
         {"source": AT_RUN_TIME, "state": ("ok", "outdated", "disabled", "missing")},
     ),
     Metric(
-        "reindexer_breaker_open", "gauge", "1 while it is left alone.", {"dependency": ("provider", "qdrant")}
+        "reindexer_breaker_open", "gauge", "1 while its breaker is open: only probes are sent.",
+        {"dependency": ("provider", "qdrant")},
     ),
     Metric(
         "reindexer_listener_state", "gauge", "1 for the state that the listener is in.",

@@ -263,5 +263,5 @@ def _waits_for(known: Mapping[str, Any], unreadable: str | None, breakers: Seque
     if known["outcome"] == "FAILED":
         return "another try: the cause may pass" if known["next_try_at"] else "an edit or a replay: the cause stays"
     if known["status"] is None:
-        return unreadable or "a walk over its source, or an edit"
+        return unreadable or "a scan of its source, or an edit"
     return None

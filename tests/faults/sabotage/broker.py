@@ -1,4 +1,4 @@
-"""Rows about what the broker is shared with, and what it answers."""
+"""Rows about messages, what the broker is shared with, and what it answers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,37 @@ PREFIX = "tests/integration/test_prefix.py::"
 FAILOVER = "tests/faults/test_broker_failover.py::"
 EMBEDDED = "tests/integration/test_embedded_redis.py::"
 ALL = "test_workers_listener_and_api_come_back_by_themselves_from_a_redis_that_answers_with_errors"
+
+MESSAGES = (
+    Sabotage(
+        "resend: asked whose message never left are sent by the listener",
+        "request-resend",
+        "self._with_broker(lambda: self.dispatch.resend(connection))\n",
+        "",
+        "tests/faults/test_broker_faults.py::test_a_request_whose_sender_died_gets_its_own_message_from_the_listener",
+    ),
+    Sabotage(
+        "dispatch on a timer: a flushed queue is filled again",
+        "timer-dispatch-refill",
+        "if self._dispatch_timer.due(now) or (walked and self._refill_timer.due(now)):",
+        "if walked:",
+        "tests/integration/test_four_processes.py::test_a_flushed_broker_costs_time_and_no_edit",
+    ),
+    Sabotage(
+        "dispatch is bounded: few messages whatever the backlog",
+        "dispatch-message-limit",
+        "self.max_messages",
+        "10_000",
+        "tests/integration/test_celery.py::test_the_broker_holds_a_bounded_number_of_messages_without_ids",
+    ),
+    Sabotage(
+        "messages that are sent without a look at the queue are counted",
+        "dispatch-unseen-sends-counted",
+        "queue.at_most < self.max_messages",
+        "queue.at_most > 0",
+        "tests/integration/test_celery.py::test_edits_one_by_one_fill_no_queue_from_which_nobody_takes",
+    ),
+)
 
 SHARED_BROKER = (
     Sabotage(

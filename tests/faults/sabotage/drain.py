@@ -14,14 +14,14 @@ DRAIN = (
         "drain-rest-ratio",
         "max(STREAM_REST_S, REST_RATIO * took_s)",
         "STREAM_REST_S",
-        "tests/unit/test_rest.py::test_drains_of_a_heavy_stream_take_a_twentieth_of_the_time",
+        "tests/unit/test_rest_between_drains.py::test_drains_of_a_heavy_stream_take_a_twentieth_of_the_time",
     ),
     Sabotage(
         "the listener rests between two drains of a stream",
         "drain-stream-pause",
         "rest_s = max(self.poll_interval_s, rest_after(now - started, streams=self._streams))",
         "rest_s = self.poll_interval_s",
-        "tests/integration/test_rest.py::test_a_stream_of_changes_is_drained_no_more_often_than_each_50_ms",
+        "tests/integration/test_rest_between_drains.py::test_a_stream_of_changes_is_drained_no_more_often_than_each_50_ms",
     ),
     Sabotage(
         "a drain writes what a claim holds, its lease over or not: its settle must notice",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tests.faults.sabotage.addresses import ADDRESSES
 from tests.faults.sabotage.breakers import BREAKERS
-from tests.faults.sabotage.broker import SHARED_BROKER
+from tests.faults.sabotage.broker import MESSAGES, SHARED_BROKER
 from tests.faults.sabotage.chunks import CHUNKS
 from tests.faults.sabotage.claims import CLAIM, DOUBT, FENCE
 from tests.faults.sabotage.drain import DRAIN
@@ -16,11 +17,11 @@ from tests.faults.sabotage.plugins import PLUGINS
 from tests.faults.sabotage.postgres import LOCKS, TRIGGER, WATCHES
 from tests.faults.sabotage.rate_limiter import RATE_LIMITER
 from tests.faults.sabotage.refusals import REFUSALS
-from tests.faults.sabotage.rest import ADDRESSES, BROKER, SWEEP
 from tests.faults.sabotage.restores import RESTORES
 from tests.faults.sabotage.rows import LONG_KEYS, ODD_ROWS, SESSIONS
 from tests.faults.sabotage.security import SECRETS
 from tests.faults.sabotage.sources import SOURCES
+from tests.faults.sabotage.upkeep import UPKEEP
 from tests.faults.sabotage.watermarks import WATERMARKS
 from tests.faults.sabotage.without_provider import WITHOUT_PROVIDER
 from tests.faults.sabotage.worker_pool import WORKER_POOL
@@ -32,10 +33,10 @@ TABLE = (
     *CLAIM,
     *DRAIN,
     *WATERMARKS,
-    *SWEEP,
+    *UPKEEP,
     *BREAKERS,
     *REFUSALS,
-    *BROKER,
+    *MESSAGES,
     *SHARED_BROKER,
     *ADDRESSES,
     *PLATFORMS,
