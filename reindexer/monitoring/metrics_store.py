@@ -18,6 +18,7 @@ import psycopg
 import structlog
 
 from reindexer.core.errors import ReindexerError
+from reindexer.core.per_process import PerProcess
 from reindexer.monitoring.buffer import MetricsBuffer, Series
 from reindexer.monitoring.metrics import FORMER_NAMES
 from reindexer.postgres.connect import Connection, Postgres, connect
@@ -78,14 +79,14 @@ class Counters(MetricsBuffer):
         self._postgres = postgres
         self._closed = False
         self._failing = False
-        self._writing = threading.Lock()
+        self._writing = PerProcess(threading.Lock)
 
     def write(self) -> None:
         """Write now. Sums that can't be written are kept, and are written with a later attempt."""
         if self._closed or not self:
             return
         try:
-            with self._writing, self._postgres.connection() as connection:
+            with self._writing.get(), self._postgres.connection() as connection:
                 write_metrics(connection, self)
         except (ReindexerError, psycopg.Error) as exc:
             self._tell(exc)
@@ -96,9 +97,10 @@ class Counters(MetricsBuffer):
         """Write the remaining sums, on a separate connection because the pool may be gone. Later counts are not
         written."""
         self._closed = True
-        if not (self or self._writing.locked()):
+        writing = self._writing.get()
+        if not (self or writing.locked()):
             return
-        waited = self._writing.acquire(timeout=END_S)  # the thread would die with the sums it has just taken
+        waited = writing.acquire(timeout=END_S)  # the thread would die with the sums it has just taken
         try:
             with connect(self._postgres.url, application_name="reindexer counters", timeout_s=2) as connection:
                 write_metrics(connection, self)
@@ -106,7 +108,7 @@ class Counters(MetricsBuffer):
             self._tell(exc)
         finally:
             if waited:
-                self._writing.release()
+                writing.release()
 
     def _filled(self) -> None:
         if not self._closed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +34,7 @@ from reindexer.testing.proxy import Mode, Proxy
 from reindexer.testing.waiting import eventually, somebody_waits_for_a_lock
 from reindexer.worker.worker import Worker
 from tests.support.flow import idle, insert, work
+from tests.support.in_fork import forked
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
 
@@ -348,6 +351,31 @@ def test_counts_are_written_by_themselves_and_by_many_processes_at_once(database
     for counters, pool in zip(every, pools, strict=True):
         counters.close()
         pool.close()
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no forks")
+def test_a_process_forked_while_its_parent_writes_counts_writes_its_own(database: str, db: Connection) -> None:
+    postgres = Postgres(database, application_name="test")
+    counters = Counters(postgres)
+    counters.add(CLAIMS, 2, lane="live")
+    writing = threading.Thread(target=counters.write)
+
+    def count() -> None:
+        counters.add(CLAIMS, lane="live")
+        counters.write()
+
+    with db.transaction():
+        db.execute("LOCK TABLE reindexer.counter")
+        writing.start()
+        with connect(database, application_name="test") as other:
+            eventually(lambda: somebody_waits_for_a_lock(other))
+        written = forked(count)
+    assert written() == "None"
+    writing.join(5)
+    counters.close()
+    postgres.close()
+    assert read(db) == {(CLAIMS, '{"lane": "live"}'): 3}
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 
 from reindexer.monitoring.buffer import MetricsBuffer
 from reindexer.monitoring.metrics import CLAIMS, FRESHNESS, METRICS, PROVIDER_TOKENS, SETTLED
+from tests.support.in_fork import in_fork
 
 
 def test_counts_of_one_series_are_added_up_and_taken_once() -> None:
@@ -81,13 +81,12 @@ def test_threads_lose_no_count() -> None:
 def test_a_forked_child_does_not_count_its_parents_counts_again() -> None:
     metrics = MetricsBuffer()
     metrics.add(CLAIMS, 5, lane="live")
-    read, write = os.pipe()
-    if not os.fork():
+
+    def count() -> list[float]:
         metrics.add(CLAIMS, 2, lane="live")
-        os.write(write, repr(list(metrics.take().values())).encode())
-        os._exit(0)
-    os.wait()
-    assert os.read(read, 100) == b"[2.0]"
+        return list(metrics.take().values())
+
+    assert in_fork(count) == "[2.0]"
     assert list(metrics.take().values()) == [5]
 
 

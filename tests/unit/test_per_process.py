@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
-from collections.abc import Callable
 
 import pytest
 
 from reindexer.core.per_process import PerProcess
+from tests.support.in_fork import in_fork
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no forks"),
 ]
-
-
-def in_fork(says: Callable[[], object]) -> str:
-    read, write = os.pipe()
-    child = os.fork()
-    if not child:
-        signal.alarm(5)  # a child that waits for ever says nothing
-        os.write(write, repr(says()).encode())
-        os._exit(0)
-    os.close(write)
-    os.waitpid(child, 0)
-    with os.fdopen(read) as said:
-        return said.read()
 
 
 def test_a_value_is_made_once_in_a_process_and_anew_in_its_fork() -> None:
