@@ -175,12 +175,6 @@ class WorkerPool:
         """Whether the process may have pool threads."""
         return self._most > 0
 
-    @property
-    def is_kept_clear(self) -> bool:
-        """Whether a thread works on a suspect, or waits to."""
-        now = self._state.get()
-        return now.alone
-
     @contextmanager
     def beside_others(self) -> Iterator[None]:
         """Context of ordinary work. Waits while another thread works on a suspect."""
