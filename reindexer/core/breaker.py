@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Dependency = Literal["provider", "qdrant"]
+"""`qdrant` means the index, whichever it is. Users query that value, in the table `breaker`, metrics and `/readyz`."""
 
 NAMES: dict[Dependency, str] = {"provider": "the embedding provider", "qdrant": "Qdrant"}
 
