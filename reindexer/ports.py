@@ -89,6 +89,28 @@ class Embedder(Protocol):
         """
 
 
+class EmbedderDecorator:
+    """Forwards what it is asked about the embedder. A subclass adds to `embed`."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+
+    @property
+    def fingerprint(self) -> str:
+        """See `Embedder`."""
+        return self._embedder.fingerprint
+
+    @property
+    def dimensions(self) -> int:
+        """See `Embedder`."""
+        return self._embedder.dimensions
+
+    @property
+    def limits(self) -> RequestLimits:
+        """See `Embedder`."""
+        return self._embedder.limits
+
+
 class Chunker(Protocol):
     """Cuts texts into chunks. Safe to share between threads, and always the same for the same arguments."""
 

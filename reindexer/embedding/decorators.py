@@ -25,7 +25,7 @@ from reindexer.monitoring.metrics import (
     PROVIDER_TOKENS,
     PROVIDER_WAIT,
 )
-from reindexer.ports import Embedder, Embedding, RateLimiter
+from reindexer.ports import Embedder, EmbedderDecorator, Embedding, RateLimiter
 from reindexer.queue.breaker import HealthRecorder
 from reindexer.queue.lease import RequestWindow
 
@@ -39,28 +39,6 @@ _ANSWERS: tuple[tuple[type[ReindexerError], str], ...] = (
     (SourceError, "refused"),
 )
 """The first matching error type decides."""
-
-
-class EmbedderDecorator:
-    """Forwards what it is asked about the embedder. A subclass adds to `embed`."""
-
-    def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
-
-    @property
-    def fingerprint(self) -> str:
-        """See `reindexer.ports.Embedder`."""
-        return self._embedder.fingerprint
-
-    @property
-    def dimensions(self) -> int:
-        """See `reindexer.ports.Embedder`."""
-        return self._embedder.dimensions
-
-    @property
-    def limits(self) -> RequestLimits:
-        """See `reindexer.ports.Embedder`."""
-        return self._embedder.limits
 
 
 class CountedEmbedder(EmbedderDecorator):

@@ -8,11 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from reindexer.core.errors import ReindexerError, TransientError
-from reindexer.core.text.batching import RequestLimits
-from reindexer.ports import Embedder, Embedding
+from reindexer.ports import Embedder, EmbedderDecorator, Embedding
 
 
-class CheckedEmbedder:
+class CheckedEmbedder(EmbedderDecorator):
     """`Embedder` over a plug-in. Wrong vectors and unknown errors become a TransientError, so the item is tried again.
 
     An unknown error's text is not shown, because it may quote the text that was to be embedded.
@@ -20,29 +19,14 @@ class CheckedEmbedder:
 
     def __init__(self, plugin: Embedder, what: str) -> None:
         """`what`: the plug-in in words, for messages."""
-        self._plugin = plugin
+        super().__init__(plugin)
         self._what = what
         self.count_tokens: Callable[[str], int] | None = getattr(plugin, "count_tokens", None)
-
-    @property
-    def fingerprint(self) -> str:
-        """The plug-in's."""
-        return self._plugin.fingerprint
-
-    @property
-    def dimensions(self) -> int:
-        """The plug-in's."""
-        return self._plugin.dimensions
-
-    @property
-    def limits(self) -> RequestLimits:
-        """The plug-in's."""
-        return self._plugin.limits
 
     def embed(self, texts: Sequence[str], *, timeout_s: float) -> Embedding:
         """See `reindexer.ports.Embedder.embed`."""
         try:
-            made = self._plugin.embed(texts, timeout_s=timeout_s)
+            made = self._embedder.embed(texts, timeout_s=timeout_s)
             vectors = np.asarray(made.vectors, dtype=np.float32)
         except ReindexerError:
             raise

@@ -175,7 +175,7 @@ def test_a_packages_embedder_is_chosen_by_a_profile_and_gets_what_it_says(
         Source("s", "public", "t", ("id",), ("text",), profile=profile)
     )
     assert found.fingerprint == "letters:m:3"
-    config: EmbedderConfig = found._plugin.config  # type: ignore[attr-defined]
+    config: EmbedderConfig = found._embedder.config  # type: ignore[attr-defined]
     assert (config.model, config.dimensions, config.base_url, config.api_key) == (
         "m",
         3,
@@ -194,7 +194,7 @@ def test_a_packages_embedder_is_chosen_by_the_settings_and_gets_no_key_of_openai
     )
     found = embedder_of(chosen)(CONTEXT_ITEMS)
     assert found.fingerprint == "letters:plain:26"
-    config: EmbedderConfig = found._plugin.config  # type: ignore[attr-defined]
+    config: EmbedderConfig = found._embedder.config  # type: ignore[attr-defined]
     assert (config.model, config.dimensions, config.base_url, config.api_key) == (None,) * 4
     assert token_price(chosen, CONTEXT_ITEMS) is None
     assert not is_in_process(chosen, CONTEXT_ITEMS)
@@ -294,7 +294,7 @@ def test_wrong_vectors_of_a_packages_embedder_are_tried_again(
     plugins: Path, monkeypatch: pytest.MonkeyPatch, wrong: object
 ) -> None:
     found = registry.embedder("letters", EmbedderConfig(dimensions=2))
-    monkeypatch.setattr(found._plugin, "embed", lambda texts, timeout_s: Embedding(wrong, 0))  # type: ignore[attr-defined, arg-type]
+    monkeypatch.setattr(found._embedder, "embed", lambda texts, timeout_s: Embedding(wrong, 0))  # type: ignore[attr-defined, arg-type]
     with pytest.raises(TransientError, match="letters-plugin"):
         found.embed(["x"], timeout_s=1)
 
