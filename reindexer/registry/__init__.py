@@ -151,7 +151,11 @@ def is_in_process(name: str) -> bool:
 
 @lru_cache
 def chunker(name: str) -> Chunker:
-    """Find a chunker; a class is made once in a process, without arguments. Raises UsageError."""
+    """Find a chunker; a class is made once in a process, without arguments. Raises UsageError.
+
+    A package's is checked at each text. The built-in one is not, because a short text would take two thirds longer;
+    tests hold it to the port.
+    """
     plugin = CHUNKERS.load(name)
     if plugin.is_ours:
         return cast(Chunker, plugin.make)

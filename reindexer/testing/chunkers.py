@@ -1,4 +1,4 @@
-"""What every `Chunker` guarantees. Inherit from the class, and give it the fixture `chunker`:
+"""What every `Chunker` of the registry guarantees. Inherit from the class, and give it the fixture `chunker`:
 
 class TestSections(ChunkerContract):
     @pytest.fixture
@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import pytest
 
+from reindexer.core.text.tokens import estimate_tokens
 from reindexer.ports import Chunker
 
 MAX_TOKENS = 40
@@ -46,6 +47,14 @@ class ChunkerContract:
         assert all(0 <= each.start < each.end <= len(text) for each in found)
         assert all(text[each.start : each.end].strip() for each in found)
         assert all(one.start < following.start for one, following in pairwise(found))
+
+    @pytest.mark.parametrize("text", TEXTS)
+    @pytest.mark.parametrize("max_tokens", [MAX_TOKENS, 10 * MAX_TOKENS])
+    def test_no_chunk_holds_more_than_max_tokens(
+        self, chunker: Chunker, text: str, max_tokens: int, overlap_tokens: int
+    ) -> None:
+        found = chunker(text, max_tokens, overlap_tokens)
+        assert max(estimate_tokens(text[each.start : each.end]) for each in found) <= max_tokens
 
     @pytest.mark.parametrize("text", TEXTS)
     def test_the_same_text_is_always_cut_in_the_same_places(
