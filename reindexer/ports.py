@@ -301,7 +301,7 @@ class Index(Protocol):
 
     def search(self, collection: Collection, vector: Vector, limit: int, where: Filter = ()) -> list[Hit]:
         """The source's nearest items that match the filter, best first, each once. A collection that does not exist has
-        none."""
+        none. An index without filters raises PermanentError for any filter."""
 
     def ping(self) -> None:
         """Return if the server answers; raise DependencyUnavailable if not."""

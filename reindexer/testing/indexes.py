@@ -1,6 +1,6 @@
 """What every `Index` guarantees: of two writes to one point, the one with the higher token stays, in any order.
 
-Inherit from the class, and give it the fixture `index`:
+Inherit from the class, and give it the fixture `index`. (An index with filters: `reindexer.testing.filters`.)
 
     class TestAcmeIndex(IndexContract):
         @pytest.fixture

@@ -16,12 +16,13 @@ from reindexer.core.errors import DependencyUnavailable, SourceError
 from reindexer.core.items import StoredPoint, point_id
 from reindexer.core.owner import Owner
 from reindexer.ports import Collection, Index
-from reindexer.testing.indexes import NOW, OWNER, SIZE, IndexContract, point, scrolled
+from reindexer.testing.filters import FilteringIndexContract
+from reindexer.testing.indexes import NOW, OWNER, SIZE, point, scrolled
 from reindexer.testing.provider import vector_of
 from tests.support.garbage import left_behind
 
 
-class TestQdrantIndex(IndexContract):
+class TestQdrantIndex(FilteringIndexContract):
     @pytest.fixture
     def index(self, index: QdrantIndex) -> Index:
         return index
