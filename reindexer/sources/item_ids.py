@@ -1,4 +1,9 @@
-"""Converts item ids as clients write them to the form in which Postgres prints the key, many in one call."""
+"""Converts item ids as clients write them to the form in which Postgres prints the key, many in one call.
+
+`reindexer.sources.keys.canonical_id` has the server convert one id. Here it is done in Python, because a request of
+1,000 ids would take another round trip, and more of them to find the one that the server refuses. They convert alike
+what both accept. Only the server accepts spaces around a number, and only Python the prefix `urn:uuid:`.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,9 @@ def canonical_id(connection: Connection, source: Source, item_id: str) -> str | 
     """Return an id as Postgres prints the key, which is how the triggers write it. None: it can't be a key of the
     source.
 
-    Raises SourceError if the table or a declared column is missing.
+    The server converts the id, and no Python does (as in `reindexer.sources.item_ids`): it also decides for a row that
+    can't be read whether its id is to blame, and only the server knows which characters its encoding holds. Raises
+    SourceError if the table or a declared column is missing.
     """
     types = key_types(connection, source)
     parts = sql.SQL(", ").join(
