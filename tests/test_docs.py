@@ -52,6 +52,7 @@ from tests.support.processes import ROOT, Processes
 from tests.support.provider_kinds import KINDS
 
 README, DOCS = ROOT / "README.md", ROOT / "docs"
+FOR_CONTRIBUTORS = (ROOT / "CONTRIBUTING.md", *sorted((ROOT / ".github").rglob("*.md")))
 
 ALL_BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
 SKIPPED = [block for block in ALL_BLOCKS if block.mark == "skip"]
@@ -131,6 +132,13 @@ def test_every_test_that_a_document_names_exists() -> None:
     assert named <= exist, sorted(named - exist)
 
 
+def test_the_templates_ask_for_commands_that_exist() -> None:
+    commands = {*typer.main.get_group(cli).commands, "--version"}
+    for document in FOR_CONTRIBUTORS[1:]:
+        named = set(re.findall(r"`reindexer ([a-z-]+)", document.read_text(encoding="utf-8")))
+        assert {"--version", "status"} <= named <= commands, document.name
+
+
 def test_every_path_in_the_table_of_changes_exists() -> None:
     """Below `reindexer/` or the root."""
     table = sections(ROOT / "CONTRIBUTING.md", 2)["Where a change goes"]
@@ -149,7 +157,7 @@ def test_the_map_names_every_room() -> None:
 
 def test_every_make_target_that_is_named_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    for document in DOCUMENTS:
+    for document in (*DOCUMENTS, *FOR_CONTRIBUTORS):
         text = document.read_text(encoding="utf-8")
         named = set(re.findall(r"`make ([a-z-]+)", text)) | set(re.findall(r"^make ([a-z-]+)", text, re.MULTILINE))
         assert named <= targets, document.name
