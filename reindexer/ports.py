@@ -216,6 +216,7 @@ class Collection:
     """The profile that the collection is made with."""
     embedder: str | None = field(default=None, compare=False)
     """The embedder that makes its vectors, as the database records it; None: not recorded yet."""
+    generation: int = 1
 
 
 @dataclass(frozen=True, slots=True)

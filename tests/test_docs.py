@@ -381,7 +381,7 @@ def timers_and_walks_may_do_their_work(url: str) -> None:
         heal(connection)
         forget(connection)
         drain(connection)
-        while walk_page(connection, lambda name: find_source(connection, name)):
+        while walk_page(connection, lambda name, _: find_source(connection, name)):
             pass
 
 

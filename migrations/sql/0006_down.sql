@@ -33,3 +33,29 @@ ALTER TABLE reindexer.source
     ADD CHECK (chunk_overlap >= 0),
     DROP COLUMN definition;
 DROP FUNCTION reindexer.text_array(jsonb);
+
+-- What is known of the generation that searches use, as columns of the source again. Others are lost.
+DROP TRIGGER copy_to_source ON reindexer.generation;
+DROP FUNCTION reindexer.copy_to_source();
+ALTER TABLE reindexer.source ADD COLUMN collection_id text;
+UPDATE reindexer.source SET collection_id = generation.collection_id FROM reindexer.generation
+WHERE generation.source = source.name AND generation.number = source.generation;
+COMMENT ON COLUMN reindexer.source.collection_id IS 'The id that the collection in Qdrant got when it was made: another one there means that all points were lost.';
+DO $$
+DECLARE
+    granted record;
+BEGIN
+    FOR granted IN
+        SELECT grantee::regrole::text AS role FROM pg_attribute, aclexplode(attacl)
+        WHERE attrelid = 'reindexer.generation'::regclass AND attname = 'collection_id' AND privilege_type = 'UPDATE' AND grantee <> 0
+    LOOP
+        EXECUTE format('GRANT UPDATE (collection_id) ON reindexer.source TO %s', granted.role);
+    END LOOP;
+END $$;
+DROP INDEX reindexer.due_ready;
+DROP INDEX reindexer.due_marked;
+CREATE INDEX due_ready ON reindexer.due (source, lane, not_before) WHERE NOT marked;
+CREATE INDEX due_marked ON reindexer.due (source, lane, not_before) WHERE marked;
+ALTER TABLE reindexer.run DROP COLUMN generation;
+ALTER TABLE reindexer.request DROP COLUMN generation;
+DROP TABLE reindexer.generation;

@@ -1,4 +1,5 @@
--- A source's definition as one document. What is as by default is left out of it.
+-- A source's definition as one document, what is as by default left out of it; and what is true of one generation only, in
+-- a row of that generation.
 
 ALTER TABLE reindexer.source ADD COLUMN definition jsonb;
 UPDATE reindexer.source SET definition = jsonb_strip_nulls(jsonb_build_object(
@@ -46,3 +47,68 @@ ALTER TABLE reindexer.source
     ADD COLUMN tenant_column text GENERATED ALWAYS AS (definition ->> 'tenant_column') STORED,
     -- guard definition-readable-by-older
     ADD COLUMN profile jsonb GENERATED ALWAYS AS (coalesce(definition -> 'profile', '{}')) STORED;
+
+-- A generation: one collection of a source. A fault of one, of its provider or of its definition, never stops another.
+CREATE TABLE reindexer.generation (
+    source        text NOT NULL REFERENCES reindexer.source (name) ON DELETE CASCADE,
+    number        integer NOT NULL CHECK (number > 0),
+    embedder      text,
+    account       text NOT NULL DEFAULT '',
+    collection_id text,
+    problem       text,
+    created_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (source, number)
+);
+COMMENT ON TABLE reindexer.generation IS 'Collections of a source. source.generation is the number of the one that searches use.';
+COMMENT ON COLUMN reindexer.generation.embedder IS 'The embedder that its points are made by (provider, model, dimensions); no other writes or searches them. NULL: none is made yet.';
+COMMENT ON COLUMN reindexer.generation.account IS 'The account of its provider, as it was when that last did not answer.';
+COMMENT ON COLUMN reindexer.generation.collection_id IS 'The id that the collection in Qdrant got when it was made: another one there means that all points were lost.';
+COMMENT ON COLUMN reindexer.generation.problem IS 'Why the generation as a whole can''t be worked on; its items wait.';
+INSERT INTO reindexer.generation (source, number, embedder, account, collection_id, problem, created_at)
+SELECT name, generation, embedder, account, collection_id, problem, attached_at FROM reindexer.source; -- guard generation-carried-over
+
+-- Whoever could read or write a source's facts can read or write a generation's.
+DO $$
+DECLARE
+    granted record;
+BEGIN
+    FOR granted IN
+        SELECT DISTINCT grantee::regrole::text AS role FROM pg_class, aclexplode(relacl)
+        WHERE pg_class.oid = 'reindexer.source'::regclass AND privilege_type = 'SELECT' AND grantee <> 0
+    LOOP
+        EXECUTE format('GRANT SELECT ON reindexer.generation TO %s', granted.role);
+    END LOOP;
+    FOR granted IN
+        SELECT grantee::regrole::text AS role, attname FROM pg_attribute, aclexplode(attacl)
+        WHERE attrelid = 'reindexer.source'::regclass AND privilege_type = 'UPDATE' AND grantee <> 0
+            AND attname = ANY ('{embedder,account,collection_id,problem}')
+    LOOP
+        EXECUTE format('GRANT UPDATE (%I) ON reindexer.generation TO %s', granted.attname, granted.role);
+    END LOOP;
+END $$;
+
+-- The former columns of `source` follow the generation that searches use until the next revision drops them: an API of the
+-- version before reads them.
+ALTER TABLE reindexer.source DROP COLUMN collection_id;
+CREATE FUNCTION reindexer.copy_to_source() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE reindexer.source SET embedder = NEW.embedder, account = NEW.account, problem = NEW.problem
+    WHERE name = NEW.source AND generation = NEW.number; -- guard generation-readable-by-older
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION reindexer.copy_to_source() IS 'For columns that only the version before reads.';
+CREATE TRIGGER copy_to_source AFTER INSERT OR UPDATE OF embedder, account, problem ON reindexer.generation
+FOR EACH ROW EXECUTE FUNCTION reindexer.copy_to_source();
+
+-- Whose outcome answers a request, and whose items a run makes due.
+ALTER TABLE reindexer.request ADD COLUMN generation integer NOT NULL DEFAULT 1;
+ALTER TABLE reindexer.run ADD COLUMN generation integer;
+COMMENT ON COLUMN reindexer.request.generation IS 'The generation in which the item is to be embedded; no other generation''s outcome answers the request.';
+COMMENT ON COLUMN reindexer.run.generation IS 'The generation whose items it makes due. NULL: every one, as a look at the whole source does.';
+
+-- Whoever looks for what is ready reads one generation: another's backlog, however long, costs nothing.
+DROP INDEX reindexer.due_ready;
+DROP INDEX reindexer.due_marked;
+CREATE INDEX due_ready ON reindexer.due (source, generation, lane, not_before) WHERE NOT marked;
+CREATE INDEX due_marked ON reindexer.due (source, generation, lane, not_before) WHERE marked;

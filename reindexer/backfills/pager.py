@@ -39,6 +39,7 @@ UNREADABLE_WAIT_S = 10.0
 class _Run:
     id: int
     source: str
+    generation: int
     kind: str
     state: str
     cursor: str | None
@@ -54,18 +55,18 @@ class _Run:
         return "ledger" if self.state == "rows" and self.kind != "backfill" else "working"  # guard walk-ledger-pass
 
 
-def rebuild_if_lost(connection: Connection, source: str, collection_id: str | None) -> bool:
-    """Start a rebuild of a source if its collection is not the recorded one. Returns False if it is, or if it is the
-    first.
+def rebuild_if_lost(connection: Connection, source: str, generation: int, collection_id: str | None) -> bool:
+    """Start a rebuild of a generation if its collection is not the recorded one. Returns False if it is, or if it is
+    the first.
 
     A process that prepares a collection calls this before it writes. The first process that sees the collection records
     it.
     """
-    parameters = {"source": source, "collection_id": collection_id}
+    parameters = {"source": source, "generation": generation, "collection_id": collection_id}
     return connection.execute(load("backfills.sql")["rebuild_if_lost"], parameters).fetchone() is not None
 
 
-def walk_page(connection: Connection, source_of: Callable[[str], Source]) -> bool:
+def walk_page(connection: Connection, source_of: Callable[[str, int], Source]) -> bool:
     """Queue the next page of one open run, and finish runs whose work is done. Returns False if there is no page to
     queue.
 
@@ -78,7 +79,7 @@ def walk_page(connection: Connection, source_of: Callable[[str], Source]) -> boo
     if run is None:
         return False
     try:
-        source = source_of(run.source)
+        source = source_of(run.source, run.generation)
         page = _read(connection, source, run)
         expected = _expected(connection, source, run)
     except condition.ConditionRejected as exc:
@@ -122,7 +123,6 @@ def _queue(connection: Connection, run: _Run, page: Page, expected: int | None) 
             queries["queue_page"],
             {
                 "run_id": run.id,
-                "source": run.source,
                 "item_ids": list(page.item_ids),
                 "force": run.force,
                 "takes_over": run.kind == "backfill",

@@ -49,7 +49,7 @@ def collection_of(connection: Connection, source: Source) -> Collection:
     """Return the collection of the source's active generation, with its alias."""
     row = connection.execute(load("sources.sql")["active"], {"name": source.name}).fetchone()
     generation, embedder = row or (1, None)
-    return Collection(source.name, source.collection(generation), source.alias, source.profile, embedder)
+    return Collection(source.name, source.collection(generation), source.alias, source.profile, embedder, generation)
 
 
 def what_is_behind(connection: Connection, source: Source) -> str | None:

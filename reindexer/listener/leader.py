@@ -91,6 +91,8 @@ class Leader:
         while not self.stop.is_set():
             started = time.monotonic()
             try:
+                # First: another version's schema may be one that no drain can read.
+                self.beat(connection, started)  # guard version-check-before-drain
                 drained = self.drain_all(connection)
                 now = time.monotonic()
                 walked = self._on_timers(connection, now)
@@ -142,7 +144,6 @@ class Leader:
 
     def _on_timers(self, connection: Connection, now: float) -> bool:
         """Run what is due by its timer. Returns True if there is more to do at once."""
-        self.beat(connection, now)
         if self._heal_timer.due(now):  # guard timer-sweep-healing
             healed = heal(connection)
             self.metrics.add(HEALING_TRIES, healed)
@@ -161,17 +162,18 @@ class Leader:
         return walked
 
     def _walk(self, connection: Connection) -> bool:
-        walking: list[str] = []
+        walking: list[tuple[str, int]] = []
 
-        def source_of(name: str) -> Source:
-            walking.append(name)
+        def source_of(name: str, generation: int) -> Source:
+            walking.append((name, generation))
             return find_source(connection, name)
 
         try:
             return walk_page(connection, source_of)
         except SourceError as exc:
-            log.error("scan_failed", source=walking[-1], error=str(exc))
-            set_problem(connection, walking[-1], str(exc))
+            source, generation = walking[-1]
+            log.error("scan_failed", source=source, error=str(exc))
+            set_problem(connection, source, generation, str(exc))
             return False
 
     def _sleep(self, connection: Connection, notify: bool, took_s: float) -> bool:

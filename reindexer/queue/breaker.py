@@ -82,13 +82,13 @@ class HealthRecorder:
 def record(connection: Connection, claim: Claim, health: HealthRecorder, policy: BreakerPolicy) -> None:
     """Count failures, close the breakers of dependencies that answered, and release a probe that asked nothing.
 
-    A source is held up by the account that failed it last. An answer closes that account's breaker, even if the source
-    uses another key by now.
+    A generation is held up by the account that failed it last. An answer closes that account's breaker, even if the
+    source uses another key by now.
     """
     for dependency, (at, error) in health.seen.items():
         if error is not None:
             if dependency == "provider":
-                params = {"source": claim.source, "account": health.account}
+                params = {"source": claim.source, "generation": claim.generation, "account": health.account}
                 connection.execute(load("breaker.sql")["note_account"], params)
             whose = health.account if dependency == "provider" else ""
             # guard breaker-probe-only-backoff

@@ -77,6 +77,7 @@ def attach(connection: Connection, source: Source) -> Attached:
                 "facts": Jsonb(facts),
             },
         )
+        connection.execute(load("sources.sql")["save_generation"], {"name": source.name})
         start = {"source": source.name, "kind": "first_fill", "from": "rows"}
         connection.execute(load("backfills.sql")["start_look"], start)
         if before and before.condition != source.condition:  # guard mark-changed-condition-rows

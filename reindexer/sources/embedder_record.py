@@ -20,9 +20,10 @@ from reindexer.postgres.queries import load
 from reindexer.sources.embedding_specs import embedding_spec_of
 
 
-def record(connection: Connection, source: str, embedder: str) -> None:
-    """Record the embedder of a source's vectors. Raises OtherEmbedder if a different one was recorded first."""
-    row = connection.execute(load("sources.sql")["record_embedder"], {"name": source, "embedder": embedder}).fetchone()
+def record(connection: Connection, source: str, generation: int, embedder: str) -> None:
+    """Record the embedder of a generation's vectors. Raises OtherEmbedder if a different one was recorded first."""
+    parameters = {"name": source, "generation": generation, "embedder": embedder}
+    row = connection.execute(load("sources.sql")["record_embedder"], parameters).fetchone()
     require_same(source, row[0] if row else None, embedder)
 
 

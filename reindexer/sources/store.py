@@ -73,17 +73,19 @@ def _find(connection: Connection, query: str, name: str) -> tuple[Any, ...]:
     return row
 
 
-def set_problem(connection: Connection, name: str, problem: str | None) -> None:
-    """Record why a source as a whole can't be worked on. None: it can."""
-    connection.execute(load("sources.sql")["set_problem"], {"name": name, "problem": problem})
+def set_problem(connection: Connection, name: str, generation: int, problem: str | None) -> None:
+    """Record why one generation of a source can't be worked on as a whole. None: it can."""
+    parameters = {"name": name, "generation": generation, "problem": problem}
+    connection.execute(load("sources.sql")["set_problem"], parameters)
 
 
 def problems(connection: Connection) -> Mapping[str, str]:
-    """Return why sources can't be worked on, by name."""
+    """Return why sources can't be worked on, by name: the problems of the generations that searches use."""
     return dict(connection.execute(load("sources.sql")["problems"]).fetchall())
 
 
-def clear_problem(connection: Connection, name: str, *, embedded: bool) -> None:
-    """Record that the source can be worked on again: an item was embedded, or nothing waits for its problem any
+def clear_problem(connection: Connection, name: str, generation: int, *, embedded: bool) -> None:
+    """Record that the generation can be worked on again: an item was embedded, or nothing waits for its problem any
     more."""
-    connection.execute(load("sources.sql")["clear_problem"], {"name": name, "embedded": embedded})
+    parameters = {"name": name, "generation": generation, "embedded": embedded}
+    connection.execute(load("sources.sql")["clear_problem"], parameters)

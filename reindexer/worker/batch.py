@@ -114,8 +114,9 @@ class Batch:
         embedder = using.embedder_of(source)
         require_same(source.name, claim.embedder, embedder.fingerprint)  # guard claim-embedder-check
         collection = Collection(
-            source.name, source.collection(claim.generation), source.alias, source.profile, claim.embedder
-        )
+            source.name, source.collection(claim.generation), source.alias, source.profile, claim.embedder,
+            claim.generation,
+        )  # fmt: skip
         index = execution.index(using.index, collection, embedder.dimensions, claim.token)
         anew = "qdrant" in claim.failing or bool(claim.problem) or claim.embedder is None  # guard claim-qdrant-recheck
         try:

@@ -53,8 +53,9 @@ class Collections:
             raise SourceError(str(exc)) from exc  # no item is to blame, and nothing was written
         with postgres.connection() as connection:
             if collection.embedder is None:
-                record(connection, source.name, embedder)
-            if rebuild_if_lost(connection, collection.source, collection_id):  # guard lost-collection-rebuild
+                record(connection, collection.source, collection.generation, embedder)
+            # guard lost-collection-rebuild
+            if rebuild_if_lost(connection, collection.source, collection.generation, collection_id):
                 log.error("collection_lost", source=collection.source, collection=collection.name)
         self._trusted_until[collection] = now + TRUSTED_S
 

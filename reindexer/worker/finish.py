@@ -44,9 +44,10 @@ def settle_with_retry(
                     attempt.doubt("Postgres may have been restarted while it was worked on")
                 postpone(connection, claim, attempt.postponed)
                 if attempt.problem:
-                    set_problem(connection, claim.source, attempt.problem)
+                    set_problem(connection, claim.source, claim.generation, attempt.problem)
                 elif claim.problem and attempt.finished:
-                    clear_problem(connection, claim.source, embedded=any(map(_is_embedded, attempt.finished)))
+                    embedded = any(map(_is_embedded, attempt.finished))
+                    clear_problem(connection, claim.source, claim.generation, embedded=embedded)
                 record(connection, claim, health, breaker)
                 return settled
         except TransientError as exc:

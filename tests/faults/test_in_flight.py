@@ -14,7 +14,7 @@ from tests.support.index_reader import IndexReader
 
 def walk(db: Connection) -> None:
     """All pages of all runs."""
-    while walk_page(db, lambda name: find_source(db, name)):
+    while walk_page(db, lambda name, _: find_source(db, name)):
         pass
 
 

@@ -106,7 +106,7 @@ def test_where_nothing_is_recorded_yet_what_is_noted_beside_the_collection_count
 ) -> None:
     """As after an upgrade from a version without the record."""
     ready(db, worker, 1)
-    db.execute("UPDATE reindexer.source SET embedder = NULL")
+    db.execute("UPDATE reindexer.generation SET embedder = NULL")
     before = points(index)
     insert(db, "new")
     work(db, other)
@@ -122,7 +122,7 @@ def test_of_a_collection_that_another_model_of_other_dimensions_made_the_model_i
 ) -> None:
     """It was left behind by a detach: the dimensions alone could be set right, and the vectors would be mixed."""
     ready(db, worker, 1)
-    db.execute("UPDATE reindexer.source SET embedder = NULL")
+    db.execute("UPDATE reindexer.generation SET embedder = NULL")
     insert(db, "new")
     built = make_worker(settings.model_copy(update={"embedder": "hashing", "embedding_dimensions": 64}), None)
     work(db, built)
@@ -135,7 +135,7 @@ def test_a_worker_that_had_prepared_the_collection_looks_again_when_the_record_i
 ) -> None:
     """The source was detached and attached again, and another model was the first to make its collection anew."""
     ready(db, worker, 1)
-    db.execute("UPDATE reindexer.source SET embedder = NULL")
+    db.execute("UPDATE reindexer.generation SET embedder = NULL")
     worker.index.adopt(collection_of(db, CONTEXT_ITEMS), Owner(None, "another:32"))
     calls = len(provider.calls)
     insert(db, "new")
@@ -176,7 +176,7 @@ def test_a_search_by_another_model_is_an_error_and_never_wrong_hits(
 ) -> None:  # fmt: skip
     ready(db, worker, 3)
     if not recorded:
-        db.execute("UPDATE reindexer.source SET embedder = NULL")
+        db.execute("UPDATE reindexer.generation SET embedder = NULL")
     collection = collection_of(db, CONTEXT_ITEMS)
     assert len(search(worker.embedder_of(CONTEXT_ITEMS), worker.index, collection, "text 0", 5, timeout_s=5)) == 3
     with pytest.raises(OtherEmbedder):
@@ -263,15 +263,15 @@ def test_another_model_is_chosen_by_detaching_the_source_and_attaching_it_anew(
 
 
 def finish(db: Connection, worker: Worker) -> None:
-    while walk_page(db, lambda name: find_source(db, name)):
+    while walk_page(db, lambda name, _: find_source(db, name)):
         pass
     finish_work(db, worker)
 
 
 def test_of_two_that_record_themselves_the_first_stays(db: Connection) -> None:
     """Where nothing is noted beside a collection that was made by somebody else."""
-    record(db, "context_items", "one:32")
-    record(db, "context_items", "one:32")
+    record(db, "context_items", 1, "one:32")
+    record(db, "context_items", 1, "one:32")
     with pytest.raises(OtherEmbedder):
-        record(db, "context_items", "another:32")
-    record(db, "context_items", "one:32")
+        record(db, "context_items", 1, "another:32")
+    record(db, "context_items", 1, "one:32")

@@ -152,7 +152,7 @@ def test_after_a_lost_reply_a_row_that_is_deleted_leaves_no_point(
 
 def finish_runs(db: Connection, worker: Worker) -> None:
     """What the listener and a worker do: queue all pages of open runs, and work on them."""
-    while walk_page(db, lambda name: find_source(db, name)):
+    while walk_page(db, lambda name, _: find_source(db, name)):
         pass
     work(db, worker)
 

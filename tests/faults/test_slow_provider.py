@@ -145,7 +145,7 @@ def book(db: Connection, worker: Worker, settings: Settings, index: IndexReader,
     db.execute("CREATE TABLE book (id int PRIMARY KEY, body text, title text)")
     with changing_triggers(db):
         attach(db, Source("book", "public", "book", ("id",), ("body",), ("title",), chunk_tokens=16))
-    while walk_page(db, lambda name: find_source(db, name)):
+    while walk_page(db, lambda name, _: find_source(db, name)):
         pass
     worker.embedder_of = embedder_of(settings.model_copy(update={"embedding_max_inputs": 4}))
     worker.limits = replace(worker.limits, lease_s=60.0, provider_timeout_s=20.0)

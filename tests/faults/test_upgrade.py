@@ -129,6 +129,21 @@ def test_an_older_worker_beside_a_migrated_schema_claims_and_settles_nothing_and
     assert differences(db, index) == []
 
 
+def test_processes_that_can_no_longer_read_the_schema_notice_that_it_is_another_versions_and_end(
+    db: Connection, processes: Processes
+) -> None:
+    """Their statements fail before one comes to look at the revision; and a leader that stays keeps the next one out."""
+    listener, worker = processes.listener(), processes.worker()
+    with db.transaction():
+        db.execute("DROP INDEX reindexer.run_open")
+        db.execute("ALTER TABLE reindexer.due DROP COLUMN marked CASCADE")
+        db.execute("UPDATE reindexer.alembic_version SET version_num = %s", [NEWER])
+    insert(db, "text")
+    for old in (listener, worker):
+        assert old.process.wait(30) == 2
+        assert f"is at schema revision {NEWER}, this program needs {REVISION}" in log_of(old)
+
+
 def test_two_versions_that_differ_in_their_triggers_do_not_undo_each_other(
     db: Connection, newer: Newer, processes: Processes, index: IndexReader
 ) -> None:

@@ -228,7 +228,7 @@ def test_marked_items_are_not_claimed_again_use_no_attempt_and_a_later_change_of
     request = requests.ReindexRequest(str(uuid.uuid4()), ids[1])
     requests.record(db, "context_items", [request], lane="bulk", sent=True)
     runs.start(db, find_source(db, "context_items"), who="test", where=f"id = '{ids[2]}'")
-    assert walk_page(db, lambda name: find_source(db, name))
+    assert walk_page(db, lambda name, _: find_source(db, name))
     assert set(ids) - set(marked(db)) == set(ids[:3])
     work(db, worker)
     assert status(db, ids[0]) is None
@@ -284,7 +284,7 @@ def test_the_backlog_of_a_backfill_stays_short_while_the_provider_is_away(
     runs.start(db, find_source(db, "context_items"), who="test")
 
     def goes_on() -> bool:
-        walked = walk_page(db, lambda name: find_source(db, name))
+        walked = walk_page(db, lambda name, _: find_source(db, name))
         worker.run_lane("bulk", budget_s=5)
         return walked
 
@@ -339,7 +339,7 @@ def _make_wait_in_bulk(db: Connection, worker: Worker, texts: int) -> None:
 def _has_left(db: Connection, worker: Worker, index: IndexReader) -> bool:
     """Nothing is in the index, after another step of the listener and of a worker."""
     drain(db)
-    walk_page(db, lambda name: find_source(db, name))
+    walk_page(db, lambda name, _: find_source(db, name))
     worker.run_lane("bulk", budget_s=5)
     return index.count() == 0
 
@@ -355,7 +355,7 @@ def test_one_accounts_outage_does_not_stop_the_sources_of_another(
         away.goes()
         insert(db, "waits")
         db.execute("INSERT INTO notes VALUES (1, 'does not wait')")
-        while walk_page(db, lambda name: find_source(db, name)):
+        while walk_page(db, lambda name, _: find_source(db, name)):
             pass
         work(db, worker)
         assert other.inputs == ["does not wait"]
@@ -409,7 +409,7 @@ def test_truncate_empties_the_index_while_the_provider_says_that_nobody_may_ask_
     assert db.execute("SELECT min(not_before) > now() + interval '1 min' FROM reindexer.due").fetchone() == (True,)
     db.execute("TRUNCATE context_items")
     drain(db)
-    while walk_page(db, lambda name: find_source(db, name)):
+    while walk_page(db, lambda name, _: find_source(db, name)):
         pass
     work(db, worker)
     assert index.count() == 0

@@ -242,7 +242,7 @@ def test_detach_leaves_the_table_as_it_was(shop: Shop, database: str, drop: bool
 def test_detach_waits_for_what_a_worker_has_in_hand(shop: Shop) -> None:
     """Else the worker would write to the collection after everything else is gone."""
     shop.reindexer(*ATTACH)
-    walk_page(shop.db, lambda name: find_source(shop.db, name))
+    walk_page(shop.db, lambda name, _: find_source(shop.db, name))
     assert claim_batch(shop.db, "bulk", 10, 2.0)
     began = time.monotonic()
     shop.reindexer("detach", "products", "--keep-collection")

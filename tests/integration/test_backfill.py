@@ -56,7 +56,7 @@ def start(db: Connection, **options: Any) -> Run:
 
 def walk(db: Connection, *, pages: int = 1_000) -> None:
     """Queue pages until there are no more, as the leading listener does."""
-    while pages and walk_page(db, lambda name: find_source(db, name)):
+    while pages and walk_page(db, lambda name, _: find_source(db, name)):
         pages -= 1
 
 
@@ -314,7 +314,7 @@ def test_a_pause_while_a_page_is_read_holds_that_page_back(db: Connection) -> No
     insert(db, "text")
     run = start(db)
 
-    def pause_meanwhile(name: str) -> Any:
+    def pause_meanwhile(name: str, _: int) -> Any:
         runs.pause(db, run.id, who="test")
         return find_source(db, name)
 

@@ -52,11 +52,11 @@ class Wiki:
         self.settle()
 
     def settle(self) -> None:
-        while drain(self.db).changes or walk_page(self.db, lambda name: find_source(self.db, name)):
+        while drain(self.db).changes or walk_page(self.db, lambda name, _: find_source(self.db, name)):
             pass
         for lane in ("live", "bulk", "live"):
             self.worker.run_lane(lane, budget_s=20)
-        walk_page(self.db, lambda name: find_source(self.db, name))
+        walk_page(self.db, lambda name, _: find_source(self.db, name))
         assert self.db.execute("SELECT waits_for FROM reindexer.due").fetchall() == []
 
     def write(self, paragraphs: list[str], slug: str = "home") -> None:

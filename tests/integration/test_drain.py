@@ -79,7 +79,7 @@ def waits_although_the_attempt_was_given_back(db: Connection) -> None:
 def waits_and_was_queued_by_a_run(db: Connection) -> None:
     waits_although_the_attempt_was_given_back(db)
     runs.start(db, find_source(db, "context_items"), force=True, who="test")
-    while walk_page(db, lambda name: find_source(db, name)):
+    while walk_page(db, lambda name, _: find_source(db, name)):
         pass
 
 

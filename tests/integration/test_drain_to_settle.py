@@ -79,7 +79,7 @@ def test_truncate_empties_the_index(db: Connection, worker: Worker, index: Index
     assert index.count() == 5
     db.execute("TRUNCATE context_items")
     assert drain(db).walks == 1
-    while walk_page(db, lambda name: find_source(db, name)):
+    while walk_page(db, lambda name, _: find_source(db, name)):
         pass
     work(db, worker)
     assert index.count() == 0

@@ -57,7 +57,7 @@ def things(db: Connection, worker: Worker, index: IndexReader) -> IndexReader:
     db.execute(TABLE.encode())
     with changing_triggers(db):
         attach(db, THINGS)
-    while drain(db).changes or walk_page(db, lambda name: find_source(db, name)):
+    while drain(db).changes or walk_page(db, lambda name, _: find_source(db, name)):
         pass
     worker.run_lane("bulk", budget_s=10)
     return IndexReader(index.client, "things")
@@ -149,7 +149,7 @@ def test_a_column_that_is_declared_later_gets_its_index(db: Connection, worker: 
         attach(db, Source("things", "public", "things", ("id",), ("body",), (*COLUMNS, "later")))
     worker.collections = Collections()  # 30 seconds later
     db.execute("UPDATE things SET later = 7")
-    while drain(db).changes or walk_page(db, lambda name: find_source(db, name)):
+    while drain(db).changes or walk_page(db, lambda name, _: find_source(db, name)):
         pass
     worker.run_lane("live", budget_s=10)
     assert things.client.get_collection("things").payload_schema["later"].data_type.value == "integer"

@@ -196,7 +196,7 @@ def test_backfills_and_requests_have_no_age_and_leave_that_of_changes_alone(db: 
     waiting = insert(db, "text")
     work(db, worker)
     runs.start(db, find_source(db, "context_items"), force=True, who="test")
-    while walk_page(db, lambda name: find_source(db, name)):
+    while walk_page(db, lambda name, _: find_source(db, name)):
         pass
     requests.record(db, "context_items", [requests.ReindexRequest(str(uuid.uuid4()), waiting)], lane="bulk", sent=True)
     an_hour_passes(db)
@@ -217,11 +217,11 @@ def test_a_truncate_and_a_first_fill_wait_until_their_last_item_is_settled(db: C
     assert hours(db, "outbox") == 1
     drain(db)
     assert hours(db, "runs") == 1
-    while walk_page(db, lambda name: find_source(db, name)):
+    while walk_page(db, lambda name, _: find_source(db, name)):
         pass
     assert hours(db, "bulk") == 1, "the item, whose deletion is not in Qdrant"
     work(db, worker)
-    walk_page(db, lambda name: find_source(db, name))
+    walk_page(db, lambda name, _: find_source(db, name))
     assert nothing_waits(db)
     db.execute("INSERT INTO reindexer.run (source, kind) VALUES ('context_items', 'first_fill')")
     an_hour_passes(db)
@@ -320,7 +320,7 @@ def test_truncate_shows_as_a_deletion_and_a_first_fill_does_not(db: Connection) 
     insert(db, "text")
     db.execute("DELETE FROM reindexer.outbox")
     db.execute("INSERT INTO reindexer.run (source, kind) VALUES ('context_items', 'first_fill')")
-    while walk_page(db, lambda name: find_source(db, name)):
+    while walk_page(db, lambda name, _: find_source(db, name)):
         pass
     an_hour_passes(db)
     assert (hours(db, "bulk"), revoked_hours(db)) == (1, {})

@@ -135,7 +135,7 @@ def test_freshness_is_the_time_from_commit_to_settled_and_a_backfill_has_none(
     db.execute("UPDATE reindexer.outbox SET changed_at = changed_at - interval '45 s'")
     work(db, worker)
     runs.start(db, find_source(db, "context_items"), who="test", force=True)
-    while walk_page(db, lambda name: find_source(db, name)):
+    while walk_page(db, lambda name, _: find_source(db, name)):
         pass
     assert worker.run_lane("bulk", budget_s=0) == 1
     worker.counters.write()
@@ -218,7 +218,7 @@ def test_gauges_tell_what_waits_and_how_everything_stands(client: TestClient, db
     )
     db.execute("ALTER TABLE context_items DISABLE TRIGGER USER")
     set_paused(db, None, paused=True, who="test")
-    set_problem(db, "context_items", "no right")
+    set_problem(db, "context_items", 1, "no right")
     heartbeat.beat(db, "worker", "one@host")
     heartbeat.beat(db, "worker", "two@host")
     db.execute("UPDATE reindexer.process SET beat_at = beat_at - interval '100 s' WHERE name = 'two@host'")

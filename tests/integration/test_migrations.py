@@ -71,7 +71,7 @@ def test_rows_that_were_there_before_are_filled_in_pages_in_the_bulk_lane(
     with connect(empty_url, application_name="test") as connection:
         assert connection.execute("SELECT count(*) FROM reindexer.due").fetchone() == (0,)
         pages = 0
-        while walk_page(connection, lambda name: find_source(connection, name)):
+        while walk_page(connection, lambda name, _: find_source(connection, name)):
             pages += 1
         assert pages == 4
         due = connection.execute("SELECT lane, count(*) FROM reindexer.due GROUP BY lane").fetchall()

@@ -34,7 +34,7 @@ def other() -> Iterator[FakeProvider]:
 
 
 def settle(db: Connection, worker: Worker) -> None:
-    while drain(db).changes or walk_page(db, lambda name: find_source(db, name)):
+    while drain(db).changes or walk_page(db, lambda name, _: find_source(db, name)):
         pass
     for lane in ("live", "bulk"):
         worker.run_lane(lane, budget_s=10)

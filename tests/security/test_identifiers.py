@@ -84,7 +84,7 @@ class OddTable:
 def settle(db: Connection, worker: Worker) -> None:
     """Drain, walk and work until nothing is left."""
     drain(db)
-    while walk_page(db, lambda name: find_source(db, name)):
+    while walk_page(db, lambda name, _: find_source(db, name)):
         pass
     while worker.run_lane("live", budget_s=0) + worker.run_lane("bulk", budget_s=0):
         pass

@@ -30,12 +30,12 @@ class Flow:
         """Drain, walk and work on what is there; True when nothing is left to do and the triggers are well."""
         drain(self.db)
         with suppress(SourceError):
-            while walk_page(self.db, lambda name: find_source(self.db, name)):
+            while walk_page(self.db, lambda name, _: find_source(self.db, name)):
                 pass
         self.worker.run_lane("live", budget_s=0.5)
         self.worker.run_lane("bulk", budget_s=0.5)
         with suppress(SourceError):
-            walk_page(self.db, lambda name: find_source(self.db, name))
+            walk_page(self.db, lambda name, _: find_source(self.db, name))
         return whole_status(self.db).triggers == "ok" and idle(self.db)  # in this order: mending starts a run
 
 

@@ -50,11 +50,11 @@ class Shop:
 
     def settle(self) -> None:
         """Listener and worker, until there is nothing to do."""
-        while drain(self.db).changes or walk_page(self.db, lambda name: find_source(self.db, name)):
+        while drain(self.db).changes or walk_page(self.db, lambda name, _: find_source(self.db, name)):
             pass
         self.worker.run_lane("live", budget_s=5)
         self.worker.run_lane("bulk", budget_s=5)
-        walk_page(self.db, lambda name: find_source(self.db, name))
+        walk_page(self.db, lambda name, _: find_source(self.db, name))
 
     def indexed(self) -> dict[str, Any]:
         """Payloads of all points, by item id."""

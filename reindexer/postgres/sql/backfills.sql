@@ -17,23 +17,25 @@ SELECT EXISTS (SELECT FROM reindexer.run WHERE source = %(source)s AND kind = 'f
 -- own, also what is written to the old one now and settled later. Nothing if there was none before (one that is older
 -- than our notes shows in the ledger). Noted in the same statement: neither forgotten by whoever dies nor done by two.
 WITH found AS MATERIALIZED (
-    SELECT name, generation, collection_id FROM reindexer.source
-    WHERE name = %(source)s AND collection_id IS DISTINCT FROM %(collection_id)s
+    SELECT source, number, collection_id FROM reindexer.generation
+    WHERE source = %(source)s AND number = %(generation)s AND collection_id IS DISTINCT FROM %(collection_id)s
     FOR UPDATE
 ), noted AS (
-    UPDATE reindexer.source SET collection_id = %(collection_id)s FROM found WHERE source.name = found.name
+    UPDATE reindexer.generation SET collection_id = %(collection_id)s FROM found
+    WHERE generation.source = found.source AND generation.number = found.number
 ), lost AS MATERIALIZED (
-    SELECT name FROM found WHERE collection_id IS NOT NULL OR EXISTS (
+    SELECT source, number FROM found WHERE collection_id IS NOT NULL OR EXISTS (
         SELECT FROM reindexer.ledger
-        WHERE ledger.source = found.name AND ledger.generation = found.generation AND chunks > 0)
+        WHERE ledger.source = found.source AND ledger.generation = found.number AND chunks > 0)
 ), restarted AS (
     UPDATE reindexer.run SET state = 'rows', cursor = NULL, queued = 0
     FROM lost
-    WHERE source = lost.name AND kind = 'backfill' AND force AND condition IS NULL AND finished_at IS NULL
+    WHERE run.source = lost.source AND coalesce(generation, lost.number) = lost.number AND kind = 'backfill' AND force AND condition IS NULL
+        AND finished_at IS NULL
     RETURNING id
 ), started AS (
-    INSERT INTO reindexer.run AS run (source, kind, force)
-    SELECT name, 'whole_source', true FROM lost WHERE NOT EXISTS (SELECT FROM restarted)
+    INSERT INTO reindexer.run AS run (source, generation, kind, force)
+    SELECT source, number, 'whole_source', true FROM lost WHERE NOT EXISTS (SELECT FROM restarted)
     ON CONFLICT (source, kind) WHERE finished_at IS NULL DO UPDATE SET
         state = 'rows', cursor = NULL, queued = 0, total = NULL, started_at = clock_timestamp(), paused_s = 0, force = true,
         changed_at = least(run.changed_at, run.started_at)
@@ -43,27 +45,33 @@ SELECT id FROM restarted UNION ALL SELECT id FROM started;
 
 -- name: start_backfill
 -- Nothing if one is open.
-INSERT INTO reindexer.run (source, kind, condition, force, total, total_is_estimate)
-VALUES (%(source)s, 'backfill', %(condition)s, %(force)s, %(total)s, %(total_is_estimate)s)
+INSERT INTO reindexer.run (source, generation, kind, condition, force, total, total_is_estimate)
+SELECT name, generation, 'backfill', %(condition)s, %(force)s, %(total)s, %(total_is_estimate)s
+FROM reindexer.source WHERE name = %(source)s
 ON CONFLICT (source, kind) WHERE finished_at IS NULL DO NOTHING
 RETURNING id;
 
 -- name: next_run
--- An open run of a source whose backlog in the bulk lane is short enough for another page. Not locked: a page may take
+-- An open run of a generation whose backlog in the bulk lane is short enough for another page. Not locked: a page may take
 -- long to read. `as_of` is for `lock`. A look at everything (after a TRUNCATE, say) also takes points away, so it goes on
 -- where all that waits is marked. It adds one due row for each row of the table or of the ledger at most.
-SELECT run.id, run.source, run.kind, run.state, run.cursor, run.condition, run.force, run.total IS NULL AS uncounted,
+SELECT run.id, run.source, coalesce(run.generation, source.generation) AS generation, run.kind, run.state, run.cursor, run.condition, run.force, run.total IS NULL AS uncounted,
        run.xmin::text AS as_of
 FROM reindexer.run JOIN reindexer.source ON source.name = run.source
 WHERE run.finished_at IS NULL AND run.state <> 'working' AND run.paused_at IS NULL
     AND run.not_before <= clock_timestamp() AND NOT source.paused
     AND (SELECT count(*) FROM (
             (SELECT FROM reindexer.due
-             WHERE due.source = run.source AND due.lane = 'bulk' AND NOT marked LIMIT %(max_backlog)s)
+             -- guard run-own-backlog
+             WHERE due.source = run.source AND due.generation = coalesce(run.generation, source.generation)
+                 AND due.lane = 'bulk' AND NOT marked
+             LIMIT %(max_backlog)s)
             UNION ALL
             (SELECT FROM reindexer.due
              -- guard mark-run-backlog
-             WHERE (run.kind <> 'whole_source' OR run.force) AND due.source = run.source AND due.lane = 'bulk' AND marked
+             WHERE (run.kind <> 'whole_source' OR run.force) AND due.source = run.source
+                 -- guard mark-backlog-count
+                 AND due.generation = coalesce(run.generation, source.generation) AND due.lane = 'bulk' AND marked
              LIMIT %(max_backlog)s)
         ) AS backlog) < %(max_backlog)s
 ORDER BY random()
@@ -78,16 +86,17 @@ SELECT id FROM reindexer.run WHERE id = %(id)s AND xmin::text = %(as_of)s FOR UP
 -- A run that rebuilds a lost collection passes over what was claimed and completed since it began (tokens are
 -- microseconds): that is in the new one.
 INSERT INTO reindexer.due AS due (source, item_id, generation, lane, forced_version, run_id, changed_at)
-SELECT source.name, page.item_id, source.generation, 'bulk', CASE WHEN %(force)s THEN 1 END, run.id,
+SELECT run.source, page.item_id, generation.number, 'bulk', CASE WHEN %(force)s THEN 1 END, run.id,
        CASE WHEN run.kind <> 'backfill' THEN coalesce(run.changed_at, run.started_at) END
-FROM reindexer.source, unnest(%(item_ids)s::text[]) AS page (item_id), reindexer.run
+FROM unnest(%(item_ids)s::text[]) AS page (item_id), reindexer.run
+JOIN reindexer.generation ON generation.source = run.source AND generation.number = coalesce(run.generation, generation.number)
 -- guard lost-collection-rewritten-skip
-WHERE source.name = %(source)s AND run.id = %(run_id)s AND NOT (run.kind = 'whole_source' AND run.force AND EXISTS (
+WHERE run.id = %(run_id)s AND NOT (run.kind = 'whole_source' AND run.force AND EXISTS (
     SELECT FROM reindexer.ledger
-    WHERE ledger.source = source.name AND ledger.item_id = page.item_id AND ledger.generation = source.generation
+    WHERE ledger.source = run.source AND ledger.item_id = page.item_id AND ledger.generation = generation.number
         AND outcome = 'COMPLETED' AND settled_at > run.started_at
         AND token > extract(epoch FROM run.started_at) * 1000000))
-ORDER BY source.name, page.item_id
+ORDER BY run.source, page.item_id, generation.number
 ON CONFLICT (source, item_id, generation) DO UPDATE SET
     version = due.version + 1, marked = false,
     forced_version = CASE WHEN %(force)s THEN due.version + 1 ELSE due.forced_version END,
@@ -101,17 +110,15 @@ ON CONFLICT (source, item_id, generation) DO UPDATE SET
     waits_for = NULL;
 
 -- name: ledger_page
--- All that may be in Qdrant. What is claimed may have been read before the run began, and may not be in the ledger yet.
+-- All that may be in Qdrant, in whichever generation. What is claimed may have been read before the run began, and may not be in the ledger yet.
 (
-    SELECT ledger.item_id FROM reindexer.ledger
-    JOIN reindexer.source ON source.name = ledger.source AND source.generation = ledger.generation
+    SELECT DISTINCT ledger.item_id FROM reindexer.ledger
     WHERE ledger.source = %(source)s AND ledger.outcome <> 'DELETED'
         AND (%(cursor)s::text IS NULL OR ledger.item_id > %(cursor)s)
     ORDER BY ledger.item_id
     LIMIT %(page)s
 ) UNION (
-    SELECT due.item_id FROM reindexer.due
-    JOIN reindexer.source ON source.name = due.source AND source.generation = due.generation
+    SELECT DISTINCT due.item_id FROM reindexer.due
     WHERE due.source = %(source)s AND due.lease_until IS NOT NULL
         AND (%(cursor)s::text IS NULL OR due.item_id > %(cursor)s)
     ORDER BY due.item_id
@@ -177,7 +184,8 @@ SELECT run.id, run.source, run.kind,
        run.total_is_estimate AND run.state NOT IN ('working', 'finished') AS total_is_estimate,
        run.queued,
        greatest(0, run.queued - (SELECT count(*) FROM reindexer.due WHERE due.run_id = run.id)) AS done,
-       (SELECT count(*) FROM reindexer.ledger WHERE ledger.source = run.source AND ledger.generation = source.generation
+       (SELECT count(*) FROM reindexer.ledger WHERE ledger.source = run.source
+            AND ledger.generation = coalesce(run.generation, source.generation)
             AND outcome = 'FAILED' AND settled_at BETWEEN run.started_at AND coalesce(run.finished_at, 'infinity')) AS failed,
        extract(epoch FROM least(run.finished_at, run.paused_at, clock_timestamp()) - run.started_at)::double precision
             - run.paused_s AS elapsed_s,

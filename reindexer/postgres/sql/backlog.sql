@@ -1,12 +1,13 @@
 -- Lag: what waits, where, and how old the oldest change of it is. Each query reads its small, hot table once; the ledger
--- only by its index of what FAILED.
+-- only by its index of what FAILED. All but `outbox` speak of the generations that searches use: what another waits for
+-- hides nothing of theirs.
 
 -- name: outbox
 SELECT count(*) AS changes, extract(epoch FROM clock_timestamp() - min(changed_at))::double precision AS oldest_age_s
 FROM reindexer.outbox;
 
 -- name: due
-SELECT source, lane,
+SELECT due.source, lane,
        count(*) FILTER (WHERE lease_until > clock_timestamp()) AS claimed,
        count(*) FILTER (WHERE not_before <= clock_timestamp() AND NOT held_up) AS ready,
        count(*) FILTER (WHERE (not_before > clock_timestamp() OR held_up) AND (lease_until IS NULL OR lease_until <= clock_timestamp()))
@@ -17,21 +18,24 @@ SELECT source, lane,
 FROM (
     -- Held up: marked, while its provider is left alone. May revoke: it is not known that only an embedding is left to do;
     -- but what a first fill alone has made due has no point yet.
-    SELECT due.*, marked AND source IN (
-               SELECT name FROM reindexer.source JOIN reindexer.breaker USING (account)
+    SELECT due.*, marked AND (source, generation) IN (
+               SELECT source, number FROM reindexer.generation JOIN reindexer.breaker USING (account)
                WHERE dependency = 'provider' AND opened_at IS NOT NULL) AS held_up,
            NOT marked AND NOT (version = 1 AND coalesce(run_id, 0) IN (
                SELECT id FROM reindexer.run WHERE kind = 'first_fill' AND finished_at IS NULL)) AS may_revoke
     FROM reindexer.due
 ) AS due
-GROUP BY source, lane;
+-- guard backlog-active-generation
+JOIN reindexer.source ON source.name = due.source AND source.generation = due.generation
+GROUP BY due.source, lane;
 
 -- name: runs
 -- The change that a walk over a whole source brings to Qdrant waits until its last item is settled.
 SELECT kind, count(*) AS open, count(*) FILTER (WHERE paused_at IS NULL) AS running,
        extract(epoch FROM clock_timestamp() - min(coalesce(changed_at, started_at)) FILTER (WHERE kind <> 'backfill')
        )::double precision AS oldest_age_s
-FROM reindexer.run
+FROM reindexer.run JOIN reindexer.source ON source.name = run.source
+    AND source.generation = coalesce(run.generation, source.generation)
 WHERE finished_at IS NULL
 GROUP BY kind;
 
@@ -63,24 +67,25 @@ WHERE source = %(source)s AND generation = %(generation)s AND outcome = 'COMPLET
 
 -- name: neglected
 -- Since when an item could be claimed, if that is long, while no claim holds anything and none has been settled. Items of
--- a source that has a problem wait for that to end.
+-- a generation that has a problem wait for that to end.
 SELECT extract(epoch FROM clock_timestamp() - min(ready.not_before))::double precision AS ready_s
 FROM reindexer.source
+JOIN reindexer.generation ON generation.source = source.name AND generation.number = source.generation
 CROSS JOIN unnest(%(lanes)s::text[]) AS lanes (lane)
 CROSS JOIN LATERAL (
     (
         SELECT not_before FROM reindexer.due
-        WHERE due.source = source.name AND due.lane = lanes.lane AND NOT marked
+        WHERE due.source = generation.source AND due.generation = generation.number AND due.lane = lanes.lane AND NOT marked
             AND not_before <= clock_timestamp() - make_interval(secs => %(long_s)s)
         ORDER BY not_before LIMIT 1
     ) UNION ALL (
         SELECT not_before FROM reindexer.due
-        WHERE due.source = source.name AND due.lane = lanes.lane AND marked
+        WHERE due.source = generation.source AND due.generation = generation.number AND due.lane = lanes.lane AND marked
             AND not_before <= clock_timestamp() - make_interval(secs => %(long_s)s)
         ORDER BY not_before LIMIT 1
     )
 ) AS ready
-WHERE NOT source.paused AND source.problem IS NULL
+WHERE NOT source.paused AND generation.problem IS NULL
     AND NOT EXISTS (SELECT FROM reindexer.due WHERE lease_until > clock_timestamp())
     AND NOT EXISTS (
         SELECT FROM reindexer.counter

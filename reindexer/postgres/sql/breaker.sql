@@ -50,8 +50,9 @@ UPDATE reindexer.breaker SET probe_at = clock_timestamp()
 WHERE dependency = %(dependency)s AND account = %(account)s AND opened_at IS NOT NULL;
 
 -- name: note_account
--- Whose provider's breaker holds up the source's marked items. Known from the first failure on.
-UPDATE reindexer.source SET account = %(account)s WHERE name = %(source)s AND account <> %(account)s;
+-- Whose provider's breaker holds up the generation's marked items. Known from the first failure on.
+UPDATE reindexer.generation SET account = %(account)s
+WHERE source = %(source)s AND number = %(generation)s AND account <> %(account)s;
 
 -- name: open
 -- `account` is '' for Qdrant's. The one that is open for the longest time first.

@@ -20,31 +20,35 @@ WITH gate AS MATERIALIZED (
 
 -- name: claim_batch
 , heads AS MATERIALIZED (
-    -- Of each source the first item that is not marked, and the first that is: each has an index of its own, so that
+    -- Of each generation the first item that is not marked, and the first that is: each has an index of its own, so that
     -- neither a million marked ones nor their return cost anything here.
-    -- (By lot a source, and then, where its provider fails or has no turn, first what may need none of it: but for a tenth
+    -- (By lot a generation, and then, where its provider fails or has no turn, first what may need none of it: but for a tenth
     -- of the claims, lest nobody ask a provider that is back.)
-    SELECT ready.source, ready.generation, ready.not_before, ready.marked, source.account, source.lot,
-           ready.marked AND (%(tight)s OR (source.account = ANY (gate.failing) AND random() < 0.9)) AS last
+    SELECT ready.source, ready.generation, ready.not_before, ready.marked, drawn.account, drawn.lot,
+           ready.marked AND (%(tight)s OR (drawn.account = ANY (gate.failing) AND random() < 0.9)) AS last
     FROM gate
-    CROSS JOIN (SELECT *, random() AS lot FROM reindexer.source) AS source
+    CROSS JOIN (
+        SELECT generation.*, random() AS lot
+        FROM reindexer.source JOIN reindexer.generation ON generation.source = source.name
+        WHERE NOT source.paused AND source.name <> ALL (%(except_sources)s)
+    ) AS drawn
     CROSS JOIN LATERAL (
         (
             SELECT due.source, due.generation, due.not_before, false AS marked FROM reindexer.due
-            WHERE due.source = source.name AND due.lane = %(lane)s AND NOT marked
+            WHERE due.source = drawn.source AND due.generation = drawn.number AND due.lane = %(lane)s AND NOT marked
                 AND not_before <= statement_timestamp()
                 AND not_before >= coalesce(statement_timestamp() - make_interval(secs => %(begin_ago_s)s), '-infinity')
             ORDER BY not_before LIMIT 1
         ) UNION ALL (
             SELECT due.source, due.generation, due.not_before, true FROM reindexer.due
-            WHERE due.source = source.name AND due.lane = %(lane)s AND marked
+            WHERE due.source = drawn.source AND due.generation = drawn.number AND due.lane = %(lane)s AND marked
                 AND not_before <= statement_timestamp()
                 AND not_before >= coalesce(statement_timestamp() - make_interval(secs => %(marked_begin_ago_s)s), '-infinity')
-                AND source.account <> ALL (gate.silent) -- guard mark-silent-provider-claim
+                AND drawn.account <> ALL (gate.silent) -- guard mark-silent-provider-claim
             ORDER BY not_before LIMIT 1
         )
     ) AS ready
-    WHERE gate.passes AND NOT source.paused AND source.name <> ALL (%(except_sources)s)
+    WHERE gate.passes
 ), head AS MATERIALIZED (
     SELECT source, generation, %(lane)s::text AS lane, NULL::text AS item_id, marked, account
     FROM heads WHERE %(embeds)s OR NOT marked ORDER BY lot, last, random() LIMIT 1
@@ -65,9 +69,8 @@ WITH gate AS MATERIALIZED (
         AND due.not_before <= statement_timestamp()
     FOR UPDATE OF due SKIP LOCKED
 ), head AS MATERIALIZED (
-    SELECT own.source, own.generation, own.lane, own.item_id, own.marked,
-           source.account
-    FROM own JOIN reindexer.source ON source.name = own.source
+    SELECT own.source, own.generation, own.lane, own.item_id, own.marked, generation.account
+    FROM own JOIN reindexer.generation ON generation.source = own.source AND generation.number = own.generation
 ), first AS MATERIALIZED (
     SELECT NULL::double precision AS ago_s, NULL::double precision AS marked_ago_s
 )
@@ -152,7 +155,7 @@ WITH gate AS MATERIALIZED (
         chosen.doubted_ago_s, chosen.lost, chosen.alone
 ), facts AS (
     -- Of the claim as a whole: told in the first row, not with each of 256 items.
-    SELECT claimed.source, claimed.generation, claimed.token, claimed.lane, claimed.marked, source.problem, source.embedder,
+    SELECT claimed.source, claimed.generation, claimed.token, claimed.lane, claimed.marked, generation.problem, generation.embedder,
            first.ago_s AS first_ago_s, first.marked_ago_s AS marked_first_ago_s,
            ARRAY(SELECT dependency FROM its_breakers) AS failing,
            ARRAY(SELECT dependency FROM its_breakers WHERE opened_at IS NOT NULL) AS open,
@@ -161,7 +164,8 @@ WITH gate AS MATERIALIZED (
            clock_timestamp() AS claimed_at,
            set_config('synchronous_commit', 'on', true) AS durable, -- guard wal-claim-durable
            claimed.item_id AS first_item
-    FROM claimed JOIN reindexer.source ON source.name = claimed.source CROSS JOIN first
+    FROM claimed JOIN reindexer.generation ON generation.source = claimed.source AND generation.number = claimed.generation
+    CROSS JOIN first
     ORDER BY claimed.item_id LIMIT 1
 )
 SELECT item_id, version, attempts, forced_version IS NOT NULL AS forced, doubtful, losses, text_fingerprint, payload_fingerprint,

@@ -20,36 +20,38 @@ CROSS JOIN LATERAL (
     SELECT count(*) AS items,
            extract(epoch FROM statement_timestamp() - min(not_before))::double precision AS first_ago_s
     FROM (
-        SELECT of_source.not_before FROM reindexer.source
+        SELECT of_generation.not_before
+        FROM reindexer.source JOIN reindexer.generation ON generation.source = source.name
         CROSS JOIN LATERAL (
             SELECT not_before FROM reindexer.due
-            WHERE due.source = source.name AND due.lane = lanes.lane AND NOT marked
+            WHERE due.source = generation.source AND due.generation = generation.number AND due.lane = lanes.lane
+                AND NOT marked
                 AND not_before <= statement_timestamp()
                 AND not_before >= coalesce(statement_timestamp() - make_interval(secs => lanes.begin_ago_s), '-infinity')
             ORDER BY not_before
             LIMIT %(enough)s
-        ) AS of_source
+        ) AS of_generation
         WHERE gate.passes AND NOT source.paused -- guard breaker-dispatch-closed-only
         LIMIT %(enough)s
     ) AS bounded
 ) AS ready
 CROSS JOIN LATERAL (
-    SELECT coalesce(sum(of_source.items), 0) AS items,
-           extract(epoch FROM statement_timestamp() - min(of_source.first))::double precision AS first_ago_s
-    FROM reindexer.source
+    SELECT coalesce(sum(of_generation.items), 0) AS items,
+           extract(epoch FROM statement_timestamp() - min(of_generation.first))::double precision AS first_ago_s
+    FROM reindexer.source JOIN reindexer.generation ON generation.source = source.name
     CROSS JOIN LATERAL (
-        SELECT least(count(*), CASE WHEN source.account = ANY (gate.closed) THEN 1 END) AS items, min(not_before) AS first
+        SELECT least(count(*), CASE WHEN generation.account = ANY (gate.closed) THEN 1 END) AS items, min(not_before) AS first
         FROM (
             SELECT not_before FROM reindexer.due
-            WHERE due.source = source.name AND due.lane = lanes.lane AND marked
+            WHERE due.source = generation.source AND due.generation = generation.number AND due.lane = lanes.lane AND marked
                 AND not_before <= statement_timestamp()
                 AND not_before >= coalesce(statement_timestamp() - make_interval(secs => lanes.marked_begin_ago_s), '-infinity')
             ORDER BY not_before
             LIMIT %(enough)s
         ) AS bounded
-    ) AS of_source
+    ) AS of_generation
     -- guard breaker-dispatch-silent-provider
-    WHERE gate.passes AND NOT source.paused AND source.account <> ALL (gate.silent)
+    WHERE gate.passes AND NOT source.paused AND generation.account <> ALL (gate.silent)
 ) AS marked;
 
 -- name: take_unsent

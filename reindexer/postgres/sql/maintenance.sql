@@ -33,16 +33,18 @@ WITH lonely AS MATERIALIZED (
     SELECT dependency, account FROM reindexer.breaker
     WHERE opened_at IS NOT NULL AND probe_at <= clock_timestamp() AND NOT EXISTS (
         SELECT FROM reindexer.due JOIN reindexer.source ON source.name = due.source
+        JOIN reindexer.generation ON generation.source = due.source AND generation.number = due.generation
         WHERE NOT source.paused AND due.not_before <= clock_timestamp()
-            AND (breaker.dependency = 'qdrant' OR source.account = breaker.account))
+            AND (breaker.dependency = 'qdrant' OR generation.account = breaker.account))
 )
 INSERT INTO reindexer.due (source, item_id, generation, lane, doubtful, losses, changed_at)
 -- guard suspect-retry-after-heal
 SELECT ledger.source, ledger.item_id, ledger.generation, 'bulk', true, greatest(0, ledger.losses - 1), ledger.changed_at
 FROM reindexer.ledger JOIN reindexer.source
     ON source.name = ledger.source AND source.generation = ledger.generation AND NOT source.paused
+JOIN reindexer.generation ON generation.source = ledger.source AND generation.number = ledger.generation
 WHERE ledger.outcome = 'FAILED' AND ledger.heal_at IS NOT NULL
-    AND EXISTS (SELECT FROM lonely WHERE dependency = 'qdrant' OR account = source.account)
+    AND EXISTS (SELECT FROM lonely WHERE dependency = 'qdrant' OR account = generation.account)
 ORDER BY ledger.losses, ledger.heal_at
 LIMIT 1
 ON CONFLICT (source, item_id, generation) DO NOTHING

@@ -20,10 +20,10 @@ WITH wanted AS MATERIALIZED (
         attempts = CASE WHEN due.lease_until IS NULL THEN 0 ELSE due.attempts END,
         not_before = CASE WHEN due.lease_until IS NULL THEN excluded.not_before ELSE due.not_before END,
         waits_for = NULL
-    RETURNING source, item_id, version
+    RETURNING source, item_id, generation, version
 )
-INSERT INTO reindexer.request (task_id, source, item_id, due_version, sent_at)
-SELECT wanted.task_id, queued.source, queued.item_id, queued.version, %(sent_at)s::timestamptz
+INSERT INTO reindexer.request (task_id, source, item_id, generation, due_version, sent_at)
+SELECT wanted.task_id, queued.source, queued.item_id, queued.generation, queued.version, %(sent_at)s::timestamptz
 FROM wanted JOIN queued USING (item_id)
 ON CONFLICT (task_id) DO NOTHING
 RETURNING task_id, set_config('synchronous_commit', 'on', true); -- guard wal-request-durable
@@ -48,9 +48,8 @@ SELECT request.task_id, request.source, request.item_id, request.error,
        END AS state,
        due.waits_for
 FROM reindexer.request
-LEFT JOIN reindexer.source ON source.name = request.source
 LEFT JOIN reindexer.due ON due.source = request.source AND due.item_id = request.item_id
-    AND due.generation = source.generation
+    AND due.generation = request.generation
 WHERE request.task_id = %(task_id)s;
 
 -- name: unreported

@@ -87,6 +87,7 @@ WITH relaxed AS MATERIALIZED (
         SELECT task_id FROM reindexer.request
         -- guard settle-open-request-lookup
         WHERE request.source = held.source AND request.item_id = held.item_id AND succeeded IS NULL
+            AND request.generation = held.generation -- guard request-own-generation
             AND due_version <= outcome.version
         OFFSET 0
     ) AS open

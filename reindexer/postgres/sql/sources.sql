@@ -29,7 +29,13 @@ INSERT INTO reindexer.source (name, alias, definition, definition_hash, table_oi
 VALUES (%(name)s, %(alias)s, %(definition)s, %(definition_hash)s, %(table_oid)s, %(facts)s)
 ON CONFLICT (name) DO UPDATE SET
     alias = excluded.alias, definition = excluded.definition, definition_hash = excluded.definition_hash,
-    table_oid = excluded.table_oid, facts = excluded.facts, problem = NULL;
+    table_oid = excluded.table_oid, facts = excluded.facts;
+
+-- name: save_generation
+-- Of a source that is new, and of one whose definition is mended.
+INSERT INTO reindexer.generation AS generation (source, number)
+SELECT name, source.generation FROM reindexer.source WHERE name = %(name)s
+ON CONFLICT (source, number) DO UPDATE SET problem = NULL WHERE generation.problem IS NOT NULL;
 
 -- name: alias_of_others
 -- Who has the alias, and which alias this source has: the other one first.
@@ -73,32 +79,43 @@ SELECT count(*) FROM ledger;
 UPDATE reindexer.source SET table_oid = %(table_oid)s, facts = %(facts)s WHERE name = %(name)s;
 
 -- name: set_problem
-UPDATE reindexer.source SET problem = %(problem)s WHERE name = %(name)s AND problem IS DISTINCT FROM %(problem)s;
+UPDATE reindexer.generation SET problem = %(problem)s
+WHERE source = %(name)s AND number = %(generation)s AND problem IS DISTINCT FROM %(problem)s;
 
 -- name: problems
-SELECT name, problem FROM reindexer.source WHERE problem IS NOT NULL ORDER BY name;
+-- Of the generations that searches use.
+SELECT name, generation.problem FROM reindexer.source
+JOIN reindexer.generation ON generation.source = name AND generation.number = source.generation
+WHERE generation.problem IS NOT NULL ORDER BY name;
 
 -- name: clear_problem
 -- A deletion that needs no provider does not tell that the provider takes the source's texts again.
-UPDATE reindexer.source SET problem = NULL
-WHERE name = %(name)s AND problem IS NOT NULL
+UPDATE reindexer.generation SET problem = NULL
+WHERE source = %(name)s AND number = %(generation)s AND problem IS NOT NULL
     AND (%(embedded)s OR NOT EXISTS ( -- guard refusal-deletion-not-recovery
-        SELECT FROM reindexer.due WHERE due.source = source.name AND due.waits_for = source.problem
+        SELECT FROM reindexer.due
+        WHERE due.source = generation.source AND due.generation = generation.number AND due.waits_for = generation.problem
     ));
 
 -- name: clear_idle_problem
--- Of a source for which nothing waits: nobody would find out that it is well again.
-UPDATE reindexer.source SET problem = NULL
-WHERE name = %(name)s AND problem IS NOT NULL
-    AND NOT EXISTS (SELECT FROM reindexer.due WHERE due.source = source.name)
-    AND NOT EXISTS (SELECT FROM reindexer.run WHERE run.source = source.name AND finished_at IS NULL);
+-- Of generations for which nothing waits: nobody would find out that they are well again.
+UPDATE reindexer.generation SET problem = NULL
+WHERE source = %(name)s AND problem IS NOT NULL
+    AND NOT EXISTS (SELECT FROM reindexer.due WHERE due.source = generation.source AND due.generation = generation.number)
+    AND NOT EXISTS (
+        SELECT FROM reindexer.run
+        WHERE run.source = generation.source AND coalesce(run.generation, generation.number) = generation.number
+            AND finished_at IS NULL);
 
 -- name: active
 -- The generation that searches use, and who made its points.
-SELECT generation, embedder FROM reindexer.source WHERE name = %(name)s;
+SELECT generation.number, generation.embedder FROM reindexer.source
+JOIN reindexer.generation ON generation.source = name AND generation.number = source.generation
+WHERE name = %(name)s;
 
 -- name: embedders
-SELECT name, embedder FROM reindexer.source;
+SELECT name, generation.embedder FROM reindexer.source
+JOIN reindexer.generation ON generation.source = name AND generation.number = source.generation;
 
 -- name: vectors
 -- Who made its points, and by which profile.
@@ -108,7 +125,8 @@ FROM (SELECT to_jsonb(source) AS source FROM reindexer.source WHERE name = %(nam
 -- name: record_embedder
 -- The first one stays.
 -- guard embedder-first-recorded
-UPDATE reindexer.source SET embedder = coalesce(embedder, %(embedder)s) WHERE name = %(name)s RETURNING embedder;
+UPDATE reindexer.generation SET embedder = coalesce(embedder, %(embedder)s)
+WHERE source = %(name)s AND number = %(generation)s RETURNING embedder;
 
 -- name: set_paused
 UPDATE reindexer.source SET paused = %(paused)s WHERE %(name)s::text IS NULL OR name = %(name)s RETURNING name;

@@ -1,5 +1,8 @@
 -- name: sources
-SELECT name, generation, paused, problem FROM reindexer.source ORDER BY name;
+SELECT name, source.generation, paused, generation.problem FROM reindexer.source
+-- guard problem-active-generation
+JOIN reindexer.generation ON generation.source = name AND generation.number = source.generation
+ORDER BY name;
 
 -- name: listener
 -- Who holds the leader's lock and the bell's. Behind a pooler a listener can hold none: its beat tells that it drains.
@@ -19,9 +22,9 @@ SELECT CASE
            WHEN due.item_id IS NOT NULL OR outbox.changed_at IS NOT NULL THEN 'PENDING'
            ELSE ledger.outcome
        END AS status,
-       source.paused, source.problem,
+       source.paused, generation.problem,
        due.item_id IS NOT NULL AS is_due, due.lane, due.doubtful, due.waits_for,
-       coalesce(due.marked, false) AS is_marked, source.account,
+       coalesce(due.marked, false) AS is_marked, generation.account,
        outbox.changed_at IS NOT NULL AS in_outbox,
        ledger.item_id IS NOT NULL AS is_known, ledger.outcome, ledger.text_fingerprint, ledger.indexed_at,
        coalesce(ledger.chunks, 0) AS chunks, least(due.chunk_tokens, ledger.chunk_tokens) AS chunk_tokens,
@@ -30,6 +33,7 @@ SELECT CASE
        CASE WHEN due.item_id IS NOT NULL THEN due.not_before ELSE ledger.heal_at END AS next_try_at,
        least(due.changed_at, due.later_changed_at, ledger.changed_at, outbox.changed_at) AS changed_at
 FROM reindexer.source
+JOIN reindexer.generation ON generation.source = source.name AND generation.number = source.generation
 LEFT JOIN reindexer.due ON due.source = source.name AND due.item_id = %(item_id)s AND due.generation = source.generation
 LEFT JOIN reindexer.ledger ON ledger.source = source.name AND ledger.item_id = %(item_id)s
     AND ledger.generation = source.generation

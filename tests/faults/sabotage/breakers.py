@@ -36,7 +36,7 @@ BREAKERS = (
     Sabotage(
         "breakers: no message is sent for what waits for a provider",
         "breaker-dispatch-silent-provider",
-        " AND source.account <> ALL (gate.silent)\n) AS marked",
+        " AND generation.account <> ALL (gate.silent)\n) AS marked",
         "\n) AS marked",
         AWAY + "test_while_it_is_open_what_needs_it_is_not_claimed_nor_counted_as_ready_and_no_message_is_sent",
     ),
@@ -164,7 +164,7 @@ BREAKERS = (
     Sabotage(
         "lost collections: everything is written again",
         "lost-collection-rebuild",
-        "if rebuild_if_lost(connection, collection.source, collection_id):",
+        "if rebuild_if_lost(connection, collection.source, collection.generation, collection_id):",
         "if False:",
         QDRANT + "test_a_collection_that_is_lost_is_made_again_by_the_next_write_and_everything_is_written_to_it",
     ),

@@ -55,8 +55,8 @@ FENCE = (
     Sabotage(
         "settle: the open asked of an item are looked up by the item",
         "settle-open-request-lookup",
-        "AND succeeded IS NULL\n    AND due_version",
-        "AND finished_at IS NULL\n    AND due_version",
+        "AND succeeded IS NULL\n",
+        "AND finished_at IS NULL\n",
         "tests/integration/test_drain_to_settle.py::"
         "test_settling_takes_no_longer_because_many_requests_are_open_and_the_planner_thinks_that_none_is",
         alone=True,
@@ -225,6 +225,14 @@ CLAIM = (
         "if error is exc and len(steps) > 1 and (isinstance(exc, PermanentError) or self._fails_again(exc, steps)):\n",
         "if False:\n",
         "tests/faults/test_qdrant_refuses.py::test_one_payload_that_is_refused_fails_alone[400]",
+    ),
+    Sabotage(
+        "versions: a leader that can't read the schema any more looks whose it is, and ends",
+        "version-check-before-drain",
+        "self.beat(connection, started)\n",
+        "",
+        "tests/faults/test_upgrade.py::"
+        "test_processes_that_can_no_longer_read_the_schema_notice_that_it_is_another_versions_and_end",
     ),
     Sabotage(
         "an older version claims nothing",

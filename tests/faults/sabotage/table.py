@@ -9,6 +9,7 @@ from tests.faults.sabotage.chunks import CHUNKS
 from tests.faults.sabotage.claims import CLAIM, DOUBT, FENCE
 from tests.faults.sabotage.drain import DRAIN
 from tests.faults.sabotage.engine import ENGINE
+from tests.faults.sabotage.generations import GENERATIONS
 from tests.faults.sabotage.lag import LAG
 from tests.faults.sabotage.mixing import MIXING
 from tests.faults.sabotage.outages import OUTAGES
@@ -57,4 +58,5 @@ TABLE = (
     *RATE_LIMITER,
     *WITHOUT_PROVIDER,
     *ENGINE,
+    *GENERATIONS,
 )

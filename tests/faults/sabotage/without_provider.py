@@ -57,7 +57,7 @@ WITHOUT_PROVIDER = (
     Sabotage(
         "marks: a claim passes marked items over while their provider is left alone",
         "mark-silent-provider-claim",
-        "AND source.account <> ALL (gate.silent)\n",
+        "AND drawn.account <> ALL (gate.silent)\n",
         "",
         TESTS + "test_no_claim_is_in_vain_while_marked_items_wait_beside_others",
     ),
@@ -98,7 +98,7 @@ WITHOUT_PROVIDER = (
     ),
     Sabotage(
         "marks: marked items count as backlog",
-        "mark-run-backlog",
+        "mark-backlog-count",
         "due.lane = 'bulk' AND marked\n",
         "due.lane = 'bulk' AND false\n",
         TESTS + "test_the_backlog_of_a_backfill_stays_short_while_the_provider_is_away",

@@ -1,0 +1,151 @@
+"""What is true of one generation only: a fault, a backlog or an outcome of another one never stops or answers it.
+
+A second generation is made by hand here: a row of `reindexer.generation`, and items that are due for it.
+"""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from alembic import command
+from psycopg.rows import scalar_row
+
+from reindexer.backfills import runs
+from reindexer.backfills.pager import MAX_BACKLOG, walk_page
+from reindexer.core.source import CONTEXT_ITEMS
+from reindexer.migrate import alembic_config, migrate
+from reindexer.monitoring.status import status
+from reindexer.postgres.connect import Connection
+from reindexer.queue.claim import claim_batch
+from reindexer.queue.requests import ReindexRequest, record
+from reindexer.queue.settle import Finished, finish
+from reindexer.sources.store import find_source, set_problem
+from reindexer.worker.worker import Worker
+from tests.support.flow import insert, work
+
+NAME = "context_items"
+
+
+@pytest.fixture
+def second(db: Connection) -> int:
+    """The number of a second generation of the source."""
+    db.execute("INSERT INTO reindexer.generation (source, number) VALUES (%s, 2)", [NAME])
+    return 2
+
+
+def due_for(db: Connection, generation: int, *item_ids: str, lane: str = "bulk") -> None:
+    db.cursor().executemany(
+        "INSERT INTO reindexer.due (source, item_id, generation, lane) VALUES (%s, %s, %s, %s)",
+        [(NAME, item_id, generation, lane) for item_id in item_ids],
+    )
+
+
+def test_a_problem_of_another_generation_is_not_the_sources(db: Connection, second: int) -> None:
+    set_problem(db, NAME, second, "its provider is gone")
+    assert status(db).sources[NAME].problem is None
+    set_problem(db, NAME, 1, "the table is gone")
+    assert status(db).sources[NAME].problem == "the table is gone"
+    former = db.execute("SELECT problem FROM reindexer.source").fetchone()
+    assert former == ("the table is gone",)
+
+
+def test_what_is_due_for_another_generation_is_not_in_the_backlog(db: Connection, worker: Worker, second: int) -> None:
+    insert(db, "text")
+    work(db, worker)
+    while walk_page(db, lambda name, _: find_source(db, name)):
+        work(db, worker)
+    due_for(db, second, *map(str, range(100)))
+    found = status(db)
+    assert (found.pending, found.processing, found.oldest_change_age_s) == (0, 0, 0.0)
+
+
+def test_the_backlog_of_another_generation_holds_up_no_run(db: Connection, second: int) -> None:
+    insert(db, "text")
+    db.execute("TRUNCATE reindexer.outbox")
+    runs.start(db, CONTEXT_ITEMS, who="test")
+    db.execute(
+        "INSERT INTO reindexer.due (source, item_id, generation, lane)"
+        " SELECT %s, n::text, 2, 'bulk' FROM generate_series(1, %s) n",
+        [NAME, MAX_BACKLOG + 1],
+    )
+    assert walk_page(db, lambda name, _: find_source(db, name))
+    assert db.execute("SELECT count(*) FROM reindexer.due WHERE generation = 1").fetchone() == (1,)
+
+
+def test_a_look_at_the_whole_source_makes_items_due_for_every_generation(db: Connection, second: int) -> None:
+    item = insert(db, "text")
+    db.execute("TRUNCATE reindexer.outbox")
+    db.execute("INSERT INTO reindexer.run (source, kind) VALUES (%s, 'whole_source')", [NAME])
+    while walk_page(db, lambda name, _: find_source(db, name)):
+        pass
+    found = db.execute("SELECT item_id, generation FROM reindexer.due ORDER BY generation").fetchall()
+    assert found == [(item, 1), (item, second)]
+
+
+def test_an_outcome_in_another_generation_answers_no_request(db: Connection, second: int) -> None:
+    item = insert(db, "text")
+    record(db, NAME, [ReindexRequest("task", item)], lane="bulk", sent=True)
+    due_for(db, second, item)
+    db.execute("UPDATE reindexer.due SET not_before = 'infinity' WHERE generation = 1")
+    claim = claim_batch(db, "bulk", 10, 60.0, [])
+    assert claim is not None
+    assert claim.generation == second
+    finish(db, claim, [Finished(each, "COMPLETED", "text", "payload", 1) for each in claim.items])
+    assert db.execute("SELECT succeeded FROM reindexer.request").fetchone() == (None,)
+    db.execute("UPDATE reindexer.due SET not_before = now()")
+    claim = claim_batch(db, "bulk", 10, 60.0, [])
+    assert claim is not None
+    assert claim.generation == 1
+    finish(db, claim, [Finished(each, "COMPLETED", "text", "payload", 1) for each in claim.items])
+    assert db.execute("SELECT succeeded FROM reindexer.request").fetchone() == (True,)
+
+
+def test_a_provider_that_is_silent_holds_up_the_marked_items_of_its_own_generation_only(
+    db: Connection, second: int
+) -> None:
+    db.execute(
+        "INSERT INTO reindexer.breaker (dependency, account, failures, reason, opened_at, probe_at)"
+        " VALUES ('provider', 'gone', 9, 'away', now(), now() + interval '1 hour')"
+    )
+    db.execute("UPDATE reindexer.generation SET account = CASE number WHEN 2 THEN 'gone' ELSE 'well' END")
+    due_for(db, second, *map(str, range(10)))
+    due_for(db, 1, "one")
+    db.execute("UPDATE reindexer.due SET marked = true")
+    claim = claim_batch(db, "bulk", 10, 60.0, [])
+    assert claim is not None
+    assert (claim.generation, [each.item_id for each in claim.items]) == (1, ["one"])
+    assert claim_batch(db, "bulk", 10, 60.0, []) is None
+
+
+def test_the_migration_carries_over_what_is_known_and_who_may_write_it(empty_url: str) -> None:
+    migrate(empty_url, with_context_items=True)
+    command.downgrade(alembic_config(empty_url), "0005")
+    with psycopg.connect(empty_url, autocommit=True, row_factory=scalar_row) as db:
+        db.execute("CREATE ROLE rx_former_worker")
+        try:
+            db.execute("GRANT USAGE ON SCHEMA reindexer TO rx_former_worker")
+            db.execute("GRANT SELECT ON reindexer.source TO rx_former_worker")
+            db.execute("GRANT UPDATE (problem, collection_id) ON reindexer.source TO rx_former_worker")
+            db.execute(
+                "UPDATE reindexer.source SET embedder = 'e', account = 'a', collection_id = 'c', problem = 'p';"
+                "INSERT INTO reindexer.run (source, kind) VALUES ('context_items', 'backfill');"
+                "INSERT INTO reindexer.request (task_id, source, item_id, due_version) VALUES ('t', 'context_items', '1', 1)"
+            )
+            command.upgrade(alembic_config(empty_url), "0006")
+            kept = "SELECT array[embedder, account, collection_id, problem, number::text] FROM reindexer.generation"
+            assert db.execute(kept).fetchall() == [["e", "a", "c", "p", "1"]]
+            assert db.execute("SELECT DISTINCT generation FROM reindexer.run").fetchall() == [None]
+            assert db.execute("SELECT generation FROM reindexer.request").fetchall() == [1]
+            db.execute("SET ROLE rx_former_worker")
+            db.execute("UPDATE reindexer.generation SET problem = 'another'")
+            assert db.execute("SELECT problem FROM reindexer.source").fetchall() == ["another"]
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                db.execute("UPDATE reindexer.generation SET embedder = 'another'")
+            db.execute("RESET ROLE")
+            command.downgrade(alembic_config(empty_url), "0005")
+            was = "SELECT array[embedder, account, collection_id, problem] FROM reindexer.source"
+            assert db.execute(was).fetchall() == [["e", "a", "c", "another"]]
+            db.execute("SET ROLE rx_former_worker")
+            db.execute("UPDATE reindexer.source SET collection_id = 'd'")
+        finally:
+            db.execute("RESET ROLE; DROP OWNED BY rx_former_worker; DROP ROLE rx_former_worker")
