@@ -9,11 +9,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from reindexer.embedded.children import Children
+from reindexer.embedded.children import Child, Children
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.schema import REVISION
 from reindexer.queue.claim import claim_batch, claim_item
@@ -129,6 +130,10 @@ def test_an_older_worker_beside_a_migrated_schema_claims_and_settles_nothing_and
     assert differences(db, index) == []
 
 
+def _ended(old: Child) -> bool:
+    return old.process.poll() == 2
+
+
 def test_processes_that_can_no_longer_read_the_schema_notice_that_it_is_another_versions_and_end(
     db: Connection, processes: Processes
 ) -> None:
@@ -140,7 +145,7 @@ def test_processes_that_can_no_longer_read_the_schema_notice_that_it_is_another_
         db.execute("UPDATE reindexer.alembic_version SET version_num = %s", [NEWER])
     insert(db, "text")
     for old in (listener, worker):
-        assert old.process.wait(30) == 2
+        eventually(partial(_ended, old), within=30)
         assert f"is at schema revision {NEWER}, this program needs {REVISION}" in log_of(old)
 
 
