@@ -1,4 +1,4 @@
-"""Databases of every PostgreSQL version that can be had here."""
+"""Databases of every PostgreSQL version that can be had here, and folders that Postgres can use."""
 
 from __future__ import annotations
 
@@ -69,3 +69,12 @@ def migrated(empty_url: str) -> Iterator[Connection]:
 def shop(db: Connection, worker: Worker, index: IndexReader, here: Callable[..., Done], env: Mapping[str, str]) -> Shop:
     db.execute(SHOP.encode())
     return Shop(db, worker, IndexReader(index.client, "products"), lambda *arguments: here(*arguments, env=env))
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Outside pytest's own, which root closes to the user that Postgres runs as."""
+    path = Path(tempfile.mkdtemp(prefix="rx up-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -13,15 +11,6 @@ import pytest
 
 from reindexer.embedded.children import Children
 from reindexer.embedded.postgres import start_postgres, wheel_binaries, wheel_directory
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """Open to other users, as pytest's own is not."""
-    path = Path(tempfile.mkdtemp(prefix="rx pg-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs Postgres as somebody else")

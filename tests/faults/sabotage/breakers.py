@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tests.faults.sabotage.row import Sabotage
 
-AWAY = "tests/faults/test_provider_away.py::"
+ITEMS = "tests/faults/provider_away/test_items.py::"
+PROBES = "tests/faults/provider_away/test_probes.py::"
 FAULTS = "tests/faults/test_provider_faults.py::"
 QDRANT = "tests/faults/test_qdrant_away.py::"
 CLAIM = "reindexer/postgres/sql/claim.sql"
@@ -16,7 +17,7 @@ BREAKERS = (
         "breaker-failure-threshold",
         "CASE WHEN breaker.failures + excluded.failures >= %(opens_at)s\n                 THEN coalesce(breaker.opened_at, excluded.failed_at) END",
         "CASE WHEN breaker.failures + excluded.failures >= %(opens_at)s + 1000000 THEN excluded.failed_at END",
-        AWAY + "test_it_opens_at_the_third_failure_and_what_is_not_in_flight_burns_no_attempt_and_says_why",
+        ITEMS + "test_it_opens_at_the_third_failure_and_what_is_not_in_flight_burns_no_attempt_and_says_why",
         fails_with="not enough values to unpack",  # of the breakers that are open
     ),
     Sabotage(
@@ -24,70 +25,70 @@ BREAKERS = (
         "breaker-open-probe-only",
         "NOT (gate.probing OR (head.marked",
         "NOT ((head.marked",
-        AWAY + "test_while_qdrants_may_be_probed_one_claim_takes_one_item_and_others_nothing",
+        PROBES + "test_while_qdrants_may_be_probed_one_claim_takes_one_item_and_others_nothing",
     ),
     Sabotage(
         "breakers: no message is sent while one is open",
         "breaker-dispatch-closed-only",
         "WHERE gate.passes AND NOT source.paused\nLIMIT",
         "WHERE NOT source.paused\nLIMIT",
-        AWAY + "test_while_it_is_open_what_needs_it_is_not_claimed_nor_counted_as_ready_and_no_message_is_sent",
+        PROBES + "test_while_it_is_open_what_needs_it_is_not_claimed_nor_counted_as_ready_and_no_message_is_sent",
     ),
     Sabotage(
         "breakers: no message is sent for what waits for a provider",
         "breaker-dispatch-silent-provider",
         " AND generation.account <> ALL (gate.silent)\n) AS marked",
         "\n) AS marked",
-        AWAY + "test_while_it_is_open_what_needs_it_is_not_claimed_nor_counted_as_ready_and_no_message_is_sent",
+        PROBES + "test_while_it_is_open_what_needs_it_is_not_claimed_nor_counted_as_ready_and_no_message_is_sent",
     ),
     Sabotage(
         "breakers: one claim gets the probe",
         "breaker-single-probe",
         "(place = 1 AND EXISTS (SELECT FROM probe))",
         "place = 1",
-        AWAY + "test_claims_that_wait_for_each_other_in_open_transactions_share_one_probe",
+        PROBES + "test_claims_that_wait_for_each_other_in_open_transactions_share_one_probe",
     ),
     Sabotage(
         "breakers: a probe is one item",
         "breaker-single-probe",
         "(place = 1 AND EXISTS (SELECT FROM probe))",
         "EXISTS (SELECT FROM probe)",
-        AWAY + "test_exactly_one_of_the_claims_that_come_together_gets_the_probe_of_one_item",
+        PROBES + "test_exactly_one_of_the_claims_that_come_together_gets_the_probe_of_one_item",
     ),
     Sabotage(
         "breakers: only a probe makes the wait grow",
         "breaker-probe-only-backoff",
         "probed=dependency in claim.probes",
         "probed=True",
-        AWAY + "test_the_waits_between_probes_double_up_to_a_limit_and_only_probes_make_them_grow",
+        PROBES + "test_the_waits_between_probes_double_up_to_a_limit_and_only_probes_make_them_grow",
     ),
     Sabotage(
         "breakers: a probe that asked nothing leaves the next one free",
         "breaker-unused-probe-release",
         "if dependency not in health.seen:\n",
         "if False:\n",
-        AWAY + "test_a_probe_that_had_no_reason_to_ask_the_provider_leaves_the_next_one_free",
+        PROBES + "test_a_probe_that_had_no_reason_to_ask_the_provider_leaves_the_next_one_free",
     ),
     Sabotage(
         "breakers: an old answer does not close it",
         "breaker-stale-answer-ignored",
         " AND failed_at <= clock_timestamp() - make_interval(secs => %(ago_s)s)",
         " AND %(ago_s)s >= 0",
-        AWAY + "test_an_answer_that_is_older_than_the_last_failure_does_not_close_it",
+        PROBES + "test_an_answer_that_is_older_than_the_last_failure_does_not_close_it",
     ),
     Sabotage(
         "breakers: what failed heals as soon as the dependency answers",
         "breaker-heal-on-close",
         "EXISTS (SELECT FROM closed WHERE opened_at IS NOT NULL)",
         "false",
-        AWAY + "test_a_success_closes_it_and_what_failed_for_a_passing_cause_heals_at_once",
+        ITEMS + "test_a_success_closes_it_and_what_failed_for_a_passing_cause_heals_at_once",
     ),
     Sabotage(
         "breakers: where nothing is due, what failed is the probe",
         "breaker-failed-item-probe",
         ' or len(connection.execute(queries["heal_to_probe"]).fetchall())',
         "",
-        AWAY
+        ITEMS
         + "test_an_item_alone_ends_failed_after_its_tries_and_heals_soon_after_the_return_although_nothing_else_is_due",
     ),
     Sabotage(
@@ -109,7 +110,7 @@ BREAKERS = (
         "breaker-claim-stops-asking",
         "self._ended_by = exc\n",
         "pass\n",
-        AWAY + "test_each_claim_asks_again_only_what_did_not_answer",
+        ITEMS + "test_each_claim_asks_again_only_what_did_not_answer",
     ),
     Sabotage(
         "breakers: after Qdrant failed it is asked before the provider",

@@ -127,7 +127,7 @@ ENGINE = (
         "up-lost-index-rebuild",
         "rebuild_if_lost(connection, source.name, generation, None)\n",
         "pass\n",
-        "tests/integration/test_up.py::"
+        "tests/integration/test_up_over_older_data.py::"
         "test_an_index_of_an_older_version_is_told_in_one_line_and_filled_anew_without_a_write",
     ),
 )

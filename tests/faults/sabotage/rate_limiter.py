@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.sabotage.row import Sabotage
 
 TESTS = "tests/integration/test_rate_limiter.py::"
+WORK = "tests/integration/test_rate_limited_work.py::"
 SCRIPT = "reindexer/adapters/redis_rate_limiter.lua"
 
 RATE_LIMITER = (
@@ -13,7 +14,7 @@ RATE_LIMITER = (
         "rate-limit-shared-retry-after",
         "if is_new or blocked > blocked_until() + 0.01 then",
         "if false then",
-        TESTS + "test_the_other_worker_and_searches_honour_a_retry_after_that_they_did_not_hear",
+        WORK + "test_the_other_worker_and_searches_honour_a_retry_after_that_they_did_not_hear",
     ),
     Sabotage(
         "rate limiter: a 429 voids turns that were given before",
@@ -41,20 +42,20 @@ RATE_LIMITER = (
         "rate-limit-distant-reservation-pause",
         "self._turn_waits_until[claim.lane] = time.monotonic() + min(*waits, TURN_WAIT_S)",
         "self._turn_waits_until[claim.lane] = 0.0",
-        TESTS + "test_an_edit_is_embedded_while_backfills_wait_for_their_turn",
+        WORK + "test_an_edit_is_embedded_while_backfills_wait_for_their_turn",
     ),
     Sabotage(
         "rate limiter: the rest of an item that is begun waits as long as its claim can",
         "rate-limit-begun-item-patience",
         "math.inf if any(each.group in self._begun for each in batch) else None",
         "PATIENCE_S / 4",
-        TESTS + "test_an_item_of_many_requests_waits_for_all_its_turns_in_one_claim",
+        WORK + "test_an_item_of_many_requests_waits_for_all_its_turns_in_one_claim",
     ),
     Sabotage(
         "rate limiter: a Redis that does not answer is left alone",
         "redis-rate-limit-timeout",
         "ANSWER_S = 0.25\n",
         "ANSWER_S = 20.0\n",
-        TESTS + "test_a_redis_that_is_away_stops_no_work[Mode.STALL]",
+        WORK + "test_a_redis_that_is_away_stops_no_work[Mode.STALL]",
     ),
 )
