@@ -29,8 +29,9 @@ from reindexer.embedded.children import Children, free_port
 from reindexer.logs import FORMER_EVENTS
 from reindexer.monitoring.metrics import FORMER_NAMES as FORMER_METRICS
 from reindexer.postgres.connect import Connection, connect
+from reindexer.queue.dead_letters import heal
 from reindexer.queue.drain import drain
-from reindexer.queue.maintenance import forget, heal
+from reindexer.queue.maintenance import forget
 from reindexer.settings import FOR_TESTS, FORMER_NAMES
 from reindexer.sources.store import find_source
 from reindexer.testing.waiting import eventually

@@ -27,9 +27,10 @@ from reindexer.monitoring.buffer import MetricsBuffer
 from reindexer.monitoring.metrics import DRAINED, HEALING_TRIES
 from reindexer.postgres.connect import FEW, Connection, one_line
 from reindexer.queue.breaker import prune_breakers
+from reindexer.queue.dead_letters import MAX_HEALED, heal
 from reindexer.queue.dispatch import Dispatch
 from reindexer.queue.drain import MAX_CHANGES, drain, outbox_watermark
-from reindexer.queue.maintenance import MAX_HEALED, forget, heal, recheck
+from reindexer.queue.maintenance import forget, recheck
 from reindexer.queue.watermark import Watermark
 from reindexer.sources.store import find_source, set_problem
 

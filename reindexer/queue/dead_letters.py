@@ -1,4 +1,5 @@
-"""Dead letters: lists FAILED items with the reason, and replays them by hand. `maintenance.heal` retries automatically.
+"""Dead letters: FAILED items with the reason. Those with a transient cause heal: the leading listener retries them by
+timer. All can be replayed by hand.
 
 Reads and replays go page by page in key order. A million dead letters are therefore neither held in memory nor made due
 in one statement.
@@ -20,6 +21,7 @@ from reindexer.queue.requests import as_recorded
 from reindexer.sources.store import find_source
 
 PAGE = 1_000
+MAX_HEALED = 5_000
 
 Place = tuple[str, str]
 """Source and item id. Dead letters are listed in this order."""
@@ -94,6 +96,16 @@ def replay(
         if progress:
             progress(queued)
     return queued
+
+
+def heal(connection: Connection) -> int:
+    """Make items due that FAILED for a transient cause and have waited long enough. Returns how many.
+
+    An item is retried early if an open breaker has no other item to be probed with.
+    """
+    queries = load("dead_letters.sql")
+    healed = len(connection.execute(queries["heal"], {"limit": MAX_HEALED}).fetchall())
+    return healed or len(connection.execute(queries["heal_to_probe"]).fetchall())  # guard breaker-failed-item-probe
 
 
 def _query(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Maintenance, by the leading listener's timer: heals dead letters, rechecks deletions, deletes old records."""
+"""Maintenance, by the leading listener's timer: rechecks deletions, deletes old records."""
 
 from __future__ import annotations
 
@@ -6,20 +6,9 @@ from reindexer import audit
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
 
-MAX_HEALED = 5_000
 MAX_RECHECKED = 5_000
 KEEP_DAYS = 7
 """How long answered requests and deleted items are kept."""
-
-
-def heal(connection: Connection) -> int:
-    """Make items due that FAILED for a transient cause and have waited long enough. Returns how many.
-
-    An item is retried early if an open breaker has no other item to be probed with.
-    """
-    queries = load("maintenance.sql")
-    healed = len(connection.execute(queries["heal"], {"limit": MAX_HEALED}).fetchall())
-    return healed or len(connection.execute(queries["heal_to_probe"]).fetchall())  # guard breaker-failed-item-probe
 
 
 def recheck(connection: Connection) -> int:

@@ -8,8 +8,8 @@ from reindexer.core.text.chunks import Span
 from reindexer.ports import Collection, Point
 from reindexer.postgres.connect import Connection, connect
 from reindexer.queue.claim import claim_batch
+from reindexer.queue.dead_letters import heal
 from reindexer.queue.drain import drain
-from reindexer.queue.maintenance import heal
 from reindexer.queue.settle import Finished, finish
 from reindexer.settings import Settings
 from reindexer.testing.provider import Call, FakeProvider, error, vector_of

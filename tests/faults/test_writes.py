@@ -16,8 +16,8 @@ from reindexer.monitoring.status import status
 from reindexer.postgres.connect import Connection, connect
 from reindexer.queue import requests
 from reindexer.queue.claim import claim_batch
+from reindexer.queue.dead_letters import heal
 from reindexer.queue.drain import drain
-from reindexer.queue.maintenance import heal
 from reindexer.queue.settle import Finished, Postponed, finish, postpone
 from reindexer.sources.attach import attach
 from reindexer.sources.rows import read_rows

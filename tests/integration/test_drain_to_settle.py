@@ -16,8 +16,8 @@ from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.postgres.connect import Connection, Postgres
 from reindexer.queue import requests
 from reindexer.queue.claim import claim_batch
+from reindexer.queue.dead_letters import heal
 from reindexer.queue.drain import drain
-from reindexer.queue.maintenance import heal
 from reindexer.queue.settle import Finished, finish
 from reindexer.sources.rows import read_rows, without_row
 from reindexer.testing.provider import Call, FakeProvider, error, vector_of

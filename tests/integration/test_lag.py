@@ -14,8 +14,8 @@ from reindexer.monitoring.status import status as state_of_everything
 from reindexer.postgres.connect import Connection, connect
 from reindexer.queue import requests
 from reindexer.queue.claim import Claim, claim_batch
+from reindexer.queue.dead_letters import heal
 from reindexer.queue.drain import drain
-from reindexer.queue.maintenance import heal
 from reindexer.queue.settle import Finished, Postponed, finish, postpone
 from reindexer.sources.store import find_source
 from reindexer.testing.provider import FakeProvider, error, refuse_texts

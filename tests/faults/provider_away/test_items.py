@@ -16,8 +16,8 @@ from reindexer.monitoring.status import status as state_of_everything
 from reindexer.postgres.connect import Connection
 from reindexer.queue import requests
 from reindexer.queue.breaker import open_breakers
+from reindexer.queue.dead_letters import heal
 from reindexer.queue.drain import drain
-from reindexer.queue.maintenance import heal
 from reindexer.settings import Settings
 from reindexer.sources.embedding_specs import embedding_spec_of
 from reindexer.testing.provider import Call, FakeProvider, Reply, vector_of
