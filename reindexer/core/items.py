@@ -50,7 +50,7 @@ class ClaimedItem:
     """Points that the last certain outcome left in Qdrant, or the number that may be there since."""
     known: bool = False
     """The ledger has a row, so the item existed once."""
-    healed: int = 0
+    tries_since_failed: int = 0
     """Attempts since the item FAILED, including this one."""
     losses: int = 0
     """Number of its claims that were lost since it became due, because a worker died or stood still."""

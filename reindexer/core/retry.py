@@ -30,9 +30,9 @@ class RetryPolicy:
         """True when the attempts, including the first, are used up."""
         return attempts > self.max_retries
 
-    def healing_wait_s(self, healed: int) -> float:
-        """Return the seconds until the next attempt of a FAILED item. `healed` counts the attempts since it FAILED."""
-        return HEALING_MINUTES[min(healed, len(HEALING_MINUTES) - 1)] * self.retry_schedule_s
+    def healing_wait_s(self, tries_since_failed: int) -> float:
+        """Return the seconds until the next attempt of an item that FAILED, after so many attempts since it did."""
+        return HEALING_MINUTES[min(tries_since_failed, len(HEALING_MINUTES) - 1)] * self.retry_schedule_s
 
     def died_too_often(self, losses: int) -> bool:
         """True when its claims were lost (a worker died, or stood still past the lease) as often as it may be tried."""

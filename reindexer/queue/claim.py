@@ -182,5 +182,5 @@ def _item(row: DictRow) -> ClaimedItem:
         chunk_tokens=row["chunk_tokens"],
         begun_upto=row["begun_upto"],
         known=row["known"],
-        healed=row["healed"],
+        tries_since_failed=row["healed"],
     )

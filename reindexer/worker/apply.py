@@ -271,7 +271,7 @@ class Delivery:
 
 def is_tried(step: Step) -> bool:
     """Whether the item failed before, so that it may be the cause of a failing request."""
-    return step.item.attempts > 1 or step.item.healed > 0
+    return step.item.attempts > 1 or step.item.tries_since_failed > 0
 
 
 def groups(steps: Sequence[S], most_chunks: int) -> Iterator[Sequence[S]]:

@@ -144,7 +144,8 @@ class Batch:
             try:
                 steps.append(plan(item, rows.get(item.item_id), spec))
             except ChunkerFailed as exc:  # guard chunker-failure-item
-                wait_s = self._using.policy.healing_wait_s(item.healed)  # its package may be mended meanwhile
+                # Its package may be mended meanwhile.
+                wait_s = self._using.policy.healing_wait_s(item.tries_since_failed)
                 attempt.fail(item, str(exc), certain=False, heal_after_s=wait_s)
         return steps
 
@@ -166,7 +167,8 @@ class Batch:
         policy = self._using.policy
         for item in list(self._attempt.open):
             if policy.died_too_often(item.losses):  # guard suspect-item-loss-limit
-                wait_s = policy.healing_wait_s(item.healed)  # its worker may have died of something else each time
+                # Its worker may have died of something else each time.
+                wait_s = policy.healing_wait_s(item.tries_since_failed)
                 reason = "its worker died each time it was tried"
                 self._attempt.fail(item, reason, certain=False, heal_after_s=wait_s)
 
@@ -181,7 +183,7 @@ class Batch:
             source, columns = find_source_and_columns(connection, self._claim.source)
             found = find_rows(connection, source, list(items), key_types_among(source, columns))
         for item_id, why in found.unreadable.items():
-            wait_s = self._using.policy.healing_wait_s(items[item_id].healed) if why.may_pass else None
+            wait_s = self._using.policy.healing_wait_s(items[item_id].tries_since_failed) if why.may_pass else None
             attempt.fail(items[item_id], why.reason, certain=False, heal_after_s=wait_s)
         for item_id in found.impossible:
             if items[item_id].forced:  # a reindex request reports more than a missing row

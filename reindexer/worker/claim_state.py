@@ -124,7 +124,7 @@ class Attempt:
             return
         limited, slow = isinstance(error, RateLimited), isinstance(error, TooSlow)
         if self._policy.exhausted(item.attempts) and not limited and not slow:
-            heal_after_s = self._policy.healing_wait_s(item.healed)
+            heal_after_s = self._policy.healing_wait_s(item.tries_since_failed)
             self.fail(item, str(error), certain=certain, heal_after_s=heal_after_s, payload_fingerprint=payload_print)
             return
         wait_s = 0.0 if slow else self._policy.wait_s(item.attempts, self._jitter(), error.retry_after_s)

@@ -1,4 +1,4 @@
-"""Collections in Qdrant: prepared before the first write to them, and filled again if they were lost."""
+"""Collections in the index: prepared before the first write to them, and filled again if they were lost."""
 
 from __future__ import annotations
 
