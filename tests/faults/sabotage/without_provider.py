@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from tests.faults.sabotage.row import Sabotage
 
-TESTS = "tests/faults/test_without_provider.py::"
+FOLDER = "tests/faults/without_provider/"
+BACKLOG = FOLDER + "test_backlog.py::"
+CHANGES = FOLDER + "test_changes.py::"
+MARKS = FOLDER + "test_marks.py::"
+RATE_LIMIT = FOLDER + "test_rate_limit.py::"
 CLAIM = "reindexer/postgres/sql/claim.sql"
 SETTLE = "reindexer/postgres/sql/settle.sql"
 DELIVER = "reindexer/worker/apply.py"
-MARKED = TESTS + "test_marked_items_are_not_claimed_again_use_no_attempt_and_a_later_change_of_any_kind_clears_the_mark"
+MARKED = MARKS + "test_marked_items_are_not_claimed_again_use_no_attempt_and_a_later_change_of_any_kind_clears_the_mark"
 
 WITHOUT_PROVIDER = (
     Sabotage(
@@ -16,7 +20,7 @@ WITHOUT_PROVIDER = (
         "breaker-non-probe-silence",
         'may_ask="provider" not in self._claim.left_alone',
         "may_ask=True",
-        TESTS + "test_deletions_blanks_payloads_and_what_is_unchanged_are_settled_while_the_provider_is_away"
+        CHANGES + "test_deletions_blanks_payloads_and_what_is_unchanged_are_settled_while_the_provider_is_away"
         "_and_many_texts_wait",
     ),
     Sabotage(
@@ -24,42 +28,42 @@ WITHOUT_PROVIDER = (
         "deliver-provider-free-first",
         "self._bring_all_but_texts([step for step in steps if not isinstance(step, Embed)])\nself._bring_texts([step for step in steps if isinstance(step, Embed)])\n",
         "self._bring_texts([step for step in steps if isinstance(step, Embed)])\nself._bring_all_but_texts([step for step in steps if not isinstance(step, Embed)])\n",
-        TESTS + "test_in_one_claim_what_needs_no_provider_is_done_before_it_is_asked",
+        CHANGES + "test_in_one_claim_what_needs_no_provider_is_done_before_it_is_asked",
     ),
     Sabotage(
         "without a provider: a payload is written beside the vector of an older text",
         "payload-beside-old-vector",
         "others = [step for step in self._open(steps) if has_other_payload(step)]",
         "others = [step for step in self._open(steps) if False]",
-        TESTS + "test_a_payload_that_changed_with_its_text_is_written_beside_the_older_vector_and_the_text_follows",
+        CHANGES + "test_a_payload_that_changed_with_its_text_is_written_beside_the_older_vector_and_the_text_follows",
     ),
     Sabotage(
         "without a provider: the ledger knows the payload that was written beside an older text (A, p1; B, p2; A, p1)",
         "settle-payload-fingerprint",
         "AND outcome.payload_fingerprint IS NOT NULL\n",
         "AND false\n",
-        TESTS + "test_a_text_and_payload_that_go_back_while_the_provider_is_away_end_as_they_were",
+        CHANGES + "test_a_text_and_payload_that_go_back_while_the_provider_is_away_end_as_they_were",
     ),
     Sabotage(
         "without a provider: a point whose payload is exchanged keeps what it says of its text",
         "payload-exchange-text-facts",
         "Point(p.item_id, p.chunk, None, payloads[p.item_id], p.fingerprint, p.span)",
         "Point(p.item_id, p.chunk, None, payloads[p.item_id], p.fingerprint, None)",
-        TESTS + "test_a_payload_that_changed_with_its_text_is_written_beside_the_older_vector_and_the_text_follows",
+        CHANGES + "test_a_payload_that_changed_with_its_text_is_written_beside_the_older_vector_and_the_text_follows",
     ),
     Sabotage(
         "without a provider: of an item in doubt all points get the payload",
         "doubt-payload-all-points",
         "stored += index.points_of(some)",
         "stored += index.stored([(each, 0) for each in some]).values()",
-        TESTS + "test_a_payload_of_an_item_in_doubt_reaches_all_points_that_its_lost_claim_may_have_made",
+        CHANGES + "test_a_payload_of_an_item_in_doubt_reaches_all_points_that_its_lost_claim_may_have_made",
     ),
     Sabotage(
         "marks: a claim passes marked items over while their provider is left alone",
         "mark-silent-provider-claim",
         "AND drawn.account <> ALL (gate.silent)\n",
         "",
-        TESTS + "test_no_claim_is_in_vain_while_marked_items_wait_beside_others",
+        MARKS + "test_no_claim_is_in_vain_while_marked_items_wait_beside_others",
     ),
     Sabotage(
         "marks: while its provider is left alone a marked item is claimed as its probe alone",
@@ -80,48 +84,48 @@ WITHOUT_PROVIDER = (
         "mark-not-if-changed",
         "outcome.marks AND NOT held.changed AND",
         "outcome.marks AND",
-        TESTS + "test_a_change_that_comes_while_its_item_is_being_marked_is_looked_at_all_the_same",
+        MARKS + "test_a_change_that_comes_while_its_item_is_being_marked_is_looked_at_all_the_same",
     ),
     Sabotage(
         "marks: a look at everything does not wait for marked items",
         "mark-run-backlog",
         "(run.kind <> 'whole_source' OR run.force) AND",
         "",
-        TESTS + "test_truncate_empties_the_index_while_as_many_texts_wait_as_a_backfill_may_have_due",
+        BACKLOG + "test_truncate_empties_the_index_while_as_many_texts_wait_as_a_backfill_may_have_due",
     ),
     Sabotage(
         "marks: rows that a changed condition leaves out are looked for at once",
         "mark-changed-condition-rows",
         "if before and before.condition != source.condition:",
         "if False:",
-        TESTS + "test_rows_that_a_changed_condition_leaves_out_leave_the_index_while_as_many_texts_wait",
+        BACKLOG + "test_rows_that_a_changed_condition_leaves_out_leave_the_index_while_as_many_texts_wait",
     ),
     Sabotage(
         "marks: marked items count as backlog",
         "mark-backlog-count",
         "due.lane = 'bulk' AND marked\n",
         "due.lane = 'bulk' AND false\n",
-        TESTS + "test_the_backlog_of_a_backfill_stays_short_while_the_provider_is_away",
+        BACKLOG + "test_the_backlog_of_a_backfill_stays_short_while_the_provider_is_away",
     ),
     Sabotage(
         "marks: a walk over the source looks at a marked item at once",
         "mark-walk-immediate",
         "THEN least(due.not_before, excluded.not_before) ELSE due.not_before END,\nrun_id",
         "THEN due.not_before ELSE due.not_before END,\nrun_id",
-        TESTS + "test_truncate_empties_the_index_while_the_provider_says_that_nobody_may_ask_for_an_hour",
+        RATE_LIMIT + "test_truncate_empties_the_index_while_the_provider_says_that_nobody_may_ask_for_an_hour",
     ),
     Sabotage(
         "rate limit: only who is known to need nothing else waits for a turn",
         "rate-limit-reservation-patience",
         "patience_s=PATIENCE_S if claim.marked else 0.0,",
         "patience_s=PATIENCE_S,",
-        TESTS + "test_who_has_more_to_do_than_to_wait_for_a_turn_waits_for_none",
+        RATE_LIMIT + "test_who_has_more_to_do_than_to_wait_for_a_turn_waits_for_none",
     ),
     Sabotage(
         "breakers: each account of a provider has its own",
         "breaker-per-account",
         'return _account(settings, source, "")',
         'return ""',
-        TESTS + "test_one_accounts_outage_does_not_stop_the_sources_of_another",
+        CHANGES + "test_one_accounts_outage_does_not_stop_the_sources_of_another",
     ),
 )
