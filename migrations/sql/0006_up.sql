@@ -52,6 +52,9 @@ ALTER TABLE reindexer.source
 CREATE TABLE reindexer.generation (
     source        text NOT NULL REFERENCES reindexer.source (name) ON DELETE CASCADE,
     number        integer NOT NULL CHECK (number > 0),
+    state         text NOT NULL DEFAULT 'active'
+        CHECK (state IN ('filling', 'ready', 'active', 'standby', 'broken', 'dropped')),
+    definition    jsonb NOT NULL,
     embedder      text,
     account       text NOT NULL DEFAULT '',
     collection_id text,
@@ -60,12 +63,16 @@ CREATE TABLE reindexer.generation (
     PRIMARY KEY (source, number)
 );
 COMMENT ON TABLE reindexer.generation IS 'Collections of a source. source.generation is the number of the one that searches use.';
+CREATE UNIQUE INDEX generation_active ON reindexer.generation (source) WHERE state = 'active';
+COMMENT ON COLUMN reindexer.generation.state IS 'filling, ready, active and standby get every change; what is broken or dropped gets none.';
+COMMENT ON COLUMN reindexer.generation.definition IS 'The definition that it is filled by. Of the one that searches use also in source.definition.';
 COMMENT ON COLUMN reindexer.generation.embedder IS 'The embedder that its points are made by (provider, model, dimensions); no other writes or searches them. NULL: none is made yet.';
 COMMENT ON COLUMN reindexer.generation.account IS 'The account of its provider, as it was when that last did not answer.';
 COMMENT ON COLUMN reindexer.generation.collection_id IS 'The id that the collection in Qdrant got when it was made: another one there means that all points were lost.';
 COMMENT ON COLUMN reindexer.generation.problem IS 'Why the generation as a whole can''t be worked on; its items wait.';
-INSERT INTO reindexer.generation (source, number, embedder, account, collection_id, problem, created_at)
-SELECT name, generation, embedder, account, collection_id, problem, attached_at FROM reindexer.source; -- guard generation-carried-over
+INSERT INTO reindexer.generation (source, number, definition, embedder, account, collection_id, problem, created_at)
+-- guard generation-carried-over
+SELECT name, generation, definition, embedder, account, collection_id, problem, attached_at FROM reindexer.source;
 
 -- Whoever could read or write a source's facts can read or write a generation's.
 DO $$
@@ -93,12 +100,13 @@ ALTER TABLE reindexer.source DROP COLUMN collection_id;
 CREATE FUNCTION reindexer.copy_to_source() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    UPDATE reindexer.source SET embedder = NEW.embedder, account = NEW.account, problem = NEW.problem
+    UPDATE reindexer.source
+    SET definition = NEW.definition, embedder = NEW.embedder, account = NEW.account, problem = NEW.problem
     WHERE name = NEW.source AND generation = NEW.number; -- guard generation-readable-by-older
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION reindexer.copy_to_source() IS 'For columns that only the version before reads.';
-CREATE TRIGGER copy_to_source AFTER INSERT OR UPDATE OF embedder, account, problem ON reindexer.generation
+COMMENT ON FUNCTION reindexer.copy_to_source() IS 'A source''s definition is that of the generation that searches use; the other columns only the version before reads.';
+CREATE TRIGGER copy_to_source AFTER INSERT OR UPDATE OF definition, embedder, account, problem ON reindexer.generation
 FOR EACH ROW EXECUTE FUNCTION reindexer.copy_to_source();
 
 -- Whose outcome answers a request, and whose items a run makes due.

@@ -27,7 +27,6 @@ from reindexer.embedded.data_directory import DataDirectory
 from reindexer.embedded.older_index import is_filled_anew, told_of_older_index
 from reindexer.embedded.stack import Stack
 from reindexer.embedded.supervisor import Supervisor
-from reindexer.index.search import collection_of
 from reindexer.monitoring import heartbeat
 from reindexer.postgres.connect import connect
 from reindexer.running_stack import default_directory, libpq_variables
@@ -189,8 +188,7 @@ def _fill_anew(url: str) -> None:
     """Rebuild every index, as after a lost collection, without waiting for the next write to notice it."""
     with connect(url, application_name="reindexer up") as connection:
         for source in all_sources(connection):
-            generation = collection_of(connection, source).generation
-            rebuild_if_lost(connection, source.name, generation, None)  # guard up-lost-index-rebuild
+            rebuild_if_lost(connection, source.name, source.generation, None)  # guard up-lost-index-rebuild
 
 
 def _default_embedder(url: str, tell: Callable[[str], None]) -> str:

@@ -15,7 +15,7 @@ from reindexer.core.text.template import check_template
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
 
-_BESIDE = frozenset({"name", "alias", "read_by"})
+_BESIDE = frozenset({"name", "alias", "read_by", "generation"})
 """Attributes that the database keeps in columns of their own, beside the document."""
 
 MIN_CHUNK_TOKENS = 16
@@ -63,6 +63,8 @@ class Source:
     them."""
     read_by: str = field(default="", compare=False)
     """A hash of what the rows were last seen to be read by (types, functions). Not part of the definition."""
+    generation: int = field(default=1, compare=False, kw_only=True)
+    """The generation whose definition this is."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -124,7 +126,9 @@ class Source:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in document.items()}
 
     @classmethod
-    def from_document(cls, name: str, alias: str, document: Mapping[str, Any], read_by: str = "") -> Source:
+    def from_document(
+        cls, name: str, alias: str, document: Mapping[str, Any], read_by: str = "", generation: int = 1
+    ) -> Source:
         """The reverse of `as_document`. Raises NewerDefinition if the document says what this version does not know."""
         if unknown := document.keys() - {each.name for each in fields(cls)}:  # guard definition-unknown-attribute
             raise NewerDefinition(name, min(unknown))
@@ -136,7 +140,7 @@ class Source:
                 values["profile"] = Profile.from_json(values["profile"])
             except KeyError as exc:
                 raise NewerDefinition(name, f"profile.{exc.args[0]}") from None
-        return cls(**{**values, "name": name, "alias": alias, "read_by": read_by})
+        return cls(**{**values, "name": name, "alias": alias, "read_by": read_by, "generation": generation})
 
     @property
     def definition_hash(self) -> str:
@@ -145,9 +149,10 @@ class Source:
         document.pop("condition_objects", None)  # a renamed object is the same
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
-    def collection(self, generation: int) -> str:
-        """Return the physical Qdrant collection of one generation. `alias` points at the active one."""
-        return f"{self.alias}__g{generation}"
+    @property
+    def collection(self) -> str:
+        """The physical Qdrant collection of this generation. `alias` points at the active one."""
+        return f"{self.alias}__g{self.generation}"
 
 
 CALLED = {
@@ -157,7 +162,16 @@ CALLED = {
 """What users call an attribute, in the sources file and in commands, where that is not its name."""
 
 _UNSAID = frozenset(
-    {"name", "table_schema", "table_name", "condition_columns", "resolved_condition", "condition_objects", "read_by"}
+    {
+        "name",
+        "table_schema",
+        "table_name",
+        "condition_columns",
+        "resolved_condition",
+        "condition_objects",
+        "read_by",
+        "generation",
+    }
 )
 
 SAID: Mapping[str, Field[Any]] = {

@@ -12,7 +12,7 @@ from reindexer.ports import Collection, Embedder, Hit, Index
 from reindexer.postgres.catalog import payload_columns
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
-from reindexer.sources.embedder_record import require_comparable
+from reindexer.sources.embedder_record import made_by, require_comparable
 from reindexer.sources.store import find_source, problems
 from reindexer.sources.trigger_check import inspect
 
@@ -46,10 +46,10 @@ def searchable(connection: Connection, name: str) -> Searchable:
 
 
 def collection_of(connection: Connection, source: Source) -> Collection:
-    """Return the collection of the source's active generation, with its alias."""
-    row = connection.execute(load("sources.sql")["active"], {"name": source.name}).fetchone()
-    generation, embedder = row or (1, None)
-    return Collection(source.name, source.collection(generation), source.alias, source.profile, embedder, generation)
+    """Return the collection of the source's generation, with its alias."""
+    return Collection(
+        source.name, source.collection, source.alias, source.profile, made_by(connection, source), source.generation
+    )
 
 
 def what_is_behind(connection: Connection, source: Source) -> str | None:

@@ -167,7 +167,7 @@ class Leader:
 
         def source_of(name: str, generation: int) -> Source:
             walking.append((name, generation))
-            return find_source(connection, name)
+            return find_source(connection, name, generation)
 
         try:
             return walk_page(connection, source_of)

@@ -32,7 +32,7 @@ MARGIN_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Due items of one source that this process may work on until the lease expires."""
+    """Due items of one generation of a source that this process may work on until the lease expires."""
 
     source: str
     generation: int
@@ -61,7 +61,9 @@ class Claim:
     suspect: bool = False
     """The claim is one item that may have killed a worker. Nothing else should run beside it."""
     embedder: str | None = None
-    """Fingerprint of the embedder that makes the source's points. None: it has no point yet."""
+    """Fingerprint of the embedder that makes the generation's points. None: it has no point yet."""
+    is_active: bool = True
+    """Searches use the generation."""
 
 
 class LaneWatermark:
@@ -163,7 +165,7 @@ def _read(rows: Sequence[DictRow]) -> Claim | None:
         first["problem"], marked=first["marked"], account=first["account"], failing=frozenset(first["failing"]),
         probes=frozenset(first["probes"]), left_alone=frozenset(first["open"]) - frozenset(first["probes"]),
         beside=first["marked_first_ago_s"] is not None, lost=sum(row["lost"] for row in rows), suspect=first["alone"],
-        embedder=first["embedder"],
+        embedder=first["embedder"], is_active=first["state"] == "active",
     )  # fmt: skip
 
 

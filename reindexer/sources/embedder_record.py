@@ -51,9 +51,15 @@ def recorded_embedding_spec(connection: Connection, source: Source, embedder: Em
 
     Raises OtherEmbedder if the record names a different embedder, SourceError if the source's chunker can't be used.
     """
-    row = connection.execute(load("sources.sql")["active"], {"name": source.name}).fetchone()
-    require_same(source.name, row[1] if row else None, embedder.fingerprint)
+    require_same(source.name, made_by(connection, source), embedder.fingerprint)
     return embedding_spec_of(source, embedder)
+
+
+def made_by(connection: Connection, source: Source) -> str | None:
+    """Return the recorded embedder of the source's generation. None: not recorded yet."""
+    parameters = {"name": source.name, "generation": source.generation}
+    row = connection.execute(load("sources.sql")["embedder"], parameters).fetchone()
+    return row[0] if row else None
 
 
 def recorded(connection: Connection) -> Mapping[str, str | None]:

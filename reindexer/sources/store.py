@@ -39,34 +39,36 @@ def attached_before(connection: Connection) -> dict[str, Source]:
     return {name: Source.from_document(name, alias, document) for name, alias, document in rows}
 
 
-def find_source(connection: Connection, name: str) -> Source:
-    """Return one attached source.
+def find_source(connection: Connection, name: str, generation: int | None = None) -> Source:
+    """Return one attached source, as one of its generations defines it (None: the one that searches use).
 
     Raises UsageError if there is no source of that name, NewerDefinition if a newer version defined it.
     """
-    return Source.from_document(*_find(connection, "one", name))
+    return Source.from_document(*_find(connection, "one", name, generation))
 
 
 def find_attached(connection: Connection, name: str) -> Source | None:
     """Return the source of that name if it is attached. Raises NewerDefinition if a newer version defined it."""
-    row = connection.execute(load("sources.sql")["one"], {"name": name}).fetchone()
+    row = connection.execute(load("sources.sql")["one"], {"name": name, "generation": None}).fetchone()
     return Source.from_document(*row) if row else None
 
 
-def find_source_and_columns(connection: Connection, name: str) -> tuple[Source, Mapping[str, LiteralString]]:
+def find_source_and_columns(
+    connection: Connection, name: str, generation: int
+) -> tuple[Source, Mapping[str, LiteralString]]:
     """Return the source as `find_source` does, and its table's columns with their `format_type` types.
 
     The columns are empty if the table is missing. Also raises SourceError if a privilege is missing.
     """
     try:
-        *definition, columns = _find(connection, "one_with_columns", name)
+        *definition, columns = _find(connection, "one_with_columns", name, generation)
     except psycopg.errors.InsufficientPrivilege as exc:
         raise SourceError(f"source {name!r}: {one_line(exc)}") from exc
     return Source.from_document(*definition), columns or {}
 
 
-def _find(connection: Connection, query: str, name: str) -> tuple[Any, ...]:
-    row = connection.execute(load("sources.sql")[query], {"name": name}).fetchone()
+def _find(connection: Connection, query: str, name: str, generation: int | None) -> tuple[Any, ...]:
+    row = connection.execute(load("sources.sql")[query], {"name": name, "generation": generation}).fetchone()
     if row is None:
         known = ", ".join(each.name for each in all_sources(connection)) or "none"
         raise UsageError(f"there is no source {name!r}; attached: {known}")

@@ -114,8 +114,8 @@ class Batch:
         embedder = using.embedder_of(source)
         require_same(source.name, claim.embedder, embedder.fingerprint)  # guard claim-embedder-check
         collection = Collection(
-            source.name, source.collection(claim.generation), source.alias, source.profile, claim.embedder,
-            claim.generation,
+            source.name, source.collection, source.alias, source.profile, claim.embedder,
+            claim.generation, claim.is_active,
         )  # fmt: skip
         index = execution.index(using.index, collection, embedder.dimensions, claim.token)
         anew = "qdrant" in claim.failing or bool(claim.problem) or claim.embedder is None  # guard claim-qdrant-recheck
@@ -180,7 +180,7 @@ class Batch:
         attempt = self._attempt
         items = {item.item_id: item for item in attempt.open}
         with self._using.postgres.connection() as connection:
-            source, columns = find_source_and_columns(connection, self._claim.source)
+            source, columns = find_source_and_columns(connection, self._claim.source, self._claim.generation)
             found = find_rows(connection, source, list(items), key_types_among(source, columns))
         for item_id, why in found.unreadable.items():
             wait_s = self._using.policy.healing_wait_s(items[item_id].tries_since_failed) if why.may_pass else None

@@ -116,7 +116,7 @@ def newer(db: Connection) -> Connection:
     """The source `context_items`, as a newer version of the program has defined it; and `notes` beside it."""
     db.execute("CREATE TABLE notes (id int PRIMARY KEY, body text)")
     attach(db, Source("notes", "public", "notes", ("id",), ("body",)))
-    db.execute("UPDATE reindexer.source SET definition = definition || %s WHERE name = 'context_items'", [NEWER])
+    db.execute("UPDATE reindexer.generation SET definition = definition || %s WHERE source = 'context_items'", [NEWER])
     return db
 
 

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from alembic import command
 from psycopg.rows import scalar_row
+from psycopg.types.json import Jsonb
 
 from reindexer.backfills import runs
 from reindexer.backfills.pager import MAX_BACKLOG, walk_page
@@ -17,11 +18,14 @@ from reindexer.migrate import alembic_config, migrate
 from reindexer.monitoring.status import status
 from reindexer.postgres.connect import Connection
 from reindexer.queue.claim import claim_batch
+from reindexer.queue.dead_letters import heal
+from reindexer.queue.drain import drain
 from reindexer.queue.requests import ReindexRequest, record
 from reindexer.queue.settle import Finished, finish
 from reindexer.sources.store import find_source, set_problem
 from reindexer.worker.worker import Worker
 from tests.support.flow import insert, work
+from tests.support.index_reader import IndexReader
 
 NAME = "context_items"
 
@@ -29,7 +33,10 @@ NAME = "context_items"
 @pytest.fixture
 def second(db: Connection) -> int:
     """The number of a second generation of the source."""
-    db.execute("INSERT INTO reindexer.generation (source, number) VALUES (%s, 2)", [NAME])
+    db.execute(
+        "INSERT INTO reindexer.generation (source, number, state, definition)"
+        " SELECT source, 2, 'standby', definition FROM reindexer.generation"
+    )
     return 2
 
 
@@ -80,6 +87,65 @@ def test_a_look_at_the_whole_source_makes_items_due_for_every_generation(db: Con
         pass
     found = db.execute("SELECT item_id, generation FROM reindexer.due ORDER BY generation").fetchall()
     assert found == [(item, 1), (item, second)]
+
+
+def test_a_change_makes_an_item_due_for_every_generation_that_is_kept(db: Connection, second: int) -> None:
+    item = insert(db, "text")
+    drain(db)
+    due = "SELECT item_id, generation, lane FROM reindexer.due ORDER BY generation"
+    assert db.execute(due).fetchall() == [(item, 1, "live"), (item, second, "bulk")]
+    db.execute("TRUNCATE reindexer.due; UPDATE reindexer.generation SET state = 'broken' WHERE number = 2")
+    db.execute("UPDATE context_items SET content = 'another'")
+    drain(db)
+    assert db.execute(due).fetchall() == [(item, 1, "live")]
+
+
+def test_each_generation_is_filled_by_its_own_definition_and_the_alias_stays(
+    db: Connection, worker: Worker, second: int, index: IndexReader
+) -> None:
+    db.execute(
+        "UPDATE reindexer.generation SET definition = definition || %s WHERE number = 2",
+        [Jsonb({"payload_columns": ["title"]})],
+    )
+    item = insert(db, "text", "its title")
+    work(db, worker)
+    found = {}
+    for number in (1, second):
+        assert index.client.collection_exists(f"{NAME}__g{number}")
+        points, _ = index.client.scroll(f"{NAME}__g{number}", with_payload=True)
+        found[number] = [{key for key in point.payload or {} if key != "_reindexer"} for point in points]
+    assert found == {1: [{"title", "metadata"}], second: [{"title"}]}
+    assert [each.collection_name for each in index.client.get_aliases().aliases] == [f"{NAME}__g1"]
+    db.execute("DELETE FROM context_items WHERE id = %s", [item])
+    work(db, worker)
+    for number in (1, second):
+        assert index.client.count(f"{NAME}__g{number}").count == 0
+
+
+def test_a_definition_that_fits_the_table_no_longer_stops_its_own_generation_only(
+    db: Connection, worker: Worker, second: int
+) -> None:
+    db.execute(
+        "UPDATE reindexer.generation SET definition = definition || %s WHERE number = 2",
+        [Jsonb({"payload_columns": ["gone"]})],
+    )
+    item = insert(db, "text")
+    work(db, worker)
+    assert status(db).sources[NAME].problem is None
+    problems = db.execute("SELECT problem IS NULL FROM reindexer.generation ORDER BY number").fetchall()
+    assert problems == [(True,), (False,)]
+    done = db.execute("SELECT item_id, generation, outcome FROM reindexer.ledger").fetchall()
+    assert done == [(item, 1, "COMPLETED")]
+
+
+def test_what_failed_heals_in_every_generation(db: Connection, second: int) -> None:
+    db.execute(
+        "INSERT INTO reindexer.ledger (source, item_id, generation, outcome, token, heal_at)"
+        " SELECT %s, 'one', number, 'FAILED', 1, now() FROM reindexer.generation",
+        [NAME],
+    )
+    assert heal(db) == 2
+    assert db.execute("SELECT generation FROM reindexer.due ORDER BY 1").fetchall() == [(1,), (second,)]
 
 
 def test_an_outcome_in_another_generation_answers_no_request(db: Connection, second: int) -> None:

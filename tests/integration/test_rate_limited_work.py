@@ -122,7 +122,7 @@ def test_an_item_of_many_requests_waits_for_all_its_turns_in_one_claim(
     db: Connection, another: Callable[..., Worker], provider: FakeProvider
 ) -> None:
     worker = another(requests_per_minute=50, embedding_max_inputs=1)
-    db.execute("UPDATE reindexer.source SET definition = definition || '{\"chunk_tokens\": 40}'")
+    db.execute("UPDATE reindexer.generation SET definition = definition || '{\"chunk_tokens\": 40}'")
     item = insert(db, " ".join(f"word{number}" for number in range(60)))
     drain(db)
     assert worker.run_lane("live", budget_s=0) == 1

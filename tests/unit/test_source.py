@@ -26,7 +26,7 @@ def test_declared_columns_are_text_and_payload_each_once() -> None:
 
 def test_the_alias_is_the_name_unless_given() -> None:
     assert Source("s", "public", "t", ("id",), ("body",)).alias == "s"
-    assert Source("s", "public", "t", ("id",), ("body",), alias="a").collection(2) == "a__g2"
+    assert Source("s", "public", "t", ("id",), ("body",), alias="a", generation=2).collection == "a__g2"
 
 
 def test_the_reserved_payload_name_is_refused() -> None:

@@ -27,7 +27,7 @@ VALUES = (
 )
 """Of each type that an attribute may have."""
 
-BESIDE = ("name", "alias", "read_by")
+BESIDE = ("name", "alias", "read_by", "generation")
 
 
 def with_other(attribute: str) -> Source:
@@ -51,11 +51,15 @@ def attributes(source: Source) -> dict[str, Any]:
 def test_each_attribute_of_a_source_survives_its_document(attribute: str) -> None:
     source = with_other(attribute)
     document = json.loads(json.dumps(source.as_document()))
-    assert attributes(Source.from_document(source.name, source.alias, document, source.read_by)) == attributes(source)
+    assert attributes(
+        Source.from_document(source.name, source.alias, document, source.read_by, source.generation)
+    ) == attributes(source)
     assert (attribute in document) == (attribute not in BESIDE)
 
 
-@pytest.mark.parametrize("attribute", [each.name for each in fields(Source) if each.name not in ("name", "read_by")])
+@pytest.mark.parametrize(
+    "attribute", [each.name for each in fields(Source) if each.name not in ("name", "read_by", "generation")]
+)
 def test_a_source_that_differs_is_looked_at_again(attribute: str) -> None:
     differs = with_other(attribute).definition_hash != BASE.definition_hash
     assert differs == (attribute != "condition_objects"), "a renamed object is the same"

@@ -76,7 +76,8 @@ def prepare(
         # With many points this may take minutes, which would look as if Qdrant were away. So the call does not wait.
         # Until the index exists, later preparations repeat the call, which changes nothing.
         client.create_payload_index(collection.name, field, indexes[field], wait=not info.points_count)
-    _point_alias(client, collection)
+    if collection.is_active:  # guard alias-active-only
+        _point_alias(client, collection)
     collection_id = (info.config.metadata or {}).get(_COLLECTION_ID)
     return str(collection_id) if collection_id else None
 

@@ -90,6 +90,7 @@ SELECT run.source, page.item_id, generation.number, 'bulk', CASE WHEN %(force)s 
        CASE WHEN run.kind <> 'backfill' THEN coalesce(run.changed_at, run.started_at) END
 FROM unnest(%(item_ids)s::text[]) AS page (item_id), reindexer.run
 JOIN reindexer.generation ON generation.source = run.source AND generation.number = coalesce(run.generation, generation.number)
+    AND generation.state NOT IN ('broken', 'dropped')
 -- guard lost-collection-rewritten-skip
 WHERE run.id = %(run_id)s AND NOT (run.kind = 'whole_source' AND run.force AND EXISTS (
     SELECT FROM reindexer.ledger

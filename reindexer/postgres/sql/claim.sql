@@ -155,7 +155,8 @@ WITH gate AS MATERIALIZED (
         chosen.doubted_ago_s, chosen.lost, chosen.alone
 ), facts AS (
     -- Of the claim as a whole: told in the first row, not with each of 256 items.
-    SELECT claimed.source, claimed.generation, claimed.token, claimed.lane, claimed.marked, generation.problem, generation.embedder,
+    SELECT claimed.source, claimed.generation, claimed.token, claimed.lane, claimed.marked, generation.state, generation.problem,
+           generation.embedder,
            first.ago_s AS first_ago_s, first.marked_ago_s AS marked_first_ago_s,
            ARRAY(SELECT dependency FROM its_breakers) AS failing,
            ARRAY(SELECT dependency FROM its_breakers WHERE opened_at IS NOT NULL) AS open,

@@ -43,8 +43,8 @@ INSERT INTO reindexer.due (source, item_id, generation, lane, doubtful, losses, 
 -- What killed its workers until it FAILED gets one try, not all of them again.
 -- guard suspect-retry-after-heal
 SELECT ledger.source, ledger.item_id, ledger.generation, 'bulk', true, greatest(0, ledger.losses - 1), ledger.changed_at
-FROM reindexer.ledger JOIN reindexer.source
-    ON source.name = ledger.source AND source.generation = ledger.generation
+FROM reindexer.ledger JOIN reindexer.generation
+    ON generation.source = ledger.source AND generation.number = ledger.generation AND state NOT IN ('broken', 'dropped')
 WHERE ledger.outcome = 'FAILED' AND ledger.heal_at <= clock_timestamp() -- guard heal-passing-failure
 ORDER BY ledger.source, ledger.item_id
 LIMIT %(limit)s
@@ -65,9 +65,9 @@ WITH lonely AS MATERIALIZED (
 INSERT INTO reindexer.due (source, item_id, generation, lane, doubtful, losses, changed_at)
 -- guard suspect-retry-after-heal
 SELECT ledger.source, ledger.item_id, ledger.generation, 'bulk', true, greatest(0, ledger.losses - 1), ledger.changed_at
-FROM reindexer.ledger JOIN reindexer.source
-    ON source.name = ledger.source AND source.generation = ledger.generation AND NOT source.paused
-JOIN reindexer.generation ON generation.source = ledger.source AND generation.number = ledger.generation
+FROM reindexer.ledger JOIN reindexer.source ON source.name = ledger.source AND NOT source.paused
+JOIN reindexer.generation
+    ON generation.source = ledger.source AND generation.number = ledger.generation AND state NOT IN ('broken', 'dropped')
 WHERE ledger.outcome = 'FAILED' AND ledger.heal_at IS NOT NULL
     AND EXISTS (SELECT FROM lonely WHERE dependency = 'qdrant' OR account = generation.account)
 ORDER BY ledger.losses, ledger.heal_at

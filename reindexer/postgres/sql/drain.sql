@@ -4,6 +4,7 @@
 -- Takes at most %(max_changes)s changes, coalesced per item. No cursor over the ids: they commit out of order. The rows
 -- are inserted in key order, as everybody who locks several due rows does, so that drains, requests and settles can't
 -- deadlock. A crash that loses this commit also brings the outbox rows back, so it need not wait for the disk.
+-- Every generation that is kept gets it: the one that searches use in the change's own lane, the others as bulk.
 -- A change's time is its statement's, which can be long before its commit. What the drain that ended the last look (at
 -- %(looked_at)s) did not see, has committed since.
 -- An item that is due and unclaimed already is passed over: who claims it reads its row after that. Only where the due row
@@ -27,9 +28,12 @@ WITH relaxed AS MATERIALIZED (
     FROM taken WHERE item_id IS NOT NULL GROUP BY source, item_id
 ), queued AS (
     INSERT INTO reindexer.due AS due (source, item_id, generation, lane, version, changed_at)
-    SELECT items.source, items.item_id, source.generation, items.lane, items.changes, items.changed_at
-    FROM items JOIN reindexer.source ON source.name = items.source
-    ORDER BY items.source, items.item_id -- guard drain-lock-order
+    SELECT items.source, items.item_id, generation.number,
+           CASE WHEN generation.state = 'active' THEN items.lane ELSE 'bulk' END, -- guard drain-active-lane
+           items.changes, items.changed_at
+    -- guard drain-every-generation
+    FROM items JOIN reindexer.generation ON generation.source = items.source AND state NOT IN ('broken', 'dropped')
+    ORDER BY items.source, items.item_id, generation.number -- guard drain-lock-order
     ON CONFLICT (source, item_id, generation) DO UPDATE SET
         version = due.version + excluded.version, marked = false,
         lane = greatest(due.lane, excluded.lane),

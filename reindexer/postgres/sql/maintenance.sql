@@ -4,8 +4,8 @@
 -- Items without a point, which a late write of an earlier claim may have made again.
 INSERT INTO reindexer.due (source, item_id, generation, lane)
 SELECT ledger.source, ledger.item_id, ledger.generation, 'bulk'
-FROM reindexer.ledger JOIN reindexer.source
-    ON source.name = ledger.source AND source.generation = ledger.generation
+FROM reindexer.ledger JOIN reindexer.generation
+    ON generation.source = ledger.source AND generation.number = ledger.generation AND state NOT IN ('broken', 'dropped')
 WHERE ledger.recheck_at <= clock_timestamp() -- guard doubt-deletion-recheck
 ORDER BY ledger.source, ledger.item_id
 LIMIT %(limit)s

@@ -1,27 +1,41 @@
 -- `definition` is one document, which only `Source` reads and writes: another attribute needs no migration. Beside it
--- stand names, and what is no definition.
+-- stand names, and what is no definition. Each generation has its own; that of the one that searches use is also the
+-- source's.
 
 -- name: all
-SELECT name, alias, definition, coalesce(facts ->> 'reads', '') FROM reindexer.source ORDER BY name;
+SELECT name, alias, generation.definition, coalesce(facts ->> 'reads', ''), generation.number
+FROM reindexer.source JOIN reindexer.generation ON generation.source = name AND generation.number = source.generation
+ORDER BY name;
 
 -- name: one
-SELECT name, alias, definition, coalesce(facts ->> 'reads', '') FROM reindexer.source WHERE name = %(name)s;
+SELECT name, alias, generation.definition, coalesce(facts ->> 'reads', ''), generation.number
+FROM reindexer.source JOIN reindexer.generation ON generation.source = name
+    AND generation.number = coalesce(%(generation)s::integer, source.generation)
+WHERE name = %(name)s;
 
 -- name: one_with_columns
 -- And the columns that its table has now, with their types.
-SELECT name, alias, definition, coalesce(facts ->> 'reads', ''),
+SELECT name, alias, generation.definition, coalesce(facts ->> 'reads', ''), generation.number,
        (SELECT jsonb_object_agg(attname, format_type(atttypid, NULL)) FROM pg_attribute
-        WHERE attrelid = to_regclass(format('%%I.%%I', definition ->> 'table_schema', definition ->> 'table_name'))
+        WHERE attrelid = to_regclass(format('%%I.%%I', generation.definition ->> 'table_schema',
+                                            generation.definition ->> 'table_name'))
             AND attnum > 0 AND NOT attisdropped)
-FROM reindexer.source WHERE name = %(name)s;
+FROM reindexer.source JOIN reindexer.generation ON generation.source = name
+    AND generation.number = coalesce(%(generation)s::integer, source.generation) -- guard generation-own-definition
+WHERE name = %(name)s;
 
 -- name: recorded
 SELECT definition_hash, table_oid::bigint, facts FROM reindexer.source WHERE name = %(name)s;
 
 -- name: save_names
 -- What the condition means is called otherwise now.
-UPDATE reindexer.source SET definition = definition || %(names)s, definition_hash = %(definition_hash)s
-WHERE name = %(name)s AND definition_hash = %(was)s;
+WITH renamed AS (
+    UPDATE reindexer.source SET definition = definition || %(names)s, definition_hash = %(definition_hash)s
+    WHERE name = %(name)s AND definition_hash = %(was)s
+    RETURNING name, generation, definition
+)
+UPDATE reindexer.generation SET definition = renamed.definition FROM renamed
+WHERE generation.source = renamed.name AND generation.number = renamed.generation;
 
 -- name: save
 WITH again AS (DELETE FROM reindexer.detached WHERE source = %(name)s)
@@ -33,9 +47,9 @@ ON CONFLICT (name) DO UPDATE SET
 
 -- name: save_generation
 -- Of a source that is new, and of one whose definition is mended.
-INSERT INTO reindexer.generation AS generation (source, number)
-SELECT name, source.generation FROM reindexer.source WHERE name = %(name)s
-ON CONFLICT (source, number) DO UPDATE SET problem = NULL WHERE generation.problem IS NOT NULL;
+INSERT INTO reindexer.generation AS generation (source, number, definition)
+SELECT name, source.generation, source.definition FROM reindexer.source WHERE name = %(name)s
+ON CONFLICT (source, number) DO UPDATE SET definition = excluded.definition, problem = NULL;
 
 -- name: alias_of_others
 -- Who has the alias, and which alias this source has: the other one first.
@@ -107,11 +121,9 @@ WHERE source = %(name)s AND problem IS NOT NULL
         WHERE run.source = generation.source AND coalesce(run.generation, generation.number) = generation.number
             AND finished_at IS NULL);
 
--- name: active
--- The generation that searches use, and who made its points.
-SELECT generation.number, generation.embedder FROM reindexer.source
-JOIN reindexer.generation ON generation.source = name AND generation.number = source.generation
-WHERE name = %(name)s;
+-- name: embedder
+-- Who made a generation's points.
+SELECT embedder FROM reindexer.generation WHERE source = %(name)s AND number = %(generation)s;
 
 -- name: embedders
 SELECT name, generation.embedder FROM reindexer.source

@@ -125,7 +125,7 @@ ENGINE = (
     Sabotage(
         "up: the index of an older version is filled anew without waiting for a write",
         "up-lost-index-rebuild",
-        "rebuild_if_lost(connection, source.name, generation, None)\n",
+        "rebuild_if_lost(connection, source.name, source.generation, None)\n",
         "pass\n",
         "tests/integration/test_up_over_older_data.py::"
         "test_an_index_of_an_older_version_is_told_in_one_line_and_filled_anew_without_a_write",

@@ -7,7 +7,38 @@ from tests.faults.sabotage.row import Sabotage
 ROWS = "tests/integration/test_generation_rows.py::"
 MIGRATION = ROWS + "test_the_migration_carries_over_what_is_known_and_who_may_write_it"
 
+EVERY = ROWS + "test_a_change_makes_an_item_due_for_every_generation_that_is_kept"
+OWN = ROWS + "test_each_generation_is_filled_by_its_own_definition_and_the_alias_stays"
+
 GENERATIONS = (
+    Sabotage(
+        "generations: a change reaches every one that is kept",
+        "drain-every-generation",
+        "state NOT IN ('broken', 'dropped')\n",
+        "state = 'active'\n",
+        EVERY,
+    ),
+    Sabotage(
+        "generations: freshness does not pay for those that no search uses",
+        "drain-active-lane",
+        "CASE WHEN generation.state = 'active' THEN items.lane ELSE 'bulk' END,",
+        "items.lane,",
+        EVERY,
+    ),
+    Sabotage(
+        "generations: each is filled by its own definition",
+        "generation-own-definition",
+        "coalesce(%(generation)s::integer, source.generation)",
+        "source.generation",
+        OWN,
+    ),
+    Sabotage(
+        "generations: the alias names the one that searches use",
+        "alias-active-only",
+        "if collection.is_active:\n    _point_alias(client, collection)\n",
+        "_point_alias(client, Collection(collection.source, collection.name, collection.alias + '_'))\n",
+        OWN,
+    ),
     Sabotage(
         "generations: a request is answered by the generation that it was made of",
         "request-own-generation",
@@ -39,8 +70,8 @@ GENERATIONS = (
     Sabotage(
         "generations: an upgrade carries over what is known of the one that there is",
         "generation-carried-over",
-        "SELECT name, generation, embedder, account, collection_id, problem, attached_at",
-        "SELECT name, generation, NULL, '', NULL, NULL, attached_at",
+        "SELECT name, generation, definition, embedder, account, collection_id, problem, attached_at",
+        "SELECT name, generation, definition, NULL, '', NULL, NULL, attached_at",
         MIGRATION,
     ),
     Sabotage(

@@ -294,7 +294,7 @@ LOCKS = (
     Sabotage(
         "ordered locks: a drain",
         "drain-lock-order",
-        "ORDER BY items.source, items.item_id\n",
+        "ORDER BY items.source, items.item_id, generation.number\n",
         "",
         "tests/faults/test_lock_order.py::"
         "test_who_waits_for_the_first_of_many_due_rows_holds_none_of_the_others[drains]",

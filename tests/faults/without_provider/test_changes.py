@@ -83,7 +83,7 @@ def test_a_text_and_payload_that_go_back_while_the_provider_is_away_end_as_they_
 def test_a_payload_of_an_item_in_doubt_reaches_all_points_that_its_lost_claim_may_have_made(
     db: Connection, worker: Worker, index: IndexReader, away: Away
 ) -> None:
-    db.execute("UPDATE reindexer.source SET definition = definition || '{\"chunk_tokens\": 40}'")
+    db.execute("UPDATE reindexer.generation SET definition = definition || '{\"chunk_tokens\": 40}'")
     item_id = insert(db, " ".join(f"word{n}" for n in range(100)))
     work(db, worker)
     chunks = index.count()
@@ -105,7 +105,7 @@ def test_paragraphs_that_are_dropped_leave_the_index_while_the_provider_is_away(
 ) -> None:
     paragraphs = [f"## Part {n}\n" + " ".join([f"word{n}"] * 25) for n in range(4)]
     room = max(map(estimate_tokens, paragraphs)) * 3 // 2  # for one, and not for two
-    db.execute("UPDATE reindexer.source SET definition = definition || %s", [Jsonb({"chunk_tokens": room})])
+    db.execute("UPDATE reindexer.generation SET definition = definition || %s", [Jsonb({"chunk_tokens": room})])
     item_id = insert(db, "\n\n".join(paragraphs))
     work(db, worker)
     before = index.count()
@@ -121,7 +121,7 @@ def test_a_row_that_leaves_the_condition_leaves_the_index_while_the_provider_is_
     db: Connection, worker: Worker, index: IndexReader, away: Away
 ) -> None:
     condition = {"condition": "title = 'public'", "condition_columns": ["title"]}
-    db.execute("UPDATE reindexer.source SET definition = definition || %s", [Jsonb(condition)])
+    db.execute("UPDATE reindexer.generation SET definition = definition || %s", [Jsonb(condition)])
     item_id = insert(db, "text", "public")
     work(db, worker)
     assert index.count() == 1
