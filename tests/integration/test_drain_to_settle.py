@@ -24,6 +24,7 @@ from reindexer.testing.provider import Call, FakeProvider, error, vector_of
 from reindexer.worker.worker import Worker
 from tests.support.flow import insert, status, work
 from tests.support.index_reader import IndexReader
+from tests.support.timing import median_ratio
 
 
 def test_an_inserted_row_becomes_a_point_with_its_vector_and_payload(
@@ -182,17 +183,15 @@ def test_one_rejected_input_among_a_hundred_fails_alone(
     assert len(provider.calls) <= 1 + 2 * np.log2(100)
 
 
-def fastest_settle_s(db: Connection, lane: str, *, answers: int) -> float:
-    """The best of three settles of 256 items each, with so many requests answered."""
-    fastest_s = 9.0
-    for _ in range(3):
-        claim = claim_batch(db, lane, 256, 60)
-        assert claim is not None
-        began = time.monotonic()
-        settled = finish(db, claim, [Finished(item, "COMPLETED", "t", "p", chunks=1) for item in claim.items])
-        fastest_s = min(fastest_s, time.monotonic() - began)
-        assert (len(settled.item_ids), len(settled.answers)) == (256, answers)
-    return fastest_s
+def settle_s(db: Connection, lane: str, *, answers: int) -> float:
+    """How long it takes to settle 256 items, with so many requests answered."""
+    claim = claim_batch(db, lane, 256, 60)
+    assert claim is not None
+    began = time.monotonic()
+    settled = finish(db, claim, [Finished(item, "COMPLETED", "t", "p", chunks=1) for item in claim.items])
+    took_s = time.monotonic() - began
+    assert (len(settled.item_ids), len(settled.answers)) == (256, answers)
+    return took_s
 
 
 @pytest.mark.alone
@@ -201,16 +200,16 @@ def test_settling_takes_no_longer_because_much_is_due_and_the_planner_knows_noth
     db.execute("INSERT INTO context_items (content) SELECT 'text' FROM generate_series(1, 20000)")
     while drain(db).changes:
         pass
-    assert fastest_settle_s(db, "bulk", answers=0) < 0.3
+    assert min(settle_s(db, "bulk", answers=0) for _ in range(3)) < 0.3
 
 
 @pytest.mark.alone
 def test_settling_takes_no_longer_because_many_requests_are_open_and_the_planner_thinks_that_none_is(
     db: Connection,
 ) -> None:
-    """As after a quiet week. (It took 1.0 s, not 0.14, while the planner could read the open requests of all items for each.)"""
+    """As after a quiet week. (It took 7 times as long while the planner could read the open requests of all items for each.)"""
     db.execute("ALTER TABLE reindexer.request SET (autovacuum_enabled = false)")
-    db.execute("INSERT INTO context_items (content) SELECT 'text' FROM generate_series(1, 1000)")
+    db.execute("INSERT INTO context_items (content) SELECT 'text' FROM generate_series(1, 1024)")
     ids = [str(item_id) for (item_id,) in db.execute("SELECT id FROM context_items")]
     drain(db)
     db.execute(
@@ -221,8 +220,19 @@ def test_settling_takes_no_longer_because_many_requests_are_open_and_the_planner
     db.execute("ANALYZE reindexer.request")
     for _ in range(40):
         asked = [requests.ReindexRequest(str(uuid.uuid4()), item_id) for item_id in ids]
-        assert requests.record(db, "context_items", asked, lane="bulk", sent=True) == 1000
-    assert fastest_settle_s(db, "live", answers=40 * 256) < 0.6
+        assert requests.record(db, "context_items", asked, lane="bulk", sent=True) == 1024
+
+    def as_the_planner_thinks_s() -> float:
+        return settle_s(db, "bulk", answers=40 * 256)
+
+    def known_s() -> float:
+        with db.transaction(force_rollback=True):
+            db.execute("ANALYZE reindexer.request")
+            return as_the_planner_thinks_s()
+
+    slower = median_ratio(as_the_planner_thinks_s, known_s, pairs=3)
+    print(f"times as slow: {slower:.2f}")
+    assert slower < 3
 
 
 def test_a_missing_column_makes_the_source_wait_and_deletes_nothing(
