@@ -55,11 +55,13 @@ PARALLEL := $(if $(GIVEN),,-n 4 --dist worksteal)
 # COVERAGE=1 measures which lines run, in child processes too; not where time is measured.
 COVERED := $(if $(COVERAGE),-m coverage run)
 
-# What measures time runs afterwards, with nothing beside it.
+# What measures time runs afterwards, with nothing beside it; what then fails by an assertion is measured once more, and told.
+AGAIN := --reruns 1 --only-rerun AssertionError --rerun-show-tracebacks
+
 test: install ## the suite: starts its own Postgres, Redis, Qdrant server and workers
 	$(if $(COVERAGE),rm -rf .coverage_data)
 	"$(BIN)/python" $(COVERED) -m pytest -m "not long and not alone" $(PARALLEL)
-	"$(BIN)/python" -m pytest -m "not long and alone"
+	"$(BIN)/python" -m pytest -m "not long and alone" $(AGAIN)
 
 coverage: install ## what `COVERAGE=1 make test` measured; fails below the floor that pyproject.toml names
 	"$(BIN)/python" -m coverage combine --quiet --keep
@@ -67,7 +69,7 @@ coverage: install ## what `COVERAGE=1 make test` measured; fails below the floor
 
 test-long: install ## the suite and what takes minutes
 	"$(BIN)/python" -m pytest -m "not alone" $(PARALLEL)
-	"$(BIN)/python" -m pytest -m alone
+	"$(BIN)/python" -m pytest -m alone $(AGAIN)
 
 # make torture [SEED=n] [SECONDS=s]; docs/torture.md tells what it does.
 torture: install ## random edits under random faults for a minute, then an exact comparison
