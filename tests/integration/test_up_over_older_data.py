@@ -43,27 +43,17 @@ def test_an_index_of_an_older_version_is_told_in_one_line_and_filled_anew_withou
     again.process.wait(30)
 
 
+@pytest.mark.timeout(240)
+def test_up_goes_on_by_words_where_its_data_was_made_so(directory: Path) -> None:
+    up_by_words(directory)
+
+
+@pytest.mark.long
 @pytest.mark.timeout(300)
-def test_up_goes_on_by_words_where_its_data_was_made_so_and_knows_meaning_once_that_is_attached_anew(
-    directory: Path,
-) -> None:
-    """An older version's default was `hashing`. Vectors of two never meet, and nothing is dropped unasked."""
-    first = start(directory, REINDEXER_EMBEDDER="hashing")
-    first.wait_until_up()
-    first.insert("the invoice is overdue")
-    eventually(lambda: first.finds("the invoice is overdue"))
-    first.process.terminate()
-    first.process.wait(40)
-    second = start(directory)
-    second.wait_until_up()
-    assert "the points of 'context_items' are made by `hashing`, which matches words, and stay so; for" in second.log
-    assert "hashing, built in: it matches words" in second.log
-    second.insert("a doctor will see you now")
-    eventually(lambda: second.finds("a doctor will see you now"))
+def test_up_knows_meaning_once_what_went_by_words_is_attached_anew(directory: Path) -> None:
+    up_by_words(directory)
     beside = {"REINDEXER_DATA_DIR": str(directory)}
     again = ("--table", "public.context_items", "--text", "title,content", "--payload", "title,metadata")
-    second.process.terminate()
-    second.process.wait(40)
     third = start(directory, REINDEXER_EMBEDDER="static")
     third.wait_until_up()
     assert reindexer("detach", "context_items", "--drop-collection", env=beside).returncode == 0
@@ -78,6 +68,24 @@ def test_up_goes_on_by_words_where_its_data_was_made_so_and_knows_meaning_once_t
     eventually(lambda: fourth.finds("the invoice is overdue"))
     fourth.process.terminate()
     fourth.process.wait(40)
+
+
+def up_by_words(directory: Path) -> None:
+    """An older version's default was `hashing`. Vectors of two never meet, and nothing is dropped unasked."""
+    first = start(directory, REINDEXER_EMBEDDER="hashing")
+    first.wait_until_up()
+    first.insert("the invoice is overdue")
+    eventually(lambda: first.finds("the invoice is overdue"))
+    first.process.terminate()
+    first.process.wait(40)
+    second = start(directory)
+    second.wait_until_up()
+    assert "the points of 'context_items' are made by `hashing`, which matches words, and stay so; for" in second.log
+    assert "hashing, built in: it matches words" in second.log
+    second.insert("a doctor will see you now")
+    eventually(lambda: second.finds("a doctor will see you now"))
+    second.process.terminate()
+    second.process.wait(40)
 
 
 def test_up_with_another_model_than_the_data_is_up_and_tells_the_steps_to_take(directory: Path) -> None:

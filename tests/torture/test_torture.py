@@ -15,25 +15,25 @@ LINE = re.compile(
 )
 
 
-def torture(seed: int) -> None:
-    """60 seconds of it. The faults and whatever differs are in the captured stderr."""
-    command = [sys.executable, "-m", "tests.torture", f"--seed={seed}", "--seconds=60"]
+def torture(seed: int, seconds: int) -> None:
+    """So much of it. The faults and whatever differs are in the captured stderr."""
+    command = [sys.executable, "-m", "tests.torture", f"--seed={seed}", f"--seconds={seconds}"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     print(done.stdout)
     line = LINE.fullmatch(done.stdout)
     assert line, done.stdout
     assert done.returncode == 0
-    assert int(line[2]) > 500, "hardly anything was edited"
-    assert int(line[3]) > 20, "hardly anything was broken"
+    assert int(line[2]) > 8 * seconds, "hardly anything was edited"
+    assert int(line[3]) > seconds / 3, "hardly anything was broken"
 
 
 @pytest.mark.timeout(400)
-def test_after_a_minute_of_random_edits_under_random_faults_nothing_is_lost_stale_or_extra() -> None:
-    torture(1)
+def test_after_half_a_minute_of_random_edits_under_random_faults_nothing_is_lost_stale_or_extra() -> None:
+    torture(1, seconds=30)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("seed", range(1, 21))
 def test_after_a_minute_of_each_of_twenty_seeds_nothing_is_lost_stale_or_extra(seed: int) -> None:
-    torture(seed)
+    torture(seed, seconds=60)
