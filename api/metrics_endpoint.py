@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from reindexer import __version__
-from reindexer.core.items import LANES
+from reindexer.core.lanes import LANES
 from reindexer.monitoring.collect import Sample, measure_backlog, measure_counters, measure_states
 from reindexer.monitoring.metrics import FORMER_NAMES, METRICS
 from reindexer.ports import Broker, Index

@@ -10,7 +10,7 @@ import time
 from bench.figures import Figures
 from bench.freshness import edits, percentile
 from bench.stage import Bench, Stage, Unsound
-from reindexer.core.items import LANES
+from reindexer.core.lanes import LANES
 
 TOGETHER = "together"
 SEPARATE = "separate"

@@ -9,6 +9,7 @@ from bench.figures import Figures
 from bench.stage import Bench, Stage, Unsound
 from reindexer.adapters.broker.celery_broker import CeleryBroker, make_celery
 from reindexer.core.broker_url import BrokerUrl
+from reindexer.core.lanes import Lane
 from reindexer.postgres.connect import connect
 from reindexer.queue.claim import LaneWatermark, claim_batch
 from reindexer.queue.drain import drain
@@ -50,7 +51,7 @@ def _claim(bench: Bench, items: int) -> float:
     claimed, watermark, began = 0, LaneWatermark(), time.monotonic()
     with connect(bench.url, application_name="bench") as connection:
         while claimed < items:
-            claim = claim_batch(connection, "bulk", BATCH, 300, watermark=watermark)
+            claim = claim_batch(connection, Lane.BULK, BATCH, 300, watermark=watermark)
             if claim is None:
                 raise Unsound("nothing to claim")
             claimed += len(claim.items)

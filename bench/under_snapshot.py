@@ -12,6 +12,7 @@ from statistics import median
 import psycopg
 
 from reindexer.adapters.broker.celery_broker import CeleryBroker
+from reindexer.core.lanes import Lane
 from reindexer.listener.leader import Leader
 from reindexer.monitoring.buffer import MetricsBuffer
 from reindexer.postgres.connect import Connection
@@ -65,11 +66,11 @@ class Queue:
             top_ups.append(time.monotonic() - began)
         for _ in range(3):
             began = time.monotonic()
-            claim = self.worker.claim("live")
+            claim = self.worker.claim(Lane.LIVE)
             claims.append(time.monotonic() - began)
             assert claim
             assert len(claim.items) == self.worker.limits.batch_size
-        self.worker.run_lane("live", budget_s=60)
+        self.worker.run_lane(Lane.LIVE, budget_s=60)
         return median(drains), median(top_ups), median(claims)
 
     def measure(self) -> tuple[float, float, float]:

@@ -19,7 +19,7 @@ from reindexer.adapters.broker.errors import BROKER_ERRORS
 from reindexer.adapters.broker.heartbeats import Heartbeats, heartbeat_queue
 from reindexer.adapters.broker.old_queues import take_over, unattended
 from reindexer.core.errors import DependencyUnavailable, ReindexerError, UsageError
-from reindexer.core.items import LANES, REQUEST_LANE
+from reindexer.core.lanes import LANES, REQUEST_LANE
 from reindexer.core.queues import CELERY_QUEUE, DEFAULT_PREFIX
 from reindexer.index.ownership import require_prefix
 from reindexer.monitoring import heartbeat

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from reindexer.core.filters import Filter
 from reindexer.core.items import StoredPoint
+from reindexer.core.lanes import Lane
 from reindexer.core.owner import Owner
 from reindexer.core.payload import PayloadColumn
 from reindexer.core.profile import Profile
@@ -324,10 +325,10 @@ class Broker(Protocol):
         `instead_of`: the holder to replace. Every message that is sent from then on names this database.
         """
 
-    def depth(self, lane: str) -> int:
+    def depth(self, lane: Lane) -> int:
         """Messages that wait in the lane's queue, without those that a worker has taken."""
 
-    def send_work(self, lane: str, messages: int) -> None:
+    def send_work(self, lane: Lane, messages: int) -> None:
         """Send `messages` messages "claim a batch from this lane"."""
 
     def send_requests(self, requests: Sequence[tuple[str, str, str]]) -> int:

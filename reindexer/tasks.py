@@ -28,6 +28,7 @@ from reindexer.adapters.broker.celery_broker import OWNER_HEADER, REQUEST_TASK, 
 from reindexer.adapters.broker.heartbeats import BEAT_TASK
 from reindexer.celery_app import app, broker
 from reindexer.core.errors import DependencyUnavailable, ItemFailed, ReindexerError, TransientError
+from reindexer.core.lanes import Lane
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.core.timer import Timer
 from reindexer.index.ownership import identity
@@ -141,7 +142,7 @@ def work_lane_task(self: Task[Any, Any], lane: str) -> None:
     """Work on what is ready in a lane. See `Worker.accept`: this process can take the next message soon."""
     with _unexpected(lane=lane):
         _drop_foreign(self)
-        _worker().accept(lane, _work_on, meanwhile=partial(_beat_if_possible, self))
+        _worker().accept(Lane(lane), _work_on, meanwhile=partial(_beat_if_possible, self))
 
 
 def _beat_if_possible(task: Task[Any, Any]) -> None:
@@ -149,7 +150,7 @@ def _beat_if_possible(task: Task[Any, Any]) -> None:
         _beat(task)
 
 
-def _work_on(lane: str, *, budget_s: float = math.inf, waits: bool = True) -> None:
+def _work_on(lane: Lane, *, budget_s: float = math.inf, waits: bool = True) -> None:
     try:
         _worker().run_lane(lane, budget_s=budget_s, waits=waits)
     except ReindexerError as exc:

@@ -11,7 +11,7 @@ import typer
 import reindexer
 from reindexer.cli.output import Failed
 from reindexer.core.errors import UsageError
-from reindexer.core.items import LANES
+from reindexer.core.lanes import LANES, Lane
 from reindexer.core.posix import require_posix
 from reindexer.settings import Settings
 
@@ -38,10 +38,11 @@ def processes(app: typer.Typer) -> None:
         wanted = [lane.strip() for lane in lanes.split(",")]
         if unknown := [lane for lane in wanted if lane not in LANES]:
             raise UsageError(f"--lanes: {unknown[0]!r} is none of {', '.join(LANES)}")
+        queues = ",".join(names.queue(Lane(lane)) for lane in wanted)
         from reindexer.celery_app import app as celery
 
         given = [] if concurrency is None else ["-c", str(concurrency)]
-        celery.worker_main(["worker", "-Q", ",".join(map(names.queue, wanted)), *given, *context.args])
+        celery.worker_main(["worker", "-Q", queues, *given, *context.args])
 
     @app.command("api", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
     def _api(

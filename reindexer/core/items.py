@@ -11,12 +11,6 @@ from typing import Any
 
 from reindexer.core.text.chunks import Span
 
-LANES = ("live", "bulk")
-"""The lanes of due items: `live` for edits, `bulk` for whatever edits overtake."""
-
-REQUEST_LANE = "bulk"
-"""The lane of reindex requests."""
-
 POINT_NAMESPACE = uuid.UUID("6f1d8a1e-3f0b-5c55-9a52-7d1c0b1f6f0e")
 """Must never change: another namespace would make every point of every user an orphan."""
 

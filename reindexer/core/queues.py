@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from reindexer.core.items import LANES
+from reindexer.core.lanes import LANES, Lane
 
 DEFAULT_PREFIX = "reindexer"
 PREFIX_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -24,7 +24,7 @@ class Names:
 
     prefix: str = DEFAULT_PREFIX
 
-    def queue(self, lane: str) -> str:
+    def queue(self, lane: Lane) -> str:
         """Return the queue of a lane."""
         return f"{self.prefix}.{lane}"
 

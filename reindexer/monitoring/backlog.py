@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from psycopg.rows import dict_row
 
-from reindexer.core.items import LANES
+from reindexer.core.lanes import LANES
 from reindexer.monitoring.metrics import RETRIES, SETTLED
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from reindexer.core.items import LANES
+from reindexer.core.lanes import LANES
 
 AT_RUN_TIME: tuple[str, ...] = ()
 """Label values that are not known beforehand, such as the sources."""

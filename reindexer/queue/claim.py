@@ -12,6 +12,7 @@ from psycopg.rows import DictRow, dict_row
 
 from reindexer.core.breaker import Dependency
 from reindexer.core.items import ClaimedItem
+from reindexer.core.lanes import Lane
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
 from reindexer.postgres.schema import REVISION
@@ -36,7 +37,7 @@ class Claim:
 
     source: str
     generation: int
-    lane: str
+    lane: Lane
     token: int
     """Fencing token, larger than every earlier token of these items. Of two writes to a point the larger token wins."""
     items: tuple[ClaimedItem, ...]
@@ -90,7 +91,7 @@ def ago_s(watermark: float | None, now_s: float) -> float | None:
 
 def claim_batch(
     connection: Connection,
-    lane: str,
+    lane: Lane,
     max_items: int,
     lease_s: float,
     except_sources: Sequence[str] = (),
@@ -161,7 +162,7 @@ def _read(rows: Sequence[DictRow]) -> Claim | None:
     first = rows[0]
     items = tuple(map(_item, rows))
     return Claim(
-        first["source"], first["generation"], first["lane"], first["token"], items, first["claimed_at"],
+        first["source"], first["generation"], Lane(first["lane"]), first["token"], items, first["claimed_at"],
         first["problem"], marked=first["marked"], account=first["account"], failing=frozenset(first["failing"]),
         probes=frozenset(first["probes"]), left_alone=frozenset(first["open"]) - frozenset(first["probes"]),
         beside=first["marked_first_ago_s"] is not None, lost=sum(row["lost"] for row in rows), suspect=first["alone"],

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from math import ceil, inf
 
-from reindexer.core.items import LANES
+from reindexer.core.lanes import LANES, Lane
 from reindexer.ports import Broker
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
@@ -44,13 +44,13 @@ class Dispatch:
     broker: Broker
     batch_size: int
     max_messages: int
-    _watermarks: Mapping[str, LaneWatermark] = field(default_factory=lambda: {lane: LaneWatermark() for lane in LANES})
-    _queues: Mapping[str, _Queue] = field(default_factory=lambda: {lane: _Queue() for lane in LANES})
+    _watermarks: Mapping[Lane, LaneWatermark] = field(default_factory=lambda: {lane: LaneWatermark() for lane in LANES})
+    _queues: Mapping[Lane, _Queue] = field(default_factory=lambda: {lane: _Queue() for lane in LANES})
 
-    def top_up(self, connection: Connection, lanes: Collection[str] = LANES) -> Mapping[str, int]:
+    def top_up(self, connection: Connection, lanes: Collection[Lane] = LANES) -> Mapping[Lane, int]:
         """Send the messages that the lanes' queues lack. Returns how many by lane. Raises DependencyUnavailable
         (broker)."""
-        sent: dict[str, int] = {}
+        sent: dict[Lane, int] = {}
         for lane, items in self._ready(connection, lanes).items():
             wanted = min(self.max_messages, ceil(items / self.batch_size))  # guard dispatch-message-limit
             if wanted and (missing := wanted - self._depth(lane)) > 0:
@@ -58,7 +58,7 @@ class Dispatch:
                 sent[lane] = missing
         return sent
 
-    def announce(self, items: Mapping[str, int]) -> None:
+    def announce(self, items: Mapping[Lane, int]) -> None:
         """Send the messages that a lane's queue lacks, after `items` of each lane became due. Raises
         DependencyUnavailable (broker).
 
@@ -78,21 +78,21 @@ class Dispatch:
         DependencyUnavailable."""
         return send_unsent(connection, self.broker, older_s=RESEND_AFTER_S)
 
-    def _is_likely_empty(self, lane: str) -> bool:
+    def _is_likely_empty(self, lane: Lane) -> bool:
         queue = self._queues[lane]
         # guard dispatch-message-limit, dispatch-unseen-sends-counted
         return queue.at_most < self.max_messages and time.monotonic() - queue.sent_at > TAKEN_S
 
-    def _depth(self, lane: str) -> int:
+    def _depth(self, lane: Lane) -> int:
         self._queues[lane].at_most = depth = self.broker.depth(lane)
         return depth
 
-    def _send(self, lane: str, messages: int) -> None:
+    def _send(self, lane: Lane, messages: int) -> None:
         self.broker.send_work(lane, messages)
         self._queues[lane].at_most += messages
         self._queues[lane].sent_at = time.monotonic()
 
-    def _ready(self, connection: Connection, lanes: Collection[str]) -> dict[str, int]:
+    def _ready(self, connection: Connection, lanes: Collection[Lane]) -> dict[Lane, int]:
         began_s = time.monotonic()
         begins = {lane: self._watermarks[lane].begin(began_s) for lane in lanes}  # guard dispatch-scan-watermark
         rows = connection.execute(
@@ -108,4 +108,4 @@ class Dispatch:
         for lane, _, first_ago_s, marked_ago_s in rows:
             firsts = (began_s - (first_ago_s or 0.0), began_s - (marked_ago_s or 0.0))
             self._watermarks[lane].found(begins[lane], firsts, ended_s, ended_s - began_s)
-        return {str(lane): int(items) for lane, items, *_ in rows}
+        return {Lane(lane): int(items) for lane, items, *_ in rows}

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from psycopg.rows import class_row
 
+from reindexer.core.lanes import Lane
 from reindexer.postgres.connect import Connection, keep_plan
 from reindexer.postgres.queries import load
 from reindexer.queue.watermark import Watermark
@@ -41,9 +42,9 @@ class Drained:
     """Page of the outbox from which the first change was taken."""
 
     @property
-    def due(self) -> Mapping[str, int]:
+    def due(self) -> Mapping[Lane, int]:
         """Items that became due, by lane."""
-        return {"live": self.live, "bulk": self.bulk}
+        return {Lane.LIVE: self.live, Lane.BULK: self.bulk}
 
 
 def outbox_watermark() -> Watermark[int]:

@@ -14,7 +14,7 @@ from psycopg.rows import class_row
 
 from reindexer.audit import audited
 from reindexer.core.errors import SourceError, UsageError
-from reindexer.core.items import REQUEST_LANE
+from reindexer.core.lanes import REQUEST_LANE, Lane
 from reindexer.ports import Broker
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
@@ -62,7 +62,7 @@ def as_recorded(connection: Connection, source: str, item_id: str) -> str:
         return item_id  # the claim reports what is wrong
 
 
-def record(connection: Connection, source: str, wanted: Sequence[ReindexRequest], *, lane: str, sent: bool) -> int:
+def record(connection: Connection, source: str, wanted: Sequence[ReindexRequest], *, lane: Lane, sent: bool) -> int:
     """Commit reindex requests. Returns how many are new (a task id counts once). `sent`: their messages need no
     sending."""
     cursor = connection.execute(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from reindexer.core.items import LANES
+from reindexer.core.lanes import LANES
 from reindexer.embedded.children import Child, Children, free_port, wait_until_ready
 
 LISTENER = [sys.executable, "-m", "reindexer.listen"]

@@ -14,6 +14,7 @@ import structlog
 
 from reindexer.core.errors import ChunkerFailed, DependencyUnavailable, NotThisProcess, SourceError, TransientError
 from reindexer.core.items import Row
+from reindexer.core.lanes import Lane
 from reindexer.core.plan import Skip, Step, plan
 from reindexer.core.source import Source
 from reindexer.core.text.embedding_spec import EmbeddingSpec
@@ -129,7 +130,7 @@ class Batch:
         spec = embedding_spec_of(source, embedder)
         steps = self._plan(rows, spec)
         throttle = Throttle(
-            using.rate_limiter_of(source), using.counters, "items", live=claim.lane == "live",
+            using.rate_limiter_of(source), using.counters, "items", live=claim.lane == Lane.LIVE,
             patience_s=PATIENCE_S if claim.marked else 0.0,  # guard rate-limit-reservation-patience
         )  # fmt: skip
         try:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from reindexer.core.items import LANES
+from reindexer.core.lanes import Lane
 from reindexer.core.per_process import PerProcess
 from reindexer.worker.priority_gate import GatePass, PriorityGate
 
@@ -68,7 +68,7 @@ class WorkerPool:
         self._most = most
         self._state = PerProcess(partial(_State, gate))
 
-    def submit(self, lane: str, work: Callable[[], object]) -> bool:
+    def submit(self, lane: Lane, work: Callable[[], object]) -> bool:
         """Run `work` in a pool thread. Returns False if the lane has its maximum of pool threads, or the process is
         ending.
 
@@ -82,7 +82,7 @@ class WorkerPool:
         threading.Thread(target=self._run, args=[lane, work], name=f"{lane} pool thread").start()
         return True
 
-    def _run(self, lane: str, work: Callable[[], object]) -> None:
+    def _run(self, lane: Lane, work: Callable[[], object]) -> None:
         now = self._state.get()
         now.own.lane = lane
         try:
@@ -98,24 +98,24 @@ class WorkerPool:
             now.own.lane = None
             now.changed.notify_all()
 
-    def _max_threads(self, lane: str) -> int:
+    def _max_threads(self, lane: Lane) -> int:
         now = self._state.get()
         far = FAR_S < now.provider_s.get(lane, math.inf) < BUSY_S  # guard pool-thread-busy-provider-limit
         # guard pool-thread-backfill-extra
-        return 2 * self._most if far and lane != LANES[0] and not self._edits else self._most
+        return 2 * self._most if far and lane != Lane.LIVE and not self._edits else self._most
 
     @property
     def _edits(self) -> bool:
         now = self._state.get()
         return time.monotonic() - now.edited_at < EDITS_S
 
-    def is_quick(self, lane: str) -> bool:
+    def is_quick(self, lane: Lane) -> bool:
         """Whether the lane's last claim was recent and quick. False until there was one."""
         now = self._state.get()
         is_known = time.monotonic() - now.noted_at.get(lane, -math.inf) < QUICK_FOR_S
         return is_known and now.took_s.get(lane, math.inf) < QUICK_S
 
-    def most(self, lane: str, batch_size: int) -> int:
+    def most(self, lane: Lane, batch_size: int) -> int:
         """Return how many items of the lane to claim.
 
         While there are edits, a backfill claims half a batch, because an edit of an item in work waits until that
@@ -124,26 +124,26 @@ class WorkerPool:
         now = self._state.get()
         quick = now.provider_s.get(lane, math.inf) < QUICK_S
         # guard edit-halved-backfill-batch
-        return math.ceil(batch_size / 2) if quick and self._edits and lane != LANES[0] else batch_size
+        return math.ceil(batch_size / 2) if quick and self._edits and lane != Lane.LIVE else batch_size
 
-    def note(self, lane: str, took_s: float, provider_s: float) -> None:
+    def note(self, lane: Lane, took_s: float, provider_s: float) -> None:
         """Record that a claim of the lane took `took_s`, of which the provider took `provider_s`."""
         now = self._state.get()
         now.took_s[lane], now.provider_s[lane], now.noted_at[lane] = took_s, provider_s, time.monotonic()
-        if lane == LANES[0]:
+        if lane == Lane.LIVE:
             now.edited_at = time.monotonic()
 
-    def may_wait(self, lane: str) -> bool:
+    def may_wait(self, lane: Lane) -> bool:
         """Whether one more claim of the lane may wait for the provider.
 
         One pool thread stays free for work that needs no provider. Edits that find no free thread are worked on by
         their tasks.
         """
         now = self._state.get()
-        return lane == LANES[0] or now.waiting[lane] < max(1, self._max_threads(lane) - 1)
+        return lane == Lane.LIVE or now.waiting[lane] < max(1, self._max_threads(lane) - 1)
 
     @contextmanager
-    def waiting(self, lane: str, *, waits: bool) -> Iterator[None]:
+    def waiting(self, lane: Lane, *, waits: bool) -> Iterator[None]:
         """Context of the work on one claim. `waits`: it may wait for the provider."""
         now = self._state.get()
         with now.changed:
@@ -154,10 +154,10 @@ class WorkerPool:
             with now.changed:
                 now.waiting[lane] -= waits
 
-    def gate(self, lane: str) -> GatePass:
+    def gate(self, lane: Lane) -> GatePass:
         """Return the priority gate as a claim of this lane passes it."""
         now = self._state.get()
-        return GatePass(now.gate, edit=lane == LANES[0])
+        return GatePass(now.gate, edit=lane == Lane.LIVE)
 
     def goes_on(self) -> bool:
         """Whether a loop over batches takes another one. False when the process ends, or in a surplus pool thread."""

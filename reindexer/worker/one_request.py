@@ -6,7 +6,7 @@ The request is committed before any work, so a process that dies leaves work tha
 from __future__ import annotations
 
 from reindexer.core.errors import ItemFailed
-from reindexer.core.items import REQUEST_LANE
+from reindexer.core.lanes import REQUEST_LANE
 from reindexer.queue import requests
 from reindexer.queue.requests import ReindexRequest, TaskState
 from reindexer.worker.worker import Worker

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from reindexer.core.items import LANES, REQUEST_LANE
+from reindexer.core.lanes import LANES, REQUEST_LANE, Lane
 from reindexer.queue.claim import Claim, LaneWatermark, claim_batch, claim_item
 from reindexer.queue.lease import Deadline
 from reindexer.worker.batch import Batch
@@ -31,7 +31,7 @@ LOOK_S = 0.25
 class Work(Protocol):
     """`Worker.run_lane`, as the edge of the program calls it: it logs what fails, and raises nothing."""
 
-    def __call__(self, lane: str, *, budget_s: float = math.inf, waits: bool = True) -> object:
+    def __call__(self, lane: Lane, *, budget_s: float = math.inf, waits: bool = True) -> object:
         """See `Worker.run_lane`."""
 
 
@@ -39,7 +39,7 @@ class Work(Protocol):
 class Worker(Dependencies):
     """A worker process. Holds no state of items; any number of threads may use one worker."""
 
-    _watermarks: Mapping[str, LaneWatermark] = field(default_factory=lambda: {lane: LaneWatermark() for lane in LANES})
+    _watermarks: Mapping[Lane, LaneWatermark] = field(default_factory=lambda: {lane: LaneWatermark() for lane in LANES})
     _turn_waits_until: dict[str, float] = field(default_factory=dict)
     """By lane, monotonic. Until then the rate limiter has no slot for the lane: a claim would only be returned."""
     _tight_until: dict[str, float] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Worker(Dependencies):
         self.counters.close()
         self.postgres.close()
 
-    def accept(self, lane: str, work: Work, *, meanwhile: Callable[[], None]) -> None:
+    def accept(self, lane: Lane, work: Work, *, meanwhile: Callable[[], None]) -> None:
         """Have somebody work on what a message says is ready: a pool thread, or the caller's, or nobody.
 
         If all pool threads of the lane are busy, they look for more work themselves. Then the caller's thread works
@@ -63,7 +63,7 @@ class Worker(Dependencies):
         them without the pool. Work that may wait for the provider goes to the pool: a thread that takes messages never
         waits. `work` is `run_lane`, and raises nothing. `meanwhile` is called once no quick edit waits any more.
         """
-        edits = lane == LANES[0]
+        edits = lane == Lane.LIVE
         quick = edits and self.pool.is_quick(lane)
         if quick:
             work(lane, budget_s=LANE_BUDGET_S, waits=False)
@@ -74,7 +74,7 @@ class Worker(Dependencies):
         if edits or threading.current_thread() is not threading.main_thread():  # guard backfill-off-main-thread
             work(lane, budget_s=LANE_BUDGET_S, waits=not self.pool.has_threads)
 
-    def run_lane(self, lane: str, *, budget_s: float = math.inf, waits: bool = True) -> int:
+    def run_lane(self, lane: Lane, *, budget_s: float = math.inf, waits: bool = True) -> int:
         """Work on batches of a lane until none is ready or `budget_s` is used up. Returns the number of items settled.
 
         Lanes of higher priority go first, checked before every batch. An edit made behind a backfill therefore waits
@@ -91,7 +91,7 @@ class Worker(Dependencies):
             time.sleep(min(waits_s, LOOK_S))
         return items
 
-    def leaves(self, lane: str) -> bool:
+    def leaves(self, lane: Lane) -> bool:
         """Whether the lane has marked items that nothing has taken, as far as this process knows."""
         return lane in self._leaves
 
@@ -107,14 +107,14 @@ class Worker(Dependencies):
         with self.pool.alone():
             return self._work(claim, deadline)
 
-    def _claim_first(self, lanes: Sequence[str], *, waits: bool) -> Claim | None:
+    def _claim_first(self, lanes: Sequence[Lane], *, waits: bool) -> Claim | None:
         """Claim from the first of the lanes in which something is ready."""
         return next((claim for lane in lanes if (claim := self.claim(lane, waits=waits))), None)
 
-    def _waits_s(self, lane: str) -> float:
+    def _waits_s(self, lane: Lane) -> float:
         return max(0.0, self._turn_waits_until.get(lane, 0.0) - time.monotonic())
 
-    def claim(self, lane: str, *, waits: bool = True) -> Claim | None:
+    def claim(self, lane: Lane, *, waits: bool = True) -> Claim | None:
         """Claim the next batch of a lane. None if nothing is ready. `waits` false: unmarked items only."""
         most = self.pool.most(lane, self.limits.batch_size)
         embeds = waits and not self._waits_s(lane) and self.pool.may_wait(lane)

@@ -12,6 +12,7 @@ import pytest
 import redis
 from celery.result import AsyncResult
 
+from reindexer.core.lanes import Lane
 from reindexer.embedded.children import free_port
 from reindexer.embedded.redis import start_redis
 from reindexer.postgres.connect import Connection
@@ -207,7 +208,7 @@ def test_who_settles_an_item_never_waits_for_the_broker_that_its_request_is_bein
     db: Connection, processes: Processes, cable: Proxy
 ) -> None:
     task_ids = wishes_on_their_way(db, processes, cable)
-    claim = claim_batch(db, "bulk", 10, 60)
+    claim = claim_batch(db, Lane.BULK, 10, 60)
     assert claim is not None
     db.execute("SET lock_timeout = '300ms'")
     settled = finish(db, claim, [Finished(item, "COMPLETED", "t", "p", chunks=1) for item in claim.items])
@@ -232,7 +233,7 @@ def test_a_request_whose_sender_died_gets_its_own_message_from_the_listener(
 ) -> None:
     """Paused, so that no batch of the lane answers it first."""
     item_id, task_id = insert(db, "text"), str(uuid.uuid4())
-    requests.record(db, "context_items", [requests.ReindexRequest(task_id, item_id)], lane="bulk", sent=False)
+    requests.record(db, "context_items", [requests.ReindexRequest(task_id, item_id)], lane=Lane.BULK, sent=False)
     db.execute("UPDATE reindexer.request SET created_at = created_at - interval '1 minute'")
     set_paused(db, None, paused=True, who="test")
     processes.listener()

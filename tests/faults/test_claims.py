@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from reindexer.core.lanes import Lane
 from reindexer.core.text.chunks import Span
 from reindexer.ports import Collection, Point
 from reindexer.postgres.connect import Connection, connect
@@ -30,8 +31,8 @@ def test_two_claims_never_hold_the_same_item(db: Connection, database: str) -> N
         insert(db, f"text {n}")
     drain(db)
     with connect(database, application_name="other") as other, db.transaction():
-        first = claim_batch(db, "live", 6, 60)
-        second = claim_batch(other, "live", 6, 60)
+        first = claim_batch(db, Lane.LIVE, 6, 60)
+        second = claim_batch(other, Lane.LIVE, 6, 60)
     assert first is not None
     assert second is not None
     assert {i.item_id for i in first.items}.isdisjoint(i.item_id for i in second.items)
@@ -169,7 +170,7 @@ def test_an_edit_that_is_made_during_a_backfill_goes_before_its_next_batch(
                 drain(application)
 
     provider.behave = edit
-    assert worker.run_lane("bulk", budget_s=60) == 7
+    assert worker.run_lane(Lane.BULK, budget_s=60) == 7
     edited = [["edited" in each for each in call.inputs] for call in provider.calls]
     assert edited[:2] == [[False, False], [True]]
     assert [each for call in edited[2:] for each in call] == [False] * 4
@@ -183,7 +184,7 @@ def test_an_item_whose_worker_dies_each_time_ends_failed_and_heals(
     for _ in range(4):
         claim(db)
         lose_leases(db)
-    worker.run_lane("live", budget_s=0)
+    worker.run_lane(Lane.LIVE, budget_s=0)
     assert status(db, item_id) == ("FAILED", "its worker died each time it was tried")
     assert not provider.calls
     heal_now(db)
@@ -199,13 +200,13 @@ def test_an_item_that_killed_its_workers_is_tried_alone_and_once_when_it_heals(
     for _ in range(4):
         claim(db)
         lose_leases(db)
-    worker.run_lane("live", budget_s=0)
+    worker.run_lane(Lane.LIVE, budget_s=0)
     heal_now(db)
     for n in range(5):
         insert(db, f"text {n}")
     db.execute("UPDATE reindexer.outbox SET lane = 'bulk'")
     drain(db)
-    healing = claim(db, lane="bulk")
+    healing = claim(db, lane=Lane.BULK)
     assert [item.item_id for item in healing.items] == [item_id]
     lose_leases(db)
     work(db, worker)
@@ -229,7 +230,7 @@ def test_an_item_that_was_lost_stays_alone_while_it_is_retried_and_no_longer_tha
     lose_leases(db)
     provider.behave = lambda call: error(503) if len(provider.calls) <= 2 else None
     for _ in range(5):
-        worker.run_lane("live", budget_s=0)
+        worker.run_lane(Lane.LIVE, budget_s=0)
         db.execute("UPDATE reindexer.due SET not_before = now() WHERE lease_until IS NULL")
     assert [len(call.inputs) for call in provider.calls] == [1] * 5
     for n, item_id in ids.items():
@@ -271,10 +272,10 @@ def test_a_retry_reads_the_text_anew_and_the_change_behind_it_costs_nothing(
     provider.behave = lambda call: error(503) if len(provider.calls) == 1 else None
     item_id = insert(db, "first")
     drain(db)
-    worker.run_lane("live", budget_s=0)
+    worker.run_lane(Lane.LIVE, budget_s=0)
     db.execute("UPDATE context_items SET content = 'second'")
     db.execute("UPDATE reindexer.due SET not_before = now() - interval '1 s'")
-    worker.run_lane("live", budget_s=0)
+    worker.run_lane(Lane.LIVE, budget_s=0)
     assert index.holds(item_id, vector_of("second"))
     work(db, worker)
     assert provider.inputs == ["first", "second"]

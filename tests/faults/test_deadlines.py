@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from reindexer.core.lanes import Lane
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
 from reindexer.queue.lease import Deadline, LeaseExpired
@@ -38,7 +39,7 @@ def test_a_batch_that_is_too_slow_for_its_lease_is_written_as_far_as_it_got(
     provider.latency_s = 2.1  # more than half of what the lease leaves
     ids = [insert(db, f"text {n}") for n in range(6)]
     drain(db)
-    worker.run_lane("live", budget_s=0)
+    worker.run_lane(Lane.LIVE, budget_s=0)
     assert sorted((status(db, item_id) or ("", None) for item_id in ids), key=str) == [
         *[("COMPLETED", None)] * 2,
         *[("PENDING", "its claim ended before its turn came")] * 4,

@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 
 from reindexer.adapters.broker.celery_broker import CeleryBroker
+from reindexer.core.lanes import Lane
 from reindexer.listener.leader import Leader
 from reindexer.monitoring.buffer import MetricsBuffer
 from reindexer.postgres.connect import Connection, connect
@@ -42,14 +43,14 @@ def test_what_was_planned_while_all_was_quiet_is_planned_anew_for_a_backlog(
                 db.execute(b"VACUUM ANALYZE %b" % table)
         db.execute("INSERT INTO context_items (title, content) VALUES (%s, 'text')", [f"edit {n}"])
         assert leader.drain_all(db)
-        settle_a_batch(db, "live")
+        settle_a_batch(db, Lane.LIVE)
 
     def fresh(measure: Callable[[Connection], float]) -> float:
         with connect(database, application_name="reindexer test") as other:
             return measure(other)
 
     drain = partial(drain_many, leader=leader)
-    settle = partial(settle_a_batch, lane="bulk")
+    settle = partial(settle_a_batch, lane=Lane.BULK)
     drains = median_ratio(lambda: drain(db), lambda: fresh(drain), pairs=3)
     db.execute(
         "INSERT INTO reindexer.due (source, item_id, generation, lane)"
@@ -71,7 +72,7 @@ def drain_many(db: Connection, leader: Leader) -> float:
     return took_s
 
 
-def settle_a_batch(db: Connection, lane: str) -> float:
+def settle_a_batch(db: Connection, lane: Lane) -> float:
     """Seconds for it."""
     claim = claim_batch(db, lane, BATCH, 60)
     assert claim is not None

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from reindexer.core.lanes import Lane
 from reindexer.postgres.connect import Connection, connect
 from reindexer.queue import requests
 from reindexer.queue.claim import Claim, claim_batch
@@ -28,7 +29,7 @@ def due_in_odd_order(db: Connection) -> None:
 
 
 def claimed(db: Connection) -> Claim:
-    taken = claim_batch(db, "live", len(ITEMS), 60)
+    taken = claim_batch(db, Lane.LIVE, len(ITEMS), 60)
     assert taken is not None
     assert len(taken.items) == len(ITEMS)
     return taken
@@ -43,7 +44,7 @@ def drains(db: Connection) -> Callable[[Connection], object]:
 
 def asked(db: Connection) -> Callable[[Connection], object]:
     asked = [requests.ReindexRequest(f"task-{item_id}", item_id) for item_id in ITEMS[::-1]]
-    return lambda other: requests.record(other, "context_items", asked, lane="bulk", sent=True)
+    return lambda other: requests.record(other, "context_items", asked, lane=Lane.BULK, sent=True)
 
 
 def finishes(db: Connection) -> Callable[[Connection], object]:

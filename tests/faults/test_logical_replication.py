@@ -11,6 +11,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from reindexer.core.lanes import Lane
 from reindexer.postgres.connect import Connection, connect
 from reindexer.testing.processes import log_of
 from reindexer.testing.waiting import eventually
@@ -68,8 +69,8 @@ def test_rows_of_a_logical_subscription_are_indexed_from_the_first_copy_to_trunc
 ) -> None:
     def same() -> bool:
         """The subscriber has what the publisher has, and the index too."""
-        worker.run_lane("live", budget_s=0)
-        worker.run_lane("bulk", budget_s=0)
+        worker.run_lane(Lane.LIVE, budget_s=0)
+        worker.run_lane(Lane.BULK, budget_s=0)
         rows = [
             each.execute("SELECT id, title, content FROM context_items ORDER BY id").fetchall()
             for each in (publisher, db)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import pytest
 from alembic import command
 
+from reindexer.core.lanes import Lane
 from reindexer.core.source import Source
 from reindexer.migrate import alembic_config
 from reindexer.postgres.connect import Connection
@@ -65,7 +66,9 @@ def test_a_row_of_a_long_key_goes_by_a_name_from_its_first_text_to_its_deletion(
     for known_as in (key, item_id) if len(key) < 3_000 else (item_id,):
         assert json.loads(here("why", "pages", known_as, "--json", env=env).stdout)["item_id"] == item_id
     assert (
-        requests.record(db, "pages", [ReindexRequest("w1", key), ReindexRequest("w2", "short")], lane="bulk", sent=True)
+        requests.record(
+            db, "pages", [ReindexRequest("w1", key), ReindexRequest("w2", "short")], lane=Lane.BULK, sent=True
+        )
         == 2
     )
     eventually(flow.settles)
@@ -126,7 +129,7 @@ def test_an_upgrade_brings_what_fitted_until_now_under_its_name(
     db.execute("UPDATE reindexer.ledger SET item_id = %s WHERE source = 'pages'", [key])
     command.upgrade(alembic_config(database), "head")
     flow.worker.postgres.close()
-    flow.worker.run_lane("bulk", budget_s=0.5)
+    flow.worker.run_lane(Lane.BULK, budget_s=0.5)
     assert named(db, "pages") == set(), "what was indexed under the key is gone"
     eventually(flow.settles)
     assert named(db, "pages") == {(name_of(key), "COMPLETED")}

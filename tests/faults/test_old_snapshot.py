@@ -11,6 +11,7 @@ import pytest
 
 from bench.under_snapshot import old_snapshot, queue_of
 from reindexer.adapters.broker.celery_broker import CeleryBroker
+from reindexer.core.lanes import Lane
 from reindexer.postgres.connect import Connection
 from reindexer.queue.claim import MAX_PAUSE_S as LANE_PAUSE_S
 from reindexer.queue.claim import LaneWatermark, claim_batch
@@ -53,6 +54,6 @@ def test_what_lies_below_the_floor_is_found_by_the_next_whole_look(db: Connectio
     eventually(lambda: drain(db, watermark=drains).changes, within=OUTBOX_PAUSE_S + 1)
     assert time.monotonic() - now >= OUTBOX_PAUSE_S
     db.execute("UPDATE reindexer.due SET not_before = now() - interval '1 h'")
-    assert claim_batch(db, "live", 10, 60, watermark=claims) is None
-    eventually(lambda: claim_batch(db, "live", 10, 60, watermark=claims), within=LANE_PAUSE_S + 1)
+    assert claim_batch(db, Lane.LIVE, 10, 60, watermark=claims) is None
+    eventually(lambda: claim_batch(db, Lane.LIVE, 10, 60, watermark=claims), within=LANE_PAUSE_S + 1)
     assert time.monotonic() - now >= LANE_PAUSE_S

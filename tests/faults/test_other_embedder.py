@@ -12,6 +12,7 @@ import pytest
 
 from reindexer.backfills.pager import walk_page
 from reindexer.core.errors import OtherEmbedder
+from reindexer.core.lanes import Lane
 from reindexer.core.owner import Owner
 from reindexer.core.source import CONTEXT_ITEMS, Source
 from reindexer.index.search import collection_of, search
@@ -154,14 +155,14 @@ def test_of_two_models_that_begin_together_one_makes_all_vectors(
     def begin(one: Worker) -> None:
         one.limits = replace(one.limits, batch_size=1)
         start.wait()
-        one.run_lane("live", budget_s=1)
+        one.run_lane(Lane.LIVE, budget_s=1)
 
     threads = [threading.Thread(target=begin, args=[each]) for each in (worker, other)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    eventually(lambda: [each.run_lane("live", budget_s=1) for each in (worker, other)] and index.count() == 8)
+    eventually(lambda: [each.run_lane(Lane.LIVE, budget_s=1) for each in (worker, other)] and index.count() == 8)
     (made_by,) = db.execute("SELECT embedder FROM reindexer.source").fetchone() or (None,)
     embedders = [each.embedder_of(CONTEXT_ITEMS) for each in (worker, other)]
     (right,) = [each for each in embedders if each.fingerprint == made_by]

@@ -13,6 +13,7 @@ from celery.result import AsyncResult
 
 from reindexer.adapters.broker.celery_broker import CeleryBroker
 from reindexer.core.errors import ItemFailed
+from reindexer.core.lanes import Lane
 from reindexer.embedded.children import Child
 from reindexer.postgres.connect import Connection, connect
 from reindexer.queue import requests
@@ -54,7 +55,7 @@ def test_a_pool_process_killed_for_want_of_memory_is_replaced_and_nobody_is_told
             kill_pool(worker)
 
     provider.behave = out_of_memory_once
-    requests.record(db, "context_items", [requests.ReindexRequest(task_id, item_id)], lane="bulk", sent=True)
+    requests.record(db, "context_items", [requests.ReindexRequest(task_id, item_id)], lane=Lane.BULK, sent=True)
     broker.send_requests([(task_id, "context_items", item_id)])
     result, states = AsyncResult(task_id, app=broker.app), set()
 

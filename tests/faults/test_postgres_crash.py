@@ -14,6 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from reindexer.core.errors import DependencyUnavailable, UsageError
+from reindexer.core.lanes import Lane
 from reindexer.core.source import Source
 from reindexer.embedded.children import Children
 from reindexer.embedded.postgres import EmbeddedPostgres, start_postgres
@@ -103,7 +104,7 @@ def test_a_claim_is_on_disk_before_anybody_works_on_it_whatever_the_server_is_se
     with connect(server.url, application_name="test") as db:
         item_id = insert(db, "text")
         drain(db)
-        taken = claim_batch(db, "live", 10, 60)
+        taken = claim_batch(db, Lane.LIVE, 10, 60)
         assert taken is not None
         server.crash()
     server.start()

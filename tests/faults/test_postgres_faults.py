@@ -19,6 +19,7 @@ import psycopg
 import pytest
 from celery.result import AsyncResult
 
+from reindexer.core.lanes import Lane
 from reindexer.embedded.children import Children, free_port
 from reindexer.migrate import migrate
 from reindexer.postgres.connect import Connection, connect
@@ -144,7 +145,7 @@ def test_tokens_grow_over_a_crash_that_lost_every_commit_that_could_be_lost(serv
             connection.execute(
                 "UPDATE reindexer.due SET not_before = clock_timestamp(), lease_until = clock_timestamp()"
             )
-            claim = claim_batch(connection, "live", 10, 60)
+            claim = claim_batch(connection, Lane.LIVE, 10, 60)
             assert claim is not None, "the claim's own commit was on the disk, and with it the drain's before"
             tokens.append(claim.token)
             connection.execute("UPDATE reindexer.due SET token = 1")  # lost

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
+from reindexer.core.lanes import Lane
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
 from reindexer.testing.provider import Call, FakeProvider
@@ -116,12 +117,12 @@ def test_batches_do_not_wait_for_batches_nor_edits_for_edits(gate: PriorityGate)
 def test_a_batch_gives_way_before_it_asks_the_provider_and_before_it_writes(
     db: Connection, worker: Worker, provider: FakeProvider
 ) -> None:
-    works_on(db, worker, "the first of all makes the collection", "bulk")
+    works_on(db, worker, "the first of all makes the collection", Lane.BULK)
     asked = list[float]()
     provider.behave = lambda _: asked.append(time.monotonic())
-    with stream_of_edits(worker.pool.gate("live")):
+    with stream_of_edits(worker.pool.gate(Lane.LIVE)):
         began = time.monotonic()
-        works_on(db, worker, "text", "bulk")
+        works_on(db, worker, "text", Lane.BULK)
         ended = time.monotonic()
     assert asked[0] - began > 0.9 * GIVE_S
     assert ended - asked[0] > 0.9 * GIVE_S
@@ -135,8 +136,8 @@ def test_an_edit_goes_ahead_while_it_is_worked_on(db: Connection, worker: Worker
         gave.append(batch_gave_s(worker))
 
     provider.behave = batch_meets_it
-    works_on(db, worker, "edited", "live")
-    works_on(db, worker, "filled", "bulk")
+    works_on(db, worker, "edited", Lane.LIVE)
+    works_on(db, worker, "filled", Lane.BULK)
     assert gave[0] > 0.9 * 0.2
     assert gave[1] < 0.9 * 0.2
 
@@ -147,7 +148,7 @@ def test_an_edit_goes_ahead_already_while_it_is_claimed(db: Connection, database
     drain(db)
     with psycopg.connect(database) as other, ThreadPoolExecutor(1) as thread:
         other.execute("LOCK TABLE reindexer.due")
-        claiming = thread.submit(worker.claim, "live")
+        claiming = thread.submit(worker.claim, Lane.LIVE)
         eventually(lambda: db.execute("SELECT FROM pg_locks WHERE NOT granted").fetchone() is not None)
         gave = batch_gave_s(worker)
         other.rollback()
@@ -158,12 +159,12 @@ def test_an_edit_goes_ahead_already_while_it_is_claimed(db: Connection, database
 def test_an_edit_goes_ahead_anew_while_it_is_written(
     db: Connection, worker: Worker, provider: FakeProvider, proxy: Proxy
 ) -> None:
-    works_on(db, worker, "the first of all makes the collection", "bulk")
+    works_on(db, worker, "the first of all makes the collection", Lane.BULK)
     worker.pool = WorkerPool(gate=lambda: PriorityGate(ahead_s=2.0, give_s=0.2))
     provider.behave = lambda _: time.sleep(2.2)  # until it is ahead no longer
     proxy.matching, proxy.mode = b"PUT /collections/context_items__g1/points?", Mode.HOLD_REQUEST
     with ThreadPoolExecutor(1) as thread:
-        working = thread.submit(works_on, db, worker, "edited", "live")
+        working = thread.submit(works_on, db, worker, "edited", Lane.LIVE)
         eventually(lambda: proxy.held)
         gave = batch_gave_s(worker)
         proxy.mode = Mode.PASS
@@ -173,11 +174,11 @@ def test_an_edit_goes_ahead_anew_while_it_is_written(
 
 def batch_gave_s(worker: Worker) -> float:
     began = time.monotonic()
-    worker.pool.gate("bulk").yield_to_edits(WITHIN_S)
+    worker.pool.gate(Lane.BULK).yield_to_edits(WITHIN_S)
     return time.monotonic() - began
 
 
-def works_on(db: Connection, worker: Worker, text: str, lane: str) -> None:
+def works_on(db: Connection, worker: Worker, text: str, lane: Lane) -> None:
     insert(db, text)
     db.execute("UPDATE reindexer.outbox SET lane = %s", [lane])
     drain(db)

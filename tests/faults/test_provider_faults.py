@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from reindexer.core.breaker import BreakerPolicy
+from reindexer.core.lanes import Lane
 from reindexer.postgres.connect import Connection
 from reindexer.queue import requests
 from reindexer.queue.breaker import open_breakers
@@ -61,12 +62,12 @@ def test_a_request_that_waits_for_a_429_is_told_as_tried_though_the_try_does_not
 ) -> None:
     item_id = insert(db, "text")
     work(db, worker)
-    requests.record(db, "context_items", [requests.ReindexRequest("request", item_id)], lane="bulk", sent=True)
+    requests.record(db, "context_items", [requests.ReindexRequest("request", item_id)], lane=Lane.BULK, sent=True)
     told = requests.task_state(db, "request")
     assert told is not None
     assert (told.state, told.waits_for) == ("PENDING", None)
     provider.behave = lambda call: error(429, "rate_limit_exceeded")
-    worker.run_lane("bulk", budget_s=0)
+    worker.run_lane(Lane.BULK, budget_s=0)
     told = requests.task_state(db, "request")
     assert told is not None
     assert (told.state, attempts_by_item(db)) == ("RETRY", [0])
@@ -114,7 +115,7 @@ def test_an_answer_that_is_no_answer_costs_an_attempt_and_is_tried_again(
 
     provider.behave = first_time
     drain(db)
-    worker.run_lane("live", budget_s=0)
+    worker.run_lane(Lane.LIVE, budget_s=0)
     assert attempts_by_item(db) == [1, 1]
     assert index.count() == 0
     work_until_done(db, worker)
@@ -154,7 +155,7 @@ def test_a_provider_that_hangs_or_drips_is_given_up_in_time_and_well_before_the_
     fault(provider)
     drain(db)
     started = time.monotonic()
-    worker.run_lane("live", budget_s=0)
+    worker.run_lane(Lane.LIVE, budget_s=0)
     assert time.monotonic() - started < LEASE_S - 0.5
     assert status(db, item_id) == ("PENDING", "the embedding provider did not answer in time")
     assert db.execute("SELECT lease_until, attempts FROM reindexer.due").fetchone() == (None, 1)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from reindexer.core.errors import SourceError
+from reindexer.core.lanes import Lane
 from reindexer.monitoring.status import status as state_of_everything
 from reindexer.postgres.connect import Connection
 from reindexer.queue import requests
@@ -124,7 +125,7 @@ def test_a_request_whose_provider_refuses_everything_is_told_the_setting_and_suc
     provider.behave = lambda call: error(401, "invalid_api_key")
     item_id = insert(db, "text")
     drain(db)
-    requests.record(db, "context_items", [requests.ReindexRequest("request", item_id)], lane="bulk", sent=True)
+    requests.record(db, "context_items", [requests.ReindexRequest("request", item_id)], lane=Lane.BULK, sent=True)
     worker.run_item("context_items", item_id)
     told = requests.task_state(db, "request")
     assert told is not None

@@ -11,6 +11,7 @@ import pytest
 from reindexer.adapters.broker.celery_broker import CeleryBroker
 from reindexer.backfills.pager import walk_page
 from reindexer.core.errors import ItemFailed
+from reindexer.core.lanes import Lane
 from reindexer.postgres.connect import Connection, connect
 from reindexer.queue.breaker import open_breakers
 from reindexer.queue.drain import drain
@@ -85,7 +86,7 @@ def test_qdrant_that_goes_away_while_it_is_written_to_opens_the_breaker_and_no_v
     drain(db)
     for each in (worker, other, other, worker):
         ready(db)
-        each.run_lane("live", budget_s=0)
+        each.run_lane(Lane.LIVE, budget_s=0)
     other.close()
     assert len(provider.calls) == 1, "after the first write that failed every worker asks Qdrant first"
     assert [each.dependency for each in open_breakers(db)] == ["qdrant"]
@@ -105,7 +106,7 @@ def test_a_lost_reply_to_a_write_that_qdrant_applied_is_done_again_and_leaves_no
     proxy.matching, proxy.mode = UPSERT, Mode.DROP_REPLY
     item_id = insert(db, "text")
     drain(db)
-    worker.run_lane("live", budget_s=0)
+    worker.run_lane(Lane.LIVE, budget_s=0)
     assert proxy.lost_replies == 1
     assert index.holds(item_id, vector_of("text")), "Qdrant applied it"
     assert db.execute("SELECT attempts, doubtful FROM reindexer.due").fetchone() == (1, True)
@@ -125,7 +126,7 @@ def test_after_a_lost_reply_a_text_that_goes_back_to_what_it_was_is_written_agai
     proxy.matching, proxy.mode = UPSERT, Mode.DROP_REPLY
     db.execute("UPDATE context_items SET content = 'B'")
     drain(db)
-    worker.run_lane("live", budget_s=0)
+    worker.run_lane(Lane.LIVE, budget_s=0)
     assert index.holds(item_id, vector_of("B"))
     proxy.mode = Mode.PASS
     db.execute("UPDATE context_items SET content = 'A'")
@@ -141,7 +142,7 @@ def test_after_a_lost_reply_a_row_that_is_deleted_leaves_no_point(
     proxy.matching, proxy.mode = UPSERT, Mode.DROP_REPLY
     insert(db, "never settled")
     drain(db)
-    worker.run_lane("live", budget_s=0)
+    worker.run_lane(Lane.LIVE, budget_s=0)
     assert index.count() == 1
     proxy.mode = Mode.PASS
     db.execute("DELETE FROM context_items")
@@ -217,12 +218,12 @@ def test_what_is_written_to_a_collection_and_settled_after_it_was_lost_and_made_
     with connect(database, application_name="test") as blocking, ThreadPoolExecutor() as threads:
         with blocking.transaction():
             blocking.execute("LOCK TABLE reindexer.ledger IN EXCLUSIVE MODE")
-            settles = threads.submit(worker.run_lane, "live", budget_s=0)
+            settles = threads.submit(worker.run_lane, Lane.LIVE, budget_s=0)
             eventually(lambda: index.count() == 1)
             index.client.delete_collection(COLLECTION)
             second_id = insert(db, "written after")
             drain(db)
-            follows = threads.submit(other.run_lane, "live", budget_s=0)
+            follows = threads.submit(other.run_lane, Lane.LIVE, budget_s=0)
             eventually(lambda: index.count() == 1)
         settles.result(10)
         follows.result(10)
@@ -283,7 +284,7 @@ def test_a_request_whose_item_waits_for_qdrant_is_told_as_retry(
 
     item_id, task_id = insert(db, "text"), str(uuid.uuid4())
     drain(db)
-    requests.record(db, "context_items", [requests.ReindexRequest(task_id, item_id)], lane="bulk", sent=True)
+    requests.record(db, "context_items", [requests.ReindexRequest(task_id, item_id)], lane=Lane.BULK, sent=True)
     proxy.mode = Mode.REFUSE
     worker.run_item("context_items", item_id)
     state = requests.task_state(db, task_id)

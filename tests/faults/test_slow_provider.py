@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from reindexer.backfills.pager import walk_page
+from reindexer.core.lanes import Lane
 from reindexer.core.source import Source
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.locks import changing_triggers
@@ -124,7 +125,7 @@ class Book:
         sent = len(self.provider.calls)
         self.provider.behave = lambda call: error(500) if len(self.provider.calls) > sent + requests else None
         drain(self.db)
-        self.worker.run_lane("live", budget_s=0)
+        self.worker.run_lane(Lane.LIVE, budget_s=0)
         self.provider.behave = lambda call: None
         self.provider.calls.clear()
 
@@ -160,7 +161,7 @@ def test_a_text_whose_chunks_take_longer_than_a_claim_goes_on_where_the_last_cla
     book.provider.latency_s = 0.4
     book.write(sentences(80))
     drain(db)
-    book.worker.run_lane("live", budget_s=0)
+    book.worker.run_lane(Lane.LIVE, budget_s=0)
     told, tried = db.execute("SELECT waits_for, attempts FROM reindexer.due").fetchone() or ("", 0)
     assert re.fullmatch(r"\d+ of its 80 chunks are embedded: it goes on from there", told)
     assert tried == 0
@@ -220,7 +221,7 @@ def test_a_request_for_a_begun_text_gets_all_of_it_embedded_anew_also_by_several
 ) -> None:
     book.write(sentences(24))
     book.begin(requests=4)
-    requests.record(db, "book", [requests.ReindexRequest(str(uuid.uuid4()), "1")], lane="live", sent=True)
+    requests.record(db, "book", [requests.ReindexRequest(str(uuid.uuid4()), "1")], lane=Lane.LIVE, sent=True)
     book.begin(requests=2)
     book.work()
     assert len(book.provider.inputs) == 16, "8 of 24 were embedded since the request"
@@ -231,7 +232,7 @@ def test_a_worker_that_dies_with_a_begun_text_costs_what_it_has_not_written(db: 
     book.write(sentences(24))
     book.begin(requests=4)
     db.execute("UPDATE reindexer.due SET not_before = now()")
-    assert claim_batch(db, "live", 10, 0.01) is not None  # and its worker dies
+    assert claim_batch(db, Lane.LIVE, 10, 0.01) is not None  # and its worker dies
     book.work()
     assert len(book.provider.inputs) == 8
     assert " ".join(book.texts()) == sentences(24)

@@ -9,6 +9,7 @@ from contextlib import closing
 
 import pytest
 
+from reindexer.core.lanes import Lane
 from reindexer.index import reconcile
 from reindexer.index.search import collection_of
 from reindexer.monitoring.status import item
@@ -130,9 +131,11 @@ def test_how_small_a_text_was_cut_is_tried_anew_by_who_wants_it_embedded_anew_an
     work(db, worker)
     assert index.count() > 1
     provider.behave = lambda call: None
-    requests.record(db, "context_items", [requests.ReindexRequest(str(uuid.uuid4()), item_id)], lane="bulk", sent=True)
+    requests.record(
+        db, "context_items", [requests.ReindexRequest(str(uuid.uuid4()), item_id)], lane=Lane.BULK, sent=True
+    )
     work(db, worker)
-    worker.run_lane("bulk")
+    worker.run_lane(Lane.BULK)
     assert index.count() == 1
     db.execute("DELETE FROM context_items")
     work(db, worker)

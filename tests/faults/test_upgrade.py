@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from reindexer.core.lanes import Lane
 from reindexer.embedded.children import Child, Children
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.schema import REVISION
@@ -81,12 +82,12 @@ def newer_schema(newer: Newer) -> Newer:
 def test_no_claim_is_made_and_none_is_settled_once_the_schema_is_another_versions(db: Connection) -> None:
     insert(db, "first")
     drain(db)
-    held = claim_batch(db, "live", 10, 60)
+    held = claim_batch(db, Lane.LIVE, 10, 60)
     assert held is not None
     second = insert(db, "second")
     drain(db)
     db.execute("UPDATE reindexer.alembic_version SET version_num = %s", [NEWER])
-    assert claim_batch(db, "live", 10, 60) is None
+    assert claim_batch(db, Lane.LIVE, 10, 60) is None
     assert claim_item(db, "context_items", second, 10, 60) is None
     assert finish(db, held, [Finished(held.items[0], "COMPLETED", "x", "y", 1)]).item_ids == ()
     postpone(db, held, [Postponed(held.items[0], 0.0, "late")])

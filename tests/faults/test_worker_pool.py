@@ -10,6 +10,7 @@ import pytest
 
 from reindexer.adapters.broker.celery_broker import CeleryBroker
 from reindexer.core.errors import TransientError
+from reindexer.core.lanes import Lane
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
 from reindexer.testing.provider import Call, FakeProvider
@@ -64,7 +65,7 @@ def test_an_edit_is_not_held_up_by_the_batches_of_a_backfill(
     processes.listener(REINDEXER_BATCH_SIZE="2")
     processes.worker(concurrency=1, REINDEXER_BATCH_SIZE="2")
     eventually(lambda: len(provider.calls) == 2, within=WITHIN_S, what="as many as one process has helpers")
-    eventually(lambda: broker.depth("bulk") == 0, within=WITHIN_S, what="the other messages are taken, too")
+    eventually(lambda: broker.depth(Lane.BULK) == 0, within=WITHIN_S, what="the other messages are taken, too")
     insert(db, "edit")
     arrived = edited.wait(WITHIN_S / 2)
     edited.set()
@@ -93,28 +94,28 @@ def test_a_worker_that_is_told_to_end_settles_what_it_has_in_flight_and_begins_n
 
 def test_so_many_helpers_of_a_lane_are_at_work_and_no_more() -> None:
     pool, end = WorkerPool(2), threading.Event()
-    assert [pool.submit("bulk", lambda: end.wait(WITHIN_S)) for _ in range(3)] == [True, True, False]
-    assert pool.submit("live", lambda: end.wait(WITHIN_S))
+    assert [pool.submit(Lane.BULK, lambda: end.wait(WITHIN_S)) for _ in range(3)] == [True, True, False]
+    assert pool.submit(Lane.LIVE, lambda: end.wait(WITHIN_S))
     end.set()
     pool.close()
-    assert not pool.submit("live", end.wait)
+    assert not pool.submit(Lane.LIVE, end.wait)
 
 
 @pytest.mark.parametrize(
     ("lane", "provider_s", "edited", "most"),
     [
-        ("bulk", 0.05, False, 2), ("bulk", 0.2, False, 4), ("bulk", 5.0, False, 2), ("bulk", 0.2, True, 2),
-        ("live", 0.2, True, 2),
+        (Lane.BULK, 0.05, False, 2), ("bulk", 0.2, False, 4), ("bulk", 5.0, False, 2), ("bulk", 0.2, True, 2),
+        (Lane.LIVE, 0.2, True, 2),
     ],
     ids=["quick", "far away", "busy", "far away, and there are edits", "the edits themselves"],
 )  # fmt: skip
 def test_a_backfill_has_twice_the_helpers_while_the_provider_is_far_away_and_nobody_edits(
-    lane: str, provider_s: float, edited: bool, most: int
+    lane: Lane, provider_s: float, edited: bool, most: int
 ) -> None:
     pool, end = WorkerPool(2), threading.Event()
     pool.note(lane, 1.0, provider_s)
     if edited:
-        pool.note("live", 1.0, provider_s)
+        pool.note(Lane.LIVE, 1.0, provider_s)
     assert [pool.submit(lane, lambda: end.wait(WITHIN_S)) for _ in range(5)].count(True) == most
     end.set()
     pool.close()
@@ -133,14 +134,14 @@ def test_helpers_that_are_too_many_once_there_are_edits_stop_after_their_batch_a
         if goes_on:
             end.wait(WITHIN_S)
 
-    pool.note("bulk", 1.0, 0.2)
-    assert all(pool.submit("bulk", batches) for _ in range(4))
+    pool.note(Lane.BULK, 1.0, 0.2)
+    assert all(pool.submit(Lane.BULK, batches) for _ in range(4))
     all_are.wait(WITHIN_S)
-    pool.note("live", 1.0, 0.2)
+    pool.note(Lane.LIVE, 1.0, 0.2)
     all_are.wait(WITHIN_S)
     all_are.wait(WITHIN_S)
     assert decided.count(True) == 2
-    assert not pool.submit("bulk", end.wait), "two are at work"
+    assert not pool.submit(Lane.BULK, end.wait), "two are at work"
     end.set()
     pool.close()
 
@@ -161,7 +162,7 @@ def test_a_suspect_is_worked_on_with_nothing_beside_it() -> None:
             threading.Event().wait(0.05)  # long enough for one that does not wait to be seen
             seen.append("suspect done")
 
-    assert pool.submit("live", lambda: ordinary("before"))
+    assert pool.submit(Lane.LIVE, lambda: ordinary("before"))
     assert first.wait(WITHIN_S)
 
     def is_held_up() -> bool:
@@ -172,14 +173,14 @@ def test_a_suspect_is_worked_on_with_nothing_beside_it() -> None:
                 passed.set()
                 seen.append("behind")
 
-        assert pool.submit("live", behind)
+        assert pool.submit(Lane.LIVE, behind)
         if not passed.wait(0.5):
             return True
         eventually(lambda: "behind" in seen)
         seen.remove("behind")  # it came before the suspect did
         return False
 
-    assert pool.submit("live", suspect)
+    assert pool.submit(Lane.LIVE, suspect)
     eventually(is_held_up, within=5)
     assert seen == ["before"]
     let_go.set()
@@ -205,12 +206,12 @@ def test_batches_of_a_backfill_are_half_as_large_while_there_are_edits(
     worker.limits = replace(worker.limits, batch_size=4)
     makes_due(1, "bulk", there=is_slow)  # for what is gone no provider is asked
     provider.behave = slow
-    assert worker.run_lane("bulk") == 1
+    assert worker.run_lane(Lane.BULK) == 1
     if edit:
         makes_due(1, "live")
-        assert worker.run_lane("live") == 1
+        assert worker.run_lane(Lane.LIVE) == 1
     makes_due(8, "bulk")
-    claim = worker.claim("bulk")
+    claim = worker.claim(Lane.BULK)
     assert claim is not None
     assert len(claim.items) == claimed
 

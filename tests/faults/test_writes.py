@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import pytest
 from qdrant_client import QdrantClient
 
+from reindexer.core.lanes import Lane
 from reindexer.core.source import CONTEXT_ITEMS, Source
 from reindexer.listener import election
 from reindexer.monitoring.status import status
@@ -214,20 +215,20 @@ def test_a_users_statements_never_wait_for_a_drain_claim_read_request_or_settle_
     with ExitStack() as stack:
         names = ("finish", "postpone", "claim", "drain", "walk", "heal", "read", "request")
         ours = {name: stack.enter_context(connect(database, application_name=f"ours {name}")) for name in names}
-        claims = [claim_batch(ours[name], "live", 10, 60) for name in ("finish", "postpone")]
+        claims = [claim_batch(ours[name], Lane.LIVE, 10, 60) for name in ("finish", "postpone")]
         for connection in ours.values():
             stack.enter_context(connection.transaction(force_rollback=True))
         assert claims[0] is not None
         assert claims[1] is not None
         finish(ours["finish"], claims[0], [Finished(item, "COMPLETED", "x", "y", 1) for item in claims[0].items])
         postpone(ours["postpone"], claims[1], [Postponed(item, 1.0, "later") for item in claims[1].items])
-        assert claim_batch(ours["claim"], "live", 10, 60) is not None
+        assert claim_batch(ours["claim"], Lane.LIVE, 10, 60) is not None
         insert(db, "in the outbox")
         assert drain(ours["drain"]).changes == 1
         ours["walk"].execute("INSERT INTO reindexer.run (source, kind) VALUES ('context_items', 'backfill')")
         heal(ours["heal"])
         request = requests.ReindexRequest("a task", str(uuid.uuid4()))
-        assert requests.record(ours["request"], "context_items", [request], lane="bulk", sent=True) == 1
+        assert requests.record(ours["request"], "context_items", [request], lane=Lane.BULK, sent=True) == 1
         ids = [str(item_id) for (item_id,) in db.execute("SELECT id FROM context_items")]
         read_rows(ours["read"], CONTEXT_ITEMS, ids)
         assert find_source(ours["read"], "context_items") == CONTEXT_ITEMS

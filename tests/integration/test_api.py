@@ -20,6 +20,7 @@ from api.dependencies import get_broker
 from api.main import create_app
 from reindexer.adapters.broker.celery_broker import CeleryBroker
 from reindexer.core.errors import DependencyUnavailable
+from reindexer.core.lanes import Lane
 from reindexer.core.source import Source
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
@@ -159,7 +160,7 @@ def test_a_task_goes_from_pending_over_retry_to_failure(
     seen = [client.get(f"/admin/tasks/{task_id}").json()["state"]]
     drain(db)
     while seen[-1] not in ("SUCCESS", "FAILURE"):
-        worker.run_lane("live", budget_s=0)
+        worker.run_lane(Lane.LIVE, budget_s=0)
         seen.append(client.get(f"/admin/tasks/{task_id}").json()["state"])
     assert [state for n, state in enumerate(seen) if n == 0 or seen[n - 1] != state] == ["PENDING", "RETRY", "FAILURE"]
     assert len(provider.calls) == 4

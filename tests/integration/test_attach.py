@@ -11,6 +11,7 @@ import pytest
 from psycopg import sql
 
 from reindexer.backfills.pager import walk_page
+from reindexer.core.lanes import Lane
 from reindexer.embedded.postgres import wheel_binaries
 from reindexer.monitoring import heartbeat
 from reindexer.monitoring.status import status
@@ -243,7 +244,7 @@ def test_detach_waits_for_what_a_worker_has_in_hand(shop: Shop) -> None:
     """Else the worker would write to the collection after everything else is gone."""
     shop.reindexer(*ATTACH)
     walk_page(shop.db, lambda name, _: find_source(shop.db, name))
-    assert claim_batch(shop.db, "bulk", 10, 2.0)
+    assert claim_batch(shop.db, Lane.BULK, 10, 2.0)
     began = time.monotonic()
     shop.reindexer("detach", "products", "--keep-collection")
     assert time.monotonic() - began > 1.5

@@ -16,6 +16,7 @@ from celery.result import AsyncResult
 from reindexer.adapters.broker.celery_broker import CeleryBroker
 from reindexer.adapters.qdrant.index import QdrantIndex
 from reindexer.core.errors import ItemFailed
+from reindexer.core.lanes import Lane
 from reindexer.core.source import Source
 from reindexer.ports import Embedder
 from reindexer.postgres.connect import Connection
@@ -171,7 +172,7 @@ def test_a_thousand_requests_are_at_most_twenty_provider_requests_and_each_is_to
     db.execute("DELETE FROM reindexer.outbox")
     ids = [str(i) for (i,) in db.execute("SELECT id FROM context_items")]
     asked = [requests.ReindexRequest(str(uuid.uuid4()), item_id) for item_id in ids]
-    assert requests.record(db, "context_items", asked, lane="bulk", sent=False) == 1000
+    assert requests.record(db, "context_items", asked, lane=Lane.BULK, sent=False) == 1000
     assert requests.send_unsent(db, broker, older_s=0) == 1000
     worker = processes.worker()
     eventually(lambda: all(result(broker, request.task_id).state == "SUCCESS" for request in asked[::97]), within=30)
@@ -206,8 +207,8 @@ def test_the_broker_holds_a_bounded_number_of_messages_without_ids(db: Connectio
     dispatch = Dispatch(broker, batch_size=100, max_messages=16)
     assert dispatch.top_up(db) == {"bulk": 16}
     assert dispatch.top_up(db) == {}
-    assert broker.depth("bulk") == 16
-    assert broker.depth("live") == 0
+    assert broker.depth(Lane.BULK) == 16
+    assert broker.depth(Lane.LIVE) == 0
     import json
     from base64 import b64decode
 
@@ -230,21 +231,21 @@ def test_edits_one_by_one_fill_no_queue_from_which_nobody_takes(broker: CeleryBr
     dispatch = Dispatch(broker, batch_size=100, max_messages=3)
     depths = []
     for _ in range(6):
-        dispatch.announce({"live": 1, "bulk": 0})
-        depths.append(broker.depth("live"))
+        dispatch.announce({Lane.LIVE: 1, Lane.BULK: 0})
+        depths.append(broker.depth(Lane.LIVE))
         time.sleep(1.5 * TAKEN_S)
     assert depths == [1, 2, 3, 3, 3, 3]
-    assert broker.depth("bulk") == 0
+    assert broker.depth(Lane.BULK) == 0
 
 
 def test_an_edit_sends_no_second_message_while_the_first_is_on_its_way(broker: CeleryBroker) -> None:
     dispatch = Dispatch(broker, batch_size=100, max_messages=16)
     for _ in range(3):
-        dispatch.announce({"live": 1, "bulk": 0})
-    assert broker.depth("live") == 1
+        dispatch.announce({Lane.LIVE: 1, Lane.BULK: 0})
+    assert broker.depth(Lane.LIVE) == 1
     for _ in range(2):
-        dispatch.announce({"live": 0, "bulk": 250})
-    assert broker.depth("bulk") == 3
+        dispatch.announce({Lane.LIVE: 0, Lane.BULK: 250})
+    assert broker.depth(Lane.BULK) == 3
 
 
 def test_a_worker_without_migrations_ends_with_one_line_and_code_two(servers: object, env: Mapping[str, str]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from reindexer import registry
+from reindexer.core.lanes import Lane
 from reindexer.monitoring.status import status
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
@@ -162,7 +163,7 @@ def test_a_host_without_the_package_reports_a_problem_of_the_source(things: Thin
     _look_anew()
     things.db.execute("UPDATE things SET body = 'edited' WHERE id = 1")
     drain(things.db)
-    things.flow.worker.run_lane("live", budget_s=0.5)
+    things.flow.worker.run_lane(Lane.LIVE, budget_s=0.5)
     problem = (
         "source 'things': there is no chunker 'lines'; there are text; docs/extend.md tells how a package adds one"
     )

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from reindexer.backfills.pager import walk_page
+from reindexer.core.lanes import Lane
 from reindexer.core.source import Source
 from reindexer.index import reconcile
 from reindexer.index.search import collection_of, search
@@ -54,7 +55,7 @@ class Wiki:
     def settle(self) -> None:
         while drain(self.db).changes or walk_page(self.db, lambda name, _: find_source(self.db, name)):
             pass
-        for lane in ("live", "bulk", "live"):
+        for lane in (*Lane, Lane.LIVE):
             self.worker.run_lane(lane, budget_s=20)
         walk_page(self.db, lambda name, _: find_source(self.db, name))
         assert self.db.execute("SELECT waits_for FROM reindexer.due").fetchall() == []
@@ -205,13 +206,13 @@ def test_a_doubtful_item_and_a_request_embed_every_chunk_again(wiki: Wiki, page:
     chunks = len(wiki.points())
     wiki.write([*page, "more"])
     drain(wiki.db)
-    assert claim_batch(wiki.db, "live", 10, 0.01) is not None  # and its worker dies
+    assert claim_batch(wiki.db, Lane.LIVE, 10, 0.01) is not None  # and its worker dies
     eventually(lambda: wiki.db.execute("SELECT 1 FROM reindexer.due WHERE lease_until < clock_timestamp()").fetchone())
     wiki.provider.calls.clear()
     wiki.settle()
     assert len(set(wiki.provider.inputs)) >= chunks
     wiki.provider.calls.clear()
-    requests.record(wiki.db, "wiki", [requests.ReindexRequest(str(uuid.uuid4()), "home")], lane="bulk", sent=True)
+    requests.record(wiki.db, "wiki", [requests.ReindexRequest(str(uuid.uuid4()), "home")], lane=Lane.BULK, sent=True)
     wiki.settle()
     assert len(set(wiki.provider.inputs)) >= chunks
     assert len(wiki.points()) >= chunks

@@ -16,6 +16,7 @@ from qdrant_client import models
 
 from reindexer import __version__
 from reindexer.cli.output import rows
+from reindexer.core.lanes import Lane
 from reindexer.postgres.connect import Connection
 from reindexer.queue import requests
 from reindexer.testing.provider import FakeProvider, error, refuse_texts
@@ -223,7 +224,7 @@ def test_a_negative_id_is_no_option_and_why_tells_each_request_on_a_line(
     assert here("attach", "numbers", "--table", "numbers", "--text", "body", env=env).returncode == 0
     db.execute("INSERT INTO numbers VALUES (-1, 'text')")
     for request in ("first", "second"):
-        requests.record(db, "numbers", [requests.ReindexRequest(request, "-1")], lane="bulk", sent=True)
+        requests.record(db, "numbers", [requests.ReindexRequest(request, "-1")], lane=Lane.BULK, sent=True)
     work(db, worker)
     shown = here("why", "numbers", "-1", env=env).stdout
     assert re.findall(r"^  \d{4}-\d\d-\d\d \d\d:\d\d:\d\d  (\w+)  (\w+)$", shown, re.MULTILINE) == [

@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 
 from reindexer import registry
 from reindexer.core.errors import NewerDefinition
+from reindexer.core.lanes import Lane
 from reindexer.core.profile import Profile
 from reindexer.core.redefinition import described
 from reindexer.core.source import CONTEXT_ITEMS, SAID, Source
@@ -127,7 +128,7 @@ def test_a_source_that_a_newer_version_defined_is_neither_worked_on_nor_changed_
     newer.execute("INSERT INTO notes VALUES (1, 'text')")
     drain(newer)
     for _ in range(5):
-        worker.run_lane("live", budget_s=0)
+        worker.run_lane(Lane.LIVE, budget_s=0)
     waits = "source 'context_items' is defined by a newer version of the program: this one does not know 'sentences'"
     problem = newer.execute("SELECT problem FROM reindexer.source WHERE name = 'context_items'").fetchone()
     assert waits in str(problem)

@@ -8,6 +8,7 @@ import pytest
 
 from reindexer.backfills import runs
 from reindexer.backfills.pager import walk_page
+from reindexer.core.lanes import Lane
 from reindexer.postgres.connect import Connection
 from reindexer.queue import requests
 from reindexer.queue.claim import Claim, claim_batch
@@ -22,7 +23,7 @@ def edit(db: Connection, text: str) -> None:
 
 
 def claimed(db: Connection, lease_s: float = 60) -> Claim:
-    claim = claim_batch(db, "live", 10, lease_s)
+    claim = claim_batch(db, Lane.LIVE, 10, lease_s)
     assert claim is not None
     return claim
 
@@ -94,7 +95,7 @@ def is_to_be_looked_at_without_a_change(db: Connection) -> None:
         db,
         "context_items",
         [requests.ReindexRequest("task", item.item_id) for item in claim.items],
-        lane="live",
+        lane=Lane.LIVE,
         sent=True,
     )
 

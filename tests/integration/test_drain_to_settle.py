@@ -12,6 +12,7 @@ from qdrant_client import models
 
 from reindexer.adapters.qdrant.index import QdrantIndex
 from reindexer.core.errors import SourceError
+from reindexer.core.lanes import Lane
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.postgres.connect import Connection, Postgres
 from reindexer.queue import requests
@@ -183,7 +184,7 @@ def test_one_rejected_input_among_a_hundred_fails_alone(
     assert len(provider.calls) <= 1 + 2 * np.log2(100)
 
 
-def settle_s(db: Connection, lane: str, *, answers: int) -> float:
+def settle_s(db: Connection, lane: Lane, *, answers: int) -> float:
     """How long it takes to settle 256 items, with so many requests answered."""
     claim = claim_batch(db, lane, 256, 60)
     assert claim is not None
@@ -200,7 +201,7 @@ def test_settling_takes_no_longer_because_much_is_due_and_the_planner_knows_noth
     db.execute("INSERT INTO context_items (content) SELECT 'text' FROM generate_series(1, 20000)")
     while drain(db).changes:
         pass
-    assert min(settle_s(db, "bulk", answers=0) for _ in range(3)) < 0.3
+    assert min(settle_s(db, Lane.BULK, answers=0) for _ in range(3)) < 0.3
 
 
 @pytest.mark.alone
@@ -220,10 +221,10 @@ def test_settling_takes_no_longer_because_many_requests_are_open_and_the_planner
     db.execute("ANALYZE reindexer.request")
     for _ in range(40):
         asked = [requests.ReindexRequest(str(uuid.uuid4()), item_id) for item_id in ids]
-        assert requests.record(db, "context_items", asked, lane="bulk", sent=True) == 1024
+        assert requests.record(db, "context_items", asked, lane=Lane.BULK, sent=True) == 1024
 
     def as_the_planner_thinks_s() -> float:
-        return settle_s(db, "bulk", answers=40 * 256)
+        return settle_s(db, Lane.BULK, answers=40 * 256)
 
     def known_s() -> float:
         with db.transaction(force_rollback=True):
@@ -281,7 +282,7 @@ def test_a_hidden_row_is_an_error_and_never_a_deletion(
     url = worker.postgres.url
     url += " options='-c role=rx_reader'" if "://" not in url else "?options=-c%20role%3Drx_reader"
     worker.postgres = Postgres(url, application_name="test")
-    worker.run_lane("live", budget_s=1)
+    worker.run_lane(Lane.LIVE, budget_s=1)
     assert index.holds(hidden, vector_of("text"))
     waits = db.execute("SELECT waits_for FROM reindexer.due WHERE item_id = %s", [hidden]).fetchone()
     assert waits is not None
@@ -321,8 +322,8 @@ def test_what_failed_for_a_passing_cause_is_tried_again_after_growing_waits_and_
     for _ in range(3):
         drain(db)
         while status(db, item_id) not in (("FAILED", "the embedding provider answered 503 (some_error)"),):
-            worker.run_lane("live", budget_s=0)
-            worker.run_lane("bulk", budget_s=0)
+            worker.run_lane(Lane.LIVE, budget_s=0)
+            worker.run_lane(Lane.BULK, budget_s=0)
         row = db.execute("SELECT extract(epoch FROM heal_at - settled_at)::int FROM reindexer.ledger").fetchone()
         assert row is not None
         waits.append(row[0])
@@ -348,7 +349,7 @@ def test_a_request_for_a_row_that_is_gone_also_takes_a_point_that_came_back(
     work(db, worker)
     late = models.PointStruct(id=record.id, vector=record.vector, payload=record.payload)  # type: ignore[arg-type]
     index.client.upsert("context_items", [late], wait=True)
-    requests.record(db, "context_items", [requests.ReindexRequest("task", item_id)], lane="bulk", sent=True)
+    requests.record(db, "context_items", [requests.ReindexRequest("task", item_id)], lane=Lane.BULK, sent=True)
     work(db, worker)
     assert index.count() == 0
 

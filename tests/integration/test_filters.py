@@ -13,6 +13,7 @@ from qdrant_client import models
 from api.main import create_app
 from reindexer.backfills.pager import walk_page
 from reindexer.core.errors import UsageError
+from reindexer.core.lanes import Lane
 from reindexer.core.source import Source
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.locks import changing_triggers
@@ -59,7 +60,7 @@ def things(db: Connection, worker: Worker, index: IndexReader) -> IndexReader:
         attach(db, THINGS)
     while drain(db).changes or walk_page(db, lambda name, _: find_source(db, name)):
         pass
-    worker.run_lane("bulk", budget_s=10)
+    worker.run_lane(Lane.BULK, budget_s=10)
     return IndexReader(index.client, "things")
 
 
@@ -151,7 +152,7 @@ def test_a_column_that_is_declared_later_gets_its_index(db: Connection, worker: 
     db.execute("UPDATE things SET later = 7")
     while drain(db).changes or walk_page(db, lambda name, _: find_source(db, name)):
         pass
-    worker.run_lane("live", budget_s=10)
+    worker.run_lane(Lane.LIVE, budget_s=10)
     assert things.client.get_collection("things").payload_schema["later"].data_type.value == "integer"
 
 

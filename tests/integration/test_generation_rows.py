@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 
 from reindexer.backfills import runs
 from reindexer.backfills.pager import MAX_BACKLOG, walk_page
+from reindexer.core.lanes import Lane
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.migrate import alembic_config, migrate
 from reindexer.monitoring.status import status
@@ -150,16 +151,16 @@ def test_what_failed_heals_in_every_generation(db: Connection, second: int) -> N
 
 def test_an_outcome_in_another_generation_answers_no_request(db: Connection, second: int) -> None:
     item = insert(db, "text")
-    record(db, NAME, [ReindexRequest("task", item)], lane="bulk", sent=True)
+    record(db, NAME, [ReindexRequest("task", item)], lane=Lane.BULK, sent=True)
     due_for(db, second, item)
     db.execute("UPDATE reindexer.due SET not_before = 'infinity' WHERE generation = 1")
-    claim = claim_batch(db, "bulk", 10, 60.0, [])
+    claim = claim_batch(db, Lane.BULK, 10, 60.0, [])
     assert claim is not None
     assert claim.generation == second
     finish(db, claim, [Finished(each, "COMPLETED", "text", "payload", 1) for each in claim.items])
     assert db.execute("SELECT succeeded FROM reindexer.request").fetchone() == (None,)
     db.execute("UPDATE reindexer.due SET not_before = now()")
-    claim = claim_batch(db, "bulk", 10, 60.0, [])
+    claim = claim_batch(db, Lane.BULK, 10, 60.0, [])
     assert claim is not None
     assert claim.generation == 1
     finish(db, claim, [Finished(each, "COMPLETED", "text", "payload", 1) for each in claim.items])
@@ -177,10 +178,10 @@ def test_a_provider_that_is_silent_holds_up_the_marked_items_of_its_own_generati
     due_for(db, second, *map(str, range(10)))
     due_for(db, 1, "one")
     db.execute("UPDATE reindexer.due SET marked = true")
-    claim = claim_batch(db, "bulk", 10, 60.0, [])
+    claim = claim_batch(db, Lane.BULK, 10, 60.0, [])
     assert claim is not None
     assert (claim.generation, [each.item_id for each in claim.items]) == (1, ["one"])
-    assert claim_batch(db, "bulk", 10, 60.0, []) is None
+    assert claim_batch(db, Lane.BULK, 10, 60.0, []) is None
 
 
 def test_the_migration_carries_over_what_is_known_and_who_may_write_it(empty_url: str) -> None:

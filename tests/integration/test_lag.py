@@ -9,6 +9,7 @@ import pytest
 
 from reindexer.backfills import runs
 from reindexer.backfills.pager import walk_page
+from reindexer.core.lanes import Lane
 from reindexer.monitoring.backlog import Place, completed, lag
 from reindexer.monitoring.status import status as state_of_everything
 from reindexer.postgres.connect import Connection, connect
@@ -55,7 +56,7 @@ def edit(db: Connection, text: str) -> None:
 
 
 def claimed(db: Connection) -> Claim:
-    claim = claim_batch(db, "live", 10, 60) or claim_batch(db, "bulk", 10, 60)
+    claim = claim_batch(db, Lane.LIVE, 10, 60) or claim_batch(db, Lane.BULK, 10, 60)
     assert claim is not None
     return claim
 
@@ -146,7 +147,7 @@ def test_a_failed_change_that_heals_keeps_its_age_until_it_is_in_qdrant(
     drain(db)
     an_hour_passes(db)
     while state_of_everything(db).healing == 0:
-        worker.run_lane("live", budget_s=0)
+        worker.run_lane(Lane.LIVE, budget_s=0)
     assert (hours(db, "live"), hours(db, "healing")) == (0, 1)
     db.execute("UPDATE reindexer.ledger SET heal_at = now()")
     assert heal(db) == 1
@@ -198,14 +199,18 @@ def test_backfills_and_requests_have_no_age_and_leave_that_of_changes_alone(db: 
     runs.start(db, find_source(db, "context_items"), force=True, who="test")
     while walk_page(db, lambda name, _: find_source(db, name)):
         pass
-    requests.record(db, "context_items", [requests.ReindexRequest(str(uuid.uuid4()), waiting)], lane="bulk", sent=True)
+    requests.record(
+        db, "context_items", [requests.ReindexRequest(str(uuid.uuid4()), waiting)], lane=Lane.BULK, sent=True
+    )
     an_hour_passes(db)
     assert state_of_everything(db).pending == 2, "the item and the run"
     assert nothing_waits(db)
     edit(db, "newer")
     drain(db)
     an_hour_passes(db)
-    requests.record(db, "context_items", [requests.ReindexRequest(str(uuid.uuid4()), waiting)], lane="bulk", sent=True)
+    requests.record(
+        db, "context_items", [requests.ReindexRequest(str(uuid.uuid4()), waiting)], lane=Lane.BULK, sent=True
+    )
     assert hours(db) == 1
 
 

@@ -20,6 +20,7 @@ from api.main import create_app
 from reindexer.backfills import runs
 from reindexer.backfills.pager import walk_page
 from reindexer.core.items import point_id
+from reindexer.core.lanes import Lane
 from reindexer.monitoring import heartbeat
 from reindexer.monitoring.metrics import AT_RUN_TIME, CLAIMS, CLAIMS_EXPIRED, FORMER_NAMES, METRICS
 from reindexer.monitoring.metrics_store import SLOTS, Counters, read, write
@@ -137,7 +138,7 @@ def test_freshness_is_the_time_from_commit_to_settled_and_a_backfill_has_none(
     runs.start(db, find_source(db, "context_items"), who="test", force=True)
     while walk_page(db, lambda name, _: find_source(db, name)):
         pass
-    assert worker.run_lane("bulk", budget_s=0) == 1
+    assert worker.run_lane(Lane.BULK, budget_s=0) == 1
     worker.counters.write()
     now = numbers(client.get("/metrics"))
     assert now["reindexer_freshness_seconds_bucket{lane=live,le=30.0}"] == 0
@@ -155,7 +156,7 @@ def test_requests_to_the_provider_are_counted_by_their_answer_and_retries_by_the
     provider.behave = lambda call: next(answers)
     insert(db, "some text")
     drain(db)
-    eventually(lambda: worker.run_lane("live", budget_s=0))
+    eventually(lambda: worker.run_lane(Lane.LIVE, budget_s=0))
     provider.behave = lambda call: None
     assert client.post("/search", json={"query": "text"}, headers={"X-API-Key": "test-admin-key"}).status_code == 200
     worker.counters.write()
@@ -187,9 +188,9 @@ def test_a_lost_claim_and_a_refused_write_are_counted(
     )
     db.execute("UPDATE context_items SET content = 'newer'")
     drain(db)
-    assert claim_batch(db, "live", 10, 60)
+    assert claim_batch(db, Lane.LIVE, 10, 60)
     db.execute("UPDATE reindexer.due SET lease_until = now() - interval '1 s', not_before = now()")
-    eventually(lambda: worker.run_lane("live", budget_s=0))
+    eventually(lambda: worker.run_lane(Lane.LIVE, budget_s=0))
     worker.counters.write()
     now = numbers(client.get("/metrics"))
     assert now["reindexer_claims_expired_total"] == 1
@@ -200,7 +201,7 @@ def test_gauges_tell_what_waits_and_how_everything_stands(client: TestClient, db
     for n in range(3):
         insert(db, f"text {n}")
     drain(db)
-    assert claim_batch(db, "live", 1, 60)
+    assert claim_batch(db, Lane.LIVE, 1, 60)
     db.execute(
         "UPDATE reindexer.due SET not_before = now() + interval '1 h' WHERE ctid = (SELECT ctid FROM reindexer.due WHERE lease_until IS NULL LIMIT 1)"
     )
@@ -424,7 +425,7 @@ def test_readyz_tells_of_work_that_nobody_takes_though_workers_beat(
     set_paused(db, None, paused=True, who="test")
     assert work_check() == "ok"
     set_paused(db, None, paused=False, who="test")
-    assert claim_batch(db, "live", 1, 60)
+    assert claim_batch(db, Lane.LIVE, 1, 60)
     assert work_check() == "ok", "somebody has claimed one of the two"
     db.execute("UPDATE reindexer.due SET lease_until = now() - interval '75 s', not_before = now() - interval '75 s'")
     assert work_check().startswith("for 75 s")

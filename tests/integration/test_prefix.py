@@ -16,7 +16,7 @@ from celery import Celery
 from reindexer.adapters.broker.celery_broker import OWNER_HEADER, REQUEST_TASK, WORK_TASK, CeleryBroker, make_celery
 from reindexer.core.broker_url import BrokerUrl
 from reindexer.core.errors import PrefixTaken, UsageError
-from reindexer.core.items import LANES
+from reindexer.core.lanes import LANES, Lane
 from reindexer.core.queues import OLD_QUEUES, Names
 from reindexer.index.ownership import identity, require_prefix
 from reindexer.postgres.connect import Connection, connect
@@ -154,13 +154,13 @@ def test_who_sends_notes_the_database_anew_after_a_flush_and_sends_nothing_once_
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         client.flushall()
         broker.close()
-        broker.send_work("live", 1)
+        broker.send_work(Lane.LIVE, 1)
         assert client.get("reindexer.database") == "first"
         client.flushall()
         assert other.hold("second") == "second"
         broker.close()
         with pytest.raises(PrefixTaken, match="second"):
-            broker.send_work("live", 1)
+            broker.send_work(Lane.LIVE, 1)
         assert client.llen("reindexer.live") == 0
 
 

@@ -9,6 +9,7 @@ from qdrant_client import models
 
 from reindexer.backfills.pager import walk_page
 from reindexer.core.errors import DefinitionError
+from reindexer.core.lanes import Lane
 from reindexer.core.profile import Profile
 from reindexer.core.source import Source
 from reindexer.index.search import collection_of, search
@@ -36,7 +37,7 @@ def other() -> Iterator[FakeProvider]:
 def settle(db: Connection, worker: Worker) -> None:
     while drain(db).changes or walk_page(db, lambda name, _: find_source(db, name)):
         pass
-    for lane in ("live", "bulk"):
+    for lane in Lane:
         worker.run_lane(lane, budget_s=10)
 
 

@@ -13,6 +13,7 @@ from kombu import Connection as BrokerConnection
 
 from reindexer.adapters.broker.celery_broker import REQUEST_TASK, WORK_TASK, CeleryBroker, make_celery
 from reindexer.core.broker_url import BrokerUrl
+from reindexer.core.lanes import Lane
 from reindexer.monitoring import heartbeat
 from reindexer.postgres.connect import Connection
 from reindexer.testing.processes import log_of
@@ -73,8 +74,8 @@ def test_it_carries_the_same_messages_and_knows_whose_the_prefix_is(rabbit: Brok
     broker, other = (CeleryBroker(make_celery(BrokerUrl(URL), None, result_expires_s=60)) for _ in range(2))
     assert broker.hold("first") == "first"
     assert other.hold("second") == "first"
-    broker.send_work("live", 3)
-    eventually(lambda: broker.depth("live") == 3)
+    broker.send_work(Lane.LIVE, 3)
+    eventually(lambda: broker.depth(Lane.LIVE) == 3)
     assert other.hold("second", instead_of="first") == "second"
     broker.close()
     other.close()

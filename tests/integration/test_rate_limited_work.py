@@ -11,6 +11,7 @@ import redis
 from pydantic import SecretStr
 
 from reindexer.core.errors import RateLimited
+from reindexer.core.lanes import Lane
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
@@ -33,7 +34,7 @@ def test_the_key_stands_nowhere_in_redis_in_clear(
     provider.behave = limited_first(provider)
     item_id = insert(db, "text")
     drain(db)
-    eventually(lambda: worker.run_lane("live", budget_s=0) and status(db, item_id) == ("COMPLETED", None))
+    eventually(lambda: worker.run_lane(Lane.LIVE, budget_s=0) and status(db, item_id) == ("COMPLETED", None))
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         (key,) = client.keys("reindexer:budget:*")
         held = str(client.hgetall(key)) + key
@@ -75,13 +76,13 @@ def test_the_other_worker_and_searches_honour_a_retry_after_that_they_did_not_he
     assert state_of(db, first) == "PENDING"
     second = insert(db, "second")
     drain(db)
-    assert other.run_lane("live", budget_s=0) == 0
+    assert other.run_lane(Lane.LIVE, budget_s=0) == 0
     assert state_of(db, second) == "PENDING"
     with pytest.raises(RateLimited) as refused:
         query_embedder_of(settings)(CONTEXT_ITEMS).embed(["query"], timeout_s=5)
     assert refused.value.retry_after_s is not None
     assert len(provider.calls) == 1, "nobody asked"
-    eventually(lambda: other.run_lane("live", budget_s=0.2) is not None and idle(db), within=20)
+    eventually(lambda: other.run_lane(Lane.LIVE, budget_s=0.2) is not None and idle(db), within=20)
     assert provider.calls[1].at - provider.calls[0].at >= 3
     assert db.execute("SELECT DISTINCT attempts FROM reindexer.ledger").fetchall() == [(1,)], "no attempt is burnt"
 
@@ -94,22 +95,22 @@ def test_an_edit_is_embedded_while_backfills_wait_for_their_turn(
         insert(db, f"row {number}")
     drain(db)
     db.execute("UPDATE reindexer.due SET lane = 'bulk'")
-    eventually(lambda: worker.run_lane("bulk", budget_s=0) == 1, within=10)
-    assert worker.run_lane("bulk") == 0, "its reservation is three seconds away"
+    eventually(lambda: worker.run_lane(Lane.BULK, budget_s=0) == 1, within=10)
+    assert worker.run_lane(Lane.BULK) == 0, "its reservation is three seconds away"
     looked_at = tokens(db)
     assert len(looked_at) == 19, "all have been looked at"
     db.execute("UPDATE reindexer.due SET not_before = now()")  # as after edits that were given the turns in between
     for _ in range(6):
-        assert worker.run_lane("bulk", budget_s=0) == 0
+        assert worker.run_lane(Lane.BULK, budget_s=0) == 0
     edit = insert(db, "edit")
     drain(db)
-    assert worker.run_lane("live", budget_s=0) == 1
+    assert worker.run_lane(Lane.LIVE, budget_s=0) == 1
     assert status(db, edit) == ("COMPLETED", None)
     assert len(provider.calls) == 2
     assert sum(tokens(db).get(item, 0) != token for item, token in looked_at.items()) <= 3, (
         "not again and again in vain"
     )
-    eventually(lambda: worker.run_lane("bulk", budget_s=0) == 1, within=30)
+    eventually(lambda: worker.run_lane(Lane.BULK, budget_s=0) == 1, within=30)
     assert provider.calls[2].at - provider.calls[1].at > 2, "the backfill pays for the edit"
 
 
@@ -125,7 +126,7 @@ def test_an_item_of_many_requests_waits_for_all_its_turns_in_one_claim(
     db.execute("UPDATE reindexer.generation SET definition = definition || '{\"chunk_tokens\": 40}'")
     item = insert(db, " ".join(f"word{number}" for number in range(60)))
     drain(db)
-    assert worker.run_lane("live", budget_s=0) == 1
+    assert worker.run_lane(Lane.LIVE, budget_s=0) == 1
     assert status(db, item) == ("COMPLETED", None)
     assert len(provider.inputs) == len(set(provider.inputs)) > 5, "each chunk was asked for once"
 
@@ -148,7 +149,7 @@ def embedded_within_s(db: Connection, worker: Worker, text: str) -> float:
     item = insert(db, text)
     drain(db)
     began = time.monotonic()
-    assert worker.run_lane("live", budget_s=0) == 1
+    assert worker.run_lane(Lane.LIVE, budget_s=0) == 1
     assert status(db, item) == ("COMPLETED", None)
     return time.monotonic() - began
 

@@ -16,6 +16,7 @@ from qdrant_client import models
 
 from reindexer.adapters.qdrant.index import QdrantIndex
 from reindexer.core.items import StoredPoint, point_id
+from reindexer.core.lanes import Lane
 from reindexer.core.text.chunks import Span
 from reindexer.index import reconcile
 from reindexer.index.reconcile import TooManyDeletions
@@ -203,7 +204,7 @@ def test_a_repair_leaves_what_a_claim_holds_and_finds_it_the_next_time(
     with compared(db, worker) as findings:
         db.execute("INSERT INTO reindexer.outbox (source, item_id) VALUES ('context_items', %s)", [item_id])
         drain(db)
-        assert claim_batch(db, "live", 10, 60) is not None
+        assert claim_batch(db, Lane.LIVE, 10, 60) is not None
         assert reconcile.repair(sides(db, worker), findings, who="test", max_deletions=None) == 0
         assert findings.unsettled == 1
     assert db.execute("SELECT doubtful FROM reindexer.due").fetchall() == [(False,)]

@@ -13,6 +13,7 @@ from psycopg import sql
 from api.main import create_app
 from reindexer.backfills.pager import walk_page
 from reindexer.core.errors import UsageError
+from reindexer.core.lanes import Lane
 from reindexer.core.source import Source
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
@@ -86,7 +87,7 @@ def settle(db: Connection, worker: Worker) -> None:
     drain(db)
     while walk_page(db, lambda name, _: find_source(db, name)):
         pass
-    while worker.run_lane("live", budget_s=0) + worker.run_lane("bulk", budget_s=0):
+    while worker.run_lane(Lane.LIVE, budget_s=0) + worker.run_lane(Lane.BULK, budget_s=0):
         pass
     assert db.execute("SELECT item_id, waits_for FROM reindexer.due").fetchall() == []
     assert db.execute("SELECT name, problem FROM reindexer.source WHERE problem IS NOT NULL").fetchall() == []

@@ -10,6 +10,7 @@ import psycopg
 
 from reindexer.backfills.pager import walk_page
 from reindexer.core.errors import SourceError
+from reindexer.core.lanes import Lane
 from reindexer.monitoring.status import status as whole_status
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
@@ -32,8 +33,8 @@ class Flow:
         with suppress(SourceError):
             while walk_page(self.db, lambda name, _: find_source(self.db, name)):
                 pass
-        self.worker.run_lane("live", budget_s=0.5)
-        self.worker.run_lane("bulk", budget_s=0.5)
+        self.worker.run_lane(Lane.LIVE, budget_s=0.5)
+        self.worker.run_lane(Lane.BULK, budget_s=0.5)
         with suppress(SourceError):
             walk_page(self.db, lambda name, _: find_source(self.db, name))
         return whole_status(self.db).triggers == "ok" and idle(self.db)  # in this order: mending starts a run
@@ -62,7 +63,7 @@ def insert(db: psycopg.Connection[Any], content: str, title: str | None = None) 
 def work(db: Connection, worker: Worker) -> int:
     """Drain and work until nothing is ready."""
     drain(db)
-    return worker.run_lane("live", budget_s=5) + worker.run_lane("bulk", budget_s=5)
+    return worker.run_lane(Lane.LIVE, budget_s=5) + worker.run_lane(Lane.BULK, budget_s=5)
 
 
 def status(db: Connection, item_id: str) -> tuple[str, str | None] | None:

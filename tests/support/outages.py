@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reindexer.core.lanes import Lane
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
 from reindexer.testing.waiting import eventually
@@ -23,8 +24,8 @@ def work_until_done(db: Connection, worker: Worker, within: float = 20) -> None:
     drain(db)
 
     def done() -> bool:
-        worker.run_lane("live", budget_s=0)
-        worker.run_lane("bulk", budget_s=0)
+        worker.run_lane(Lane.LIVE, budget_s=0)
+        worker.run_lane(Lane.BULK, budget_s=0)
         return not attempts(db)
 
     eventually(done, within=within, every=0.02)

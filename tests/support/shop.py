@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reindexer.backfills.pager import walk_page
+from reindexer.core.lanes import Lane
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
 from reindexer.sources.store import find_source
@@ -52,8 +53,8 @@ class Shop:
         """Listener and worker, until there is nothing to do."""
         while drain(self.db).changes or walk_page(self.db, lambda name, _: find_source(self.db, name)):
             pass
-        self.worker.run_lane("live", budget_s=5)
-        self.worker.run_lane("bulk", budget_s=5)
+        self.worker.run_lane(Lane.LIVE, budget_s=5)
+        self.worker.run_lane(Lane.BULK, budget_s=5)
         walk_page(self.db, lambda name, _: find_source(self.db, name))
 
     def indexed(self) -> dict[str, Any]:

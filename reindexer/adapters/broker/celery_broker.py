@@ -22,7 +22,7 @@ from reindexer.adapters.broker.errors import BROKER_ERRORS, reason
 from reindexer.adapters.broker.hold import hold
 from reindexer.core.broker_url import REDIS_SCHEMES, BrokerUrl
 from reindexer.core.errors import DependencyUnavailable, ItemFailed, PrefixTaken
-from reindexer.core.items import LANES, REQUEST_LANE
+from reindexer.core.lanes import LANES, REQUEST_LANE, Lane
 from reindexer.core.per_process import PerProcess
 from reindexer.core.queues import Names
 from reindexer.core.source import CONTEXT_ITEMS
@@ -62,7 +62,7 @@ def make_celery(
         accept_content=["json"],  # guard broker-json-only
         result_accept_content=["json"],
         task_queues=[_queue(names, lane) for lane in LANES],
-        task_default_queue=names.queue(LANES[0]),
+        task_default_queue=names.queue(Lane.LIVE),
         task_create_missing_queues=False,
         task_acks_late=False,
         task_track_started=False,
@@ -133,7 +133,7 @@ def _of_sentinels(server: BrokerUrl) -> dict[str, Any]:
     return {"master_name": server.master_name, "sentinel_kwargs": {"socket_timeout": 1, "socket_connect_timeout": 1}}
 
 
-def _queue(names: Names, lane: str) -> Queue:
+def _queue(names: Names, lane: Lane) -> Queue:
     """The queue of a lane. Celery publishes to it through the broker's default exchange, so a flushed Redis, which
     forgets bindings, loses no messages.
 
@@ -179,7 +179,7 @@ class CeleryBroker:
         finally:
             self._owner = owner
 
-    def depth(self, lane: str) -> int:
+    def depth(self, lane: Lane) -> int:
         """See `reindexer.ports.Broker.depth`. The answer to a queue declaration holds the number of messages."""
         with self._connection() as connection:
             queue = _queue(self.names, lane)
@@ -189,7 +189,7 @@ class CeleryBroker:
             )
             return int(declared.message_count)
 
-    def send_work(self, lane: str, messages: int) -> None:
+    def send_work(self, lane: Lane, messages: int) -> None:
         """See `reindexer.ports.Broker.send_work`."""
         with self._connection() as connection:
             producer = self.app.amqp.Producer(connection, auto_declare=False)
@@ -234,7 +234,7 @@ class CeleryBroker:
         alive. One of them writes: a Redis that has become a replica answers, but accepts nothing."""
         with self._connection(look=True):  # guard broker-write-probe
             pass
-        self.depth(LANES[0])
+        self.depth(Lane.LIVE)
 
     def close(self) -> None:
         """Close this thread's connection."""

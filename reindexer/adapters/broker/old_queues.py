@@ -18,7 +18,7 @@ from kombu import Connection as BrokerConnection
 
 from reindexer.adapters.broker.celery_broker import REQUEST_TASK, WORK_TASK
 from reindexer.adapters.broker.errors import BROKER_ERRORS
-from reindexer.core.items import REQUEST_LANE
+from reindexer.core.lanes import REQUEST_LANE
 from reindexer.core.queues import CELERY_QUEUE, OLD_QUEUES, Names
 
 PAGE = 1000

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from reindexer.core.errors import ItemFailed
+from reindexer.core.lanes import Lane
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.monitoring.status import item
 from reindexer.monitoring.status import status as state_of_everything
@@ -43,10 +44,10 @@ def test_it_opens_at_the_third_failure_and_what_is_not_in_flight_burns_no_attemp
     worker.limits = WorkLimits(batch_size=10)
     drain(db)
     for failures in (1, 2):
-        worker.run_lane("live", budget_s=0)
+        worker.run_lane(Lane.LIVE, budget_s=0)
         row = db.execute("SELECT failures, opened_at FROM reindexer.breaker").fetchone()
         assert row == (failures, None), "it goes on until the third"
-    worker.run_lane("live", budget_s=0)
+    worker.run_lane(Lane.LIVE, budget_s=0)
     (breaker,) = open_breakers(db)
     assert breaker.failures == 3
     assert sum(attempts(db)) == 30
@@ -55,7 +56,7 @@ def test_it_opens_at_the_third_failure_and_what_is_not_in_flight_burns_no_attemp
     assert waiting is not None
     assert status(db, waiting[0]) == ("PENDING", None)
     db.execute("UPDATE reindexer.breaker SET probe_at = now() + interval '1 hour'")
-    assert worker.run_lane("live") == 0
+    assert worker.run_lane(Lane.LIVE) == 0
     assert sum(attempts(db)) == 30
     assert status(db, waiting[0]) == ("PENDING", LEFT_ALONE)
     known = item(db, CONTEXT_ITEMS, waiting[0], embedding_spec_of(CONTEXT_ITEMS, worker.embedder_of(CONTEXT_ITEMS)))
@@ -78,7 +79,7 @@ def test_a_success_closes_it_and_what_failed_for_a_passing_cause_heals_at_once(
     proxy.mode = Mode.REFUSE
     while status(db, failed_id) != ("FAILED", "the embedding provider can't be reached: ConnectError"):
         ready(db)
-        worker.run_lane("live", budget_s=0)
+        worker.run_lane(Lane.LIVE, budget_s=0)
     rejected_id = insert(db, "rejected for good")
     db.execute(
         "INSERT INTO reindexer.ledger (source, item_id, generation, outcome, token)"
@@ -104,7 +105,7 @@ def test_an_item_alone_ends_failed_after_its_tries_and_heals_soon_after_the_retu
     item_id = insert(db, "text")
     task_id = str(uuid.uuid4())
     drain(db)
-    requests.record(db, "context_items", [requests.ReindexRequest(task_id, item_id)], lane="bulk", sent=True)
+    requests.record(db, "context_items", [requests.ReindexRequest(task_id, item_id)], lane=Lane.BULK, sent=True)
     proxy.mode = Mode.REFUSE
 
     def task_failed() -> bool:
@@ -215,7 +216,7 @@ def test_each_claim_asks_again_only_what_did_not_answer(
 
     provider.behave = goes_away
     drain(db)
-    worker.run_lane("live", budget_s=0)
+    worker.run_lane(Lane.LIVE, budget_s=0)
     assert len(provider.calls) == 1
     assert db.execute("SELECT failures FROM reindexer.breaker").fetchone() == (1,)
     assert attempts(db) == [0] * 8 + [1] * 2, "only what was asked for costs an attempt"

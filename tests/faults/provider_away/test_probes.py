@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from reindexer.adapters.broker.celery_broker import CeleryBroker
+from reindexer.core.lanes import Lane
 from reindexer.postgres.connect import Connection, connect
 from reindexer.queue import requests
 from reindexer.queue.breaker import HealthRecorder, open_breakers, prune_breakers, record
@@ -29,7 +30,7 @@ def mark_all(db: Connection, worker: Worker) -> None:
     """All that waits has been looked at, and may be the probe."""
     db.execute("UPDATE reindexer.breaker SET probe_at = clock_timestamp() + interval '1 hour'")
     ready(db, probe=False)
-    worker.run_lane("live", budget_s=5)
+    worker.run_lane(Lane.LIVE, budget_s=5)
     ready(db)
 
 
@@ -40,11 +41,11 @@ def open_it(db: Connection, worker: Worker, proxy: Proxy, *, small: int = 1) -> 
     drain(db)
     for _ in range(3):
         ready(db)
-        worker.run_lane("live", budget_s=0)
+        worker.run_lane(Lane.LIVE, budget_s=0)
     assert [each.dependency for each in open_breakers(db)] == ["provider"]
 
 
-def claim(connection: Connection, lane: str = "live") -> Claim | None:
+def claim(connection: Connection, lane: Lane = Lane.LIVE) -> Claim | None:
     return claim_batch(connection, lane, 100, 60)
 
 
@@ -53,12 +54,14 @@ def test_while_it_is_open_what_needs_it_is_not_claimed_nor_counted_as_ready_and_
 ) -> None:
     ids = [insert(db, f"text {n}") for n in range(10)]
     open_it(db, worker, proxy)
-    requests.record(db, "context_items", [requests.ReindexRequest(str(uuid.uuid4()), ids[5])], lane="bulk", sent=True)
+    requests.record(
+        db, "context_items", [requests.ReindexRequest(str(uuid.uuid4()), ids[5])], lane=Lane.BULK, sent=True
+    )
     db.execute("UPDATE reindexer.breaker SET probe_at = now() + interval '1 hour'")
     work(db, worker)
     db.execute("UPDATE reindexer.due SET not_before = now()")
     assert claim(db) is None
-    assert claim(db, "bulk") is None
+    assert claim(db, Lane.BULK) is None
     assert claim_item(db, "context_items", ids[5], 100, 60) is None, "a request waits too"
     dispatch = Dispatch(broker, batch_size=1, max_messages=16)
     assert dispatch.top_up(db) == {}
@@ -134,8 +137,8 @@ def test_claims_that_wait_for_each_other_in_open_transactions_share_one_probe(
     mark_all(db, worker)
     with connect(database, application_name="other") as other, ThreadPoolExecutor(1) as executor:
         with db.transaction():
-            assert claim_batch(db, "live", 1, 60) is not None
-            second = executor.submit(claim_batch, other, "live", 1, 60.0)
+            assert claim_batch(db, Lane.LIVE, 1, 60) is not None
+            second = executor.submit(claim_batch, other, Lane.LIVE, 1, 60.0)
             eventually(lambda: _waits_for_a_lock(database))
         assert second.result(timeout=5) is None
 
@@ -164,7 +167,7 @@ def test_the_waits_between_probes_double_up_to_a_limit_and_only_probes_make_them
         waits.append(row[0])
         db.execute("UPDATE reindexer.due SET attempts = 1")
         ready(db)
-        worker.run_lane("live", budget_s=0)
+        worker.run_lane(Lane.LIVE, budget_s=0)
     assert waits == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.5, 0.5, 0.5])
     before = db.execute("SELECT wait_s, probe_at FROM reindexer.breaker").fetchone()
     from reindexer.queue.lease import Deadline
@@ -199,7 +202,7 @@ def test_a_probe_that_had_no_reason_to_ask_the_provider_leaves_the_next_one_free
     db.execute("SET session_replication_role = replica")  # so that nobody looks at it before it is the probe
     db.execute("DELETE FROM context_items")
     db.execute("RESET session_replication_role")
-    worker.run_lane("live", budget_s=0)
+    worker.run_lane(Lane.LIVE, budget_s=0)
     assert index.payload(item_id) is None, "a deletion needs no provider"
     assert db.execute("SELECT probe_at <= clock_timestamp() FROM reindexer.breaker").fetchone() == (True,)
 
@@ -211,7 +214,7 @@ def test_when_a_probe_dies_the_next_comes_when_its_lease_is_over(
         insert(db, f"text {n}")
     open_it(db, worker, proxy)
     mark_all(db, worker)
-    assert claim_batch(db, "live", 10, 0.5) is not None
+    assert claim_batch(db, Lane.LIVE, 10, 0.5) is not None
     assert claim(db) is None
     taken = eventually(lambda: claim(db), within=5)
     assert taken is not None

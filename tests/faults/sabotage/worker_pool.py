@@ -53,8 +53,8 @@ WORKER_POOL = (
     Sabotage(
         "helpers: while there are edits a backfill has no more of them",
         "pool-thread-backfill-extra",
-        "lane != LANES[0] and not self._edits else",
-        "lane != LANES[0] else",
+        "lane != Lane.LIVE and not self._edits else",
+        "lane != Lane.LIVE else",
         TESTS
         + "test_a_backfill_has_twice_the_helpers_while_the_provider_is_far_away_and_nobody_edits[far away, and there are edits]",
     ),
@@ -75,7 +75,7 @@ WORKER_POOL = (
     Sabotage(
         "while there are edits, batches of a backfill are half as large",
         "edit-halved-backfill-batch",
-        "return math.ceil(batch_size / 2) if quick and self._edits and lane != LANES[0] else batch_size",
+        "return math.ceil(batch_size / 2) if quick and self._edits and lane != Lane.LIVE else batch_size",
         "return batch_size",
         TESTS + "test_batches_of_a_backfill_are_half_as_large_while_there_are_edits[edits]",
     ),

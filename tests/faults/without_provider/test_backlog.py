@@ -8,6 +8,7 @@ import pytest
 
 from reindexer.backfills import runs
 from reindexer.backfills.pager import walk_page
+from reindexer.core.lanes import Lane
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
 from reindexer.sources.attach import attach
@@ -31,7 +32,7 @@ def test_the_backlog_of_a_backfill_stays_short_while_the_provider_is_away(
 
     def goes_on() -> bool:
         walked = walk_page(db, lambda name, _: find_source(db, name))
-        worker.run_lane("bulk", budget_s=5)
+        worker.run_lane(Lane.BULK, budget_s=5)
         return walked
 
     while goes_on():
@@ -78,7 +79,7 @@ def _make_wait_in_bulk(db: Connection, worker: Worker, texts: int) -> None:
     )
     drain(db)
     db.execute("UPDATE reindexer.due SET lane = 'bulk'")
-    worker.run_lane("bulk", budget_s=5)
+    worker.run_lane(Lane.BULK, budget_s=5)
     assert len(marked(db)) >= texts - 10
 
 
@@ -86,5 +87,5 @@ def _has_left(db: Connection, worker: Worker, index: IndexReader) -> bool:
     """Nothing is in the index, after another step of the listener and of a worker."""
     drain(db)
     walk_page(db, lambda name, _: find_source(db, name))
-    worker.run_lane("bulk", budget_s=5)
+    worker.run_lane(Lane.BULK, budget_s=5)
     return index.count() == 0

@@ -6,6 +6,7 @@ import uuid
 
 from reindexer.backfills import runs
 from reindexer.backfills.pager import walk_page
+from reindexer.core.lanes import Lane
 from reindexer.postgres.connect import Connection
 from reindexer.queue import requests
 from reindexer.queue.claim import claim_batch, claim_item
@@ -28,7 +29,7 @@ def test_marked_items_are_not_claimed_again_use_no_attempt_and_a_later_change_of
     before = db.execute(rows, [ids]).fetchall()
     assert [attempts for *_, attempts in before] == [0] * 6
     db.execute("UPDATE reindexer.due SET not_before = now() WHERE lease_until IS NULL")
-    for lane in ("live", "bulk"):
+    for lane in Lane:
         assert worker.run_lane(lane, budget_s=1) == 0
     assert claim_item(db, "context_items", ids[0], 10, 60) is None
     assert db.execute(rows, [ids]).fetchall() == before, "nobody read them again"
@@ -36,7 +37,7 @@ def test_marked_items_are_not_claimed_again_use_no_attempt_and_a_later_change_of
     db.execute("DELETE FROM context_items WHERE id = %s", [ids[0]])
     drain(db)
     request = requests.ReindexRequest(str(uuid.uuid4()), ids[1])
-    requests.record(db, "context_items", [request], lane="bulk", sent=True)
+    requests.record(db, "context_items", [request], lane=Lane.BULK, sent=True)
     runs.start(db, find_source(db, "context_items"), who="test", where=f"id = '{ids[2]}'")
     assert walk_page(db, lambda name, _: find_source(db, name))
     assert set(ids) - set(marked(db)) == set(ids[:3])
@@ -63,7 +64,7 @@ def test_a_change_that_comes_while_its_item_is_being_marked_is_looked_at_all_the
         return error(502)
 
     provider.behave = is_deleted_meanwhile
-    worker.run_lane("live", budget_s=0)
+    worker.run_lane(Lane.LIVE, budget_s=0)
     assert marked(db) == []
     assert index.count() == 1
     work(db, worker)
@@ -79,5 +80,5 @@ def test_no_claim_is_in_vain_while_marked_items_wait_beside_others(
     db.execute("UPDATE reindexer.due SET not_before = now() WHERE lease_until IS NULL")
     db.execute("INSERT INTO context_items (content) SELECT 'new ' || n FROM generate_series(1, 60) n")
     drain(db)
-    assert all(claim_batch(db, "live", 1, 60) for _ in range(60))
-    assert claim_batch(db, "live", 1, 60) is None
+    assert all(claim_batch(db, Lane.LIVE, 1, 60) for _ in range(60))
+    assert claim_batch(db, Lane.LIVE, 1, 60) is None

@@ -7,6 +7,7 @@ import time
 import redis
 
 from reindexer.backfills.pager import walk_page
+from reindexer.core.lanes import Lane
 from reindexer.monitoring.buffer import labels_text
 from reindexer.monitoring.metrics import RATE_LIMIT_WAIT
 from reindexer.monitoring.metrics_store import read
@@ -47,7 +48,7 @@ def test_while_the_rate_limit_is_used_up_only_texts_wait_and_who_looks_at_the_re
     worker = make_worker(settings.model_copy(update={"requests_per_minute": 40, "batch_size": 2}), None)
     deleted, paid, both = (insert(db, f"text {n}") for n in range(3))
     drain(db)
-    eventually(lambda: worker.run_lane("live", budget_s=0) == 0 and index.count() == 3)
+    eventually(lambda: worker.run_lane(Lane.LIVE, budget_s=0) == 0 and index.count() == 3)
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         (key,) = client.keys("reindexer:budget:*")
         later = float(client.hget(key, "live_requests") or 0) + 3600  # as after many requests
@@ -60,19 +61,19 @@ def test_while_the_rate_limit_is_used_up_only_texts_wait_and_who_looks_at_the_re
     change(db, both, "another text", "b")
     began = time.monotonic()
     drain(db)
-    worker.run_lane("live", waits=False)
+    worker.run_lane(Lane.LIVE, waits=False)
     assert time.monotonic() - began < 5, "no more than a request takes to be refused"
     assert len(marked(db)) == 11
     assert index.count() == 2
     assert [payload(index, each)["metadata"] for each in (paid, both)] == [{"tenant": "b"}] * 2
     db.execute("DELETE FROM context_items WHERE content LIKE 'waits%'")
     drain(db)
-    worker.run_lane("live", waits=False)
+    worker.run_lane(Lane.LIVE, waits=False)
     assert marked(db) == [both]
     assert not provider.calls
     with redis.Redis.from_url(redis_url) as client:
         client.delete(key)
-    eventually(lambda: worker.run_lane("live") is not None and not marked(db))
+    eventually(lambda: worker.run_lane(Lane.LIVE) is not None and not marked(db))
     assert index.holds(both, vector_of("another text"))
     worker.close()
 
@@ -85,12 +86,12 @@ def test_who_has_more_to_do_than_to_wait_for_a_turn_waits_for_none(
     for n in range(8):
         insert(db, f"text {n}")
     drain(db)
-    worker.run_lane("live", waits=False)
+    worker.run_lane(Lane.LIVE, waits=False)
     asked = len(provider.calls)
     assert 8 - asked == len(marked(db)) > 0
     worker.counters.write()
     assert (RATE_LIMIT_WAIT, labels_text(purpose="items")) not in read(db), "nobody waited"
-    assert worker.leaves("live")
-    eventually(lambda: worker.run_lane("live") is not None and not marked(db), within=60)
+    assert worker.leaves(Lane.LIVE)
+    eventually(lambda: worker.run_lane(Lane.LIVE) is not None and not marked(db), within=60)
     assert len(provider.inputs) == 8
     worker.close()

@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from reindexer.backfills import runs
 from reindexer.backfills.pager import walk_page
 from reindexer.core.errors import SourceError
+from reindexer.core.lanes import Lane
 from reindexer.monitoring.status import status as state_of_everything
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
@@ -33,13 +34,13 @@ def test_a_backfill_is_finished_when_its_last_item_is_settled_and_no_unchanged_t
     run = runs.get(db, run.id)
     assert (run.state, run.queued, run.done, run.eta_s) == ("running", 25, 0, None)
     worker.limits = WorkLimits(batch_size=10)
-    worker.run_lane("bulk", budget_s=0)
+    worker.run_lane(Lane.BULK, budget_s=0)
     walk(db)
     run = runs.get(db, run.id)
     assert (run.state, run.done) == ("running", 10)
     assert run.rate is not None
     assert run.eta_s is not None
-    worker.run_lane("bulk", budget_s=5)
+    worker.run_lane(Lane.BULK, budget_s=5)
     assert state_of_everything(db).pending == 1
     walk(db)
     run = runs.get(db, run.id)
