@@ -267,16 +267,17 @@ def _stop_signals() -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def _wait_until_ready(running: Running, without: str | None) -> None:
+def _wait_until_ready(running: Running, without: str | None, within_s: float = READY_S) -> None:
     """Wait until the API is ready and the worker has sent a heartbeat. Raises Failed if a process ends before."""
-    until = time.monotonic() + READY_S
-    path = "/healthz" if without else "/readyz"
-    while not (_answers_well(running.api + path) and _works(running.stack.env["DATABASE_URL"], without)):
+    until = time.monotonic() + within_s
+    url = running.api + ("/healthz" if without else "/readyz")
+    while (wrong := _not_ready(url)) or not _works(running.stack.env["DATABASE_URL"], without):
         for role in running.stack.supervisor.roles():
             if role.child is not None and not role.child.running():
                 raise Failed(f"{role.name} ended with code {role.child.process.returncode}: {role.child.last_lines(1)}")
         if time.monotonic() > until:
-            raise Failed(f"not ready after {READY_S:.0f} s; the logs are in {running.directory.path / 'logs'}")
+            why = wrong or "the worker has sent no heartbeat"
+            raise Failed(f"not ready after {within_s:.0f} s: {why}; the logs are in {running.directory.path / 'logs'}")
         time.sleep(0.1)
 
 
@@ -286,18 +287,26 @@ def _works(url: str, without: str | None) -> bool:
         return without == "worker" or any(each.name.startswith(ours) for each in heartbeat.alive(connection, "worker"))
 
 
-def _answers_well(url: str) -> bool:
-    """Whether all checks but `sources` are well: sources are reported, and mended while the stack runs."""
+def _not_ready(url: str) -> str:
+    """What is wrong, or nothing. `sources` does not count: sources are reported, and mended while the stack runs."""
     try:
-        with urlopen(url, timeout=5) as answer:  # noqa: S310  an http URL of our own
-            return bool(answer.status == 200)
+        with urlopen(url, timeout=5):  # noqa: S310  an http URL of our own
+            return ""
     except HTTPError as exc:
         with suppress(ValueError, OSError):
-            checks = json.loads(exc.read()).get("checks", {})
-            return bool(checks) and all(words.startswith("ok") for name, words in checks.items() if name != "sources")
-        return False
+            if checks := json.loads(exc.read()).get("checks", {}):
+                return _wrong({name: state for name, state in checks.items() if name != "sources"})
+        return f"the API answers {exc.code}"
     except (URLError, TimeoutError, ConnectionError):
-        return False
+        return f"the API at {url.rpartition('/')[0]} does not answer"
+
+
+def _wrong(checks: Mapping[str, str]) -> str:
+    """The checks that fail. Where a server does not answer, only the servers: the other checks follow from them."""
+    failed = {name: state for name, state in checks.items() if not state.startswith("ok")}
+    servers = {"postgres": "DATABASE_URL", "broker": "CELERY_BROKER_URL", "qdrant": "QDRANT_URL"}
+    away = [f"{name}: {failed[name]} ({setting})" for name, setting in servers.items() if name in failed]
+    return "; ".join(away or [f"{name}: {state}" for name, state in failed.items()])
 
 
 def _introduce(console: Console, running: Running) -> None:
