@@ -62,10 +62,7 @@ def backfill(app: typer.Typer) -> None:
 
 
 def _start(connection: Connection, source: str, where: str | None, force: bool) -> Run:
-    try:
-        found = find_source(connection, source)
-    except UsageError as exc:
-        raise Failed(str(exc)) from exc
+    found = find_source(connection, source)
     try:
         return runs.start(connection, found, where=where, force=force, who=audit.of_command())
     except RunConflict as exc:

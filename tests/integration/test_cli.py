@@ -118,11 +118,12 @@ def test_another_revision_of_the_schema_is_one_line_everywhere(db: Connection, e
 
 
 def test_unknown_sources_and_items_are_one_line(db: Connection, env: Mapping[str, str], index: IndexReader) -> None:
-    unknown = reindexer("why", "nothing", "1", env=env)
-    assert (unknown.returncode, unknown.stderr) == (
-        2,
-        "reindexer: there is no source 'nothing'; attached: context_items\n",
-    )
+    for command in (["why", "nothing", "1"], ["backfill", "nothing"]):
+        unknown = reindexer(*command, env=env)
+        assert (unknown.returncode, unknown.stderr) == (
+            2,
+            "reindexer: there is no source 'nothing'; attached: context_items\n",
+        )
     missing = str(uuid.uuid4())
     absent = reindexer("why", "context_items", missing, env=env)
     assert absent.returncode == 1
