@@ -13,7 +13,7 @@ import psycopg
 from alembic import command, op
 from alembic.config import Config
 from alembic.util.exc import CommandError
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 from sqlalchemy.exc import DBAPIError
 
 from reindexer import audit
@@ -150,9 +150,11 @@ def _alembic(act: Callable[[Config, str], None], url: str, revision: str) -> Non
             raise UsageError(
                 f"the schema can't be migrated: {one_line(exc)}; is it a newer version's? Then use that version"
             ) from exc
-        except DBAPIError as exc:
-            if not isinstance(exc.orig, LockNotAvailable) or time.monotonic() > until:
-                raise ReindexerError(f"the migration failed: {one_line(exc.orig or exc)}") from exc
+        except (DBAPIError, psycopg.Error) as exc:  # the latter from `run_sql`, which goes past SQLAlchemy
+            cause = exc.orig if isinstance(exc, DBAPIError) else exc
+            # guard migration-lock-retry
+            if not isinstance(cause, (LockNotAvailable, DeadlockDetected)) or time.monotonic() > until:
+                raise ReindexerError(f"the migration failed: {one_line(cause or exc)}") from exc
             time.sleep(0.5)
         else:
             return

@@ -218,7 +218,7 @@ class Collection:
     embedder: str | None = field(default=None, compare=False)
     """The embedder that makes its vectors, as the database records it; None: not recorded yet."""
     generation: int = 1
-    is_active: bool = field(default=True, compare=False)
+    is_active: bool = True
     """Searches use it: the alias names it, or is to."""
 
 

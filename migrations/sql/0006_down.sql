@@ -34,22 +34,23 @@ ALTER TABLE reindexer.source
     DROP COLUMN definition;
 DROP FUNCTION reindexer.text_array(jsonb);
 
--- What is known of the generation that searches use, as columns of the source again. Others are lost.
+-- What is known of the generation that searches use, as columns of the source again. What belongs to others is lost.
+DELETE FROM reindexer.due USING reindexer.source WHERE name = due.source AND due.generation <> source.generation;
+DELETE FROM reindexer.ledger USING reindexer.source WHERE name = ledger.source AND ledger.generation <> source.generation;
+DELETE FROM reindexer.request USING reindexer.source WHERE name = request.source AND request.generation <> source.generation;
+DELETE FROM reindexer.run USING reindexer.source WHERE name = run.source AND run.generation <> source.generation;
 DROP TRIGGER copy_to_source ON reindexer.generation;
 DROP FUNCTION reindexer.copy_to_source();
-ALTER TABLE reindexer.source ADD COLUMN collection_id text;
-UPDATE reindexer.source SET collection_id = generation.collection_id FROM reindexer.generation
-WHERE generation.source = source.name AND generation.number = source.generation;
-COMMENT ON COLUMN reindexer.source.collection_id IS 'The id that the collection in Qdrant got when it was made: another one there means that all points were lost.';
 DO $$
 DECLARE
     granted record;
 BEGIN
     FOR granted IN
-        SELECT grantee::regrole::text AS role FROM pg_attribute, aclexplode(attacl)
-        WHERE attrelid = 'reindexer.generation'::regclass AND attname = 'collection_id' AND privilege_type = 'UPDATE' AND grantee <> 0
+        SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END AS role, privilege_type AS may, attname
+        FROM pg_attribute, aclexplode(attacl)
+        WHERE attrelid = 'reindexer.generation'::regclass AND attname = ANY ('{embedder,account,collection_id,problem}')
     LOOP
-        EXECUTE format('GRANT UPDATE (collection_id) ON reindexer.source TO %s', granted.role);
+        EXECUTE format('GRANT %s (%I) ON reindexer.source TO %s', granted.may, granted.attname, granted.role);
     END LOOP;
 END $$;
 DROP INDEX reindexer.due_ready;

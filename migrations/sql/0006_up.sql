@@ -80,39 +80,43 @@ DECLARE
     granted record;
 BEGIN
     FOR granted IN
-        SELECT DISTINCT grantee::regrole::text AS role FROM pg_class, aclexplode(relacl)
-        WHERE pg_class.oid = 'reindexer.source'::regclass AND privilege_type = 'SELECT' AND grantee <> 0
+        SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END AS role, privilege_type AS may
+        FROM pg_class, aclexplode(relacl) WHERE pg_class.oid = 'reindexer.source'::regclass
     LOOP
-        EXECUTE format('GRANT SELECT ON reindexer.generation TO %s', granted.role);
+        EXECUTE format('GRANT %s ON reindexer.generation TO %s', granted.may, granted.role);
     END LOOP;
     FOR granted IN
-        SELECT grantee::regrole::text AS role, attname FROM pg_attribute, aclexplode(attacl)
-        WHERE attrelid = 'reindexer.source'::regclass AND privilege_type = 'UPDATE' AND grantee <> 0
-            AND attname = ANY ('{embedder,account,collection_id,problem}')
+        SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END AS role, privilege_type AS may, attname
+        FROM pg_attribute, aclexplode(attacl)
+        WHERE attrelid = 'reindexer.source'::regclass AND attname = ANY ('{embedder,account,collection_id,problem}')
     LOOP
-        EXECUTE format('GRANT UPDATE (%I) ON reindexer.generation TO %s', granted.attname, granted.role);
+        EXECUTE format('GRANT %s (%I) ON reindexer.generation TO %s', granted.may, granted.attname, granted.role);
     END LOOP;
 END $$;
 
 -- The former columns of `source` follow the generation that searches use until the next revision drops them: an API of the
--- version before reads them.
-ALTER TABLE reindexer.source DROP COLUMN collection_id;
+-- version before reads them, and its workers until they end. Whoever locks rows of both locks the generation first.
 CREATE FUNCTION reindexer.copy_to_source() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    UPDATE reindexer.source
-    SET definition = NEW.definition, embedder = NEW.embedder, account = NEW.account, problem = NEW.problem
-    WHERE name = NEW.source AND generation = NEW.number; -- guard generation-readable-by-older
+    UPDATE reindexer.source SET definition = NEW.definition, embedder = NEW.embedder, account = NEW.account,
+        collection_id = NEW.collection_id, problem = NEW.problem
+    WHERE name = NEW.source AND generation = NEW.number -- guard generation-readable-by-older
+        AND (definition, embedder, account, collection_id, problem) IS DISTINCT FROM
+            (NEW.definition, NEW.embedder, NEW.account, NEW.collection_id, NEW.problem);
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION reindexer.copy_to_source() IS 'A source''s definition is that of the generation that searches use; the other columns only the version before reads.';
-CREATE TRIGGER copy_to_source AFTER INSERT OR UPDATE OF definition, embedder, account, problem ON reindexer.generation
-FOR EACH ROW EXECUTE FUNCTION reindexer.copy_to_source();
+REVOKE EXECUTE ON FUNCTION reindexer.copy_to_source() FROM PUBLIC; -- guard generation-mirror-private
+CREATE TRIGGER copy_to_source AFTER INSERT OR UPDATE OF definition, embedder, account, collection_id, problem
+ON reindexer.generation FOR EACH ROW EXECUTE FUNCTION reindexer.copy_to_source();
 
 -- Whose outcome answers a request, and whose items a run makes due.
 ALTER TABLE reindexer.request ADD COLUMN generation integer NOT NULL DEFAULT 1;
 ALTER TABLE reindexer.run ADD COLUMN generation integer;
 COMMENT ON COLUMN reindexer.request.generation IS 'The generation in which the item is to be embedded; no other generation''s outcome answers the request.';
+ALTER TABLE reindexer.run
+    ADD FOREIGN KEY (source, generation) REFERENCES reindexer.generation (source, number) ON DELETE CASCADE;
 COMMENT ON COLUMN reindexer.run.generation IS 'The generation whose items it makes due. NULL: every one, as a look at the whole source does.';
 
 -- Whoever looks for what is ready reads one generation: another's backlog, however long, costs nothing.

@@ -94,7 +94,7 @@ def claim_batch(
     lane: Lane,
     max_items: int,
     lease_s: float,
-    except_sources: Sequence[str] = (),
+    left_to_others: Sequence[tuple[str, int]] = (),
     watermark: LaneWatermark | None = None,
     *,
     embeds: bool = True,
@@ -105,13 +105,15 @@ def claim_batch(
     A claim holds either marked items (which need nothing but an embedding) or unmarked ones, never both. With `embeds`
     false, or while their provider's breaker is open, it holds unmarked items only. While Qdrant's breaker is open the
     result is None. An open breaker that may be probed gets a claim of one item. `tight`: marked items come last,
-    because they have to wait for the rate limiter.
+    because they have to wait for the rate limiter. `left_to_others`: generations, by source and number, of
+    which nothing is claimed.
     """
     watermark = watermark or LaneWatermark()
     began_s = time.monotonic()
     begins = watermark.begin(began_s)
     params = {
-        "lane": lane, "except_sources": list(except_sources), "embeds": embeds, "tight": tight,
+        "lane": lane, "embeds": embeds, "tight": tight, "except_sources": [source for source, _ in left_to_others],
+        "except_generations": [generation for _, generation in left_to_others],
         "begin_ago_s": ago_s(begins[0], began_s), "marked_begin_ago_s": ago_s(begins[1], began_s),
     }  # fmt: skip
     rows = _claim(connection, "claim_batch", params, max_items, lease_s)

@@ -66,6 +66,7 @@ def attach(connection: Connection, source: Source) -> Attached:
         tables = catalog.relations(connection, source)
         catalog.mark_uncrashed(connection, source, tables)  # guard watch-repeated-crash
         facts = catalog.facts(connection, source)
+        connection.execute(load("sources.sql")["hold_generations"], {"name": source.name})  # guard attach-lock-order
         connection.execute(
             load("sources.sql")["save"],
             {

@@ -30,6 +30,7 @@ def detach(connection: Connection, source: Source, *, who: str, lease_s: float) 
         while connection.execute(queries["held"], named).fetchone() != (0,) and time.monotonic() < until:
             time.sleep(LOOK_S)
         with audited(connection, who, "detach", source.name) as draft:
+            connection.execute(queries["hold_generations"], named)  # guard detach-lock-order
             row = connection.execute(queries["forget"], named).fetchone()
             draft.details["items"] = items = int(row[0]) if row else 0
     return items

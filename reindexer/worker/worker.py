@@ -46,8 +46,9 @@ class Worker(Dependencies):
     """By lane, monotonic. Until then requests are expected to wait for the rate limiter."""
     _leaves: set[str] = field(default_factory=set)
     """Lanes in which marked items were seen and left."""
-    _left_to_others: dict[str, float] = field(default_factory=dict)
-    """Sources that other workers may be able to work on and this one is not, and when to check again (monotonic)."""
+    _left_to_others: dict[tuple[str, int], float] = field(default_factory=dict)
+    """Generations, by source and number, that other workers may be able to work on and this one is not, and when to
+    check again (monotonic)."""
 
     def close(self) -> None:
         """Finish the work in progress, write the counters, and close connections."""
@@ -121,7 +122,7 @@ class Worker(Dependencies):
         tight = time.monotonic() < self._tight_until.get(lane, 0.0)
         with self.pool.gate(lane).taken(), self.postgres.connection() as connection:  # guard edit-claim-priority
             claim = claim_batch(
-                connection, lane, most, self.limits.lease_s, self._others_sources(),
+                connection, lane, most, self.limits.lease_s, self._others(),
                 # guard claim-scan-watermark
                 watermark=self._watermarks.get(lane),
                 embeds=embeds, tight=tight,
@@ -132,9 +133,9 @@ class Worker(Dependencies):
             self._leaves.add(lane)
         return claim
 
-    def _others_sources(self) -> list[str]:
+    def _others(self) -> list[tuple[str, int]]:
         now = time.monotonic()
-        return [source for source, until in list(self._left_to_others.items()) if until > now]
+        return [generation for generation, until in list(self._left_to_others.items()) if until > now]
 
     def run_item(self, source: str, item_id: str, *, alone: bool = False) -> bool:
         """Work on one item, and on due neighbours in the same claim. Returns False if it could not be claimed."""
@@ -153,7 +154,7 @@ class Worker(Dependencies):
         if batch.is_tight:
             self._tight_until[claim.lane] = time.monotonic() + TIGHT_S
         if batch.is_for_others:  # before its items are free for the next claim
-            self._left_to_others[claim.source] = time.monotonic() + SOURCE_WAIT_S
+            self._left_to_others[claim.source, claim.generation] = time.monotonic() + SOURCE_WAIT_S
         settled = batch.settle()
         if claim.marked and (waits := batch.reservation_waits_s):
             # guard rate-limit-distant-reservation-pause

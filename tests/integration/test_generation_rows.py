@@ -5,6 +5,9 @@ A second generation is made by hand here: a row of `reindexer.generation`, and i
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import cast
+
 import psycopg
 import pytest
 from alembic import command
@@ -12,18 +15,24 @@ from psycopg.rows import scalar_row
 from psycopg.types.json import Jsonb
 
 from reindexer.backfills import runs
-from reindexer.backfills.pager import MAX_BACKLOG, walk_page
+from reindexer.backfills.pager import MAX_BACKLOG, rebuild_if_lost, walk_page
 from reindexer.core.lanes import Lane
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.migrate import alembic_config, migrate
 from reindexer.monitoring.status import status
-from reindexer.postgres.connect import Connection
+from reindexer.ports import Broker
+from reindexer.postgres.connect import Connection, connect
+from reindexer.postgres.queries import load
 from reindexer.queue.claim import claim_batch
 from reindexer.queue.dead_letters import heal
+from reindexer.queue.dispatch import Dispatch
 from reindexer.queue.drain import drain
 from reindexer.queue.requests import ReindexRequest, record
 from reindexer.queue.settle import Finished, finish
+from reindexer.sources.attach import attach
+from reindexer.sources.detach import detach
 from reindexer.sources.store import find_source, set_problem
+from reindexer.testing.waiting import eventually
 from reindexer.worker.worker import Worker
 from tests.support.flow import insert, work
 from tests.support.index_reader import IndexReader
@@ -46,6 +55,25 @@ def due_for(db: Connection, generation: int, *item_ids: str, lane: str = "bulk")
         "INSERT INTO reindexer.due (source, item_id, generation, lane) VALUES (%s, %s, %s, %s)",
         [(NAME, item_id, generation, lane) for item_id in item_ids],
     )
+
+
+def pages(db: Connection) -> None:
+    """Queue the pages of all runs, and finish the runs that are through."""
+    while walk_page(db, lambda name, _: find_source(db, name)):
+        pass
+
+
+class Recorded:
+    """A broker that keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[Lane, int]] = []
+
+    def depth(self, lane: Lane) -> int:
+        return 0
+
+    def send_work(self, lane: Lane, messages: int) -> None:
+        self.sent.append((lane, messages))
 
 
 def test_a_problem_of_another_generation_is_not_the_sources(db: Connection, second: int) -> None:
@@ -84,8 +112,7 @@ def test_a_look_at_the_whole_source_makes_items_due_for_every_generation(db: Con
     item = insert(db, "text")
     db.execute("TRUNCATE reindexer.outbox")
     db.execute("INSERT INTO reindexer.run (source, kind) VALUES (%s, 'whole_source')", [NAME])
-    while walk_page(db, lambda name, _: find_source(db, name)):
-        pass
+    pages(db)
     found = db.execute("SELECT item_id, generation FROM reindexer.due ORDER BY generation").fetchall()
     assert found == [(item, 1), (item, second)]
 
@@ -149,6 +176,123 @@ def test_what_failed_heals_in_every_generation(db: Connection, second: int) -> N
     assert db.execute("SELECT generation FROM reindexer.due ORDER BY 1").fetchall() == [(1,), (second,)]
 
 
+def test_a_truncate_reaches_the_active_one_while_a_run_of_another_is_open(db: Connection, second: int) -> None:
+    item = insert(db, "text")
+    db.execute("TRUNCATE reindexer.outbox")
+    db.execute("INSERT INTO reindexer.run (source, kind, generation) VALUES (%s, 'whole_source', 2)", [NAME])
+    db.execute("INSERT INTO reindexer.outbox (source) VALUES (%s)", [NAME])
+    drain(db)
+    pages(db)
+    found = db.execute("SELECT item_id, generation FROM reindexer.due ORDER BY generation").fetchall()
+    assert found == [(item, 1), (item, second)]
+
+
+def test_two_lost_collections_are_both_filled_again(db: Connection, second: int) -> None:
+    item = insert(db, "text")
+    db.execute("TRUNCATE reindexer.outbox; UPDATE reindexer.generation SET collection_id = 'former'")
+    assert rebuild_if_lost(db, NAME, second, "new second")
+    assert rebuild_if_lost(db, NAME, 1, "new first")
+    pages(db)
+    found = db.execute("SELECT item_id, generation FROM reindexer.due ORDER BY generation").fetchall()
+    assert found == [(item, 1), (item, second)]
+
+
+def test_a_run_over_every_generation_ends_when_the_active_one_is_through(db: Connection, second: int) -> None:
+    insert(db, "text")
+    db.execute("TRUNCATE reindexer.outbox")
+    db.execute("INSERT INTO reindexer.run (source, kind) VALUES (%s, 'whole_source')", [NAME])
+    pages(db)
+    run = next(run for run in runs.recent(db, NAME) if run.kind == "whole_source")
+    assert (run.state, run.queued, run.done) == ("running", 1, 0)
+    db.execute("DELETE FROM reindexer.due WHERE generation = 1")
+    pages(db)
+    run = next(run for run in runs.recent(db, NAME) if run.kind == "whole_source")
+    assert (run.state, run.queued, run.done) == ("finished", 1, 1)
+    assert status(db).oldest_change_age_s == 0.0
+
+
+def test_an_embedder_that_this_process_lacks_is_left_to_others_for_its_own_generation_only(
+    db: Connection, worker: Worker, second: int
+) -> None:
+    db.execute("UPDATE reindexer.generation SET embedder = 'other:model:3' WHERE number = 2")
+    due_for(db, second, insert(db, "first"))
+    worker.run_lane(Lane.BULK, budget_s=0)
+    item = insert(db, "second")
+    drain(db)
+    worker.run_lane(Lane.LIVE, budget_s=0)
+    done = db.execute("SELECT outcome FROM reindexer.ledger WHERE item_id = %s", [item]).fetchall()
+    assert done == [("COMPLETED",)]
+
+
+@pytest.mark.parametrize("state", ["broken", "dropped"])
+def test_nothing_of_a_generation_that_is_not_kept_is_claimed_or_counted_as_ready(
+    db: Connection, second: int, state: str
+) -> None:
+    due_for(db, second, "one")
+    db.execute("UPDATE reindexer.generation SET state = %s WHERE number = 2", [state])
+    assert claim_batch(db, Lane.BULK, 10, 60.0) is None
+    broker = Recorded()
+    Dispatch(cast(Broker, broker), 10, 10).top_up(db)
+    assert broker.sent == []
+
+
+def test_the_leader_looks_for_what_is_to_be_rechecked_by_an_index(db: Connection) -> None:
+    db.execute(
+        "INSERT INTO reindexer.ledger (source, item_id, generation, outcome, token)"
+        " SELECT %s, n::text, 1, 'COMPLETED', 1 FROM generate_series(1, 50000) n",
+        [NAME],
+    )
+    db.execute("ANALYZE reindexer.ledger")
+    plan = db.execute("EXPLAIN " + load("maintenance.sql")["recheck"].split(";")[0], {"limit": 5_000}).fetchall()
+    assert "ledger_recheck" in str(plan)
+
+
+@pytest.mark.parametrize("act", ["attach", "detach", "names"])
+def test_whoever_writes_a_source_waits_for_its_generations_first(db: Connection, database: str, act: str) -> None:
+    """As a worker does that notes a problem: it locks the generation's row, and then by a trigger the source's."""
+    queries = load("sources.sql")
+    db.execute("UPDATE reindexer.source SET definition_hash = 'other'")
+    acts = {
+        "attach": lambda connection: attach(connection, CONTEXT_ITEMS),
+        "detach": lambda connection: detach(connection, CONTEXT_ITEMS, who="test", lease_s=0),
+        "names": lambda connection: connection.execute(
+            queries["save_names"], {"name": NAME, "was": "other", "names": Jsonb({}), "definition_hash": "new"}
+        ),
+    }
+    with (
+        connect(database, application_name="test") as other,
+        connect(database, application_name="test") as third,
+        ThreadPoolExecutor() as pool,
+    ):
+        with db.transaction():
+            db.execute("SELECT FROM reindexer.generation FOR UPDATE")
+            acting = pool.submit(acts[act], other)
+            eventually(
+                lambda: (
+                    third.execute(
+                        "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'",
+                        [other.info.backend_pid],
+                    ).fetchone()
+                    == (1,)
+                )
+            )
+            free = third.execute("SELECT name FROM reindexer.source FOR UPDATE SKIP LOCKED").fetchall()
+            assert free == [(NAME,)]
+        acting.result(10)
+
+
+def test_a_user_of_the_schema_can_not_write_a_source_by_a_trigger_of_his_own(db: Connection) -> None:
+    db.execute("CREATE ROLE rx_nobody; GRANT USAGE ON SCHEMA reindexer TO rx_nobody")
+    try:
+        with db.transaction(force_rollback=True):
+            db.execute("SET LOCAL ROLE rx_nobody")
+            db.execute("CREATE TEMP TABLE mine (LIKE pg_class)")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), db.transaction():
+                db.execute("CREATE TRIGGER t AFTER INSERT ON mine EXECUTE FUNCTION reindexer.copy_to_source()")
+    finally:
+        db.execute("DROP OWNED BY rx_nobody; DROP ROLE rx_nobody")
+
+
 def test_an_outcome_in_another_generation_answers_no_request(db: Connection, second: int) -> None:
     item = insert(db, "text")
     record(db, NAME, [ReindexRequest("task", item)], lane=Lane.BULK, sent=True)
@@ -184,6 +328,18 @@ def test_a_provider_that_is_silent_holds_up_the_marked_items_of_its_own_generati
     assert claim_batch(db, Lane.BULK, 10, 60.0, []) is None
 
 
+def test_the_migration_waits_for_a_transaction_that_holds_a_table(empty_url: str) -> None:
+    migrate(empty_url, with_context_items=True)
+    command.downgrade(alembic_config(empty_url), "0005")
+    with psycopg.connect(empty_url) as holder, ThreadPoolExecutor() as pool:
+        holder.execute("SELECT FROM reindexer.due")
+        migrating = pool.submit(migrate, empty_url)
+        wait([migrating], 3)
+        assert not migrating.done()
+        holder.rollback()
+        migrating.result(20)
+
+
 def test_the_migration_carries_over_what_is_known_and_who_may_write_it(empty_url: str) -> None:
     migrate(empty_url, with_context_items=True)
     command.downgrade(alembic_config(empty_url), "0005")
@@ -193,6 +349,7 @@ def test_the_migration_carries_over_what_is_known_and_who_may_write_it(empty_url
             db.execute("GRANT USAGE ON SCHEMA reindexer TO rx_former_worker")
             db.execute("GRANT SELECT ON reindexer.source TO rx_former_worker")
             db.execute("GRANT UPDATE (problem, collection_id) ON reindexer.source TO rx_former_worker")
+            db.execute("GRANT DELETE ON reindexer.source TO PUBLIC")
             db.execute(
                 "UPDATE reindexer.source SET embedder = 'e', account = 'a', collection_id = 'c', problem = 'p';"
                 "INSERT INTO reindexer.run (source, kind) VALUES ('context_items', 'backfill');"
@@ -208,11 +365,12 @@ def test_the_migration_carries_over_what_is_known_and_who_may_write_it(empty_url
             assert db.execute("SELECT problem FROM reindexer.source").fetchall() == ["another"]
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 db.execute("UPDATE reindexer.generation SET embedder = 'another'")
+            db.execute("DELETE FROM reindexer.generation WHERE number = 2")
             db.execute("RESET ROLE")
             command.downgrade(alembic_config(empty_url), "0005")
             was = "SELECT array[embedder, account, collection_id, problem] FROM reindexer.source"
             assert db.execute(was).fetchall() == [["e", "a", "c", "another"]]
             db.execute("SET ROLE rx_former_worker")
-            db.execute("UPDATE reindexer.source SET collection_id = 'd'")
+            db.execute("UPDATE reindexer.source SET collection_id = 'd', problem = 'd'")
         finally:
             db.execute("RESET ROLE; DROP OWNED BY rx_former_worker; DROP ROLE rx_former_worker")

@@ -6,7 +6,7 @@
 INSERT INTO reindexer.run AS run (source, kind, state, changed_at) VALUES (%(source)s, %(kind)s, %(from)s, clock_timestamp())
 ON CONFLICT (source, kind) WHERE finished_at IS NULL DO UPDATE SET
     changed_at = least(run.changed_at, run.started_at), state = excluded.state, cursor = NULL, queued = 0, total = NULL,
-    started_at = clock_timestamp(), paused_s = 0
+    started_at = clock_timestamp(), paused_s = 0, generation = NULL
 WHERE run.state <> 'rows' OR excluded.state = 'rows';
 
 -- name: first_fill_is_open
@@ -38,6 +38,8 @@ WITH found AS MATERIALIZED (
     SELECT source, number, 'whole_source', true FROM lost WHERE NOT EXISTS (SELECT FROM restarted)
     ON CONFLICT (source, kind) WHERE finished_at IS NULL DO UPDATE SET
         state = 'rows', cursor = NULL, queued = 0, total = NULL, started_at = clock_timestamp(), paused_s = 0, force = true,
+        -- guard lost-collection-every-lost
+        generation = CASE WHEN run.generation = excluded.generation THEN run.generation END,
         changed_at = least(run.changed_at, run.started_at)
     RETURNING id
 )
@@ -138,9 +140,14 @@ UPDATE reindexer.run SET error = %(error)s, not_before = clock_timestamp() + mak
 WHERE id = %(id)s;
 
 -- name: finish
--- Only when its last item is settled: a progress bar ends when the work is done.
+-- Only when its last item is settled: a progress bar ends when the work is done. A run over every generation ends when that
+-- of searches is through: what the others wait for is theirs.
 UPDATE reindexer.run SET state = 'finished', finished_at = clock_timestamp()
-WHERE finished_at IS NULL AND state = 'working' AND NOT EXISTS (SELECT FROM reindexer.due WHERE due.run_id = run.id);
+FROM reindexer.source
+WHERE name = run.source AND finished_at IS NULL AND state = 'working' AND NOT EXISTS (
+    SELECT FROM reindexer.due
+    -- guard run-finish-active
+    WHERE due.run_id = run.id AND due.generation = coalesce(run.generation, source.generation));
 
 -- name: close
 UPDATE reindexer.run SET state = %(state)s, error = %(error)s, finished_at = clock_timestamp()
@@ -159,9 +166,11 @@ WITH untouched AS MATERIALIZED (
 ), gone AS (
     DELETE FROM reindexer.due USING untouched
     WHERE due.source = untouched.source AND due.item_id = untouched.item_id AND due.generation = untouched.generation
-    RETURNING 1
+    RETURNING due.generation
 )
-UPDATE reindexer.run SET queued = queued - (SELECT count(*) FROM gone) WHERE id = %(id)s;
+UPDATE reindexer.run
+SET queued = queued - (SELECT count(*) FROM gone WHERE gone.generation = coalesce(run.generation, source.generation))
+FROM reindexer.source WHERE id = %(id)s AND name = run.source;
 
 -- name: pause
 UPDATE reindexer.run SET paused_at = coalesce(paused_at, clock_timestamp())
@@ -184,7 +193,8 @@ SELECT run.id, run.source, run.kind,
             WHEN run.total IS NOT NULL THEN greatest(run.total, run.queued) END AS total,
        run.total_is_estimate AND run.state NOT IN ('working', 'finished') AS total_is_estimate,
        run.queued,
-       greatest(0, run.queued - (SELECT count(*) FROM reindexer.due WHERE due.run_id = run.id)) AS done,
+       greatest(0, run.queued - (SELECT count(*) FROM reindexer.due
+            WHERE due.run_id = run.id AND due.generation = coalesce(run.generation, source.generation))) AS done,
        (SELECT count(*) FROM reindexer.ledger WHERE ledger.source = run.source
             AND ledger.generation = coalesce(run.generation, source.generation)
             AND outcome = 'FAILED' AND settled_at BETWEEN run.started_at AND coalesce(run.finished_at, 'infinity')) AS failed,

@@ -30,7 +30,9 @@ WITH gate AS MATERIALIZED (
     CROSS JOIN (
         SELECT generation.*, random() AS lot
         FROM reindexer.source JOIN reindexer.generation ON generation.source = source.name
-        WHERE NOT source.paused AND source.name <> ALL (%(except_sources)s)
+        WHERE NOT source.paused AND state NOT IN ('broken', 'dropped')
+            AND (source.name, generation.number) NOT IN (
+                SELECT * FROM unnest(%(except_sources)s::text[], %(except_generations)s::integer[]))
     ) AS drawn
     CROSS JOIN LATERAL (
         (
@@ -165,9 +167,9 @@ WITH gate AS MATERIALIZED (
            clock_timestamp() AS claimed_at,
            set_config('synchronous_commit', 'on', true) AS durable, -- guard wal-claim-durable
            claimed.item_id AS first_item
-    FROM claimed JOIN reindexer.generation ON generation.source = claimed.source AND generation.number = claimed.generation
+    FROM (SELECT * FROM claimed ORDER BY item_id LIMIT 1) AS claimed
+    JOIN reindexer.generation ON generation.source = claimed.source AND generation.number = claimed.generation
     CROSS JOIN first
-    ORDER BY claimed.item_id LIMIT 1
 )
 SELECT item_id, version, attempts, forced_version IS NOT NULL AS forced, doubtful, losses, text_fingerprint, payload_fingerprint,
        chunks, chunk_tokens, begun_upto, known, healed, doubted_ago_s, lost, alone, facts.*

@@ -1,7 +1,9 @@
 -- States that /metrics tells. None reads what waits.
 
 -- name: sources
-SELECT name, generation, paused, problem IS NOT NULL AS has_problem FROM reindexer.source ORDER BY name;
+SELECT name, source.generation, paused, generation.problem IS NOT NULL AS has_problem FROM reindexer.source
+JOIN reindexer.generation ON generation.source = name AND generation.number = source.generation
+ORDER BY name;
 
 -- name: open_breakers
 SELECT dependency FROM reindexer.breaker WHERE opened_at IS NOT NULL;

@@ -45,8 +45,8 @@ INSERT INTO reindexer.due (source, item_id, generation, lane, doubtful, losses, 
 SELECT ledger.source, ledger.item_id, ledger.generation, 'bulk', true, greatest(0, ledger.losses - 1), ledger.changed_at
 FROM reindexer.ledger JOIN reindexer.generation
     ON generation.source = ledger.source AND generation.number = ledger.generation AND state NOT IN ('broken', 'dropped')
-WHERE ledger.outcome = 'FAILED' AND ledger.heal_at <= clock_timestamp() -- guard heal-passing-failure
-ORDER BY ledger.source, ledger.item_id
+WHERE ledger.outcome = 'FAILED' AND ledger.heal_at <= statement_timestamp() -- guard heal-passing-failure
+ORDER BY ledger.source, ledger.item_id, ledger.generation
 LIMIT %(limit)s
 ON CONFLICT (source, item_id, generation) DO NOTHING
 RETURNING item_id;
@@ -56,10 +56,10 @@ RETURNING item_id;
 -- otherwise that the dependency is back before the item's time, which may be a quarter of an hour away.
 WITH lonely AS MATERIALIZED (
     SELECT dependency, account FROM reindexer.breaker
-    WHERE opened_at IS NOT NULL AND probe_at <= clock_timestamp() AND NOT EXISTS (
+    WHERE opened_at IS NOT NULL AND probe_at <= statement_timestamp() AND NOT EXISTS (
         SELECT FROM reindexer.due JOIN reindexer.source ON source.name = due.source
         JOIN reindexer.generation ON generation.source = due.source AND generation.number = due.generation
-        WHERE NOT source.paused AND due.not_before <= clock_timestamp()
+        WHERE NOT source.paused AND due.not_before <= statement_timestamp()
             AND (breaker.dependency = 'qdrant' OR generation.account = breaker.account))
 )
 INSERT INTO reindexer.due (source, item_id, generation, lane, doubtful, losses, changed_at)

@@ -31,7 +31,7 @@ CROSS JOIN LATERAL (
             ORDER BY not_before
             LIMIT %(enough)s
         ) AS of_generation
-        WHERE gate.passes AND NOT source.paused -- guard breaker-dispatch-closed-only
+        WHERE gate.passes AND NOT source.paused AND state NOT IN ('broken', 'dropped') -- guard breaker-dispatch-closed-only
         LIMIT %(enough)s
     ) AS bounded
 ) AS ready
@@ -51,7 +51,7 @@ CROSS JOIN LATERAL (
         ) AS bounded
     ) AS of_generation
     -- guard breaker-dispatch-silent-provider
-    WHERE gate.passes AND NOT source.paused AND generation.account <> ALL (gate.silent)
+    WHERE gate.passes AND NOT source.paused AND state NOT IN ('broken', 'dropped') AND generation.account <> ALL (gate.silent)
 ) AS marked;
 
 -- name: take_unsent

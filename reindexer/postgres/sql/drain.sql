@@ -56,6 +56,7 @@ WITH relaxed AS MATERIALIZED (
     GROUP BY taken.source
     ON CONFLICT (source, kind) WHERE finished_at IS NULL DO UPDATE SET
         state = 'rows', cursor = NULL, queued = 0, total = NULL, started_at = clock_timestamp(), paused_s = 0,
+        generation = NULL, -- guard look-every-generation
         changed_at = least(run.changed_at, run.started_at, excluded.changed_at)
     RETURNING 1
 )

@@ -1,13 +1,14 @@
 -- What the leader does on a timer.
 
 -- name: recheck
--- Items without a point, which a late write of an earlier claim may have made again.
+-- Items without a point, which a late write of an earlier claim may have made again. (Not clock_timestamp(), which no index
+-- can be asked for: the whole ledger would be read.)
 INSERT INTO reindexer.due (source, item_id, generation, lane)
 SELECT ledger.source, ledger.item_id, ledger.generation, 'bulk'
 FROM reindexer.ledger JOIN reindexer.generation
     ON generation.source = ledger.source AND generation.number = ledger.generation AND state NOT IN ('broken', 'dropped')
-WHERE ledger.recheck_at <= clock_timestamp() -- guard doubt-deletion-recheck
-ORDER BY ledger.source, ledger.item_id
+WHERE ledger.recheck_at <= statement_timestamp() -- guard doubt-deletion-recheck
+ORDER BY ledger.source, ledger.item_id, ledger.generation
 LIMIT %(limit)s
 ON CONFLICT (source, item_id, generation) DO NOTHING
 RETURNING item_id;

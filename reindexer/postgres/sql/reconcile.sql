@@ -11,6 +11,7 @@ CROSS JOIN unnest(%(item_ids)s::text[]) AS wanted (item_id)
 CROSS JOIN LATERAL (
     SELECT EXISTS (SELECT FROM reindexer.outbox WHERE outbox.source = source.name AND outbox.item_id IS NULL)
         OR EXISTS (SELECT FROM reindexer.run WHERE run.source = source.name AND run.kind <> 'backfill'
+                       AND coalesce(run.generation, source.generation) = source.generation
                        AND run.finished_at IS NULL) AS yes
 ) AS source_moves
 LEFT JOIN reindexer.due ON due.source = source.name AND due.item_id = wanted.item_id

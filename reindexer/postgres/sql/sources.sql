@@ -29,13 +29,22 @@ SELECT definition_hash, table_oid::bigint, facts FROM reindexer.source WHERE nam
 
 -- name: save_names
 -- What the condition means is called otherwise now.
-WITH renamed AS (
-    UPDATE reindexer.source SET definition = definition || %(names)s, definition_hash = %(definition_hash)s
+WITH held AS MATERIALIZED (
+    SELECT generation.source, generation.number, generation.definition || %(names)s AS definition
+    FROM reindexer.generation JOIN reindexer.source ON name = generation.source AND source.generation = number
     WHERE name = %(name)s AND definition_hash = %(was)s
-    RETURNING name, generation, definition
+    FOR UPDATE OF generation -- guard generation-lock-order
+), renamed AS (
+    UPDATE reindexer.source SET definition = held.definition, definition_hash = %(definition_hash)s FROM held
+    WHERE name = held.source AND definition_hash = %(was)s
+    RETURNING 1
 )
-UPDATE reindexer.generation SET definition = renamed.definition FROM renamed
-WHERE generation.source = renamed.name AND generation.number = renamed.generation;
+UPDATE reindexer.generation SET definition = held.definition FROM held
+WHERE generation.source = held.source AND generation.number = held.number AND EXISTS (SELECT FROM renamed);
+
+-- name: hold_generations
+-- Before the source's row, as everybody who locks both does: a worker that notes something of a generation locks that first.
+SELECT number FROM reindexer.generation WHERE source = %(name)s ORDER BY number FOR UPDATE;
 
 -- name: save
 WITH again AS (DELETE FROM reindexer.detached WHERE source = %(name)s)

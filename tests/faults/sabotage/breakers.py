@@ -30,8 +30,8 @@ BREAKERS = (
     Sabotage(
         "breakers: no message is sent while one is open",
         "breaker-dispatch-closed-only",
-        "WHERE gate.passes AND NOT source.paused\nLIMIT",
-        "WHERE NOT source.paused\nLIMIT",
+        "WHERE gate.passes AND NOT source.paused AND state NOT IN ('broken', 'dropped')\nLIMIT",
+        "WHERE NOT source.paused AND state NOT IN ('broken', 'dropped')\nLIMIT",
         PROBES + "test_while_it_is_open_what_needs_it_is_not_claimed_nor_counted_as_ready_and_no_message_is_sent",
     ),
     Sabotage(

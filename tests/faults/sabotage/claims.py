@@ -124,7 +124,7 @@ DOUBT = (
     Sabotage(
         "rechecks: what was deleted under doubt is looked at again",
         "doubt-deletion-recheck",
-        "WHERE ledger.recheck_at <= clock_timestamp()",
+        "WHERE ledger.recheck_at <= statement_timestamp()",
         "WHERE false",
         "tests/faults/test_rechecks.py::"
         "test_a_point_that_a_late_write_made_again_is_removed_one_lease_an_hour_or_a_day_later",

@@ -10,7 +10,7 @@ UPKEEP = (
     Sabotage(
         "healing: what FAILED for a passing cause is tried again",
         "heal-passing-failure",
-        "ledger.outcome = 'FAILED' AND ledger.heal_at <= clock_timestamp()",
+        "ledger.outcome = 'FAILED' AND ledger.heal_at <= statement_timestamp()",
         "false",
         FLOW + "test_what_failed_for_a_passing_cause_is_tried_again_after_growing_waits_and_heals",
     ),
