@@ -48,7 +48,7 @@ def test_429_for_longer_than_all_retries_is_waited_out_and_uses_no_attempt(
 
     provider.behave = limited
     work_until_done(db, worker)
-    assert max(burnt) == 1, "each try is the first"
+    assert set(burnt) == {1}, "each try is the first"
     assert status(db, item_id) == ("COMPLETED", None)
     assert index.holds(item_id, vector_of("text"))
     assert db.execute("SELECT DISTINCT attempts FROM reindexer.ledger").fetchall() == [(1,)]
