@@ -70,8 +70,12 @@ def run(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
 
 
 def triggers(url: str) -> set[str]:
+    """Those of the user's tables."""
     with psycopg.connect(url) as connection:
-        rows = connection.execute("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal").fetchall()
+        rows = connection.execute(
+            "SELECT tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid"
+            " WHERE NOT tgisinternal AND relnamespace::regnamespace::text <> 'reindexer'"
+        ).fetchall()
     return {str(name) for (name,) in rows}
 
 

@@ -59,7 +59,7 @@ def test_ctrl_c_leaves_the_backfill_running_and_says_how_to_watch_and_end_it(
     code, out, _ = ended(command(processes, "context_items", "--cancel", "--json"))
     assert (code, json.loads(out)["state"]) == (0, "cancelled")
     assert ended(command(processes, "context_items", "--cancel"))[0] == 1
-    assert ended(command(processes, "nothing"))[0] == 1
+    assert ended(command(processes, "nothing"))[0] == 2
     for wrong in (["--where", "true) OR (true"], ["--cancel", "--force"]):
         code, _, err = ended(command(processes, "context_items", *wrong))
         assert (code, err.count("\n")) == (2, 1), err
