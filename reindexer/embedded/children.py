@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from reindexer.core.errors import ReindexerError
 STOP_S = 10.0
 SERVER_PORTS = range(15_000, 32_000)
 """Below the ports that Linux (32,768 up), macOS and Windows (49,152 up) give to outgoing connections."""
+MOST_HELD = 64
+"""So many ports are held for servers that do not listen yet."""
 
 
 class ChildFailed(ReindexerError):
@@ -181,20 +184,40 @@ def wait_until_ready(child: Child, ready: Callable[[], bool], *, within_s: float
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that is free now, and that the system gives to no outgoing connection before a server listens on it."""
+    """A port that is free now, and that nobody else gets who asks in this way before a server listens on it.
+
+    The system gives it to no outgoing connection. This process keeps it bound, without listening: a server that asks to
+    reuse the address, as ours all do, can listen there, and another search finds it taken.
+    """
     for port in random.SystemRandom().sample(SERVER_PORTS, min(len(SERVER_PORTS), 1000)):
-        if _can_be_bound(host, port):
-            return port
+        holder = socket.socket()
+        try:
+            if sys.platform == "linux":  # elsewhere a second socket may not listen beside it
+                holder.bind((host, port))
+                holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            elif _is_bound(host, port):
+                raise OSError
+        except OSError:
+            holder.close()
+            continue
+        if len(_held) == MOST_HELD:
+            os.close(_held.popleft())
+        _held.append(holder.detach())
+        return port
     raise ChildFailed(f"no port of {host} is free between {SERVER_PORTS.start} and {SERVER_PORTS.stop}")
 
 
-def _can_be_bound(host: str, port: int) -> bool:
+_held: deque[int] = deque()
+"""File descriptors of the sockets that hold the ports given last."""
+
+
+def _is_bound(host: str, port: int) -> bool:
     with socket.socket() as probe:
         try:
             probe.bind((host, port))
         except OSError:
-            return False
-        return True
+            return True
+        return False
 
 
 def accepts(port: int, host: str = "127.0.0.1") -> bool:
