@@ -21,6 +21,7 @@ from .routes import (
     bulk,
     context_items,
     dead_letters,
+    generations,
     health,
     items,
     metrics,
@@ -59,7 +60,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit)
     problems.install(app)
     app.add_middleware(StartCheck, parts=parts)
-    for each in (bulk, backfills, dead_letters, tasks, pause, items, status, search, context_items, health, metrics):
+    admin = bulk, backfills, generations, dead_letters, tasks, pause, items, status
+    for each in (*admin, search, context_items, health, metrics):
         app.include_router(each.router)
     return app
 

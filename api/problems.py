@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reindexer.core.errors import InputRejected, PermanentError, ReindexerError, SourceError, TransientError, UsageError
+from reindexer.core.wording import refusal
 from reindexer.logs import where
 
 log = structlog.get_logger(__name__)
@@ -85,7 +86,7 @@ async def _http_problem(_: Request, exc: Exception) -> JSONResponse:
 
 async def _validation_problem(_: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, RequestValidationError)
-    errors = [{"at": _place(error["loc"]), "message": _message(error)} for error in exc.errors()[:20]]
+    errors = [{"at": _place(error["loc"]), "message": refusal(error)} for error in exc.errors()[:20]]
     detail = "; ".join(f"{error['at']}: {error['message']}" for error in errors[:3])
     return problem(422, detail, errors=errors)
 
@@ -104,14 +105,6 @@ async def _schema_problem(_: Request, exc: Exception) -> JSONResponse:
 def _place(location: Sequence[int | str]) -> str:
     """Names of fields and positions of elements. Names may be the client's, so they are cut and made printable."""
     return ".".join(str(part).encode("ascii", "backslashreplace").decode()[:50] for part in location[:8])
-
-
-def _message(error: Mapping[str, Any]) -> str:
-    """The validator's message. What follows a comma may quote the input, unless the message is ours."""
-    words = str(error["msg"])
-    if error["type"] == "value_error":
-        return words.removeprefix("Value error, ")
-    return words.partition(",")[0] if "error" in error.get("ctx", {}) else words
 
 
 class _Unexpected:

@@ -121,8 +121,8 @@ class Bench:
     def waits(self) -> int:
         """How many changes and items wait."""
         query = """
-            SELECT (SELECT count(*) FROM reindexer.outbox) + (SELECT count(*) FROM reindexer.due)
-                 + (SELECT count(*) FROM reindexer.run WHERE finished_at IS NULL)
+            SELECT (SELECT count(*) FROM reindexer.outbox) + (SELECT count(*) FROM reindexer.fan_out)
+                 + (SELECT count(*) FROM reindexer.due) + (SELECT count(*) FROM reindexer.run WHERE finished_at IS NULL)
         """
         return self.number(query)
 

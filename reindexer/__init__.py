@@ -15,15 +15,17 @@ The packages, in the order in which a change meets them:
     index        points: written, reused, searched, compared with the table
     listener     the leading listener, and its election
     backfills    whole sources, page by page
+    generations  another model without a gap: rebuild, promote, roll back, prune
     monitoring   metrics, status, heartbeats
 
 Below them: `core` (plain data and pure functions), `ports` (Protocols for products that can be exchanged), `registry`
 (which embedders, chunkers and indexes there are, by name), `postgres` (part of the design, not a port), `audit`.
 
 Above them: `adapters` (the products), `embedded` (servers that `up` starts), `running_stack` (how other commands find
-them), `settings` and `variables` (the environment), `sources_file` (`reindexer.toml`), `logs`, `wiring` (builds
-everything), `client` (the Python API), `migrate`, and the processes: `listen`, `celery_app` with `tasks`, `cli`, and
-the package `api`. `testing` is for tests of plug-ins and applications.
+them), `settings` and `variables` (the environment), `sources_file` (`reindexer.toml`), `logs`, `embedder_choice` (the
+record decides), `wiring` (builds everything), `rebuilding`, `planning` (what a change costs, and then exactly that),
+`client` (the Python API), `migrate`, and the processes: `listen`, `celery_app` with `tasks`, `cli`, and the package
+`api`. `testing` is for tests of plug-ins and applications.
 """
 
 from __future__ import annotations
@@ -33,11 +35,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reindexer.backfills.runs import NoSuchRun, Run, RunConflict
-    from reindexer.client import Client, Detached
+    from reindexer.client import Client, Detached, QueryVector
     from reindexer.core.errors import (
         ChangedMeanwhile,
         DefinitionError,
         DependencyUnavailable,
+        GenerationConflict,
         ItemFailed,
         OtherEmbedder,
         PermanentError,
@@ -50,40 +53,55 @@ if TYPE_CHECKING:
     )
     from reindexer.core.profile import Profile
     from reindexer.core.source import Source
+    from reindexer.generations.promotion import Promoted
+    from reindexer.generations.rows import Generation
     from reindexer.index.search import SearchResult
-    from reindexer.monitoring.status import BreakerStatus, ItemState, PastRequest, SourceStatus, Status
+    from reindexer.monitoring.status import (
+        BreakerStatus,
+        GenerationStatus,
+        ItemState,
+        PastRequest,
+        SourceStatus,
+        Status,
+    )
     from reindexer.ports import Hit
     from reindexer.queue.dead_letters import DeadLetter
     from reindexer.queue.requests import TaskState
     from reindexer.settings import Settings
     from reindexer.sources.attach import Attached
+    from reindexer.sources.relations import RelatedTable
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Attached", "BreakerStatus", "ChangedMeanwhile", "Client", "DeadLetter", "DefinitionError",
-    "DependencyUnavailable", "Detached", "Hit", "ItemFailed", "ItemState", "NoSuchRun", "OtherEmbedder",
-    "PastRequest", "PermanentError", "Profile", "RateLimited", "ReindexerError", "RowsWouldMove", "Run",
-    "RunConflict", "SearchResult", "Settings", "Source", "SourceError", "SourceStatus", "Status", "TaskState",
+    "DependencyUnavailable", "Detached", "Generation", "GenerationConflict", "GenerationStatus", "Hit",
+    "ItemFailed", "ItemState", "NoSuchRun", "OtherEmbedder", "PastRequest", "PermanentError", "Profile",
+    "Promoted", "QueryVector", "RateLimited", "ReindexerError", "RelatedTable", "RowsWouldMove", "Run", "RunConflict",
+    "SearchResult", "Settings", "Source", "SourceError", "SourceStatus", "Status", "TaskState",
     "TransientError", "UsageError", "__version__",
 ]  # fmt: skip
 
 _HOMES = {
     "backfills.runs": ("NoSuchRun", "Run", "RunConflict"),
-    "client": ("Client", "Detached"),
+    "client": ("Client", "Detached", "QueryVector"),
     "core.errors": (
-        "ChangedMeanwhile", "DefinitionError", "DependencyUnavailable", "ItemFailed", "PermanentError", "OtherEmbedder",
-        "TransientError", "RateLimited", "ReindexerError", "RowsWouldMove", "SourceError", "UsageError",
+        "ChangedMeanwhile", "DefinitionError", "DependencyUnavailable", "GenerationConflict", "ItemFailed",
+        "PermanentError", "OtherEmbedder", "TransientError", "RateLimited", "ReindexerError", "RowsWouldMove",
+        "SourceError", "UsageError",
     ),
     "core.profile": ("Profile",),
     "core.source": ("Source",),
+    "generations.promotion": ("Promoted",),
+    "generations.rows": ("Generation",),
     "index.search": ("SearchResult",),
-    "monitoring.status": ("BreakerStatus", "ItemState", "PastRequest", "SourceStatus", "Status"),
+    "monitoring.status": ("BreakerStatus", "GenerationStatus", "ItemState", "PastRequest", "SourceStatus", "Status"),
     "ports": ("Hit",),
     "queue.dead_letters": ("DeadLetter",),
     "queue.requests": ("TaskState",),
     "settings": ("Settings",),
     "sources.attach": ("Attached",),
+    "sources.relations": ("RelatedTable",),
 }  # fmt: skip
 """The modules of the public names. Each is imported at the first use of one of its names: many are slow to import."""
 

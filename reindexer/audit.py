@@ -22,6 +22,7 @@ from reindexer.postgres.queries import load
 Action = Literal[
     "bulk", "replay", "pause", "resume", "backfill_start", "backfill_pause", "backfill_resume", "backfill_cancel",
     "repair", "adopt", "migrate", "attach", "detach",
+    "rebuild", "rebuild_cancel", "promote", "rollback", "prune", "generation_broken",
 ]  # fmt: skip
 
 KEEP_DAYS = 365

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from typing import Any
@@ -49,6 +51,9 @@ UNATTENDED_S = 15.0
 
 REVISION_S = 5.0
 """The interval at which a worker checks that the schema is still its own version's."""
+
+OUTDATED_S = 20.0
+"""The time that an outdated worker gets to end in order."""
 
 app = make_celery(
     _settings.broker, _settings.result_backend, result_expires_s=_settings.result_expires_s, names=_settings.names
@@ -108,7 +113,7 @@ def _beat(sender: Any, **_: Any) -> None:
     beats = Heartbeats(app, queue, heartbeat.BEAT_S)
     beats.start()
     ended = threading.Event()
-    threading.Thread(target=_end_when_outdated, args=[ended], name="revision", daemon=True).start()
+    threading.Thread(target=_end_when_outdated, args=[sender.hostname, ended], name="revision", daemon=True).start()
     threading.Thread(target=_take_over, args=[ended], name="old queues", daemon=True).start()
 
     def stop(**_: Any) -> None:
@@ -118,10 +123,11 @@ def _beat(sender: Any, **_: Any) -> None:
     worker_shutting_down.connect(stop, weak=False)
 
 
-def _end_when_outdated(ended: threading.Event) -> None:
+def _end_when_outdated(hostname: str, ended: threading.Event) -> None:
     """End the worker, as SIGTERM does but with exit code 2, after another version of the program migrated the schema.
 
-    Until then the worker does no harm: Postgres accepts neither its claims nor its settles.
+    Until then the worker does no harm: Postgres accepts neither its claims nor its settles. So a worker that does not
+    end in time may be killed at any line. No supervisor would do it, because none has told the worker to end.
     """
     from celery.worker import state  # slow to import, and only workers come here
 
@@ -131,8 +137,12 @@ def _end_when_outdated(ended: threading.Event) -> None:
             with connect(url, application_name="reindexer worker revision") as connection:
                 require_revision(connection)
         except OtherRevision as exc:
-            state.should_stop = _complain(exc)
-            return
+            code = _complain(exc)
+            worker_shutting_down.send(sender=hostname, sig="outdated", how="Warm", exitcode=code)
+            state.should_stop = code
+            time.sleep(OUTDATED_S)
+            sys.stderr.write(f"reindexer worker: it did not end within {OUTDATED_S:.0f} s, and is killed\n")
+            os._exit(code)  # guard outdated-worker-killed
         except (ReindexerError, psycopg.Error):
             pass  # Postgres is away, or being set up anew
 

@@ -9,21 +9,26 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import psycopg
 
-from reindexer import audit, wiring
+from reindexer import audit, rebuilding, wiring
 from reindexer.backfills import runs
 from reindexer.backfills.runs import Run
 from reindexer.core.errors import ReindexerError, SourceError, TransientError, UsageError
 from reindexer.core.filters import parse_filter
 from reindexer.core.profile import Profile
 from reindexer.core.source import Source
-from reindexer.index.search import SearchResult, collection_of, search, searchable
+from reindexer.core.wording import counted
+from reindexer.generations import lifecycle
+from reindexer.generations.promotion import Promoted, Terms
+from reindexer.generations.rows import Generation, generations
+from reindexer.index.search import Searchable, SearchResult, collections_of, search_source, searchable
 from reindexer.monitoring.status import ItemState, Status, status, why
 from reindexer.ports import EmbedderOf, Index
 from reindexer.postgres.connect import Connection, connect, one_line, server_errors
@@ -38,6 +43,7 @@ from reindexer.sources.detach import detach
 from reindexer.sources.embedder_record import recorded_embedding_spec
 from reindexer.sources.item_ids import distinct_ids
 from reindexer.sources.keys import key_types
+from reindexer.sources.relations import RelatedTable
 from reindexer.sources.store import all_sources, find_source, problems
 from reindexer.worker import one_request
 from reindexer.worker.worker import Worker
@@ -66,6 +72,17 @@ class Detached:
     """The collection in Qdrant that held its points."""
     dropped: bool
     """Whether that collection was dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryVector:
+    """A query's vector, and the points that it may be compared with."""
+
+    collection: str
+    """The collection in Qdrant, by its own name."""
+    embedder: str
+    """The embedder of vector and points, as `NAME:MODEL:DIMENSIONS`."""
+    vector: list[float]
 
 
 class Client:
@@ -109,6 +126,7 @@ class Client:
         text: Columns | None = None,
         key: Columns | None = None,
         payload: Columns | None = None,
+        related: Sequence[RelatedTable] | None = None,
         template: str | None = None,
         where: str | None = None,
         alias: str | None = None,
@@ -123,17 +141,19 @@ class Client:
         """Keep a table indexed under a name. For an attached source: change what is given, and nothing else.
 
         A new source needs `table` (as in SQL: `shop.products`) and `text`. `chunk_tokens` and `chunk_overlap` are in
-        tokens of the source's model. `chunker` names what cuts the texts: `text`, or the chunker of an installed
-        package. `unset` names what is taken away again, such as `where` or `profile.model`. The call returns when the
-        triggers are in place; the listener and the workers then fill the index.
+        tokens of the source's model. `related` replaces all relations that the source has. `chunker` names what cuts
+        the texts: `text`, or the chunker of an installed package. `unset` names what is taken away again, such as
+        `where` or `profile.model`. The call returns when the triggers are in place; the listener and the workers then
+        fill the index.
 
         Raises DefinitionError if the definition does not fit the table, or RowsWouldMove if rows of an attached source
         would enter the index or leave it and `rows_may_move` is false; nothing is changed then. Raises SourceError if
         the triggers can't be created, and ChangedMeanwhile if somebody else changed the source just now.
         """
         given = {
-            "table": table, "text": _names(text), "key": _names(key), "payload": _names(payload), "template": template,
-            "where": where, "alias": alias, "chunk_tokens": chunk_tokens, "chunk_overlap": chunk_overlap,
+            "table": table, "text": _names(text), "key": _names(key), "payload": _names(payload),
+            "related": None if related is None else tuple(related), "template": template, "where": where,
+            "alias": alias, "chunk_tokens": chunk_tokens, "chunk_overlap": chunk_overlap,
             "chunker": chunker, "tenant": tenant, "profile": profile,
         }  # fmt: skip
         with self._long() as connection:
@@ -151,11 +171,12 @@ class Client:
         """
         with self._long() as connection:
             source = find_source(connection, name)
-            collection = collection_of(connection, source)
+            collections = collections_of(connection, source)
             items = detach(connection, source, who=audit.of_python(), lease_s=self._settings.lease_s)
         if drop_collection:
-            wiring.index(self._settings).drop(collection)
-        return Detached(name, items, collection.name, drop_collection)
+            for each in collections:
+                wiring.index(self._settings).drop(each)
+        return Detached(name, items, source.collection, drop_collection)
 
     def sources(self) -> list[Source]:
         """The tables that are kept indexed, by name."""
@@ -172,7 +193,9 @@ class Client:
         """
         most = self._settings.bulk_max_ids
         if len(ids) > most:
-            raise UsageError(f"more than {most} ids; nothing was queued; to rebuild very many items use backfill")
+            raise UsageError(
+                f"more than {counted(most, 'id')}; nothing was queued; to rebuild very many items use backfill"
+            )
         with self._connection() as connection:
             there = find_source(connection, source)
             types = key_types(connection, there) if ids else ()
@@ -184,9 +207,9 @@ class Client:
         """Embed one item anew and write it to Qdrant, in the caller's thread; returns when a search can find it.
 
         Does the work of a worker, with the same claims and retries. Raises ItemFailed with the reason when no retry is
-        left, TransientError if that takes longer than `timeout_s`, OtherEmbedder if the source's points are made by
-        another embedder than the settings name here, another SourceError if the source can't be worked on (a key is
-        refused, a column is missing): the item is embedded once that is mended.
+        left, TransientError if that takes longer than `timeout_s`, OtherEmbedder if the settings here can't make the
+        embedder that the database records, another SourceError if the source can't be worked on (a key is refused or
+        missing, a column is missing): the item is embedded once that is mended.
         """
         with self._errors():
             self._regenerate_now(source, item_id, timeout_s)
@@ -225,7 +248,7 @@ class Client:
         """Everything that is known of one item: wanted, indexed, attempts, last error, what it waits for.
 
         None: there is no such row, and nothing is known of one. Raises UsageError if there is no such source,
-        OtherEmbedder if its points are made by another embedder than the settings name here.
+        OtherEmbedder if the settings here can't make the embedder that the database records.
         """
         with self._connection() as connection:
             return why(connection, find_source(connection, source), item_id, self._embedder_of)
@@ -238,20 +261,34 @@ class Client:
         `filter` is on payload columns, all of which must hold, as in `POST /search`:
         `{"lang": ["nl", "de"], "price": {"gte": 10, "lt": 50}, "color": {"not": "red"}}`. Scores are cosine
         similarities, unless the source's profile names another distance. Raises UsageError if there is no such source
-        or if the filter does not fit, OtherEmbedder if the source's points are made by another embedder than the
-        settings name here, DependencyUnavailable or RateLimited if the provider or Qdrant does not serve the query.
+        or if the filter does not fit, OtherEmbedder if the settings here can't make the embedder that the database
+        records, DependencyUnavailable or RateLimited if the provider or Qdrant does not serve the query.
         """
         if not query.strip():
             raise UsageError("the query is empty")
         if not 1 <= limit <= MAX_FOUND:
             raise UsageError(f"limit is {limit}; use 1 to {MAX_FOUND}")
-        with self._connection() as connection:
-            there = searchable(connection, source)
-        where = parse_filter(filter or {}, there.columns)
         embedder_of, index = self._searching()
-        timeout_s = self._settings.embedding_timeout_s
-        hits = search(embedder_of(there.source), index, there.collection, query, limit, where, timeout_s=timeout_s)
-        return SearchResult(hits, there.behind)
+        return search_source(
+            partial(self._searchable, source), embedder_of, index, query, limit, partial(parse_filter, filter or {}),
+            timeout_s=self._settings.embedding_timeout_s,
+        )  # fmt: skip
+
+    def _searchable(self, source: str) -> Searchable:
+        with self._connection() as connection:
+            return searchable(connection, source)
+
+    def embed_query(self, source: str, query: str) -> QueryVector:
+        """Embed a query for a search of your own, with the collection whose points it may be compared with.
+
+        Ask for both at once, and for each query anew: after a promotion another model makes the vectors of another
+        collection. Raises as `search` does.
+        """
+        embedder_of, _ = self._searching()
+        there = self._searchable(source)
+        embedder = embedder_of(there.source)
+        embedding = embedder.embed([query], timeout_s=self._settings.embedding_timeout_s)
+        return QueryVector(there.collection.name, embedder.fingerprint, embedding.vectors[0].tolist())
 
     def backfill(self, source: str, *, where: str | None = None, force: bool = False) -> Run:
         """Start to rebuild all items of a source, or those that `where` (SQL over its columns) selects.
@@ -284,6 +321,58 @@ class Client:
         """End a backfill, and take back what no worker has begun. Raises NoSuchRun, or RunConflict if it has ended."""
         with self._connection() as connection:
             return runs.cancel(connection, run_id, who=audit.of_python())
+
+    def rebuild(self, source: str, *, profile: str | None = None) -> Run:
+        """Fill the next generation of a source beside the one that searches use.
+
+        Its definition is the sources file's or, of a source that is not in it, the present one; `profile` names another
+        profile of the file. The embedder is what the profile says and, where it says nothing, the settings. Returns at
+        once; `run` tells how far it is. Raises UsageError, and changes nothing, if definition or embedder can't be
+        used, GenerationConflict if a generation is under way, DependencyUnavailable if provider or index do not answer.
+        """
+        _, index = self._searching()
+        with self._long() as connection:
+            made = rebuilding.rebuild(self._settings, connection, index, source, who=audit.of_python(), profile=profile)
+            return runs.get(connection, made.run_id)
+
+    def cancel_rebuild(self, source: str) -> int:
+        """Drop the generation that is being filled. Returns its number. Raises GenerationConflict if there is none."""
+        with self._long() as connection:
+            return lifecycle.cancel(connection, source, who=audit.of_python())
+
+    def generations(self, source: str) -> list[Generation]:
+        """The generations of a source by number, those too that are dropped."""
+        with self._connection() as connection:
+            return generations(connection, source)
+
+    def promote(
+        self, source: str, *, wait_s: float = 60.0, accept_lag: bool = False, accept_failed: bool = False
+    ) -> Promoted:
+        """Make searches use the generation that is ready; the former one is kept, and gets every edit.
+
+        Waits at most `wait_s` until no change is later than a second. Raises GenerationConflict, and changes nothing,
+        if the generation lags behind or lacks items that searches find now, unless that is accepted.
+        """
+        return self._switch(rebuilding.promote, source, Terms(wait_s, accept_lag, accept_failed))
+
+    def rollback(
+        self, source: str, *, wait_s: float = 60.0, accept_lag: bool = False, accept_failed: bool = False
+    ) -> Promoted:
+        """Make searches use the former generation again. Waits and raises as `promote` does."""
+        return self._switch(rebuilding.rollback, source, Terms(wait_s, accept_lag, accept_failed))
+
+    def _switch(self, act: Callable[..., Promoted], source: str, terms: Terms) -> Promoted:
+        _, index = self._searching()
+        with self._long() as connection:
+            return act(self._settings, connection, index, source, who=audit.of_python(), terms=terms)
+
+    def prune(self, source: str, *, generation: int | None = None) -> list[int]:
+        """Drop the former generations, or only this one. Returns their numbers. There is no way back to them.
+
+        Raises GenerationConflict if there is none, or if it is the one that searches use.
+        """
+        with self._long() as connection:
+            return lifecycle.prune(connection, source, who=audit.of_python(), number=generation)
 
     def dead_letters(
         self,

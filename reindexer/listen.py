@@ -194,19 +194,25 @@ def main() -> int:
     """Run until SIGTERM or SIGINT, which end it within 5 s whatever it does. Exit code 0; 2 with one clear line if the
     settings or the schema can't work; 1 if Postgres does not answer at the start."""
     stop = threading.Event()
+    # A byte that a signal writes is never missed. A handler that sets the event could wait for a lock that this very
+    # thread holds, and a signal just before a wait would not interrupt it.
+    told, telling = socket.socketpair()
+    telling.setblocking(False)
+    signal.set_wakeup_fd(telling.fileno(), warn_on_full_buffer=False)
     for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: stop.set())
+        signal.signal(signum, lambda *_: None)
     codes: list[int] = []
 
     def run() -> None:
         try:
             codes.append(_run(stop))
         finally:
-            stop.set()
+            telling.send(b"\0")
 
     thread = threading.Thread(target=run, name="listener", daemon=True)
     thread.start()
-    stop.wait()  # guard signal-hung-listener
+    told.recv(1)  # guard signal-hung-listener
+    stop.set()
     thread.join(STOP_S)
     code = codes[0] if codes else 0 if thread.is_alive() else 1
     if code == 0:

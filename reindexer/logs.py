@@ -99,9 +99,15 @@ def configure(level: str, log_format: str) -> None:
 
 
 def tell_unknown(lines: Iterable[str]) -> None:
-    """Warn, at the start of a process, of variables that look like settings and are none."""
+    """Warn, at the start of a process, of variables that look like settings and are none: once of each."""
     for line in lines:
-        structlog.get_logger(__name__).warning("setting_ignored", error=line)
+        if line not in _told:
+            _told.add(line)
+            structlog.get_logger(__name__).warning("setting_ignored", error=line)
+
+
+_told: set[str] = set()
+"""What this process has told: `reindexer listen` and what it runs both begin by it."""
 
 
 def where(exc: BaseException) -> dict[str, Any]:

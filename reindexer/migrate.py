@@ -56,10 +56,18 @@ def migrate(
         done = [Attached(name, changed=False, problem=problem) for name, problem in wanted.unfit.items()]
         for source in _all(connection, wanted, before, with_context_items=with_context_items, again=strict):
             did = _again(connection, source, make=with_context_items and is_built_in(source))
-            done.append(replace(did, redefined=before.get(source.name, source) != source))
+            redefined = before.get(source.name, source) != source
+            done.append(replace(did, redefined=redefined, note=wanted.kept.get(source.name)))
         changed = [each.source for each in done if each.changed]
         audit.note(connection, audit.of_command(), "migrate", None, {"revision": REVISION, "filled": changed})
         return done
+
+
+def upgrade(url: str) -> None:
+    """Bring the schema to its newest revision. Raises as `migrate` does."""
+    with connect(url, application_name="reindexer migrate") as connection, changing_triggers(connection):
+        _require_no_trap(connection)
+        _alembic(command.upgrade, url, "head")
 
 
 def preview(url: str, file: SourcesFile | None, *, with_context_items: bool = False) -> dict[str, str]:
@@ -74,10 +82,11 @@ def preview(url: str, file: SourcesFile | None, *, with_context_items: bool = Fa
         found = revision(connection)
         if found is None or found < REVISION:
             told = {SCHEMA: f"would be brought to revision {REVISION}"}
-            return {**told, **wanted.unfit, **{each.name: _newly(each, before) for each in sources}}
+            return {**told, **wanted.unfit, **{each.name: _newly(each, before) for each in sources}, **wanted.kept}
         require_revision(connection)
         told = {SCHEMA: "up to date", **wanted.unfit}
-        return told | {each.name: _verdict(connection, each, before.get(each.name)) for each in sources}
+        verdicts = {each.name: _verdict(connection, each, before.get(each.name)) for each in sources}
+        return {**told, **verdicts, **wanted.kept}
 
 
 def _require_no_trap(connection: Connection) -> None:

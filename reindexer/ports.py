@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,6 +182,14 @@ class Point:
     span: Span | None
 
 
+class StoredVector(NamedTuple):
+    """A point's vector, and the fingerprint that was written with it: both of one moment."""
+
+    fingerprint: str
+    """Empty if the point holds none."""
+    vector: Vector
+
+
 @dataclass(frozen=True, slots=True)
 class ScrolledPage:
     """One page of a collection, ordered by point id."""
@@ -236,8 +244,22 @@ class IndexConfig:
     """REINDEXER_INDEX_OPTIONS, for whatever the index itself wants to know."""
 
 
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """A collection as it is in the index."""
+
+    exists: bool
+    alias_names: str | None
+    """The collection that its alias names. None: there is no such alias."""
+    missing: tuple[str, ...] = ()
+    """Indexes over payloads that `prepare` would make."""
+
+
 class Index(Protocol):
     """Stores points under fencing: of two writes to one point, the one with the higher token stays, in any order.
+
+    Beside these, an index may have `inspect(collection, columns) -> Inspected`, by which `plan` finds what was changed
+    by hand: it takes the columns that `prepare` takes, and changes nothing.
 
     All calls raise DependencyUnavailable when the server does not answer, another TransientError when it answers with
     an error of its own, PermanentError when it refuses the request. Safe to share between threads.
@@ -261,7 +283,15 @@ class Index(Protocol):
         """Make `owner` the collection's owner, whoever owned it before. A missing collection is not created."""
 
     def drop(self, collection: Collection) -> None:
-        """Delete the collection and its alias. No error if it does not exist."""
+        """Delete the collection, and its alias if that names it. No error if it does not exist."""
+
+    def follow_alias(self, collection: Collection) -> bool:
+        """Make the alias name this collection, in one step, so that it never names none. Returns whether it named
+        another one of the source before.
+
+        A collection that does not exist is left alone. Raises SourceError if the alias names something foreign. An
+        index without aliases returns False.
+        """
 
     def upsert(self, collection: Collection, points: Sequence[Point], token: int, timeout_s: float) -> None:
         """Write points, except where the stored point's token is equal or higher."""
@@ -300,12 +330,21 @@ class Index(Protocol):
 
     def vectors(
         self, collection: Collection, points: Sequence[tuple[str, int]], timeout_s: float
-    ) -> Mapping[tuple[str, int], Vector]:
-        """The stored vectors of those (item_id, chunk) that exist."""
+    ) -> Mapping[tuple[str, int], StoredVector]:
+        """The stored vectors of those (item_id, chunk) that exist, each with its fingerprint, read together: another
+        claim may write the point meanwhile."""
 
-    def search(self, collection: Collection, vector: Vector, limit: int, where: Filter = ()) -> list[Hit]:
-        """The source's nearest items that match the filter, best first, each once. A collection that does not exist has
-        none. An index without filters raises PermanentError for any filter."""
+    def datatype(self, collection: Collection) -> str | None:
+        """How the physical collection keeps the numbers of its vectors. `float32`: `vectors` returns what was written,
+        but for the distance `cosine`, which may normalise it. None: the collection does not exist."""
+
+    def search(
+        self, collection: Collection, vector: Vector, limit: int, where: Filter = (), *, exact: bool = False
+    ) -> list[Hit]:
+        """The source's nearest items that match the filter, best first, each once, from this very collection: the alias
+        is for other programs. `exact`: compared with every point, by the vectors as they are stored, however long that
+        takes. A collection that does not exist has none. An index without filters raises PermanentError for any
+        filter."""
 
     def ping(self) -> None:
         """Return if the server answers; raise DependencyUnavailable if not."""

@@ -17,6 +17,7 @@ from reindexer.core.errors import UsageError
 from reindexer.core.queues import DEFAULT_PREFIX, PREFIX_PATTERN, Names
 from reindexer.core.retry import RetryPolicy
 from reindexer.core.text.batching import RequestLimits
+from reindexer.core.wording import refusal
 from reindexer.ports import IndexConfig
 from reindexer.postgres.connect import describe
 from reindexer.running_stack import default_directory, reach_own_servers, running_stack
@@ -109,6 +110,7 @@ class Settings(BaseSettings):
         default=10.0, validation_alias=_renamed("REINDEXER_TRIGGER_CHECK_S")
     )
 
+    standby_for_s: Annotated[float, Field(gt=0, le=366 * DAY_S)] = DAY_S
     sources: Path | None = None
     data_dir: Path | None = None
 
@@ -177,7 +179,7 @@ class Settings(BaseSettings):
             first = exc.errors()[0]
             name = str(first["loc"][0])
             name = name if name.isupper() else f"REINDEXER_{name.upper()}"
-            raise UsageError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
+            raise UsageError(f"{name}: {refusal(first)}") from None
         except (OSError, UnicodeError) as exc:
             raise UsageError(f"the file .env can't be read: {type(exc).__name__}; it is text in UTF-8") from None
         settings._require_usable_urls()  # guard settings-url-validation

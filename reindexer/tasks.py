@@ -16,6 +16,7 @@ from typing import Any
 
 import psycopg
 import structlog
+from billiard import pool as billiard_pool
 from billiard.exceptions import WorkerLostError
 from celery import Task
 from celery.exceptions import Ignore
@@ -31,6 +32,7 @@ from reindexer.core.errors import DependencyUnavailable, ItemFailed, ReindexerEr
 from reindexer.core.lanes import Lane
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.core.timer import Timer
+from reindexer.generations.upkeep import tidy_index
 from reindexer.index.ownership import identity
 from reindexer.monitoring import heartbeat
 from reindexer.postgres.connect import connect
@@ -70,6 +72,16 @@ def _warm(**_: Any) -> None:
 def _warm_in_thread(worker: Worker) -> None:
     with suppress(ItemFailed), _unexpected(task="warm"):
         warm(worker)
+
+
+@worker_process_init.connect
+def _leave_soon(**_: Any) -> None:
+    """Let a pool process that ends wait for a second until the main process has read all its answers, not for 30.
+
+    The main process never reads them all if it was told to end just after it gave the pool a message: it forgets the
+    message, which the pool process runs. A supervisor kills a worker that takes 30 s, and its counts are lost.
+    """
+    billiard_pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 10  # guard pool-process-leaves
 
 
 @worker_process_shutdown.connect
@@ -131,10 +143,12 @@ def _drop_foreign(task: Task[Any, Any]) -> None:
 
 @app.task(name=BEAT_TASK, bind=True, ignore_result=True, throws=(ReindexerError,))
 def heartbeat_task(self: Task[Any, Any]) -> None:
-    """Record that this worker takes and runs messages, and report results that nobody has reported yet."""
+    """Record that this worker takes and runs messages, report results that nobody has reported yet, and bring
+    collections and aliases to what Postgres says of them."""
     with _unexpected(task="beat"):
         _beat(self)
         _worker().report_unreported()  # guard request-unreported-result
+        tidy_index(_worker().postgres, _worker().index)
 
 
 @app.task(name=WORK_TASK, bind=True, ignore_result=True, throws=(ItemFailed,))

@@ -6,40 +6,39 @@ a second to import and most commands do not need them.
 
 from __future__ import annotations
 
-import os
 import random
+import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from reindexer import registry
 from reindexer.core.errors import SourceError, UsageError
 from reindexer.core.price import listed_price
-from reindexer.core.profile import DEFAULT_MODEL, Profile
+from reindexer.core.profile import Profile
 from reindexer.core.rate_limit import Caps, RateLimitState, account
 from reindexer.core.source import Source
+from reindexer.embedder_choice import OPENAI, api_key, base_url, in_effect, make_embedder, model, provider, server_of
 from reindexer.embedding.decorators import CountedEmbedder, RateLimitedEmbedder
 from reindexer.embedding.rate_limit import Unlimited
+from reindexer.embedding.server_proof import ServerProof
 from reindexer.monitoring.metrics_store import Counters
 from reindexer.ports import (
     AccountOf,
     Broker,
     Embedder,
-    EmbedderConfig,
     EmbedderOf,
     Index,
     RateLimiter,
     RateLimiterOf,
 )
-from reindexer.postgres.connect import Postgres
+from reindexer.postgres.connect import Connection, Postgres, connect, server_errors
 from reindexer.settings import Settings
 from reindexer.worker.concurrency import WorkerPool
 from reindexer.worker.execution import WorkLimits
 from reindexer.worker.worker import Worker
-
-OPENAI = "openai"
-"""The embedder that the settings OPENAI_… are for."""
 
 if TYPE_CHECKING:
     from reindexer.adapters.embedders.token_counter import TokenCounter
@@ -54,40 +53,31 @@ def postgres(settings: Settings, role: str) -> Postgres:
     )
 
 
-def embedder_of(settings: Settings, counted: Callable[[Embedder], Embedder] | None = None) -> EmbedderOf:
-    """Returns a function that gives each source its embedder: one per profile, made at its first use.
+def embedder_of(
+    settings: Settings, counted: Callable[[Embedder], Embedder] | None = None, proof: ServerProof | None = None
+) -> EmbedderOf:
+    """Returns a function that gives each source its embedder: one per profile and record, made at its first use.
 
-    That function raises SourceError where a profile can't be used here, UsageError where no embedder is set.
+    With a `proof` an address that is not known to make the source's vectors proves it before it embeds anything. The
+    function raises as `make_embedder` does.
     """
-    made: dict[Profile, Embedder] = {}
+    made: dict[tuple[Profile, str | None], Embedder] = {}
     lock = threading.Lock()
 
     def of(source: Source) -> Embedder:
+        wanted = source.profile, source.made_by
         with lock:
-            if source.profile not in made:
-                new = _embedder(settings, source)
-                made[source.profile] = counted(new) if counted else new
-            return made[source.profile]
+            if wanted not in made:
+                first = made.get((source.profile, None))
+                if first is not None and first.fingerprint == source.made_by:
+                    made[wanted] = first  # it has found out what its server takes
+                else:
+                    new = make_embedder(settings, source)
+                    made[wanted] = counted(new) if counted else new
+            embedder = made[wanted]
+        return proof.of(source, embedder, server_of(settings, source)) if proof else embedder
 
     return of
-
-
-def _embedder(settings: Settings, source: Source) -> Embedder:
-    profile = source.profile
-    name = _provider(settings, profile)
-    config = EmbedderConfig(
-        model=profile.model or settings.embedding_model,
-        dimensions=profile.dimensions or settings.embedding_dimensions,
-        base_url=_base_url(settings, profile),
-        api_key=_api_key(settings, source),
-        limits=settings.request_limits,
-        options=profile.options,
-        profile=profile,
-    )
-    try:
-        return registry.embedder(name, config)
-    except UsageError as exc:
-        raise SourceError(f"source {source.name!r}: {exc}") from exc
 
 
 def require_plugins(settings: Settings, sources: Iterable[Source] = ()) -> None:
@@ -102,38 +92,26 @@ def require_plugins(settings: Settings, sources: Iterable[Source] = ()) -> None:
     registry.EMBEDDERS.load(settings.require_embedder())
     for source in sources:
         with suppress(UsageError):
-            registry.EMBEDDERS.load(_provider(settings, source.profile))
+            registry.EMBEDDERS.load(provider(settings, in_effect(source)))
         with suppress(UsageError):
             registry.CHUNKERS.load(source.chunker)
 
 
-def _provider(settings: Settings, profile: Profile) -> str:
-    return profile.implied_provider or settings.require_embedder()
-
-
 def is_in_process(settings: Settings, source: Source) -> bool:
     """Whether a source's embedder computes in this process: no request, no cost. Raises SourceError."""
-    name = _provider(settings, source.profile)
+    name = provider(settings, in_effect(source))
     try:
         return registry.is_in_process(name)
     except UsageError as exc:
         raise SourceError(f"source {source.name!r}: {exc}") from exc
 
 
-def _base_url(settings: Settings, profile: Profile) -> str | None:
-    """What OPENAI_BASE_URL says is the server of `openai` alone."""
-    return profile.base_url or (settings.openai_base_url if _provider(settings, profile) == OPENAI else None)
-
-
-def _model(settings: Settings, profile: Profile) -> str:
-    return profile.model or settings.embedding_model or DEFAULT_MODEL
-
-
-def _account(settings: Settings, source: Source, model: str) -> str:
+def _account(settings: Settings, source: Source, named: str) -> str:
     """The hash of what shares one limit at a provider."""
-    provider, base_url = _provider(settings, source.profile), _base_url(settings, source.profile)
-    server = base_url if provider == OPENAI or base_url else f"{provider}:"
-    return account(server, _api_key(settings, source), model)
+    profile = in_effect(source)
+    name, url = provider(settings, profile), base_url(settings, profile)
+    server = url if name == OPENAI or url else f"{name}:"
+    return account(server, api_key(settings, source, profile), named)
 
 
 def token_price(settings: Settings, source: Source) -> float | None:
@@ -141,10 +119,10 @@ def token_price(settings: Settings, source: Source) -> float | None:
     settings' model alone."""
     if is_in_process(settings, source):
         return 0.0
-    profile = source.profile
-    asked = _provider(settings, profile), _base_url(settings, profile), _model(settings, profile)
+    profile = in_effect(source)
+    asked = provider(settings, profile), base_url(settings, profile), model(settings, profile)
     chosen = settings.embedder_name or OPENAI
-    of_settings = chosen, settings.openai_base_url if chosen == OPENAI else None, _model(settings, Profile())
+    of_settings = chosen, settings.openai_base_url if chosen == OPENAI else None, model(settings, Profile())
     if settings.price_per_million_tokens is not None and asked == of_settings:
         return settings.price_per_million_tokens
     return listed_price(*asked[1:]) if asked[0] == OPENAI else None
@@ -154,23 +132,12 @@ def token_counter_of(settings: Settings, source: Source) -> TokenCounter:
     """Counts a source's tokens: with its model's own tokenizer where that can be had, else by an estimate."""
     from reindexer.adapters.embedders.token_counter import ESTIMATE, TokenCounter, token_counter
 
-    if _provider(settings, source.profile) == OPENAI:
-        return token_counter(_model(settings, source.profile))
-    embedder = _embedder(settings, source)
+    profile = in_effect(source)
+    if provider(settings, profile) == OPENAI:
+        return token_counter(model(settings, profile))
+    embedder = make_embedder(settings, source)
     count = getattr(embedder, "count_tokens", None)
     return TokenCounter(embedder.fingerprint.partition(":")[2].rpartition(":")[0], count) if count else ESTIMATE
-
-
-def _api_key(settings: Settings, source: Source) -> str | None:
-    """A server that a profile names gets the key that the profile names, never the one of the settings. That one is for
-    `openai` alone."""
-    if name := source.profile.api_key_env:
-        if not (key := os.environ.get(name)):
-            raise SourceError(f"source {source.name!r}: its profile's api_key_env names {name}, which is not set here")
-        return key
-    is_of_settings = not source.profile.base_url and _provider(settings, source.profile) == OPENAI
-    key_of_settings = settings.openai_api_key if is_of_settings else None
-    return key_of_settings.get_secret_value() if key_of_settings else None
 
 
 def query_embedder_of(settings: Settings, counters: Counters | None = None) -> EmbedderOf:
@@ -178,8 +145,17 @@ def query_embedder_of(settings: Settings, counters: Counters | None = None) -> E
     counted: Callable[[Embedder], Embedder] | None = None
     if counters is not None:
         counted = lambda made: CountedEmbedder(made, counters, "queries")  # noqa: E731
-    made, rate_limiters = embedder_of(settings, counted), rate_limiter_of(settings)
+    proof = ServerProof(partial(_own_connection, settings), cache(partial(index, settings)), settings.qdrant_timeout_s)
+    made, rate_limiters = embedder_of(settings, counted, proof), rate_limiter_of(settings)
     return lambda source: RateLimitedEmbedder(made(source), rate_limiters(source), counters)
+
+
+@contextmanager
+def _own_connection(settings: Settings) -> Iterator[Connection]:
+    """For what a process asks once in its life, if at all."""
+    url = settings.require_database_url()
+    with server_errors(url), connect(url, application_name="reindexer proof") as connection:
+        yield connection
 
 
 def rate_limiter_of(settings: Settings) -> RateLimiterOf:
@@ -197,7 +173,7 @@ def rate_limiter_of(settings: Settings) -> RateLimiterOf:
     def of(source: Source) -> RateLimiter:
         if is_in_process(settings, source):
             return Unlimited()
-        name = _account(settings, source, _model(settings, source.profile))
+        name = _account(settings, source, model(settings, in_effect(source)))
         with lock:
             if name not in rate_limiters:
                 rate_limiters[name] = RedisRateLimiter(server, name, caps, random.random, settings.retry_base_s)
@@ -234,12 +210,14 @@ def index(settings: Settings) -> Index:
 
 def worker(settings: Settings, broker: Broker | None, *, pool_threads: int = 0) -> Worker:
     """Everything that claims, embeds, writes and settles. `pool_threads`: threads per lane, beside the callers' own."""
-    pool = postgres(settings, "worker")
+    pool, found = postgres(settings, "worker"), index(settings)
     counters = Counters(pool)
+    who = f"a worker on {socket.gethostname()}: "
+    proof = ServerProof(pool.connection, lambda: found, settings.qdrant_timeout_s, who, writes=True)
     return Worker(
         postgres=pool,
-        embedder_of=embedder_of(settings, lambda embedder: CountedEmbedder(embedder, counters, "items")),
-        index=index(settings),
+        embedder_of=embedder_of(settings, lambda embedder: CountedEmbedder(embedder, counters, "items"), proof),
+        index=found,
         broker=broker,
         limits=WorkLimits(
             settings.batch_size, settings.lease_s, settings.embedding_timeout_s, settings.qdrant_timeout_s
@@ -251,5 +229,6 @@ def worker(settings: Settings, broker: Broker | None, *, pool_threads: int = 0) 
         pool=WorkerPool(pool_threads),
         rate_limiter_of=rate_limiter_of(settings),
         account_of=account_of(settings),
+        server_of=lambda source: server_of(settings, source),
         instance=settings.instance,
     )

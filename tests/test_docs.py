@@ -7,10 +7,8 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -51,6 +49,7 @@ from tests.support.forks import forked_python
 from tests.support.index_reader import IndexReader
 from tests.support.processes import ROOT, Processes
 from tests.support.provider_kinds import KINDS
+from tests.support.rooms import room
 
 README, DOCS = ROOT / "README.md", ROOT / "docs"
 FOR_CONTRIBUTORS = (ROOT / "CONTRIBUTING.md", *sorted((ROOT / ".github").rglob("*.md")))
@@ -232,7 +231,7 @@ def test_what_the_readme_says_puts_it_beside_an_existing_database_and_broker(
 
 @pytest.mark.timeout(240)
 def test_the_quickstart_works_without_any_server_or_setting() -> None:
-    with short_directory() as directory, Children(directory / "logs") as children:
+    with room() as directory, Children(directory / "logs") as children:
         port, data = free_port(), directory / "data"
 
         class Given(dict[str, str]):
@@ -247,7 +246,7 @@ def test_the_quickstart_works_without_any_server_or_setting() -> None:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("name", ["api.md", "cli.md", "operations.md", "runbook.md", "sources.md"])
+@pytest.mark.parametrize("name", ["api.md", "cli.md", "generations.md", "operations.md", "runbook.md", "sources.md"])
 def test_the_commands_of_the_other_documents_run_beside_running_processes(
     env: Mapping[str, str], processes: Processes, name: str
 ) -> None:
@@ -292,7 +291,7 @@ def test_the_python_document_tells_every_public_name_and_every_method() -> None:
 
 
 def test_no_document_holds_commands_that_nobody_runs() -> None:
-    names = ("quickstart.md", "api.md", "cli.md", "operations.md", "runbook.md", "sources.md")
+    names = ("quickstart.md", "api.md", "cli.md", "generations.md", "operations.md", "runbook.md", "sources.md")
     followed = {README, *(DOCS / name for name in names)}
     assert [
         str(b) for b in ALL_BLOCKS if b.mark in ("run", "run until", "start", "file") and b.document not in followed
@@ -391,15 +390,6 @@ def ok(answer: httpx.Response) -> Any:
     return answer.json()
 
 
-@contextmanager
-def short_directory() -> Iterator[Path]:
-    """Postgres wants a short path that its own user can reach."""
-    with tempfile.TemporaryDirectory(prefix="rxd-", ignore_cleanup_errors=True) as name:
-        directory = Path(name)
-        directory.chmod(0o755)
-        yield directory
-
-
 def events_of_the_log() -> set[str]:
     written = "\n".join(
         path.read_text(encoding="utf-8") for folder in ("reindexer", "api") for path in (ROOT / folder).rglob("*.py")
@@ -418,7 +408,7 @@ def test_operations_tells_every_event_of_the_log() -> None:
 def test_an_event_of_the_log_is_named_by_what_happened_to_what() -> None:
     """`unexpected_error` is what people search for."""
     events = events_of_the_log() - {"unexpected_error"}
-    irregular = ("lost", "died", "split", "unavailable", "invalid")
+    irregular = ("lost", "died", "split", "unavailable", "invalid", "reread", "broken", "kept")
     assert {event for event in events if not event.endswith(("ed", *irregular)) or "_" not in event} <= {
         "reconnected",
         "settled",

@@ -50,7 +50,16 @@ def test_the_site_is_built_and_fetches_nothing_from_other_hosts(copy: Path) -> N
     assert fetched == set()
 
 
-@pytest.mark.parametrize("link", ["no-such-page.md", "cli.md#no-such-heading", "#no-such-heading", "../README.md"])
+@pytest.mark.parametrize(
+    "link",
+    [
+        "cli.md#no-such-heading",
+        *(
+            pytest.param(each, marks=pytest.mark.long)
+            for each in ("no-such-page.md", "#no-such-heading", "../README.md")
+        ),
+    ],
+)
 def test_a_link_that_leads_nowhere_ends_the_build(copy: Path, link: str) -> None:
     with (copy / "docs" / "faq.md").open("a", encoding="utf-8") as page:
         page.write(f"\nSee [there]({link}).\n")

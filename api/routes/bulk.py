@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reindexer.core.errors import UsageError
 from reindexer.core.source import CONTEXT_ITEMS
+from reindexer.core.wording import counted
 from reindexer.queue import requests
 from reindexer.sources.item_ids import UnfitKey, distinct_ids
 from reindexer.sources.keys import key_types
@@ -82,7 +83,7 @@ def regenerate_embeddings(
     `GET /admin/tasks/{task_id}` tells what became of each item. One that has no row ends as FAILURE with the reason.
     """
     if len(body.context_ids) > settings.bulk_max_ids:
-        raise HTTPException(422, f"more than {settings.bulk_max_ids} ids{_ELSE}")
+        raise HTTPException(422, f"more than {counted(settings.bulk_max_ids, 'id')}{_ELSE}")
     with postgres.connection() as connection:
         source = source_or_404(connection, body.source)
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from fastapi import APIRouter, Response
@@ -18,7 +18,7 @@ from reindexer.postgres.connect import Postgres, connect
 from reindexer.postgres.schema import require_schema
 from reindexer.queue.breaker import open_breakers
 from reindexer.sources.embedder_record import recorded, require_same
-from reindexer.sources.store import all_sources, problems
+from reindexer.sources.store import all_sources, problems, problems_beside
 from reindexer.sources.trigger_check import CheckResult, inspect
 
 from ..dependencies import BrokerPart, EmbedderOfPart, IndexPart, PostgresPart, ProbesPart
@@ -72,7 +72,9 @@ async def readyz(
         }
     )
     unknown = "not known while Postgres is not ready"
-    of_postgres = dict.fromkeys(("listener", "workers", "work", "triggers", "sources", "breakers"), unknown)
+    of_postgres = dict.fromkeys(
+        ("listener", "workers", "work", "triggers", "sources", "generations", "breakers"), unknown
+    )
     checks = {**of_postgres, **checks}
     # guard readiness-broken-source-tolerance
     wrong = "; ".join(f"{name}: {state}" for name, state in checks.items() if not state.startswith(OK))
@@ -90,6 +92,7 @@ def _ask_postgres(postgres: Postgres, embedder_of: EmbedderOf) -> Mapping[str, s
         findings = {source.name: inspect(connection, source) for source in sources}
         neglected = neglected_s(connection)
         waiting = problems(connection)
+        beside = problems_beside(connection)
         makers = recorded(connection)
         foreign = [each.name for each in sources if not _is_ours(each, makers.get(each.name), embedder_of)]
     return {
@@ -99,6 +102,7 @@ def _ask_postgres(postgres: Postgres, embedder_of: EmbedderOf) -> Mapping[str, s
         "work": OK if neglected is None else _NEGLECTED.format(neglected),
         "triggers": "; ".join(_in_short(name, found) for name, found in findings.items() if _unseen(found)) or OK,
         "sources": _sources(findings, waiting, foreign),
+        "generations": _beside(beside),
         "breakers": f"workers get no answer from {away}; items wait, one at a time tries it" if away else OK,
     }
 
@@ -118,6 +122,12 @@ def _sources(findings: Mapping[str, CheckResult], waiting: Collection[str], fore
     if names := sorted(unreadable.union(refused) - set(foreign)):
         away.insert(0, f"{', '.join(names)} can't be worked on: see `reindexer status`")
     return f"{OK}, but {'; '.join(away)}" if away else OK
+
+
+def _beside(found: Sequence[tuple[str, int]]) -> str:
+    """The generations that no search uses: what is wrong with them never makes this process unready."""
+    told = [f"generation {number} of {name} can't be worked on, and no search uses it" for name, number in found]
+    return f"{OK}, but {'; '.join(told)}" if told else OK
 
 
 def _is_ours(source: Source, made_by: str | None, embedder_of: EmbedderOf) -> bool:

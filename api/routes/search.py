@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
 from reindexer.core.errors import UsageError
-from reindexer.core.filters import parse_filter
+from reindexer.core.filters import Filter, parse_filter
+from reindexer.core.payload import PayloadColumn
 from reindexer.core.source import CONTEXT_ITEMS
-from reindexer.index.search import collection_of
-from reindexer.index.search import search as nearest
-from reindexer.postgres.catalog import payload_columns
+from reindexer.index.search import Searchable, collection_of, search_source
+from reindexer.postgres.payload_kinds import payload_columns
 
 from ..auth import keyed_router
 from ..dependencies import EmbedderOfPart, IndexPart, PostgresPart, SettingsDep, source_or_404
@@ -81,14 +82,20 @@ def search(
     body: SearchRequest, settings: SettingsDep, postgres: PostgresPart, embedder_of: EmbedderOfPart, index: IndexPart
 ) -> SearchAnswer:
     """Embeds the query and asks Qdrant."""
-    with postgres.connection() as connection:
-        source = source_or_404(connection, body.source)
-        collection = collection_of(connection, source)
-        columns = payload_columns(connection, source) if body.filter else ()
-    timeout_s = settings.embedding_timeout_s
-    try:
-        where = parse_filter(body.filter, columns)
-    except UsageError as exc:
-        raise HTTPException(422, str(exc)) from exc
-    hits = nearest(embedder_of(source), index, collection, body.query, body.limit, where, timeout_s=timeout_s)
-    return SearchAnswer(hits=[SearchHit.model_validate(hit) for hit in hits])
+
+    def resolve() -> Searchable:
+        with postgres.connection() as connection:
+            source = source_or_404(connection, body.source)
+            columns = payload_columns(connection, source) if body.filter else ()
+            return Searchable(source, collection_of(connection, source), columns, None)
+
+    def filter_of(columns: Sequence[PayloadColumn]) -> Filter:
+        try:
+            return parse_filter(body.filter, columns)
+        except UsageError as exc:
+            raise HTTPException(422, str(exc)) from exc
+
+    found = search_source(
+        resolve, embedder_of, index, body.query, body.limit, filter_of, timeout_s=settings.embedding_timeout_s
+    )
+    return SearchAnswer(hits=[SearchHit.model_validate(hit) for hit in found.hits])

@@ -52,7 +52,9 @@ class _Run:
         """Return the state that follows this page."""
         if page.last is not None:
             return self.state
-        return "ledger" if self.state == "rows" and self.kind != "backfill" else "working"  # guard walk-ledger-pass
+        # A generation that is new knows no item that could have lost its row before the fill began.
+        looks = self.kind in ("first_fill", "whole_source")
+        return "ledger" if self.state == "rows" and looks else "working"  # guard walk-ledger-pass
 
 
 def rebuild_if_lost(connection: Connection, source: str, generation: int, collection_id: str | None) -> bool:
@@ -125,7 +127,7 @@ def _queue(connection: Connection, run: _Run, page: Page, expected: int | None) 
                 "run_id": run.id,
                 "item_ids": list(page.item_ids),
                 "force": run.force,
-                "takes_over": run.kind == "backfill",
+                "takes_over": run.kind in ("backfill", "rebuild"),
             },
         )
         connection.execute(

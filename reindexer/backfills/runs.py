@@ -24,7 +24,7 @@ from reindexer.sources import condition
 
 MAX_LISTED = 100
 
-Kind = Literal["first_fill", "whole_source", "backfill"]
+Kind = Literal["first_fill", "whole_source", "backfill", "rebuild"]
 RunState = Literal["running", "paused", "finished", "cancelled", "failed"]
 
 
@@ -130,6 +130,8 @@ def cancel(connection: Connection, run_id: int, *, who: str) -> Run:
     Raises NoSuchRun, or RunConflict if the run has ended or is no backfill.
     """
     run = get(connection, run_id)
+    if run.kind == "rebuild":
+        raise RunConflict(f"run {run_id} fills a generation: reindexer rebuild {run.source} --cancel")
     if run.kind != "backfill":
         raise RunConflict(f"run {run_id} keeps the index equal to the table; it can be paused, not cancelled")
     with _audited(connection, who, "backfill_cancel", run_id):

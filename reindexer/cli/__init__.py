@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 import psycopg
 import typer
+from pydantic import ValidationError
 
 from reindexer import __version__, logs
 from reindexer.cli.adopt import adopt
 from reindexer.cli.attach import attachments
 from reindexer.cli.backfill import backfill
+from reindexer.cli.compare import compare
 from reindexer.cli.dead_letters import letters
 from reindexer.cli.demo import demo
 from reindexer.cli.estimate import estimate
+from reindexer.cli.generations import generation_commands
 from reindexer.cli.health import health
 from reindexer.cli.migrate import setup
-from reindexer.cli.output import Failed, debug_wanted
+from reindexer.cli.output import Failed, debug_wanted, on_one_line
 from reindexer.cli.pause import control
-from reindexer.cli.processes import processes
+from reindexer.cli.plan import plan_commands
+from reindexer.cli.processes import PROCESSES, processes
 from reindexer.cli.reconcile import reconcile
 from reindexer.cli.search import search
 from reindexer.cli.status import look
 from reindexer.cli.up import StopWanted, up
 from reindexer.core.errors import ReindexerError, UsageError
+from reindexer.core.wording import refusal
 from reindexer.postgres.connect import one_line
 from reindexer.settings import Settings
 
@@ -33,12 +39,15 @@ app = typer.Typer(
 adopt(app)
 attachments(app)
 backfill(app)
+compare(app)
 estimate(app)
+generation_commands(app)
 health(app)
 control(app)
 demo(app)
 letters(app)
 look(app)
+plan_commands(app)
 processes(app)
 reconcile(app)
 search(app)
@@ -54,11 +63,18 @@ def _tell_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     debug: bool = typer.Option(False, "--debug", help="Show tracebacks and debug logs."),
     _: bool = typer.Option(False, "--version", help="Tell the version.", is_eager=True, callback=_tell_version),
 ) -> None:
     debug_wanted.append(debug)
     logs.configure("DEBUG" if debug else "WARNING", "console")
+    if context.invoked_subcommand in PROCESSES:
+        with suppress(UsageError):  # of which the process itself tells
+            settings = Settings.from_environment()
+            logs.configure(settings.log_level, settings.log_format)
+        logs.tell_unknown(Settings.unknown_variables())
+        return
     for line in Settings.unknown_variables():
         sys.stderr.write(f"reindexer: {line}\n")
 
@@ -81,6 +97,18 @@ def main() -> None:
 
 def _refuse(exc: typer.TyperException) -> int:
     """Report a wrong command line: in one line, or by the help if no command was given."""
-    message = exc.format_message()
-    sys.stderr.write(message + "\n" if "\n" in message else f"reindexer: {message} See `reindexer --help`.\n")
+    if isinstance(exc.__cause__, ValidationError):
+        exc.message = on_one_line(refusal(exc.__cause__.errors()[0]))
+    message = exc.format_message().replace("unexpected extra argument(s)", "more arguments than it takes")
+    if "\n" in message:
+        sys.stderr.write(message + "\n")
+        return 2
+    end = "" if message.endswith((".", "?")) else "."
+    sys.stderr.write(f"reindexer: {message}{end} See `{_command()} --help`.\n")
     return 2
+
+
+def _command() -> str:
+    """The command that was called: `reindexer status`; if there is no such command, `reindexer`."""
+    word = next((each for each in sys.argv[1:] if not each.startswith("-")), None)
+    return f"reindexer {word}" if word in {each.name for each in app.registered_commands} else "reindexer"

@@ -10,7 +10,7 @@ from reindexer.cli.status import database
 from reindexer.core.errors import DependencyUnavailable
 from reindexer.core.owner import Owner
 from reindexer.index.ownership import identity
-from reindexer.index.search import collection_of
+from reindexer.index.search import collections_of
 from reindexer.postgres.connect import Connection
 from reindexer.settings import Settings
 from reindexer.sources.store import all_sources, find_source
@@ -28,7 +28,7 @@ def adopt(app: typer.Typer) -> None:
 
         The database that was refused before is then let in, and the other one refused.
         """
-        settings, told = Settings.load(), dict[str, str]()
+        settings, told, left = Settings.load(), dict[str, str](), ""
         with database(settings) as connection:
             index = wiring.index(settings)
             here = Owner(identity(connection, settings.instance))
@@ -36,23 +36,31 @@ def adopt(app: typer.Typer) -> None:
                 raise Failed("this role may not ask the server who it is: set REINDEXER_INSTANCE")
             sources = all_sources(connection) if source is None else [find_source(connection, source)]
             for each in sources:
-                collection = collection_of(connection, each)
-                before = index.owner(collection).instance
-                if before == here.instance:
+                collections = collections_of(connection, each)  # guard adopt-every-generation
+                owners = {one: index.owner(one).instance for one in collections}
+                others = [one for one, owner in owners.items() if owner != here.instance]
+                before = next((owner for owner in owners.values() if owner not in (None, here.instance)), None)
+                if not others:
                     told[each.name] = f"follows {here.instance} already"
                     continue
                 details = {"from": before, "to": here.instance}
                 audit.note(connection, audit.of_command(), "adopt", each.name, details)
-                index.adopt(collection, here)
-                told[each.name] = (
-                    f"now follows {here.instance}, no more {before or 'anybody'}: reindexer reconcile {each.name}"
-                )
+                for one in others:
+                    index.adopt(one, here)
+                no_longer = f", no longer {before}" if before else ""
+                told[each.name] = f"now follows {here.instance}{no_longer}; compare: reindexer reconcile {each.name}"
             if source is None and settings.broker:
-                told["broker"] = _adopt_prefix(connection, settings, here.instance)
+                try:
+                    told["broker"] = _adopt_prefix(connection, settings, here.instance)
+                except DependencyUnavailable as exc:
+                    left = f"the queues are not adopted: {exc}; run `reindexer adopt` again when it does"
         report(told, as_json=as_json)
+        if left:
+            raise Failed(left)
 
 
 def _adopt_prefix(connection: Connection, settings: Settings, ours: str) -> str:
+    """Make the queues ours. Raises DependencyUnavailable if the broker does not answer."""
     from reindexer.celery_app import sending_broker  # slow to import
 
     broker = sending_broker(settings)
@@ -63,8 +71,6 @@ def _adopt_prefix(connection: Connection, settings: Settings, ours: str) -> str:
         details = {"from": holder, "to": ours, "prefix": settings.prefix}
         audit.note(connection, audit.of_command(), "adopt", None, details)
         broker.hold(ours, instead_of=holder)
-    except DependencyUnavailable as exc:
-        return f"{exc}: run this again when it does"
     finally:
         broker.close()
-    return f"{settings.prefix} is now used by {ours}, no more by {holder}"
+    return f"{settings.prefix} is now used by {ours}, no longer by {holder}"

@@ -10,15 +10,17 @@ from reindexer import audit, wiring
 from reindexer.cli.output import JSON, Failed, report
 from reindexer.cli.redefine import as_facts, confirm, in_words
 from reindexer.cli.status import database
-from reindexer.core.errors import UsageError
+from reindexer.core.errors import TransientError, UsageError
 from reindexer.core.profile import Profile
 from reindexer.core.source import Source
-from reindexer.index.search import collection_of
+from reindexer.core.wording import counted
+from reindexer.index.search import collections_of
 from reindexer.postgres import catalog, triggers
 from reindexer.postgres.connect import Connection
 from reindexer.settings import Settings
 from reindexer.sources.change import apply, propose
 from reindexer.sources.detach import detach
+from reindexer.sources.relations import RelatedTable
 from reindexer.sources.store import find_source
 from reindexer.sources_file.document import DEFAULT
 from reindexer.sources_file.kinds import split_names
@@ -37,6 +39,12 @@ def attachments(app: typer.Typer) -> None:
         text: list[str] = typer.Option([], "--text", help=f"What is embedded. {_COLUMNS}"),
         key: list[str] = typer.Option([], "--key", help=f"What names a row; the primary key if not given. {_COLUMNS}"),
         payload: list[str] = typer.Option([], "--payload", help=f"What is stored beside the vector. {_COLUMNS}"),
+        related: list[str] = typer.Option(
+            [],
+            "--related",
+            help="A related table under a name: author=shop.authors, or tags=shop.tags:shop.book_tags "
+            "through a link table; its columns are author.name, … May be given several times.",
+        ),
         template: str | None = typer.Option(None, "--template", help="How the text is made: '{name}\\n{description}'."),
         where: str | None = typer.Option(
             None, "--where", help="SQL condition on the row's columns; other rows are no items."
@@ -67,7 +75,8 @@ def attachments(app: typer.Typer) -> None:
         settings = Settings.load()
         given = {
             "table": table, "text": _names("--text", text), "key": _names("--key", key),
-            "payload": _names("--payload", payload), "template": template, "where": where, "alias": alias,
+            "payload": _names("--payload", payload), "related": _relations(related),
+            "template": template, "where": where, "alias": alias,
             "chunk_tokens": chunk_tokens, "chunk_overlap": chunk_overlap, "chunker": chunker,
             "tenant": tenant, "profile": _profile(settings, profile),
         }  # fmt: skip
@@ -99,23 +108,33 @@ def attachments(app: typer.Typer) -> None:
         settings = Settings.load()
         with database(settings) as connection:
             source = find_source(connection, name)
-            collection = collection_of(connection, source)
+            collections = collections_of(connection, source)
+            collection = collections[-1]
             if drop is None:
                 if not sys.stdin.isatty():
                     raise Failed("say --drop-collection or --keep-collection; nothing was changed")
                 drop = typer.confirm(f"Drop the collection {collection.name} from Qdrant as well?")
             items = detach(connection, source, who=audit.of_command(), lease_s=settings.lease_s)
             if drop:
-                wiring.index(settings).drop(collection)
+                try:
+                    for each in collections:
+                        wiring.index(settings).drop(each)
+                except TransientError as exc:
+                    raise Failed(
+                        f"{name} is detached ({counted(items, 'item')}); its collection {collection.name} is left, "
+                        f"to be dropped by hand: {exc}"
+                    ) from exc
         left = "dropped" if drop else "left in Qdrant"
-        report({name: f"detached, {items} items; its collection {collection.name} is {left}"}, as_json=as_json)
+        report(
+            {name: f"detached, {counted(items, 'item')}; its collection {collection.name} is {left}"}, as_json=as_json
+        )
 
 
 def ddl(connection: Connection, source: Source) -> str:
     """The SQL that attaching would execute on the user's tables."""
     statements = [function.statement for function in triggers.functions(connection, source)]
     for table in catalog.relations(connection, source):
-        statements += triggers.trigger_statements(source, table)
+        statements += triggers.trigger_statements(table)
     return "".join(f"{statement.as_string(connection).strip()};\n\n" for statement in statements)
 
 
@@ -125,6 +144,20 @@ def _names(option: str, given: list[str]) -> tuple[str, ...] | None:
     if given and not names:
         raise UsageError(f"{option} names no column; to take away what was given before, say --unset {option[2:]}")
     return names or None
+
+
+def _relations(given: list[str]) -> tuple[RelatedTable, ...] | None:
+    """The relations in the option's values, NAME=TABLE[:LINK TABLE]; None: the option was not given."""
+    found = []
+    for each in given:
+        name, _, tables = each.partition("=")
+        table, colon, through = (part.strip() for part in tables.partition(":"))
+        if not table or (colon and not through):
+            raise UsageError(
+                f"--related {each}: write NAME=TABLE, or NAME=TABLE:LINK_TABLE; more is said in the sources file"
+            )
+        found.append(RelatedTable(name.strip(), table, through=through or None))
+    return tuple(found) or None
 
 
 def _profile(settings: Settings, name: str | None) -> Profile | None:

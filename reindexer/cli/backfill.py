@@ -57,7 +57,7 @@ def backfill(app: typer.Typer) -> None:
                 if run.is_open and listener_state(connection) == "absent":
                     sys.stderr.write("no listener runs: this goes on when one does (python -m reindexer.listen)\n")
             if run.is_open and not detach and chosen in ([], ["watch"]):
-                run = _follow(postgres, run)
+                run = follow(postgres, run)
         _tell(run, as_json)
 
 
@@ -79,7 +79,8 @@ def _act(connection: Connection, source: str, act: str) -> Run:
     return acts[act](connection, run.id, who=audit.of_command())
 
 
-def _follow(postgres: Postgres, run: Run) -> Run:
+def follow(postgres: Postgres, run: Run) -> Run:
+    """Show the progress of a run until it ends. Ctrl-C leaves it running."""
     with _display() as show, _ctrl_c() as left:
         while run.is_open and not left.is_set():
             show.update(run)
@@ -88,9 +89,10 @@ def _follow(postgres: Postgres, run: Run) -> Run:
                 run = runs.get(connection, run.id)
         show.update(run)
     if run.is_open:
+        word = "rebuild" if run.kind == "rebuild" else "backfill"
         sys.stderr.write(
-            f"\nbackfill {run.id} goes on; watch it: reindexer backfill {run.source} --watch, "
-            f"end it: reindexer backfill {run.source} --cancel\n"
+            f"\n{word} {run.id} goes on; watch it: reindexer {word} {run.source} --watch, "
+            f"end it: reindexer {word} {run.source} --cancel\n"
         )
         raise typer.Exit(130)
     return run

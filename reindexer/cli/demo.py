@@ -21,7 +21,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from reindexer.cli.output import Failed
+from reindexer.cli.output import Failed, require_yes
 from reindexer.cli.stdlib_texts import StdlibText, stdlib_texts
 from reindexer.cli.up import BUILT_IN, DEFAULT_EMBEDDER, Running, running_stack
 from reindexer.core.posix import require_posix
@@ -29,6 +29,7 @@ from reindexer.core.price import dollars
 from reindexer.core.profile import DEFAULT_MODEL
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.core.text.tokens import estimate_tokens
+from reindexer.core.wording import counted
 from reindexer.embedded.children import free_port
 from reindexer.settings import Settings
 from reindexer.wiring import token_price
@@ -98,8 +99,7 @@ def _agree_on_costs(console: Console, texts: list[StdlibText], *, yes: bool) -> 
     price = dollars(tokens, token_price(settings, CONTEXT_ITEMS))
     cost = "at your provider's price" if price is None else f"about ${price:.2f}"
     console.print(f"This embeds about {tokens:,} tokens with {settings.embedding_model or DEFAULT_MODEL}, {cost}.")
-    if not yes and not typer.confirm("Go on?"):
-        raise Failed("nothing was embedded")
+    require_yes("Go on?", yes=yes, otherwise="nothing was embedded", err=console.stderr)
 
 
 def words_of(text: str) -> set[str]:
@@ -129,9 +129,8 @@ class _Story:
         return self._figures
 
     def _index(self) -> None:
-        self._say(
-            2, "Writing", f"{len(self._texts):,} docstrings of the standard library to a table, by plain SQL COPY"
-        )
+        docstrings = counted(len(self._texts), "docstring")
+        self._say(2, "Writing", f"{docstrings} of the standard library to a table, by plain SQL COPY")
         statement = "COPY context_items (title, content, metadata) FROM STDIN"
         with psycopg.connect(self._database_url) as connection, connection.cursor().copy(statement) as copy:
             for text in self._texts:
@@ -143,12 +142,12 @@ class _Story:
                 rate = done / (time.monotonic() - started)
                 progress.update(task, completed=done, rate=f"{rate:,.0f}/s")
                 if time.monotonic() - started > (INDEX_WITHIN_S if done else WITHIN_S):
-                    raise Failed(f"only {done} of {len(self._texts)} items are indexed; does a listener run?")
+                    raise Failed(f"only {done} of {counted(len(self._texts), 'item')} indexed; does a listener run?")
                 time.sleep(0.1)
             progress.update(task, completed=done)
         self._figures.indexed, self._figures.index_seconds = done, time.monotonic() - started
         rate = done / self._figures.index_seconds
-        self._console.print(f"   {done:,} items in {self._figures.index_seconds:.1f} s: {rate:,.0f} a second")
+        self._console.print(f"   {counted(done, 'item')} in {self._figures.index_seconds:.1f} s: {rate:,.0f} a second")
 
     def _search_for(self, query: str) -> dict[str, Any]:
         self._say(3, "Searching", f"POST /search for “{query}”")
@@ -187,9 +186,9 @@ class _Story:
         self._console.print(f"   gone from the search {spent:.0f} ms after the commit")
 
     def _bulk(self) -> None:
-        self._say(6, "Rebuilding", f"{BULK} items by POST /admin/bulk/regenerate-embeddings")
         with psycopg.connect(self._database_url) as connection:
             rows = connection.execute("SELECT id::text FROM context_items LIMIT %s", [BULK]).fetchall()
+        self._say(6, "Rebuilding", f"{counted(len(rows), 'item')} by POST /admin/bulk/regenerate-embeddings")
         answer = self._api.post(
             "/admin/bulk/regenerate-embeddings", json={"context_ids": [item_id for (item_id,) in rows]}
         )
@@ -214,7 +213,7 @@ class _Story:
     def _sum_up(self) -> None:
         status = self._api.get("/admin/status").json()
         self._console.print(
-            f"\n[bold]Done.[/] {status['completed']:,} items indexed, {status['pending']} pending, "
+            f"\n[bold]Done.[/] {counted(status['completed'], 'item')} indexed, {status['pending']} pending, "
             f"{status['failed']} failed.\n"
             "Try next:  reindexer up   keeps the same stack running, for your own psql and your own queries."
         )

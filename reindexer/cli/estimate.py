@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import typer
 
@@ -12,7 +12,6 @@ from reindexer.cli.output import JSON, report
 from reindexer.cli.status import database
 from reindexer.core.price import dollars
 from reindexer.core.source import Source
-from reindexer.index.search import collection_of
 from reindexer.settings import Settings
 from reindexer.sources.embedding_specs import embedding_spec_of
 from reindexer.sources.estimate import estimate as estimate_source
@@ -27,11 +26,11 @@ def estimate(app: typer.Typer) -> None:
         """Rows, tokens and price of embedding all of a source, and of what has changed. Nothing is embedded."""
         settings = Settings.load()
         with database(settings) as connection:
-            there = find_source(connection, source)
+            attached = find_source(connection, source)
+            there = replace(attached, made_by=None)  # as a rebuild would make it
             embedder = wiring.embedder_of(settings)(there)
             counter = wiring.token_counter_of(settings, there)
             found = estimate_source(connection, there, embedding_spec_of(there, embedder), counter.count)
-            made_by = collection_of(connection, there).embedder
         price = wiring.token_price(settings, there)
         facts = {
             "source": source,
@@ -46,10 +45,10 @@ def estimate(app: typer.Typer) -> None:
             unknown = f"not known: {_price_hint(there)}"
             facts = {name: unknown if value is None else value for name, value in facts.items()}
         report(facts, as_json=as_json)
-        if made_by not in (None, embedder.fingerprint):
+        if attached.made_by not in (None, embedder.fingerprint):
             sys.stderr.write(
-                f"the points of {source} are made by {made_by}: this is what it takes to make all of them by "
-                f"{embedder.fingerprint}, which no worker does before the source is attached anew\n"
+                f"the points of {source} are made by {attached.made_by}: this is what it takes to make all of them by "
+                f"{embedder.fingerprint}, which `reindexer rebuild {source}` does\n"
             )
 
 

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 
 import typer
 
-from reindexer.cli.output import JSON, Failed, report
+from reindexer.cli.output import JSON, Failed, report, require_yes
+from reindexer.cli.plan import made, tell
 from reindexer.core.errors import UsageError
 from reindexer.core.source import CONTEXT_ITEMS
+from reindexer.planning.survey import Options
 from reindexer.postgres.connect import connect, describe
 from reindexer.postgres.namesake import trap
-from reindexer.postgres.schema import revision
+from reindexer.postgres.schema import REVISION, revision
 from reindexer.settings import Settings
 from reindexer.sources.attach import Attached
 from reindexer.sources_file.read import SourcesFile, read_sources
@@ -40,16 +42,19 @@ def setup(app: typer.Typer) -> None:
             if dry_run:
                 raise UsageError("--dry-run tells what migrate would do; it can't be combined with --uninstall")
             question = f"Drop the schema reindexer and its triggers from {describe(url)}? Your tables stay as they are."
-            if not yes and not typer.confirm(question):
-                raise Failed("nothing was changed")
+            require_yes(question, yes=yes, otherwise="nothing was changed", err=as_json)
             others = uninstall(url)
             left = f" and the schema, which holds what is not ours: {', '.join(others)}" if others else ""
             report({"reindexer": f"uninstalled; Qdrant's collections are left{left}"}, as_json=as_json)
             return
         file = read_sources(settings.sources, index=settings.index)
         if dry_run:
-            told = preview(url, file, with_context_items=with_context_items)
-            report(told | _unnamed(told, file), as_json=as_json)
+            if _is_older(url):
+                told = preview(url, file, with_context_items=with_context_items)
+                report(told | _unnamed(told, file), as_json=as_json)
+                return
+            found = made(settings, Options(with_context_items=with_context_items))
+            tell(found, found.as_document(), as_json=as_json)
             return
         _warn_of_namesake(url)
         done = migrate(url, file, with_context_items=with_context_items)
@@ -68,6 +73,13 @@ def setup(app: typer.Typer) -> None:
             )
 
 
+def _is_older(url: str) -> bool:
+    """Whether the schema is of an older version: only that can be told, and what follows from it."""
+    with connect(url, application_name="reindexer migrate") as connection:
+        found = revision(connection)
+    return found is not None and found < REVISION
+
+
 def _warn_of_namesake(url: str) -> None:
     """Warn of a role named like our schema; if `migrate` refuses to run for it, its error says it."""
     with connect(url, application_name="reindexer migrate") as connection:
@@ -79,6 +91,8 @@ def _warn_of_namesake(url: str) -> None:
 def _state(done: Attached) -> str:
     if done.problem:
         return done.problem
+    if done.note:
+        return done.note
     word = "changed" if done.redefined else "attached"
     return f"{word}; a fill is started" if done.changed else "up to date"
 

@@ -30,6 +30,19 @@ class Failed(Exception):
     """A command could not do what it was asked; the text is one line for the user."""
 
 
+def require_yes(question: str, *, yes: bool, otherwise: str, err: bool = False) -> None:
+    """Ask, unless `yes`. Raises Failed, which tells `otherwise`, if the answer is no or there is no terminal to ask at.
+
+    `err`: ask on standard error, because standard output is for programs.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Failed(f"{otherwise}; if that is meant, say --yes: there is no terminal to ask at")
+    if not typer.confirm(question, err=err):
+        raise Failed(otherwise)
+
+
 def report(facts: Mapping[str, Any], *, as_json: bool) -> None:
     """Print facts: one JSON object, or one line per fact."""
     if as_json:

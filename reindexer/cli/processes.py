@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -14,6 +16,9 @@ from reindexer.core.errors import UsageError
 from reindexer.core.lanes import LANES, Lane
 from reindexer.core.posix import require_posix
 from reindexer.settings import Settings
+
+PROCESSES = ("listen", "worker", "api")
+"""The commands that run until they are ended. They log; other commands write lines."""
 
 
 def processes(app: typer.Typer) -> None:
@@ -42,7 +47,8 @@ def processes(app: typer.Typer) -> None:
         from reindexer.celery_app import app as celery
 
         given = [] if concurrency is None else ["-c", str(concurrency)]
-        celery.worker_main(["worker", "-Q", queues, *given, *context.args])
+        with _usage_of("celery worker"):
+            celery.worker_main(["worker", "-Q", queues, *given, *context.args])
 
     @app.command("api", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
     def _api(
@@ -57,7 +63,21 @@ def processes(app: typer.Typer) -> None:
             _require_place(host, port)
         module, folder = _api_module()
         where = ["--host", host, "--port", str(port), "--app-dir", folder]
-        uvicorn.main([f"{module}:app", *where, *context.args], prog_name="reindexer api")
+        with _usage_of("uvicorn"):
+            uvicorn.main([f"{module}:app", *where, *context.args], prog_name="reindexer api", standalone_mode=False)
+
+
+@contextmanager
+def _usage_of(program: str) -> Iterator[None]:
+    """Reports options that `program`, to which they were passed on, refuses. Raises UsageError."""
+    from click import ClickException  # those programs need it; ours does not
+
+    try:
+        yield
+    except ClickException as exc:
+        message = exc.format_message()
+        end = "" if message.endswith((".", "?")) else "."
+        raise UsageError(f"{message}{end} See `{program} --help`.") from exc
 
 
 def _api_module() -> tuple[str, str]:

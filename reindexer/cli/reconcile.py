@@ -13,6 +13,8 @@ from reindexer import audit, wiring
 from reindexer.cli.output import JSON, Failed, progress_line, report
 from reindexer.cli.status import database
 from reindexer.core.owner import Owner
+from reindexer.core.wording import counted
+from reindexer.generations.rows import kept
 from reindexer.index import reconcile as flow
 from reindexer.index.ownership import identity, require_ours
 from reindexer.index.reconcile import Findings, Sides
@@ -35,12 +37,15 @@ def reconcile(app: typer.Typer) -> None:
         wait_s: float = typer.Option(
             30.0, "--wait", min=0, metavar="S", help="Look again for so many seconds at what is being worked on."
         ),
+        generation: int | None = typer.Option(
+            None, "--generation", help="Another generation than the one that searches use."
+        ),
         as_json: bool = JSON,
     ) -> None:
         """Compare every row with Qdrant and every point with the table. Exit code 1 if they differ, and stay so."""
         settings, started = Settings.load(), time.monotonic()
         with database(settings) as connection:
-            found = find_source(connection, source)
+            found = find_source(connection, source) if generation is None else kept(connection, source, generation)
             embedder = wiring.embedder_of(settings)(found)
             sides = Sides(
                 connection, wiring.index(settings), found, collection_of(connection, found),
@@ -56,12 +61,14 @@ def reconcile(app: typer.Typer) -> None:
                 finally:
                     report(_facts(source, findings, queued, time.monotonic() - started), as_json=as_json)
         if findings.unsettled:
-            sys.stderr.write(f"{findings.unsettled} items are being worked on: compare again when they are through\n")
+            are, they = ("is", "it is") if findings.unsettled == 1 else ("are", "they are")
+            items = counted(findings.unsettled, "item")
+            sys.stderr.write(f"{items} {are} being worked on: compare again when {they} through\n")
         if findings.differences and queued is None:
-            raise Failed(f"{source} differs from Qdrant; `reindexer reconcile {source} --repair` mends it")
+            raise Failed(f"{source} differs from the index; `reindexer reconcile {source} --repair` mends it")
         if findings.unreadable:
             one = f"reindexer why {source} {findings.unreadable_ids[0]!r}"
-            raise Failed(f"{findings.unreadable} rows of {source} can't be read; `{one}` says why")
+            raise Failed(f"{counted(findings.unreadable, 'row')} of {source} can't be read; `{one}` says why")
 
 
 def _facts(source: str, findings: Findings, queued: int | None, seconds: float) -> dict[str, Any]:

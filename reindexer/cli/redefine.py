@@ -6,9 +6,7 @@ import sys
 from dataclasses import asdict
 from typing import Any, TextIO
 
-import typer
-
-from reindexer.cli.output import Failed
+from reindexer.cli.output import require_yes
 from reindexer.sources.redefinition import Redefinition
 
 NOTHING = "nothing would be changed"
@@ -37,8 +35,6 @@ def confirm(wanted: Redefinition, *, yes: bool, told: TextIO) -> None:
     told.writelines(f"{key:<{width}}  {value}\n" for key, value in words.items())
     if yes or not wanted.moved:  # guard definition-confirm-row-moves
         return
-    if not sys.stdin.isatty():
-        raise Failed(f"rows: {wanted.moved}; nothing was changed; if that is meant, say --yes")
     told.flush()
-    if not typer.confirm("Go on?", err=told is sys.stderr):
-        raise Failed("nothing was changed")
+    undone = "nothing was changed" if sys.stdin.isatty() else f"rows: {wanted.moved}; nothing was changed"
+    require_yes("Go on?", yes=yes, otherwise=undone, err=told is sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 
 import typer
 
@@ -12,8 +13,7 @@ from reindexer import wiring
 from reindexer.cli.output import JSON, TAKES_DASHES, report, rows
 from reindexer.cli.status import database
 from reindexer.core.filters import parse_words
-from reindexer.index.search import search as search_items
-from reindexer.index.search import searchable
+from reindexer.index.search import Searchable, search_source, searchable
 from reindexer.settings import Settings
 
 
@@ -36,14 +36,19 @@ def search(app: typer.Typer) -> None:
         if not query.strip():
             raise typer.BadParameter("is empty", param_hint="TEXT")
         settings = Settings.load()
-        with database(settings) as connection:
-            there = searchable(connection, source)
-        conditions = parse_words(where, there.columns)
-        embedder, index = wiring.query_embedder_of(settings)(there.source), wiring.index(settings)
-        timeout_s = settings.embedding_timeout_s
-        hits = search_items(embedder, index, there.collection, query, limit, conditions, timeout_s=timeout_s)
-        if there.behind:
-            sys.stderr.write(f"reindexer: warning: {there.behind}\n")
+
+        def resolve() -> Searchable:
+            with database(settings) as connection:
+                return searchable(connection, source)
+
+        resolved = [resolve()]  # what is wrong with the database is told before all else
+        found = search_source(
+            lambda: resolved.pop() if resolved else resolve(), wiring.query_embedder_of(settings),
+            wiring.index(settings), query, limit, partial(parse_words, where), timeout_s=settings.embedding_timeout_s,
+        )  # fmt: skip
+        hits = found.hits
+        if found.behind:
+            sys.stderr.write(f"reindexer: warning: {found.behind}\n")
         if as_json:
             report({"hits": [asdict(hit) for hit in hits]}, as_json=True)
             return

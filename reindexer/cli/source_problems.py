@@ -11,7 +11,7 @@ from reindexer.sources.store import all_sources, problems
 
 
 def source_problems(settings: Settings, url: str) -> list[str]:
-    """One line per problem. This includes sources whose points are made by another embedder than the settings name."""
+    """One line per problem. This includes sources whose embedder the settings can't make."""
     with connect(url, application_name="reindexer up") as connection:
         told, made_by = dict(problems(connection)), recorded(connection)
         for source in all_sources(connection):

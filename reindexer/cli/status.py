@@ -142,6 +142,9 @@ def _lines(now: Status) -> Iterator[tuple[str, str, bool]]:
             yield f"{name}: problem", source.problem, True
         if source.triggers_wrong:
             yield f"{name}: triggers", source.triggers_wrong, True
+        for each in source.beside:
+            told = f"{each.state}, {each.due} due" + (f"; {each.problem}" if each.problem else "")
+            yield f"{name}: generation {each.number}", told, bool(each.problem)
 
 
 def _state(now: Status, source: SourceStatus) -> str:

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from reindexer.backfills.pager import rebuild_if_lost
+from reindexer.cli.given_servers import require_answers
 from reindexer.cli.output import Failed
 from reindexer.cli.source_problems import source_problems
 from reindexer.embedded.children import Children, accepts, free_port
@@ -144,6 +145,7 @@ def running_stack(
         directory.write_state({"pid": os.getpid()})
         with _stop_signals(), Children(directory.path / "logs") as children:
             given, foreign = _given(settings), libpq_variables(os.environ)
+            require_answers(settings, given)
             chosen = _choose_ports(directory, ports or {}, given)
             stack = Stack(directory.path, children, Supervisor(children, tell), given, chosen)
             stack.start_servers()
@@ -182,6 +184,8 @@ def _migrate(url: str, file: SourcesFile | None, tell: Callable[[str], None]) ->
     for each in migrate(url, file, with_context_items=True, strict=False):
         if each.problem:
             tell(f"[yellow]{escape(each.problem)}[/]\n  the other sources go on; when this is well: reindexer migrate")
+        elif each.note:
+            tell(f"[yellow]source {escape(repr(each.source))}: {escape(each.note)}[/]")
 
 
 def _fill_anew(url: str) -> None:
@@ -204,8 +208,8 @@ def _default_embedder(url: str, tell: Callable[[str], None]) -> str:
     names = ", ".join(repr(name) for name in by_name[EARLIER_DEFAULT])
     tell(
         f"[yellow]the points of {escape(names)} are made by `{EARLIER_DEFAULT}`, which matches words, and stay so; for "
-        f"`{DEFAULT_EMBEDDER}`, which knows meaning, set REINDEXER_EMBEDDER={DEFAULT_EMBEDDER} and follow "
-        "docs/operations.md, Another model[/]"
+        f"`{DEFAULT_EMBEDDER}`, which knows meaning: REINDEXER_EMBEDDER={DEFAULT_EMBEDDER} reindexer rebuild SOURCE "
+        "--promote-when-ready (docs/generations.md)[/]"
     )
     return EARLIER_DEFAULT
 

@@ -9,7 +9,8 @@ from typing import Literal
 Dependency = Literal["provider", "qdrant"]
 """`qdrant` means the index, whichever it is. Users query that value, in the table `breaker`, metrics and `/readyz`."""
 
-NAMES: dict[Dependency, str] = {"provider": "the embedding provider", "qdrant": "Qdrant"}
+NAMES: dict[Dependency, str] = {"provider": "the embedding provider", "qdrant": "the vector index"}
+"""How messages name a dependency. The reason, which follows, names the product."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,13 @@
     ReindexerError
     ├── UsageError                  wrong settings or arguments: exit code 2
     │   ├── DefinitionError         a source's definition is wrong: `key` is what has to be changed
+    │   │   └── OtherVectors        it would make vectors that differ from the existing ones
     │   └── RowsWouldMove           rows would enter the index or leave it, which was not allowed
     ├── ChangedMeanwhile            somebody else changed a source at the same time: nothing was done
     ├── SourceError                 a source can't be read or written at all: its items wait, none is blamed
+    │   ├── SourceLocked            one of its tables stays locked: each process leaves the source alone for a while
     │   ├── NotThisProcess          another process may have what this one lacks: the source is left to it
-    │   │   ├── OtherEmbedder       a different model than this process's made its points (also a UsageError)
+    │   │   ├── OtherEmbedder       this process can't make the embedder of its points (also a UsageError)
     │   │   └── NewerDefinition     a newer version defined it, by words that this one does not know
     │   └── RefusesAll              the provider or Qdrant refuses every request for the source
     ├── TransientError              transient: tried again later, counts as an attempt
@@ -50,6 +52,10 @@ class DefinitionError(UsageError):
         self.key = key
 
 
+class OtherVectors(DefinitionError):
+    """A source's definition would make vectors that differ from the existing ones: that takes another generation."""
+
+
 class RowsWouldMove(UsageError):
     """A changed definition would take rows into the index, or out of it, and the caller has not allowed that."""
 
@@ -60,6 +66,10 @@ class ChangedMeanwhile(ReindexerError):
 
 class SourceError(ReindexerError):
     """A source as a whole can't be worked on: a missing table, column or privilege, a collection of another size."""
+
+
+class SourceLocked(SourceError):
+    """Another session holds a lock on one of the source's tables, and did not release it in time."""
 
 
 class NotThisProcess(SourceError):
@@ -158,6 +168,10 @@ class InputTooLong(InputRejected):
 
 class TooManyInputs(InputRejected):
     """No input is refused, but their number is. From now on the embedder's limits state the allowed number."""
+
+
+class GenerationConflict(ReindexerError):
+    """The states of the source's generations do not allow this."""
 
 
 class ItemFailed(ReindexerError):

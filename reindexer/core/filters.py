@@ -3,7 +3,8 @@
     {"category": "shoes", "price": {"gte": 10, "lt": 50}, "tags": ["a", "b"], "color": {"not": "red"},
      "metadata.size": 42, "added": {"gte": "2026-01-01"}, "sold": null}
 
-All keys must match. A list means any of its values; `null` means no value. One element of an array column must match.
+All keys must match. A list means any of its values; `null` means no value. One element of an array column must match,
+and one related row: `author.country`, `tags.label`, `comments[].by`.
 Error messages reach the client. They hold no value that was sent, and only the start of a key, in printable form.
 """
 
@@ -20,7 +21,7 @@ from typing import Any, Literal, get_args
 from uuid import UUID
 
 from reindexer.core.errors import UsageError
-from reindexer.core.payload import Kind, PayloadColumn, is_filter_name
+from reindexer.core.payload import Kind, Path, PayloadColumn, is_filter_name
 
 MAX_KEYS = 32
 MAX_VALUES = 100
@@ -63,8 +64,8 @@ class Absent:
 class Condition:
     """A condition that a part of the payload must meet; if `negated`, must not meet."""
 
-    path: tuple[str, ...]
-    """The column, followed by keys below it in its JSON."""
+    path: Path
+    """Of the column, followed by keys below it in its JSON."""
     kind: Kind
     test: AnyOf | Within | Absent
     negated: bool = False
@@ -119,19 +120,19 @@ def _conditions(key: str, value: Any, columns: Sequence[PayloadColumn]) -> list[
     return [*found, Condition(path, kind, Within(bounds))] if bounds else found
 
 
-def _column(key: str, columns: Sequence[PayloadColumn]) -> tuple[tuple[str, ...], Kind]:
+def _column(key: str, columns: Sequence[PayloadColumn]) -> tuple[Path, Kind]:
     if not is_filter_name(key):
         raise UsageError(
             f"the filter's {_shown(key)} has a double quote or a backslash in it, and no filter can name such a column"
         )
     for column in columns:
         if key == column.name:
-            return (key,), column.kind
+            return column.path, column.kind
     for column in columns:
         if column.kind == "json" and key.startswith(f"{column.name}."):
             below = key[len(column.name) + 1 :].split(".")
             if all(below) and len(below) <= MAX_DEPTH:
-                return (column.name, *below), "json"
+                return (*column.path, *below), "json"
     names = [column.name for column in columns]
     close = get_close_matches(key[:MAX_TEXT], names, n=1)
     hint = f"is it {close[0]!r}?" if close else f"there are {', '.join(names) or 'none'}"

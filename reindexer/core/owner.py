@@ -31,7 +31,7 @@ class Owner:
         meaning."""
         if self.embedder and found.embedder and found.embedder != self.embedder:
             raise OtherEmbedder(
-                f"the points of {source!r} are made by {found.embedder}, the settings here say {self.embedder}: give "
-                "this process the embedder, model and dimensions of the others; to change them for all, "
-                f"`reindexer detach {source} --drop-collection`, then attach it (docs/operations.md, Another model)"
+                f"the points of {source!r} are made by {found.embedder}, this process makes {self.embedder}: give it "
+                "the embedder, model and dimensions of the others; to change them for all, `reindexer rebuild "
+                f"{source}` (docs/generations.md)"
             )

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Kind = Literal["integer", "float", "bool", "uuid", "keyword", "datetime", "json", "other"]
@@ -25,13 +25,23 @@ TENANT_KINDS: frozenset[Kind] = frozenset({"keyword", "uuid"})
 """Kinds by which an index can keep a tenant's points together."""
 
 
+Path = tuple[str | None, ...]
+"""Where values lie in a payload: names, one below the other. None: in each element of a list."""
+
+
 @dataclass(frozen=True, slots=True)
 class PayloadColumn:
-    """A column, and whether it names the tenant."""
+    """A column, as a filter names it, and whether it names the tenant."""
 
     name: str
     kind: Kind
     tenant: bool = False
+    path: Path = field(default=())
+    """Not given: the name alone, at the top of the payload."""
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            object.__setattr__(self, "path", (self.name,))
 
     @property
     def indexed(self) -> bool:

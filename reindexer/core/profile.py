@@ -71,3 +71,18 @@ def other_vectors(before: Profile, after: Profile, embedder: str) -> str | None:
         if says is None and said is not None:
             return f"no {name} any more"
     return None
+
+
+EXACT = "float32"
+"""The datatype in which an index keeps a vector as it was written."""
+
+
+def hands_on(distance: Distance, datatype: str, to_distance: Distance, to_datatype: str) -> bool:
+    """Whether a vector that was stored in one way becomes, stored in another, what the original would have become.
+
+    A point that moves within a collection is as good as embedded anew, so it is between two that store alike.
+    """
+    if (distance, datatype) == (to_distance, to_datatype):
+        return True
+    # guard donor-kept-vector
+    return datatype == EXACT and (distance == to_distance or distance != "cosine")  # `cosine` may normalise

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any
 
 from reindexer.core.errors import DefinitionError, NewerDefinition, UsageError
 from reindexer.core.profile import Profile
+from reindexer.core.related import Followed, Related, check_related, followed, joined_by, merged, split_name
 from reindexer.core.text.template import check_template
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
 
-_BESIDE = frozenset({"name", "alias", "read_by", "generation"})
+_BESIDE = frozenset(
+    {"name", "alias", "read_by", "generation", "made_by", "recorded_by_others", "followed_by_others", "servers"}
+)
 """Attributes that the database keeps in columns of their own, beside the document."""
 
 MIN_CHUNK_TOKENS = 16
@@ -39,6 +42,8 @@ class Source:
       `chunk_overlap` tokens of the one before.
     - `chunker` is the name in the registry of what splits it.
     - `tenant_column` is the payload column by which Qdrant keeps the points of one tenant together.
+    - `related` are the tables that a row is read with. `author.name` among the text and payload columns is a column of
+      the relation `author`.
     """
 
     name: str
@@ -56,6 +61,7 @@ class Source:
     chunker: str = field(default="text", kw_only=True)
     tenant_column: str | None = None
     profile: Profile = field(default_factory=Profile)
+    related: tuple[Related, ...] = field(default=(), kw_only=True)
     resolved_condition: str | None = field(default=None, compare=False)
     """The condition with its names resolved when the source was attached. Rows are read by this one."""
     condition_objects: tuple[str, ...] = field(default=(), compare=False)
@@ -65,6 +71,14 @@ class Source:
     """A hash of what the rows were last seen to be read by (types, functions). Not part of the definition."""
     generation: int = field(default=1, compare=False, kw_only=True)
     """The generation whose definition this is."""
+    made_by: str | None = field(default=None, compare=False, kw_only=True)
+    """The embedder on record for that generation, as its fingerprint. None: none is recorded yet."""
+    recorded_by_others: tuple[str, ...] = field(default=(), compare=False, kw_only=True)
+    """Columns of the table that the other generations declare."""
+    followed_by_others: tuple[Followed, ...] = field(default=(), compare=False, kw_only=True)
+    """Related tables that the other generations follow."""
+    servers: tuple[str, ...] = field(default=(), compare=False, kw_only=True)
+    """Addresses of its provider that were shown to make the generation's vectors."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -91,6 +105,10 @@ class Source:
             except UsageError as exc:
                 raise self._wrong("template", str(exc)) from None
         self._check_shape()
+        try:
+            check_related(self.related, self.text_columns, self.payload_columns)
+        except DefinitionError as exc:
+            raise DefinitionError(f"source {self.name!r}: {exc}", key=exc.key) from None
         if not self.alias:
             object.__setattr__(self, "alias", self.name)
 
@@ -110,10 +128,34 @@ class Source:
 
     @property
     def declared_columns(self) -> tuple[str, ...]:
-        """Text, payload and condition columns, each once, in order. An UPDATE must change one of them to make an item
-        due."""
+        """Text, payload and condition columns of the table itself, and those by which related rows are found, each
+        once, in order. An UPDATE must change one of them to make an item due."""
+        read = self.own_columns(self.text_columns) + self.own_columns(self.payload_columns)
+        joined = joined_by(None, self.related)  # guard related-join-columns
         # guard condition-columns-recorded
-        return tuple(dict.fromkeys(self.text_columns + self.payload_columns + self.condition_columns))
+        return tuple(dict.fromkeys(read + self.condition_columns + joined))
+
+    def own_columns(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the names that are columns of the table itself."""
+        return tuple(name for name in names if split_name(name, self.related)[0] is None)
+
+    @property
+    def followed(self) -> tuple[Followed, ...]:
+        """The related tables that this generation reads."""
+        return followed(self.related, self.text_columns + self.payload_columns)
+
+    @property
+    def recorded_tables(self) -> tuple[Followed, ...]:
+        """The related tables whose changes the triggers record: those of every generation that is kept."""
+        return merged((*self.followed, *self.followed_by_others))  # guard related-generation-tables
+
+    @property
+    def recorded_columns(self) -> tuple[str, ...]:
+        """What the triggers compare: the declared columns of every generation that is kept. In the same order whichever
+        of them this is, so that a promotion changes no function."""
+        if not self.recorded_by_others:
+            return self.declared_columns
+        return tuple(sorted({*self.declared_columns, *self.recorded_by_others}))  # guard generation-columns-recorded
 
     def as_document(self) -> dict[str, Any]:
         """Return the definition as the database keeps it: one JSON object, without what is as by default."""
@@ -122,14 +164,27 @@ class Source:
             value = getattr(self, each.name)
             if each.name in _BESIDE or value == default_of(each):
                 continue
+            if each.name == "related":
+                value = tuple(relation.as_json() for relation in self.related)
             document[each.name] = value.as_json() if isinstance(value, Profile) else value
         return {name: list(value) if isinstance(value, tuple) else value for name, value in document.items()}
 
     @classmethod
     def from_document(
-        cls, name: str, alias: str, document: Mapping[str, Any], read_by: str = "", generation: int = 1
+        cls,
+        name: str,
+        alias: str,
+        document: Mapping[str, Any],
+        read_by: str = "",
+        generation: int = 1,
+        made_by: str | None = None,
+        recorded_by_others: Sequence[str] = (),
+        servers: Sequence[str] = (),
+        others: Sequence[Mapping[str, Any]] = (),
     ) -> Source:
-        """The reverse of `as_document`. Raises NewerDefinition if the document says what this version does not know."""
+        """The reverse of `as_document`. `others`: the documents of the other generations, if they have relations.
+
+        Raises NewerDefinition if the document says what this version does not know."""
         if unknown := document.keys() - {each.name for each in fields(cls)}:  # guard definition-unknown-attribute
             raise NewerDefinition(name, min(unknown))
         values: dict[str, Any] = {
@@ -140,13 +195,37 @@ class Source:
                 values["profile"] = Profile.from_json(values["profile"])
             except KeyError as exc:
                 raise NewerDefinition(name, f"profile.{exc.args[0]}") from None
-        return cls(**{**values, "name": name, "alias": alias, "read_by": read_by, "generation": generation})
+        if "related" in values:
+            try:
+                values["related"] = tuple(map(Related.from_json, values["related"]))
+            except KeyError as exc:
+                raise NewerDefinition(name, f"related.{exc.args[0]}") from None
+        beside = {"name": name, "alias": alias, "read_by": read_by, "generation": generation, "made_by": made_by}
+        beside |= {"servers": tuple(servers)}
+        read = [cls.from_document(name, alias, other) for other in others]
+        beside["followed_by_others"] = tuple(each for other in read for each in other.followed)
+        joined = {column for other in read for column in joined_by(None, other.related)}
+        beside["recorded_by_others"] = (*recorded_by_others, *sorted(joined - {*recorded_by_others}))
+        return cls(**{**values, **beside})
+
+    def in_place_of(self, attached: Source) -> Source:
+        """Return this definition as that of the generation that another is the definition of now."""
+        return replace(
+            self,
+            generation=attached.generation,
+            made_by=attached.made_by,
+            recorded_by_others=attached.recorded_by_others,
+            followed_by_others=attached.followed_by_others,
+            servers=attached.servers,
+        )
 
     @property
     def definition_hash(self) -> str:
         """Changes when triggers must be recreated or rows must be scanned again."""
         document = self.as_document() | {"alias": self.alias}
         document.pop("condition_objects", None)  # a renamed object is the same
+        for relation in document.get("related", ()):
+            relation.pop("condition_objects", None)
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -169,8 +248,13 @@ _UNSAID = frozenset(
         "condition_columns",
         "resolved_condition",
         "condition_objects",
+        "related",
         "read_by",
         "generation",
+        "made_by",
+        "recorded_by_others",
+        "followed_by_others",
+        "servers",
     }
 )
 

@@ -3,8 +3,11 @@ path."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection
+from functools import lru_cache
+from urllib.parse import urlsplit
 
 _PARTS = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:(?P<user>[^@/?#]*)@)?(?P<hosts>[^@/?#]*)(?P<rest>[/?#].*)?", re.I | re.S
@@ -74,3 +77,15 @@ def http_path(url: str) -> str:
     """Return the path that precedes every requested path, without a trailing slash. Empty if there is none."""
     parts = _PARTS.fullmatch(url)
     return (parts["rest"] or "").rstrip("/") if parts else ""
+
+
+@lru_cache
+def server_address(url: str) -> str:
+    """Return what tells one HTTP server from another: scheme, host, port and path. A query, which may hold a key, is
+    hashed."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    port = "" if parts.port in (None, DEFAULT_PORTS.get(parts.scheme)) else f":{parts.port}"
+    query = f"?{hashlib.sha256(parts.query.encode()).hexdigest()[:12]}" if parts.query else ""
+    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}{query}"

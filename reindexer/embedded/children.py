@@ -202,7 +202,7 @@ def free_port(host: str = "127.0.0.1") -> int:
             continue
         if len(_held) == MOST_HELD:
             os.close(_held.popleft())
-        _held.append(holder.detach())
+        _held.append(holder.detach())  # guard port-held-until-served
         return port
     raise ChildFailed(f"no port of {host} is free between {SERVER_PORTS.start} and {SERVER_PORTS.stop}")
 

@@ -102,10 +102,18 @@ class RateLimitedEmbedder(EmbedderDecorator):
 class ClaimEmbedder(EmbedderDecorator):
     """The embedder as one claim sees it: a request waits for its slot in the rate limit, within the claim's time."""
 
-    def __init__(self, embedder: Embedder, throttle: Throttle, begin: Callable[[], RequestWindow]) -> None:
+    def __init__(
+        self,
+        embedder: Embedder,
+        throttle: Throttle,
+        begin: Callable[[], RequestWindow],
+        measured: Callable[[Sequence[str], int, int], None] = lambda *_: None,
+    ) -> None:
+        """`measured` is called with each answer: the texts, their estimated tokens, and those of the provider."""
         super().__init__(embedder)
         self._throttle = throttle
         self._begin = begin
+        self._measured = measured
 
     @property
     def limits(self) -> RequestLimits:
@@ -128,4 +136,5 @@ class ClaimEmbedder(EmbedderDecorator):
         with self._throttle.taken(reservation) as answered:
             embedding = self._embedder.embed(texts, timeout_s=window.next_s())
             answered(embedding)
+        self._measured(texts, reservation.tokens, embedding.tokens)
         return embedding

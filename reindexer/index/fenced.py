@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from reindexer.core.items import StoredPoint
 from reindexer.core.owner import Owner
 from reindexer.core.payload import PayloadColumn
-from reindexer.ports import Collection, Index, Point, Vector
+from reindexer.ports import Collection, Index, Point, StoredVector
 
 Place = tuple[str, int]
 """Place of a point: item id and chunk number."""
@@ -17,38 +17,16 @@ RequestContext = Callable[[], AbstractContextManager[float]]
 """Context of one request. It gives the request's timeout, and raises when the claim has no time left."""
 
 
-class FencedIndex:
-    """Binds an `Index` to a collection and a token. Each method is one request, and raises as that of the `Index` does.
+class IndexView:
+    """Binds an `Index` to a collection, for reading. Each method is one request, and raises as the `Index` does.
 
-    `reading` and `writing` are entered around each request. The claim uses them to observe, to yield, and to bound it.
+    `reading` is entered around each request. The claim uses it to observe, to yield, and to bound it.
     """
 
-    def __init__(
-        self,
-        index: Index,
-        collection: Collection,
-        dimensions: int,
-        token: int,
-        *,
-        reading: RequestContext,
-        writing: RequestContext,
-    ) -> None:
+    def __init__(self, index: Index, collection: Collection, reading: RequestContext) -> None:
         self.collection = collection
-        self.token = token
         self._index = index
-        self._dimensions = dimensions
         self._reading = reading
-        self._writing = writing
-
-    def prepare(self, owner: Owner, columns: Sequence[PayloadColumn]) -> str | None:
-        """See `reindexer.ports.Index.prepare`. It takes longer than a request, and has its own timeout."""
-        with self._reading():
-            return self._index.prepare(self.collection, self._dimensions, owner, columns)
-
-    def touch(self) -> None:
-        """See `reindexer.ports.Index.touch`."""
-        with self._reading() as timeout_s:
-            self._index.touch(self.collection, self._dimensions, timeout_s)
 
     def stored(self, places: Sequence[Place]) -> Mapping[Place, StoredPoint]:
         """See `reindexer.ports.Index.stored`; without payload."""
@@ -60,15 +38,49 @@ class FencedIndex:
         with self._reading() as timeout_s:
             return self._index.points_of(self.collection, item_ids, timeout_s)
 
-    def vectors(self, places: Sequence[Place]) -> Mapping[Place, Vector]:
+    def vectors(self, places: Sequence[Place]) -> Mapping[Place, StoredVector]:
         """See `reindexer.ports.Index.vectors`."""
         with self._reading() as timeout_s:
             return self._index.vectors(self.collection, places, timeout_s)
+
+    def datatype(self) -> str | None:
+        """See `reindexer.ports.Index.datatype`."""
+        with self._reading():
+            return self._index.datatype(self.collection)
 
     def tokens(self, places: Sequence[Place]) -> Mapping[Place, int]:
         """See `reindexer.ports.Index.tokens`."""
         with self._reading() as timeout_s:
             return self._index.tokens(self.collection, places, timeout_s)
+
+
+class FencedIndex(IndexView):
+    """An `IndexView` that also writes, with a token. `writing` is entered around each write."""
+
+    def __init__(
+        self,
+        index: Index,
+        collection: Collection,
+        dimensions: int,
+        token: int,
+        *,
+        reading: RequestContext,
+        writing: RequestContext,
+    ) -> None:
+        super().__init__(index, collection, reading)
+        self.token = token
+        self._dimensions = dimensions
+        self._writing = writing
+
+    def prepare(self, owner: Owner, columns: Sequence[PayloadColumn]) -> str | None:
+        """See `reindexer.ports.Index.prepare`. It takes longer than a request, and has its own timeout."""
+        with self._reading():
+            return self._index.prepare(self.collection, self._dimensions, owner, columns)
+
+    def touch(self) -> None:
+        """See `reindexer.ports.Index.touch`."""
+        with self._reading() as timeout_s:
+            self._index.touch(self.collection, self._dimensions, timeout_s)
 
     def upsert(self, points: Sequence[Point]) -> None:
         """See `reindexer.ports.Index.upsert`."""

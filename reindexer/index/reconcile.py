@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from reindexer import audit
 from reindexer.core.errors import ChunkerFailed, ReindexerError, TransientError
@@ -23,6 +23,7 @@ from reindexer.core.items import Row, StoredPoint
 from reindexer.core.source import Source
 from reindexer.core.text.batching import slices
 from reindexer.core.text.embedding_spec import Chunk, EmbeddingSpec
+from reindexer.core.wording import counted
 from reindexer.index.difference import Kind, row_difference
 from reindexer.index.spool import Spool, Suspect
 from reindexer.ports import Collection, Index
@@ -148,7 +149,7 @@ def repair(sides: Sides, findings: Findings, *, who: str, max_deletions: int | N
         item_ids = [suspect.item_id for suspect in batch]
         made = sides.connection.execute(
             query,
-            {"source": sides.source.name, "item_ids": item_ids, "tokens": [suspect.token for suspect in batch]},
+            _of(sides) | {"item_ids": item_ids, "tokens": [suspect.token for suspect in batch]},
         ).fetchall()
         queued += len(made)
         findings.unsettled += len(set(item_ids)) - len(made)
@@ -160,8 +161,8 @@ def check_deletions(findings: Findings, max_deletions: int | None) -> None:
     allowed = max(FREE_DELETIONS, int(findings.points * FREE_SHARE)) if max_deletions is None else max_deletions
     if findings.orphaned > allowed:
         raise TooManyDeletions(
-            f"{findings.orphaned} of {findings.points} points would be deleted, more than {allowed}; nothing was "
-            f"repaired. If that is right: --max-deletions {findings.orphaned}"
+            f"{findings.orphaned:,} of {counted(findings.points, 'point')} would be deleted, more than {allowed}; "
+            f"nothing was repaired. If that is right: --max-deletions {findings.orphaned}"
         )
 
 
@@ -246,10 +247,12 @@ class _Activity:
     failed: bool
 
 
+def _of(sides: Sides) -> dict[str, Any]:
+    return {"source": sides.source.name, "generation": sides.source.generation}
+
+
 def _activity(sides: Sides, item_ids: Sequence[str]) -> Mapping[str, _Activity]:
-    rows = sides.connection.execute(
-        load("reconcile.sql")["activity"], {"source": sides.source.name, "item_ids": list(item_ids)}
-    )
+    rows = sides.connection.execute(load("reconcile.sql")["activity"], _of(sides) | {"item_ids": list(item_ids)})
     return {str(item_id): _Activity(moves, token, failed) for item_id, moves, token, failed in rows}
 
 

@@ -1,4 +1,5 @@
-"""Reuse: a chunk whose vector is in Qdrant already, at its own place or another, is not embedded again."""
+"""Reuse: a chunk whose vector is in Qdrant already is not embedded again. It may be at its own place, at another, or in
+the collection of another generation."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from dataclasses import dataclass, field
 
 from reindexer.core.plan import Embed
 from reindexer.core.text.batching import slices
-from reindexer.index.fenced import FencedIndex, Place
+from reindexer.core.text.embedding_spec import Chunk
+from reindexer.index.fenced import FencedIndex, IndexView, Place
 from reindexer.ports import Vector
 
 FACTS = 1024
@@ -45,11 +47,56 @@ def find_reusable(index: FencedIndex, steps: Sequence[Embed]) -> Reused:
                 kept.add((item_id, number))
             elif chunk.fingerprint in own:
                 moved[own[chunk.fingerprint]] = chunk.fingerprint
+    return Reused(frozenset(kept), _vectors(index, moved))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Chunks of an item that are to be looked for in the collection of another generation."""
+
+    step: Embed
+    chunks: Sequence[Chunk]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the ledger says of an item in another generation."""
+
+    chunks: int
+    text_fingerprint: str | None
+
+
+def find_elsewhere(donor: IndexView, wanted: Sequence[Wanted], known: Mapping[str, Known]) -> Mapping[str, Vector]:
+    """Return the vectors, by fingerprint, of those chunks that another generation holds. Raises as the index does.
+
+    `known` is by item id. Chunk numbers may differ, because the other generation may cut otherwise.
+    """
+    places, asked = dict[Place, str](), list[Place]()
+    for each in wanted:
+        item_id = each.step.item.item_id
+        if (told := known.get(item_id)) is None:
+            continue
+        if told.text_fingerprint == each.step.text_fingerprint:
+            numbers = {chunk.fingerprint: number for number, chunk in enumerate(each.step.chunks)}
+            places |= {(item_id, numbers[chunk.fingerprint]): chunk.fingerprint for chunk in each.chunks}
+        else:
+            asked += [(item_id, number) for number in range(told.chunks)]
+    sought = {(each.step.item.item_id, chunk.fingerprint) for each in wanted for chunk in each.chunks}
+    for some in slices(asked, FACTS):
+        for place, point in donor.stored(some).items():
+            if (place[0], point.fingerprint) in sought:
+                places[place] = point.fingerprint
+    return _vectors(donor, places)
+
+
+def _vectors(index: IndexView, places: Mapping[Place, str]) -> dict[str, Vector]:
+    """Return vectors by fingerprint. `places`: the fingerprint that each point is to have."""
     vectors: dict[str, Vector] = {}
-    for asked in slices(list(moved), VECTORS):
-        found = index.vectors(asked)
-        vectors |= {moved[place]: vector for place, vector in found.items()}
-    return Reused(frozenset(kept), vectors)
+    for asked in slices(list(places), VECTORS):
+        for place, found in index.vectors(asked).items():
+            if found.fingerprint == places[place]:  # guard reused-vector-fingerprint
+                vectors[places[place]] = found.vector
+    return vectors
 
 
 def _most(step: Embed) -> int:

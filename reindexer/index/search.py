@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from reindexer.core.filters import Filter
 from reindexer.core.payload import PayloadColumn
 from reindexer.core.source import Source
-from reindexer.ports import Collection, Embedder, Hit, Index
-from reindexer.postgres.catalog import payload_columns
+from reindexer.ports import Collection, Embedder, EmbedderOf, Hit, Index
 from reindexer.postgres.connect import Connection
+from reindexer.postgres.payload_kinds import payload_columns
 from reindexer.postgres.queries import load
 from reindexer.sources.embedder_record import made_by, require_comparable
 from reindexer.sources.store import find_source, problems
@@ -52,12 +52,47 @@ def collection_of(connection: Connection, source: Source) -> Collection:
     )
 
 
+def collections_of(connection: Connection, source: Source) -> list[Collection]:
+    """Return the collections of all generations of the source that are not known to be gone. The active one is last."""
+    active = collection_of(connection, source)
+    rows = connection.execute(load("generations.sql")["not_removed"], {"source": source.name}).fetchall()
+    others = [number for (number,) in rows if number != source.generation]
+    named = [replace(source, generation=number).collection for number in others]
+    return [*(replace(active, name=name, is_active=False) for name in named), active]
+
+
 def what_is_behind(connection: Connection, source: Source) -> str | None:
     """Why a search may miss recent writes, in one line. None where edits are indexed as they should be."""
     if problem := inspect(connection, source).problem or problems(connection).get(source.name):
         return f"what was written of late may be missing: {problem}"
     row = connection.execute(load("backfills.sql")["first_fill_is_open"], {"source": source.name}).fetchone()
     return f"a fill of {source.name!r} is not through yet: see `reindexer status`" if row and row[0] else None
+
+
+def search_source(
+    resolve: Callable[[], Searchable],
+    embedder_of: EmbedderOf,
+    index: Index,
+    query: str,
+    limit: int,
+    filter_of: Callable[[Sequence[PayloadColumn]], Filter],
+    *,
+    timeout_s: float,
+) -> SearchResult:
+    """Search a source by the generation that searches use. `resolve` asks Postgres which one that is.
+
+    If nothing was found and another generation is active by then, it searches once more: the former one may have been
+    dropped meanwhile. Raises as `search` does, and what `resolve` and `filter_of` raise.
+    """
+    there = resolve()
+    while True:
+        where = filter_of(there.columns)
+        embedder = embedder_of(there.source)
+        hits = search(embedder, index, there.collection, query, limit, where, timeout_s=timeout_s)
+        # guard search-dropped-generation
+        if hits or (now := resolve()).collection.name == there.collection.name:
+            return SearchResult(hits, there.behind)
+        there = now
 
 
 def search(

@@ -18,10 +18,12 @@ from functools import partial
 import psycopg
 import structlog
 
+from reindexer.backfills.fan_out import fan_out
 from reindexer.backfills.pager import walk_page
 from reindexer.core.errors import DependencyUnavailable, SourceError
 from reindexer.core.source import Source
 from reindexer.core.timer import Timer
+from reindexer.generations.upkeep import empty_dropped
 from reindexer.listener import election
 from reindexer.monitoring.buffer import MetricsBuffer
 from reindexer.monitoring.metrics import DRAINED, HEALING_TRIES
@@ -80,6 +82,7 @@ class Leader:
     _dispatch_timer: Timer = field(default_factory=lambda: Timer(1.0))
     _refill_timer: Timer = field(default_factory=lambda: Timer(REFILL_S))
     _walk_timer: Timer = field(default_factory=lambda: Timer(1.0))
+    _fan_out_timer: Timer = field(default_factory=lambda: Timer(1.0))
     _heal_timer: Timer = field(default_factory=lambda: Timer(5.0))
     _forget_timer: Timer = field(default_factory=lambda: Timer(3600.0))
     _broker_timer: Timer = field(default_factory=lambda: Timer(0.0))
@@ -139,7 +142,9 @@ class Leader:
             self._with_broker(partial(self.dispatch.announce, drained.due))
             if drained.walks:
                 self._walk_timer.next_s = 0.0
-            if drained.changes < taken:
+            if drained.related:  # what it finds is drained next: an edit of a related row is an edit
+                fan_out(connection, lambda name: find_source(connection, name))
+            elif drained.changes < taken:
                 break
         return moved
 
@@ -152,11 +157,14 @@ class Leader:
                 self._heal_timer.next_s = 0.0
             prune_breakers(connection)
             recheck(connection)
+            empty_dropped(connection)
         if self._forget_timer.due(now):
             forget(connection)
         walked = self._walk_timer.due(now) and self._walk(connection)
         if walked:
             self._walk_timer.next_s = 0.0
+        if self._fan_out_timer.due(now) and fan_out(connection, lambda name: find_source(connection, name)):
+            self._fan_out_timer.next_s, walked = 0.0, True
         if self._dispatch_timer.due(now) or (walked and self._refill_timer.due(now)):  # guard timer-dispatch-refill
             self._with_broker(lambda: self.dispatch.top_up(connection))
             self._with_broker(lambda: self.dispatch.resend(connection))  # guard request-resend

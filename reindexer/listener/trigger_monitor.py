@@ -16,14 +16,16 @@ from types import TracebackType
 import psycopg
 import structlog
 
-from reindexer.core.errors import DependencyUnavailable, SourceError, UsageError
+from reindexer.core.errors import ReindexerError, SourceError
 from reindexer.core.source import Source
 from reindexer.core.timer import Timer
+from reindexer.generations.lifecycle import drop_expired, start_fills
+from reindexer.generations.upkeep import look_after_others
 from reindexer.postgres.connect import Connection, one_line
 from reindexer.postgres.queries import load
-from reindexer.postgres.trigger_removal import remove
+from reindexer.postgres.trigger_removal import remove, remove_former
 from reindexer.sources.attach import follow_renames, mend
-from reindexer.sources.store import all_sources
+from reindexer.sources.store import all_sources, find_attached
 from reindexer.sources.trigger_check import CheckResult, inspect
 
 log = structlog.get_logger(__name__)
@@ -63,7 +65,7 @@ class Watch:
                     self.look(connection)  # guard watch-listener-trigger-repair
                     while not self._stop.wait(self.every_s):
                         self.look(connection)  # guard watch-listener-trigger-repair
-            except (DependencyUnavailable, UsageError, psycopg.Error) as exc:
+            except (ReindexerError, psycopg.Error) as exc:
                 log.warning("trigger_check_interrupted", error=one_line(exc))
                 self._stop.wait(self.every_s)
 
@@ -71,12 +73,25 @@ class Watch:
         """Check every source, and repair what can be repaired."""
         for source in all_sources(connection):
             try:
-                self._look_after(connection, source)
+                look_after_others(connection, source.name)
+                # Anew: if a generation broke just now, its columns are compared no more.
+                if now := find_attached(connection, source.name):
+                    self._look_after(connection, now)  # guard watch-source-anew
+            except SourceError as exc:
+                self._tell(source, "unknown", str(exc))
             except psycopg.Error as exc:
                 if connection.closed:
                     raise
                 self._tell(source, "unknown", one_line(exc))  # the other sources are still checked
             connection.execute(load("sources.sql")["clear_idle_problem"], {"name": source.name})
+        self._look_after_generations(connection)
+
+    def _look_after_generations(self, connection: Connection) -> None:
+        """Go on where whoever made a generation stopped, and drop standbys whose time is over."""
+        for name, number in start_fills(connection):
+            log.warning("fill_started", source=name, generation=number)
+        for name, number in drop_expired(connection):
+            log.info("standby_dropped", source=name, generation=number)
 
     def _look_after(self, connection: Connection, source: Source) -> None:
         finding = inspect(connection, source)
@@ -89,6 +104,8 @@ class Watch:
         if wrong is None:
             self._told.pop(source.name, None)
             self._tries.pop(source.name, None)
+            if remove_former(connection, source):
+                log.info("former_triggers_removed", source=source.name)
             return
         if finding.problem or not finding.mendable:
             self._tell(source, finding.triggers, wrong)

@@ -87,6 +87,6 @@ def _check(name: str, kind: str, labels: Mapping[str, str]) -> Metric:
     if metric.kind != kind or metric.labels.keys() != labels.keys():
         raise KeyError(f"{name} is a {metric.kind} with the labels {sorted(metric.labels)}")
     for label, value in labels.items():
-        if value not in metric.labels[label]:
+        if metric.labels[label] and value not in metric.labels[label]:
             raise KeyError(f"{name} has no {label} {value!r}")
     return metric

@@ -3,6 +3,7 @@ rows."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -99,6 +100,11 @@ def _processes(connection: Connection) -> Iterator[Sample]:
 
 
 def _counted(metric: Metric, sums: Mapping[Series, float]) -> Iterator[Sample]:
+    if not all(metric.labels.values()):  # its series are known once something was counted
+        for (name, labels_json), value in sums.items():
+            if name == metric.name:
+                yield Sample(name, json.loads(labels_json), value)
+        return
     for values in product(*metric.labels.values()):
         labels = dict(zip(metric.labels, values, strict=True))
         if metric.kind == "counter":

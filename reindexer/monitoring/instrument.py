@@ -12,6 +12,10 @@ from reindexer.monitoring.metrics import (
     FRESHNESS,
     RETRIES,
     SETTLED,
+    SOURCE_CHARACTERS,
+    SOURCE_ESTIMATED,
+    SOURCE_INPUTS,
+    SOURCE_TOKENS,
     WRITES_REFUSED,
 )
 from reindexer.queue.claim import Claim
@@ -44,3 +48,14 @@ def _did(finished: Finished) -> str:
     if finished.outcome != "COMPLETED":
         return finished.outcome.lower()
     return finished.how if finished.chunks else "blank"
+
+
+def count_source(
+    metrics: MetricsBuffer, source: str, embedder: str, texts: Sequence[str], estimated_tokens: int, tokens: int
+) -> None:
+    """Count what was embedded for a source. Where the provider counts no tokens, there are none to compare with."""
+    metrics.add(SOURCE_INPUTS, len(texts), source=source, embedder=embedder)
+    if tokens:
+        metrics.add(SOURCE_TOKENS, tokens, source=source, embedder=embedder)
+        metrics.add(SOURCE_CHARACTERS, sum(map(len, texts)), source=source, embedder=embedder)
+        metrics.add(SOURCE_ESTIMATED, estimated_tokens, source=source, embedder=embedder)

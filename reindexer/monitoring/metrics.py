@@ -31,7 +31,7 @@ class Metric:
     kind: Literal["counter", "gauge", "histogram"]
     help: str
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Values of each label. All are exposed from the start, so that no first increase is missed."""
+    """Values of each label. All that are known are exposed from the start, so that no first increase is missed."""
     buckets: tuple[float, ...] = ()
 
     @property
@@ -51,11 +51,17 @@ PROVIDER_REQUESTS = "reindexer_provider_requests_total"
 PROVIDER_SECONDS = "reindexer_provider_request_seconds"
 PROVIDER_INPUTS = "reindexer_provider_inputs_total"
 PROVIDER_TOKENS = "reindexer_provider_tokens_total"
+SOURCE_INPUTS = "reindexer_source_inputs_total"
+SOURCE_TOKENS = "reindexer_source_tokens_total"
+SOURCE_CHARACTERS = "reindexer_source_characters_total"
+SOURCE_ESTIMATED = "reindexer_source_estimated_tokens_total"
 PROVIDER_WAIT = "reindexer_provider_wait_seconds_total"
 RATE_LIMIT_WAIT = "reindexer_rate_limit_wait_seconds_total"
 DRAINED = "reindexer_changes_drained_total"
 HEALING_TRIES = "reindexer_healing_tries_total"
 RECONNECTS = "reindexer_listener_reconnects_total"
+
+_SPENT = {"source": AT_RUN_TIME, "embedder": AT_RUN_TIME}
 
 _COUNTED = (
     Metric(FRESHNESS, "histogram", "From a change's commit until it is in Qdrant.", {"lane": LANES}, FRESHNESS_S),
@@ -69,6 +75,12 @@ _COUNTED = (
     Metric(PROVIDER_SECONDS, "histogram", "Time that the provider took.", {"purpose": PURPOSES}, QUICK_S),
     Metric(PROVIDER_INPUTS, "counter", "Texts that the provider embedded.", {"purpose": PURPOSES}),
     Metric(PROVIDER_TOKENS, "counter", "Tokens as the provider counts them.", {"purpose": PURPOSES}),
+    Metric(SOURCE_INPUTS, "counter", "Texts of a source's items that an embedder embedded.", _SPENT),
+    Metric(SOURCE_CHARACTERS, "counter", "Their characters, where the provider counts tokens.", _SPENT),
+    Metric(SOURCE_TOKENS, "counter", "Their tokens as the provider counts them.", _SPENT),
+    Metric(
+        SOURCE_ESTIMATED, "counter", "Their tokens as this program estimates them, where the provider counts.", _SPENT
+    ),
     Metric(PROVIDER_WAIT, "counter", "Seconds that the provider asked to wait (Retry-After), added up."),
     Metric(
         RATE_LIMIT_WAIT,

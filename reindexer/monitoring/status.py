@@ -34,6 +34,19 @@ MAX_HISTORY = 20
 
 
 @dataclass(frozen=True, slots=True)
+class GenerationStatus:
+    """A generation beside the one that searches use. What waits for it is not in the counts of its source."""
+
+    number: int
+    state: Literal["filling", "ready", "standby", "broken"]
+    due: int
+    oldest_change_age_s: float
+    """Seconds since the commit of the oldest change that is not in it yet. 0: there is none."""
+    problem: str | None
+    """Why it can't be worked on; its items wait."""
+
+
+@dataclass(frozen=True, slots=True)
 class SourceStatus:
     """One source: items by state, and whether it can be worked on."""
 
@@ -47,6 +60,10 @@ class SourceStatus:
     triggers: TriggersState
     triggers_wrong: str | None
     """What is wrong with the triggers, and what repairs them."""
+    generation: int
+    """The one that searches use, and that everything else here speaks of."""
+    beside: Sequence[GenerationStatus] = ()
+    """The other generations that are kept, or broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +151,7 @@ def status(connection: Connection) -> Status:
         rows = cursor.execute(load("status.sql")["sources"]).fetchall()
         waits = lag(connection)
         done = {row["name"]: completed(connection, row["name"], row["generation"]) for row in rows}
+        beside = cursor.execute(load("generations.sql")["beside"]).fetchall()
     sources = {
         row["name"]: SourceStatus(
             due=sum(each.items for each in waits.due if each.source == row["name"]),
@@ -143,6 +161,14 @@ def status(connection: Connection) -> Status:
             problem=findings[row["name"]].problem or row["problem"],
             triggers=findings[row["name"]].triggers,
             triggers_wrong=findings[row["name"]].wrong,
+            generation=row["generation"],
+            beside=[
+                GenerationStatus(
+                    each["number"], each["state"], each["due"], each["oldest_change_age_s"], each["problem"]
+                )
+                for each in beside
+                if each["source"] == row["name"]
+            ],
         )
         for row in rows
         if row["name"] in findings
@@ -182,8 +208,8 @@ def listener_state(connection: Connection) -> ListenerState:
 def why(connection: Connection, source: Source, item_id: str, embedder_of: EmbedderOf) -> ItemState | None:
     """Return what is known of one item, as `item` does.
 
-    Raises OtherEmbedder if the source's points are made by another embedder than the settings name here, UsageError if
-    they name none.
+    Raises OtherEmbedder if the settings here can't make the embedder that the database records, UsageError if they name
+    none.
     """
     return item(connection, source, item_id, recorded_embedding_spec(connection, source, embedder_of(source)))
 

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from reindexer.core.errors import SourceError
-from reindexer.core.payload import PayloadColumn, kind_of
+from reindexer.core.related import Followed
 from reindexer.core.source import Source
 from reindexer.postgres.connect import Connection, one_line
 from reindexer.postgres.queries import load
@@ -23,9 +23,55 @@ that decide how rows are read, under `reads`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Relation:
-    """A table of a source: the named one, a partition at any depth, or an inheritance child."""
+class Capture:
+    """What records the changes of one table for a source: of its own, or of a related one."""
 
+    source: Source
+    followed: Followed | None = None
+    """None: the source's own table."""
+
+    @property
+    def table(self) -> tuple[str, str]:
+        """Schema and name."""
+        of = self.followed.link if self.followed else self.source
+        return of.table_schema, of.table_name
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that decide what is recorded and read."""
+        return self.followed.columns if self.followed else self.source.key_columns + self.source.declared_columns
+
+    @property
+    def condition(self) -> str | None:
+        """The condition that rows have to meet, as the user wrote it."""
+        if self.followed is None:
+            return self.source.condition
+        is_table = self.followed.link is self.followed.relation.table
+        return self.followed.relation.condition if is_table else None
+
+    @property
+    def functions(self) -> list[str]:
+        """The names of the trigger functions, in the order of `FUNCTIONS`. No source's name has a colon."""
+        own = f"{self.source.name}:{self.followed.id}" if self.followed else self.source.name
+        return [f"{own}_{kind}" for kind in FUNCTIONS]
+
+    def trigger(self, kind: str) -> str:
+        """The name of a trigger. Postgres takes 63 letters."""
+        if self.followed is None:
+            return f"reindexer_{self.source.name}_{kind}"
+        return f"reindexer_{self.source.name}:{self.followed.id}_{kind[0]}"
+
+
+def captures(source: Source) -> list[Capture]:
+    """What records the changes of a source's tables: its own first."""
+    return [Capture(source), *(Capture(source, each) for each in source.recorded_tables)]
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A table of a source, or a related one: the named one, a partition at any depth, or an inheritance child."""
+
+    capture: Capture
     oid: int
     schema_name: str
     table_name: str
@@ -52,33 +98,46 @@ def relations(connection: Connection, source: Source) -> list[Relation]:
 
 
 def tree(connection: Connection, source: Source) -> list[Relation]:
-    """The source's table and all tables below it, parents first. Raises SourceError if the table does not exist."""
-    table, name = _table(connection, source), f"{source.table_schema}.{source.table_name}"
+    """The source's table and all tables below it, parents first, then those of each related table.
+
+    Raises SourceError if a table does not exist.
+    """
+    return [table for capture in captures(source) for table in _tree(connection, capture)]
+
+
+def _tree(connection: Connection, capture: Capture) -> list[Relation]:
+    about, name = f"source {capture.source.name!r}", ".".join(capture.table)
+    table = sql.Identifier(*capture.table).as_string(connection)
     try:
         rows = connection.execute(load("catalog.sql")["tree"], {"table": table}).fetchall()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-        raise SourceError(f"source {source.name!r}: table {name} does not exist") from None
+        raise SourceError(f"{about}: table {name} does not exist") from None
     except psycopg.errors.InsufficientPrivilege as exc:  # guard source-schema-privilege-error
-        raise SourceError(f"source {source.name!r}: {one_line(exc)}") from None
+        raise SourceError(f"{about}: {one_line(exc)}") from None
     found = [
-        Relation(oid, schema, table_name, kind == "r", persistence == "u", kind == "f", frozenset(triggers))
+        Relation(capture, oid, schema, table_name, kind == "r", persistence == "u", kind == "f", frozenset(triggers))
         for oid, schema, table_name, kind, persistence, triggers in rows
     ]
     if not found or found[0].is_foreign:
-        raise SourceError(f"source {source.name!r}: {name} is not a table (views and foreign tables have no changes)")
+        raise SourceError(f"{about}: {name} is not a table (views and foreign tables have no changes)")
     return found
 
 
 def facts(connection: Connection, source: Source) -> Facts:
     """The present facts. Where they differ from an earlier answer, rows may have come, gone or changed, or may read
     differently, without a trigger that recorded it, even if all is well again."""
-    parameters = {
-        "table": _table(connection, source),
-        "columns": [*source.key_columns, *source.declared_columns],
-        "functions": function_names(source),
-        "condition": source.condition,
-    }
-    return dict(connection.execute(load("catalog.sql")["facts"], parameters).fetchall())
+    found = dict[str, str]()
+    for capture in captures(source):
+        parameters = {
+            "table": sql.Identifier(*capture.table).as_string(connection),
+            "columns": list(capture.columns),
+            "functions": capture.functions,
+            "condition": capture.condition,
+        }
+        of = f" of {capture.followed.id}" if capture.followed else ""
+        rows = connection.execute(load("catalog.sql")["facts"], parameters).fetchall()
+        found |= {f"{subject}{of}": fact for subject, fact in rows}
+    return found
 
 
 def mark_uncrashed(connection: Connection, source: Source, tables: Iterable[Relation]) -> None:
@@ -94,25 +153,11 @@ def mark_uncrashed(connection: Connection, source: Source, tables: Iterable[Rela
         raise SourceError(f"source {source.name!r}: {one_line(exc)}; grant SELECT and INSERT") from exc
 
 
-def payload_columns(connection: Connection, source: Source) -> tuple[PayloadColumn, ...]:
-    """The source's payload columns that exist, with the kinds of their values."""
-    rows = _base_types(connection, source, source.payload_columns)
-    kinds = {name: kind_of(type_name, is_enum=is_enum) for name, type_name, is_enum in rows}
-    return tuple(
-        PayloadColumn(name, kinds[name], name == source.tenant_column)
-        for name in source.payload_columns
-        if name in kinds
-    )
-
-
 def base_types(connection: Connection, source: Source, columns: Sequence[str]) -> dict[str, str]:
     """The type of each existing column, below domains and arrays, as the catalog names it."""
-    return {name: type_name for name, type_name, _ in _base_types(connection, source, columns)}
-
-
-def _base_types(connection: Connection, source: Source, columns: Sequence[str]) -> list[tuple[str, str, bool]]:
     parameters = {"table": _table(connection, source), "columns": list(columns)}
-    return connection.execute(load("catalog.sql")["base_types"], parameters).fetchall()
+    rows = connection.execute(load("catalog.sql")["base_types"], parameters).fetchall()
+    return {name: type_name for name, type_name, *_ in rows}
 
 
 def key_is_spelt_freely(connection: Connection, source: Source) -> bool:
@@ -128,8 +173,8 @@ def called_now(connection: Connection, oid: int) -> str | None:
 
 
 def function_names(source: Source) -> list[str]:
-    """The names of the source's trigger functions, in the order of `FUNCTIONS`."""
-    return [f"{source.name}_{kind}" for kind in FUNCTIONS]
+    """The names of all trigger functions of a source."""
+    return [name for capture in captures(source) for name in capture.functions]
 
 
 def _table(connection: Connection, source: Source) -> str:

@@ -20,6 +20,9 @@ from reindexer.postgres.session import opening
 
 RV = TypeVar("RV")
 
+LOCK_S = 3.0
+"""How long a statement of a listener, worker or API waits for a lock: a locked table must not stop other sources."""
+
 KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
 """A connection notices within half a minute that its other side is gone, also while idle."""
 
@@ -136,7 +139,7 @@ def _options(url: str, answer_s: float | None) -> str:
     ours = {
         "exit_on_error": "off",
         "statement_timeout": 0 if answer_s is None else int(answer_s * 750),
-        "lock_timeout": 0,
+        "lock_timeout": 0 if answer_s is None else int(LOCK_S * 1000),  # guard lock-timeout
         "idle_in_transaction_session_timeout": 0 if answer_s is None else int(answer_s * 3000),
         "idle_session_timeout": 0,
         # Our statements are long and touch few rows: to plan one anew takes as long as all the rest, for the same plan.

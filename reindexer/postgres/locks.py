@@ -25,9 +25,23 @@ WAKE_CHANNEL = "reindexer_bell"
 @contextmanager
 def changing_triggers(connection: Connection) -> Iterator[None]:
     """Wait until no other session creates or removes triggers, and exclude other sessions from it."""
-    connection.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK_CLASS, MIGRATE_LOCK])
+    # No lock timeout, for this statement alone: another session may create triggers on many tables.
+    wait = "SELECT set_config('lock_timeout', '0', true), pg_advisory_lock(%s, %s)"
+    connection.execute(wait, [LOCK_CLASS, MIGRATE_LOCK])
     try:
         yield
     finally:
         if not connection.closed:
+            connection.execute("SELECT pg_advisory_unlock(%s, %s)", [LOCK_CLASS, MIGRATE_LOCK])
+
+
+@contextmanager
+def changing_triggers_if_free(connection: Connection) -> Iterator[bool]:
+    """The same without a wait: false if another session creates or removes triggers now."""
+    row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", [LOCK_CLASS, MIGRATE_LOCK]).fetchone()
+    is_ours = bool(row and row[0])
+    try:
+        yield is_ours
+    finally:
+        if is_ours and not connection.closed:
             connection.execute("SELECT pg_advisory_unlock(%s, %s)", [LOCK_CLASS, MIGRATE_LOCK])

@@ -12,3 +12,11 @@ class Name(sql.Identifier):
     def as_bytes(self, context: AdaptContext | None = None) -> bytes:
         """See psycopg. Only for queries that are executed with parameters."""
         return super().as_bytes(context).replace(b"%", b"%%")  # guard sql-percent-escape
+
+
+class Text(sql.Literal):
+    """A text literal that may contain `%`, for the same reason."""
+
+    def as_bytes(self, context: AdaptContext | None = None) -> bytes:
+        """See psycopg. Only for queries that are executed with parameters."""
+        return super().as_bytes(context).replace(b"%", b"%%")

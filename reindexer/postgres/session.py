@@ -40,6 +40,12 @@ MEANING: Settings = {
 }
 """For every statement of ours: its meaning, and that it may write."""
 
+_DURABLE: LiteralString = (
+    "set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' "
+    "ELSE current_setting('synchronous_commit') END, false)"
+)
+"""What a command says is done stays done after a crash of the server. What may be lost asks for less itself."""
+
 _LIMITS_SINCE: Mapping[LiteralString, int] = {"transaction_timeout": 170_000}
 """Time limits that older servers don't know. They are set only once the server's version is known."""
 
@@ -55,7 +61,8 @@ def opening(pid: int, server_version: int) -> LiteralString:
     """
     limits: Settings = {name: "0" for name, since in _LIMITS_SINCE.items() if server_version >= since}
     ours = _set({**READING, **MEANING, **limits}, local=False)
-    return f"SELECT pg_backend_pid(), CASE WHEN pg_backend_pid() = {pid} THEN ROW({ours}) IS NOT NULL END"
+    # guard wal-session-durable
+    return f"SELECT pg_backend_pid(), CASE WHEN pg_backend_pid() = {pid} THEN ROW({ours}, {_DURABLE}) IS NOT NULL END"
 
 
 IN_TRANSACTION: LiteralString = f"SELECT {_set(READING, local=True)}"

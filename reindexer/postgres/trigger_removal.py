@@ -9,7 +9,7 @@ from psycopg import sql
 
 from reindexer.core.errors import SourceError
 from reindexer.core.source import Source
-from reindexer.postgres.catalog import function_names
+from reindexer.postgres.catalog import function_names, relations
 from reindexer.postgres.connect import Connection, one_line
 from reindexer.postgres.queries import load
 from reindexer.postgres.triggers import LOCK_TIMEOUT, attempts
@@ -19,6 +19,7 @@ def remove(
     connection: Connection, source: Source, *, keep: Collection[int] = (), give_up_after_s: float = 60.0
 ) -> None:
     """Drop the source's triggers, except on tables whose OIDs are in `keep`. If that is empty, drop its functions, too.
+    Those of related tables that it reads no more are dropped in any case.
 
     Raises SourceError if a lock can't be had or a right is missing.
     """
@@ -32,16 +33,30 @@ def remove(
                 f"source {source.name!r}: other transactions held a table for {give_up_after_s:.0f} s; "
                 "end them, or try again later"
             )
-        if not keep:
-            for name in function_names(source):
-                connection.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(sql.Identifier("reindexer", name)))
+        queries, named = load("catalog.sql"), {"functions": function_names(source), "begin": f"{source.name}:"}
+        gone = [str(name) for (name,) in connection.execute(queries["former_functions"], named)]
+        for name in [*gone, *(() if keep else function_names(source))]:
+            connection.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(sql.Identifier("reindexer", name)))
     except psycopg.errors.InsufficientPrivilege as exc:
         raise SourceError(f"source {source.name!r}: {one_line(exc)}; do it as the owner of the table") from exc
 
 
+def remove_former(connection: Connection, source: Source) -> bool:
+    """Drop the source's triggers on related tables that no kept generation reads. Returns False if there are none.
+
+    Raises SourceError as `remove` does, at once.
+    """
+    named = {"functions": function_names(source), "begin": f"{source.name}:"}
+    if connection.execute(load("catalog.sql")["former_functions"], named).fetchone() is None:
+        return False
+    remove(connection, source, keep=[table.oid for table in relations(connection, source)], give_up_after_s=0)
+    return True
+
+
 def _bearers(connection: Connection, source: Source, keep: Collection[int]) -> list[tuple[sql.Identifier, list[str]]]:
-    rows = connection.execute(load("catalog.sql")["bearers"], {"functions": function_names(source)}).fetchall()
-    return [(sql.Identifier(schema, name), names) for oid, schema, name, names in rows if oid not in keep]
+    named = {"functions": function_names(source), "begin": f"{source.name}:", "keep": list(keep)}
+    rows = connection.execute(load("catalog.sql")["bearers"], named).fetchall()
+    return [(sql.Identifier(schema, name), names) for schema, name, names in rows]
 
 
 def _strip(connection: Connection, table: sql.Identifier, names: list[str]) -> bool:

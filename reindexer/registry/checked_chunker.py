@@ -7,6 +7,7 @@ from operator import index
 
 from reindexer.core.errors import ChunkerFailed
 from reindexer.core.text.chunks import Span, spans
+from reindexer.core.wording import counted
 from reindexer.ports import Chunker
 
 
@@ -43,7 +44,9 @@ def _checked(found: Iterable[Span], text: str) -> Iterator[Span]:
     for each in found:
         span = Span(index(each.start), index(each.end))
         if wrong := _wrong(span, before, text):  # guard plugin-span-check
-            raise _WrongSpan(f"gives a span that {wrong}: {span.start} to {span.end}, in {len(text)} characters")
+            raise _WrongSpan(
+                f"gives a span that {wrong}: {span.start} to {span.end}, in {counted(len(text), 'character')}"
+            )
         before = span.start
         yield span
     if before < 0:

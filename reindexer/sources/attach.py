@@ -7,7 +7,7 @@ and the triggers record every later one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
@@ -39,6 +39,8 @@ class Attached:
     """The source was attached before, with another definition."""
     problem: str | None = None
     """Why it could not be attached."""
+    note: str | None = None
+    """Why it was left as it is, though the sources file says otherwise."""
 
 
 def attach(connection: Connection, source: Source) -> Attached:
@@ -52,7 +54,7 @@ def attach(connection: Connection, source: Source) -> Attached:
     require_alias(connection, source)
     require_same_table(connection, source.name, source.table_schema, source.table_name)
     require_same_vectors(connection, source)  # guard attach-same-vectors
-    source = _resolved(connection, source)
+    source = _resolved(connection, source.in_place_of(before) if before else source)
     finding = inspect(connection, source)
     if finding.triggers == "ok":
         return Attached(source.name, changed=False)
@@ -105,7 +107,7 @@ def _resolved(connection: Connection, source: Source) -> Source:
 
 
 def follow_renames(connection: Connection, source: Source) -> Source:
-    """Return the source, with its condition resolved again if it fails only because an object in it was renamed."""
+    """Return the source, with its conditions resolved again if they fail only because an object in them was renamed."""
     try:
         condition.require(connection, source)
     except SourceError:
@@ -116,18 +118,19 @@ def follow_renames(connection: Connection, source: Source) -> Source:
             load("sources.sql")["save_names"],
             {
                 "name": source.name,
-                "names": Jsonb(
-                    {
-                        "resolved_condition": again.resolved_condition,
-                        "condition_objects": list(again.condition_objects),
-                    }
-                ),
+                "names": Jsonb(_names(again)),
                 "definition_hash": trigger_hash(again),
                 "was": trigger_hash(source),
             },
         )
         return again
     return source
+
+
+def _names(source: Source) -> dict[str, Any]:
+    """What of the definition's document names objects of the user's in conditions."""
+    document = source.as_document()
+    return {name: document[name] for name in ("resolved_condition", "condition_objects", "related") if name in document}
 
 
 def require_alias(connection: Connection, source: Source) -> None:

@@ -45,6 +45,11 @@ def make_table(connection: Connection) -> None:
         connection.execute(load("context_items.sql")["make"])
 
 
+def table_exists(connection: Connection) -> bool:
+    """Whether something has the table's name."""
+    return _there(connection) is not None
+
+
 def is_attached(connection: Connection) -> bool:
     """Whether the table exists and writes to it are indexed."""
     row = connection.execute(load("context_items.sql")["is_attached"]).fetchone()

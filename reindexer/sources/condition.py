@@ -14,9 +14,10 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from reindexer.core.errors import SourceError, UsageError
+from reindexer.core.errors import SourceError, SourceLocked, UsageError
+from reindexer.core.related import Related
 from reindexer.core.source import Source
-from reindexer.postgres.connect import Connection, first_line, is_of_the_statement, may_be_of_a_row, one_line
+from reindexer.postgres.connect import LOCK_S, Connection, first_line, is_of_the_statement, may_be_of_a_row, one_line
 from reindexer.postgres.names import Name
 from reindexer.postgres.queries import load
 from reindexer.postgres.session import IN_TRANSACTION
@@ -33,6 +34,16 @@ class ConditionRejected(UsageError):
 def composed(condition: str) -> sql.Composed:
     """Return the condition in parentheses, for a query with parameters. A comment in it ends at the line's end."""
     return sql.SQL("(\n{}\n)").format(sql.SQL(condition.replace("%", "%%")))
+
+
+def of_table(relation: Related) -> Source:
+    """Return a related table as if it were a source, with the relation's condition: it is treated as a source's own."""
+    return Source(
+        relation.name, relation.table.table_schema, relation.table.table_name,
+        key_columns=relation.key_columns or ("?",), text_columns=("?",),
+        condition=relation.condition, condition_columns=relation.condition_columns,
+        resolved_condition=relation.resolved_condition, condition_objects=relation.condition_objects,
+    )  # fmt: skip
 
 
 def is_item(source: Source) -> sql.Composed:
@@ -76,10 +87,17 @@ def check(connection: Connection, source: Source, condition: str) -> None:
 
 
 def require(connection: Connection, source: Source) -> None:
-    """Require that a source's own condition still fits its columns: a label or function in it may be gone.
+    """Require that a source's own condition, and those of its relations, still fit the columns: a label or function in
+    one may be gone.
 
-    Reads no row of the table, so it waits for no lock on it. Raises SourceError.
+    Reads no row of a table, so it waits for no lock on it. Raises SourceError.
     """
+    _require(connection, source, f"source {source.name!r}: its condition")
+    for each in source.related:
+        _require(connection, of_table(each), f"source {source.name!r}: the condition of its relation {each.name!r}")
+
+
+def _require(connection: Connection, source: Source, about: str) -> None:
     if source.condition is None:
         return
     named = {"table": _table(source).as_string(connection), "columns": list(source.condition_columns)}
@@ -97,8 +115,7 @@ def require(connection: Connection, source: Source) -> None:
         return  # the role that checks may differ from the role that reads
     except (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError) as exc:
         raise SourceError(
-            f"source {source.name!r}: its condition does not work any more: {first_line(exc)}; "
-            "attach it again with one that does"
+            f"{about} does not work any more: {first_line(exc)}; attach it again with one that does"
         ) from exc
 
 
@@ -142,11 +159,30 @@ def resolved(connection: Connection, source: Source, condition: str) -> Source:
 
 
 def renamed(connection: Connection, source: Source) -> Source | None:
-    """Return the source with its condition resolved again, if an object in it was renamed since.
+    """Return the source with its condition, and those of its relations, resolved again, if what they name was renamed.
 
-    None: a rename is not why the condition fails, because the user's text no longer resolves, or means something else
+    None: a rename is not why a condition fails, because the user's text no longer resolves, or means something else
     here.
     """
+    now, related = source, list[Related]()
+    if source.condition is not None:
+        own = _renamed(connection, source)
+        if own is None:
+            return None
+        now = own
+    for each in source.related:
+        if each.condition is None:
+            related.append(each)
+            continue
+        again = _renamed(connection, of_table(each))
+        if again is None:
+            return None
+        names, objects = again.resolved_condition, again.condition_objects
+        related.append(replace(each, resolved_condition=names, condition_objects=objects))
+    return replace(now, related=tuple(related))
+
+
+def _renamed(connection: Connection, source: Source) -> Source | None:
     if source.condition is None or source.resolved_condition is None:
         return None
     try:
@@ -211,18 +247,30 @@ def read_only(connection: Connection, timeout_s: float) -> Iterator[None]:
     behind."""
     with connection.transaction(force_rollback=True):
         connection.execute("SET TRANSACTION READ ONLY")
-        connection.execute("SELECT set_config('statement_timeout', %s, true)", [f"{int(timeout_s * 1000)}ms"])
+        lock_s = min(LOCK_S, timeout_s / 2)  # sooner, so that the error tells a lock from a slow query
+        connection.execute(
+            "SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true)",
+            [f"{int(timeout_s * 1000)}ms", f"{int(lock_s * 1000)}ms"],  # guard lock-timeout-page
+        )
         connection.execute(IN_TRANSACTION)
         yield
 
 
 def _failure(exc: psycopg.Error, source: Source, condition: str | None) -> ConditionRejected | SourceError:
     """Map an error of a query over rows to its meaning."""
+    if isinstance(exc, psycopg.errors.LockNotAvailable):  # guard lock-timeout-no-condition
+        return locked(source)
     if condition is None:
         return SourceError(f"source {source.name!r} can't be read: {one_line(exc)}")
     if isinstance(exc, psycopg.errors.QueryCanceled):
         return ConditionRejected("the condition takes too long")
     return ConditionRejected(f"the condition fails on a row of {source.name!r}: {one_line(exc)}")
+
+
+def locked(source: Source) -> SourceLocked:
+    """Return the error of a read that ended by the lock timeout."""
+    tables = "its table" if not source.related else "one of its tables"
+    return SourceLocked(f"source {source.name!r} can't be read: another session holds a lock on {tables}")
 
 
 def _table(source: Source) -> sql.Identifier:

@@ -4,39 +4,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from typing import Literal
 
-import psycopg
 from psycopg import sql
 
 from reindexer import registry
 from reindexer.core.errors import DefinitionError, SourceError, UsageError
 from reindexer.core.payload import TENANT_KINDS
 from reindexer.core.profile import Profile
+from reindexer.core.related import Related, split_name
 from reindexer.core.source import SAID, Source
 from reindexer.postgres import catalog
-from reindexer.postgres.catalog import payload_columns
-from reindexer.postgres.connect import Connection, first_line
-from reindexer.postgres.namesake import SCHEMA
+from reindexer.postgres.catalog import Relation
+from reindexer.postgres.connect import Connection
+from reindexer.postgres.payload_kinds import payload_columns
 from reindexer.postgres.queries import load
 from reindexer.sources import condition
 from reindexer.sources.keys import key_types
+from reindexer.sources.relations import (
+    RelatedTable,
+    define_relations,
+    draft_relation,
+    fit_relations,
+    require_indexes,
+)
+from reindexer.sources.tables import KEY_TYPES, PRINTS_NAMES, alternatives, find_table
 
-KEY_TYPES = frozenset({"smallint", "integer", "bigint", "uuid", "text", "character varying"})
-
-_PRINTS_NAMES = frozenset(
-    {
-        "regclass", "regcollation", "regconfig", "regdictionary", "regnamespace", "regoper", "regoperator", "regproc",
-        "regprocedure", "regrole", "regtype", "aclitem",
-    }
-)  # fmt: skip
-
-_KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence", "i": "an index"}
 _ALIAS = re.compile(r"[^\x00-\x1f<>:\"/\\|?*\x7f]{1,200}")
 """Characters that both Qdrant and file systems accept."""
-
-_OF_THE_SERVER = ("pg_catalog", "information_schema", SCHEMA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,30 +56,47 @@ class Wanted:
     chunker: str = field(default="text", kw_only=True)
     tenant: str | None = None
     profile: Profile = field(default_factory=Profile)
+    related: tuple[RelatedTable, ...] = field(default=(), kw_only=True)
+    change: Literal["in-place", "rebuild"] = field(default="in-place", kw_only=True)
+    """How a change is made where it can be made in place. Not part of the definition."""
 
 
-def draft(wanted: Wanted, schema: str = "", table: str = "", key: Sequence[str] = ("?",)) -> Source:
+def draft(
+    wanted: Wanted,
+    schema: str = "",
+    table: str = "",
+    key: Sequence[str] = ("?",),
+    related: Sequence[Related] | None = None,
+) -> Source:
     """Return the definition as far as it follows from the user's words, without reading the table. Raises
     DefinitionError."""
+    about = f"source {wanted.name!r}"
+    if related is None:
+        try:
+            related = [draft_relation(each) for each in wanted.related]
+        except DefinitionError as exc:
+            raise DefinitionError(f"{about}: {exc}", key=exc.key) from None
     if wanted.alias is not None and not _ALIAS.fullmatch(wanted.alias):
         raise DefinitionError(
-            f"source {wanted.name!r}: Qdrant takes no alias {wanted.alias[:40]!r}; use letters, digits, '_' and '-'",
+            f"{about}: Qdrant takes no alias {wanted.alias[:40]!r}; use letters, digits, '_' and '-'",
             key="alias",
         )
     try:
         registry.CHUNKERS.require(wanted.chunker)
     except UsageError as exc:
-        raise DefinitionError(f"source {wanted.name!r}: {exc}", key="chunker") from None
+        raise DefinitionError(f"{about}: {exc}", key="chunker") from None
     template = wanted.template.replace("\\n", "\n").replace("\\t", "\t") if wanted.template else wanted.template
     said = {attribute.name: getattr(wanted, word) for word, attribute in SAID.items() if word != "where"}
     said |= {"key_columns": wanted.key or tuple(key), "alias": wanted.alias or "", "template": template}
-    return Source(name=wanted.name, table_schema=schema, table_name=table, **said)
+    return Source(name=wanted.name, table_schema=schema, table_name=table, related=tuple(related), **said)
 
 
 def define(connection: Connection, wanted: Wanted) -> Source:
     """Return the definition. Raises UsageError, one line that says what to change, if it fits no table."""
     about = f"source {wanted.name!r}"
     schema, table = find_table(connection, wanted.table, about)
+    if wanted.related:
+        draft(wanted)  # the words themselves, before the tables are asked
     facts = load("catalog.sql")
     named = {"table": sql.Identifier(schema, table).as_string(connection)}
     columns = [str(name) for (name,) in connection.execute(facts["column_names"], named)]
@@ -92,13 +106,15 @@ def define(connection: Connection, wanted: Wanted) -> Source:
             f"{about}: {schema}.{table} has no primary key; name columns under a unique NOT NULL index as key",
             key="key",
         )
+    related = define_relations(connection, about, wanted.related, schema, table) if wanted.related else ()
     for what, names in (("key", key), ("text", wanted.text), ("payload", wanted.payload)):
         for column in names:
-            if column not in columns:
-                raise DefinitionError(
-                    f"{about}: {schema}.{table} has no column {column!r}; {_alternatives(column, columns)}", key=what
-                )
-    source = draft(wanted, schema, table, key)
+            if column not in columns and (what == "key" or split_name(column, related)[0] is None):
+                words = f"{schema}.{table} has no column {column!r}; {alternatives(column, columns)}"
+                if what != "key" and "." in column:
+                    words = _no_relation(wanted, column)
+                raise DefinitionError(f"{about}: {words}", key=what)
+    source = draft(wanted, schema, table, key, related)
     if wanted.where is None:
         return source
     try:
@@ -107,21 +123,48 @@ def define(connection: Connection, wanted: Wanted) -> Source:
         raise DefinitionError(f"{about}: {exc}", key="where") from exc
 
 
+def _no_relation(wanted: Wanted, column: str) -> str:
+    name = column.partition(".")[0]
+    close = get_close_matches(name, [each.name for each in wanted.related], n=1)
+    hint = f"is it {close[0]!r}?" if close else (
+        f"write [sources.{wanted.name}.related.{name}] with its table into the sources file, or say --related "
+        f"{name}=TABLE"
+    )  # fmt: skip
+    return f"there is no relation {name!r} for {column!r}; {hint}"
+
+
 def check(connection: Connection, source: Source) -> None:
-    """Raises UsageError if the definition does not fit the table, or if triggers can't be created on it."""
+    """Raises UsageError if the definition does not fit its tables, or if triggers can't be created on them."""
     fit(connection, source)
+    require_indexes(connection, source)
     try:
-        foreign = [str(table) for table in catalog.tree(connection, source) if table.is_foreign]
+        foreign = [table for table in catalog.tree(connection, source) if table.is_foreign]
     except SourceError as exc:
         raise DefinitionError(str(exc), key="table") from exc
     if foreign:  # guard attach-foreign-table-refusal
-        raise DefinitionError(f"source {source.name!r}: {foreign_below(source, foreign[0])}", key="table")
+        of = foreign[0].capture.followed
+        part = "table" if of is None or of.link is of.relation.table else "through"
+        key = f"related.{of.relation.name}.{part}" if of else part
+        raise DefinitionError(f"source {source.name!r}: {foreign_below(foreign[0])}", key=key)
 
 
-def foreign_below(source: Source, table: str) -> str:
+def tables_of(source: Source) -> list[tuple[Source, str]]:
+    """Return the source, and each table of its relations as if it were this source's, with the key that names it."""
+    related = [
+        (
+            replace(source, table_schema=link.table_schema, table_name=link.table_name),
+            f"related.{each.name}.{'table' if link is each.table else 'through'}",
+        )
+        for each in source.related
+        for link in each.links
+    ]
+    return [(source, "table"), *related]
+
+
+def foreign_below(table: Relation) -> str:
     """Say why a source above this foreign table can't be followed, and what to do."""
     return (
-        f"the foreign table {table} is below {source.table_schema}.{source.table_name}: no trigger sees its changes, "
+        f"the foreign table {table} is below {'.'.join(table.capture.table)}: no trigger sees its changes, "
         "and with ours above it each UPDATE and DELETE would fail; take it out (NO INHERIT, DETACH PARTITION), or make "
         "the tables beside it sources of their own"
     )
@@ -148,7 +191,7 @@ def fit(connection: Connection, source: Source) -> None:
             key=_named_in(source, column),
         )
     for column, type_name in catalog.base_types(connection, source, source.declared_columns).items():
-        if type_name in _PRINTS_NAMES:
+        if type_name in PRINTS_NAMES:
             raise DefinitionError(
                 f"source {source.name!r}: {column!r} is {type_name}, which reads as the name of another object, and "
                 "nothing tells when that is renamed; name a column that holds it as text",
@@ -168,51 +211,11 @@ def fit(connection: Connection, source: Source) -> None:
             "use the primary key, or make such an index",
             key="key",
         )
+    fit_relations(connection, source)
 
 
 def _named_in(source: Source, column: str) -> str:
     """Return the part of the definition that names a column."""
     parts = {"key": source.key_columns, "text": source.text_columns, "payload": source.payload_columns}
+    parts |= {f"related.{each.name}.on": each.links[0].near for each in source.related if each.of is None}
     return next((part for part, columns in parts.items() if column in columns), "where")
-
-
-def find_table(connection: Connection, words: str, about: str) -> tuple[str, str]:
-    """Return schema and name of the table that `words` names. Raises DefinitionError; its message begins with
-    `about`."""
-    try:
-        row = connection.execute("SELECT parse_ident(%s)", [words]).fetchone()
-    except psycopg.DataError as exc:
-        raise DefinitionError(f"{about}: {words!r} is no name of a table: {first_line(exc)}", key="table") from None
-    parts: Sequence[str] = row[0] if row else []
-    if len(parts) > 2:
-        raise DefinitionError(f"{about}: {words!r} has {len(parts)} parts; a table is named schema.table", key="table")
-    queries = load("catalog.sql")
-    if len(parts) == 2:
-        named = {"table": sql.Identifier(*parts).as_string(connection)}
-        found = connection.execute(queries["named"], named).fetchone()
-    else:
-        found = connection.execute(queries["named_on_path"], {"name": parts[0]}).fetchone()
-        if found is None and connection.execute(queries["in_our_schema"], {"name": parts[0]}).fetchone() == (True,):
-            found = (SCHEMA, parts[0], "r")
-    if found is None:
-        alike = connection.execute(load("catalog.sql")["named_alike"], {"name": words.replace('"', "").split(".")[-1]})
-        names = [str(name) for (name,) in alike]
-        hint = f"is it {' or '.join(names)}?" if names else "see the names with \\dt *.* in psql"
-        raise DefinitionError(f"{about}: there is no table {words}; {hint}", key="table")
-    schema, table, kind = (str(each) for each in found)
-    if kind not in "rp":
-        what = _KINDS.get(kind, "no table")
-        raise DefinitionError(
-            f"{about}: {schema}.{table} is {what}, and has no changes to follow; name the table behind it", key="table"
-        )
-    if schema in _OF_THE_SERVER or schema.startswith("pg_"):
-        moved = sql.SQL("ALTER TABLE {} SET SCHEMA public").format(sql.Identifier(schema, table)).as_string(connection)
-        hint = f"; if it is, it lies in our schema by mistake: {moved}" if schema == SCHEMA else ""
-        raise DefinitionError(f"{about}: {schema}.{table} is not a table of yours{hint}", key="table")
-    return schema, table
-
-
-def _alternatives(column: str, columns: Sequence[str]) -> str:
-    close = get_close_matches(column.lower(), [c.lower() for c in columns], n=1)
-    exact = [c for c in columns if c.lower() in close]
-    return f"is it {exact[0]!r}?" if exact else f"it has {', '.join(columns)}"

@@ -1,15 +1,15 @@
 """The record of which embedder makes a source's vectors. Vectors of two models never mix in a write or a search.
 
 The embedder is recorded in Postgres once, after a worker first prepared the collection, and noted beside the collection
-itself. Every claim and every search reads the record, so that a process with other settings refuses before it does
-anything. The record outlives a lost collection; `detach` deletes it.
+itself. Every claim and every search reads the record and works by it (`reindexer.embedder_choice`). A process that
+can't make that embedder refuses before it does anything. The record outlives a lost collection; `detach` deletes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reindexer.core.errors import DefinitionError
+from reindexer.core.errors import NotThisProcess, OtherVectors
 from reindexer.core.owner import Owner
 from reindexer.core.profile import Profile, other_vectors
 from reindexer.core.source import Source
@@ -20,11 +20,20 @@ from reindexer.postgres.queries import load
 from reindexer.sources.embedding_specs import embedding_spec_of
 
 
-def record(connection: Connection, source: str, generation: int, embedder: str) -> None:
-    """Record the embedder of a generation's vectors. Raises OtherEmbedder if a different one was recorded first."""
-    parameters = {"name": source, "generation": generation, "embedder": embedder}
-    row = connection.execute(load("sources.sql")["record_embedder"], parameters).fetchone()
-    require_same(source, row[0] if row else None, embedder)
+def record(connection: Connection, source: str, generation: int, embedder: str, server: str | None = None) -> None:
+    """Record the embedder of a generation's vectors, and the address of its provider.
+
+    Raises OtherEmbedder if a different embedder was recorded first, NotThisProcess if another address was: the next
+    claim compares.
+    """
+    parameters = {"name": source, "generation": generation, "embedder": embedder, "server": server}
+    recorded, servers = connection.execute(load("sources.sql")["record_embedder"], parameters).fetchone() or (None, [])
+    require_same(source, recorded, embedder)
+    if server and servers and server not in servers:  # guard server-first-recorded
+        raise NotThisProcess(
+            f"generation {generation} of {source!r} is being made at {', '.join(servers)}; this process asks {server}, "
+            "which has not shown yet that it makes the same vectors"
+        )
 
 
 def require_same(source: str, recorded: str | None, embedder: str) -> None:
@@ -33,15 +42,15 @@ def require_same(source: str, recorded: str | None, embedder: str) -> None:
 
 
 def require_same_vectors(connection: Connection, source: Source) -> None:
-    """Raises DefinitionError if a new definition of a source would make vectors that differ from the existing ones."""
+    """Raises OtherVectors if a new definition of a source would make vectors that differ from the existing ones."""
     row = connection.execute(load("sources.sql")["vectors"], {"name": source.name}).fetchone()
     if row is None or row[0] is None:
         return
     embedder, profile = row[0], Profile.from_json(row[1] or {})
     if wrong := other_vectors(profile, source.profile, embedder):
-        raise DefinitionError(
-            f"source {source.name!r}: its points are made by {embedder} and compared by {profile.distance}, the "
-            f"profile says {wrong}; to embed all rows anew, `reindexer detach {source.name} --drop-collection` first",
+        raise OtherVectors(
+            f"source {source.name!r}: its points are made by {embedder} and compared by {profile.distance}; the "
+            f"profile says {wrong}: `reindexer rebuild {source.name}` fills a generation by it, docs/generations.md",
             key="profile",
         )
 

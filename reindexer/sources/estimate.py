@@ -14,7 +14,7 @@ from psycopg import sql
 
 from reindexer.core.errors import ChunkerFailed
 from reindexer.core.source import Source
-from reindexer.core.text.embedding_spec import EmbeddingSpec
+from reindexer.core.text.embedding_spec import EmbeddingSpec, item_fingerprint
 from reindexer.core.text.tokens import estimate_tokens
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.names import Name
@@ -58,6 +58,27 @@ class _Sums:
     unreadable: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Pages of ids: of all items, or of some."""
+
+    rows: int
+    is_whole: bool
+    pages: Iterator[Sequence[str]]
+
+    def scale(self, read: int) -> float:
+        """Return by how much sums over the `read` items are to be multiplied."""
+        return 1.0 if self.is_whole or not read else self.rows / read
+
+
+def sample_of(connection: Connection, source: Source, sample: int = SAMPLE) -> Sample:
+    """Return all of a small table, or a sample of a large one. Raises SourceError if the table can't be read."""
+    rows, rows_guessed = condition.count(connection, source, None)
+    whole = rows <= sample and not rows_guessed
+    pages = _all_pages(connection, source) if whole else _sample_pages(connection, source, sample, rows)
+    return Sample(rows, whole, pages)
+
+
 def estimate(
     connection: Connection,
     source: Source,
@@ -67,16 +88,14 @@ def estimate(
     sample: int = SAMPLE,
 ) -> Estimate:
     """Count rows, and tokens by `count`. Raises SourceError if the table can't be read."""
-    rows, rows_guessed = condition.count(connection, source, None)
-    whole = rows <= sample and not rows_guessed
-    pages = _all_pages(connection, source) if whole else _sample_pages(connection, source, sample, rows)
+    sampled = sample_of(connection, source, sample)
     sums = _Sums()
-    for item_ids in pages:
+    for item_ids in sampled.pages:
         _add(connection, source, spec, count, item_ids, sums)
-    scale = 1.0 if whole or not sums.rows else rows / sums.rows
+    scale = sampled.scale(sums.rows)
     return Estimate(
-        rows=sums.rows if whole else rows,
-        is_estimate=not whole,
+        rows=sums.rows if sampled.is_whole else sampled.rows,
+        is_estimate=not sampled.is_whole,
         sampled=sums.rows,
         with_text=round(sums.with_text * scale),
         tokens=round(sums.tokens * scale),
@@ -102,17 +121,18 @@ def _add(
     for item_id, row in found.rows.items():
         text = row.text
         try:
-            wanted = spec.within(most.get(item_id)).fingerprint(text)
+            chunks = spec.within(most.get(item_id)).chunks(text)
         except ChunkerFailed:
             sums.unreadable += 1
             continue
         sums.rows += 1
         if not text:
             continue
-        tokens = count(text)
+        # What chunks share with their neighbours is embedded with each of them.
+        tokens = sum(count(text[each.span.start : each.span.end]) for each in chunks)  # guard estimate-chunk-overlap
         sums.with_text += 1
         sums.tokens += tokens
-        if indexed.get(item_id) != wanted:
+        if indexed.get(item_id) != item_fingerprint(chunks):
             sums.changed += 1
             sums.changed_tokens += tokens
 

@@ -13,7 +13,7 @@ from reindexer.postgres.names import Name
 from reindexer.postgres.triggers import key_expression
 from reindexer.sources import long_keys
 from reindexer.sources.condition import ConditionRejected, composed, is_item, reading, require
-from reindexer.sources.keys import key_types
+from reindexer.sources.keys import KeyTypes, key_types
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +58,7 @@ def _key_page(
     narrowed: bool,
 ) -> Page:
     types = key_types(connection, source)
-    columns = sql.SQL(", ").join(sql.SQL("t.{}").format(Name(c)) for c in source.key_columns)
-    single = len(types) == 1
-    after_parts = sql.SQL(", ").join(
-        sql.SQL("({part})::{type}").format(
-            part=sql.SQL("%(after)s::text") if single else sql.SQL("%(after)s::jsonb ->> {}").format(place),
-            type=sql.SQL(type_name),
-        )
-        for place, type_name in enumerate(types)
-    )
+    columns = key_columns(source)
     wanted = sql.SQL("true") if where is None else composed(where) + sql.SQL("::boolean")
     query = sql.SQL(
         """
@@ -81,9 +73,7 @@ def _key_page(
         table=Name(source.table_schema, source.table_name),
         # guard key-null-row-skipped
         has_key=sql.SQL(" AND ").join(sql.SQL("t.{} IS NOT NULL").format(Name(c)) for c in source.key_columns),
-        after=sql.SQL("AND ({columns}) > ({after})").format(columns=columns, after=after_parts)
-        if after is not None
-        else sql.SQL(""),
+        after=sql.SQL("AND {}").format(is_after(source, types)) if after is not None else sql.SQL(""),
         columns=columns,
     )
     with reading(connection, source, where, timeout_s):
@@ -92,3 +82,21 @@ def _key_page(
     keys = dict.fromkeys(str(key) for key, wanted in rows if wanted)  # two rows with one key are one item
     ids = long_keys.names(connection, source, list(keys))  # guard long-key-walk-name
     return Page(tuple(ids), str(rows[-1][0]) if rows and len(rows) == page else None)
+
+
+def key_columns(source: Source) -> sql.Composable:
+    """Return the key's columns of row `t`, as they are ordered by."""
+    return sql.SQL(", ").join(sql.SQL("t.{}").format(Name(c)) for c in source.key_columns)
+
+
+def is_after(source: Source, types: KeyTypes) -> sql.Composable:
+    """Return whether the key of row `t` follows that of the item `%(after)s`."""
+    single = len(types) == 1
+    parts = sql.SQL(", ").join(
+        sql.SQL("({part})::{type}").format(
+            part=sql.SQL("%(after)s::text") if single else sql.SQL("%(after)s::jsonb ->> {}").format(place),
+            type=sql.SQL(type_name),
+        )
+        for place, type_name in enumerate(types)
+    )
+    return sql.SQL("({}) > ({})").format(key_columns(source), parts)

@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 
 from reindexer.core.errors import SourceError
+from reindexer.core.related import Link
 from reindexer.core.source import Source
 from reindexer.postgres.connect import Connection, one_line
 from reindexer.postgres.session import IN_TRANSACTION
@@ -48,17 +49,31 @@ def canonical_id(connection: Connection, source: Source, item_id: str) -> str | 
 def key_types(connection: Connection, source: Source) -> KeyTypes:
     """Return the types as `format_type` names them. Raises SourceError if a key column or declared column is
     missing."""
+    return key_types_among(source, column_types(connection, source.name, source.table_schema, source.table_name))
+
+
+def link_types(connection: Connection, source: str, link: Link) -> KeyTypes:
+    """Return the types of the columns by which a related table is joined. Raises SourceError if one is missing."""
+    types = column_types(connection, source, link.table_schema, link.table_name)
+    if missing := [column for column in link.far if column not in types]:
+        what = f"column {missing[0]!r} of {link}" if types else f"table {link}"
+        raise SourceError(f"source {source!r}: {what} does not exist")
+    return tuple(types[column] for column in link.far)
+
+
+def column_types(connection: Connection, source: str, schema: str, table: str) -> dict[str, LiteralString]:
+    """Return the columns of a table with their types, as `format_type` names them. Empty: there is no such table."""
     try:
         rows = connection.execute(
             """
             SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
             WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped
             """,
-            [sql.Identifier(source.table_schema, source.table_name).as_string(connection)],
+            [sql.Identifier(schema, table).as_string(connection)],
         ).fetchall()
     except psycopg.errors.InsufficientPrivilege as exc:
-        raise SourceError(f"source {source.name!r}: {one_line(exc)}") from exc
-    return key_types_among(source, dict(rows))
+        raise SourceError(f"source {source!r}: {one_line(exc)}") from exc
+    return dict(rows)
 
 
 def key_types_among(source: Source, columns: Mapping[str, LiteralString]) -> KeyTypes:

@@ -16,19 +16,22 @@ from psycopg import sql
 
 from reindexer.core.errors import SourceError, UsageError
 from reindexer.core.profile import Profile
-from reindexer.core.redefinition import MOVING, Change, changes
+from reindexer.core.redefinition import Change, changes, may_move
 from reindexer.core.source import SAID, Source
 from reindexer.postgres.connect import Connection, first_line, one_line
 from reindexer.postgres.names import Name
 from reindexer.sources.attach import require_alias, require_same_table
 from reindexer.sources.condition import is_item, read_only, require
-from reindexer.sources.definition import Wanted, check, define, find_table
+from reindexer.sources.definition import Wanted, check, define
 from reindexer.sources.embedder_record import require_same_vectors
+from reindexer.sources.joins import laterals, text_of
+from reindexer.sources.relations import words_of
+from reindexer.sources.tables import find_table
 
 COUNT_S = 5.0
 
 _NEEDED = ("table", "text")
-_OPTIONAL = tuple(word for word in SAID if word not in (*_NEEDED, "alias"))
+_OPTIONAL = (*(word for word in SAID if word not in (*_NEEDED, "alias")), "related")
 _PROFILE = tuple(f"profile.{each.name}" for each in fields_of(Profile))
 
 
@@ -83,14 +86,15 @@ def redefine(
     require_alias(connection, after)
     require_same_vectors(connection, after)
     differing = changes(before, after)
-    moves = before is not None and not MOVING.isdisjoint(differing)
-    return Redefinition(before, after, differing, _moved(connection, before, after) if before and moves else Moved())
+    moves = before is not None and may_move(differing)
+    return Redefinition(before, after, differing, moved_by(connection, before, after) if before and moves else Moved())
 
 
 def _said(connection: Connection, source: Source) -> Wanted:
     """Return the words that would define the source as it is."""
     table = sql.Identifier(source.table_schema, source.table_name).as_string(connection)
-    return Wanted(source.name, table, **{word: getattr(source, each.name) for word, each in SAID.items()})
+    said = {word: getattr(source, each.name) for word, each in SAID.items()}
+    return Wanted(source.name, table, related=words_of(connection, source), **said)
 
 
 def _taken_away(wanted: Wanted, given: Mapping[str, Any], unset: Collection[str]) -> dict[str, Any]:
@@ -130,7 +134,8 @@ def _why_not_counted(connection: Connection, before: Source, exc: psycopg.Error)
     return one_line(exc)
 
 
-def _moved(connection: Connection, before: Source, after: Source) -> Moved:
+def moved_by(connection: Connection, before: Source, after: Source) -> Moved:
+    """Return how many rows a change of definition moves into the index or out of it. Takes `COUNT_S` at most."""
     was, now = _in_index(before), _in_index(after)
     if before.key_columns != after.key_columns:
         # The ids differ: everything indexed before leaves the index, and everything indexed afterwards enters it.
@@ -155,8 +160,10 @@ def _moved(connection: Connection, before: Source, after: Source) -> Moved:
 def _in_index(source: Source) -> sql.Composed:
     """Return SQL for whether row `t` has a point: it is an item, and has text."""
     texts = sql.SQL(" OR ").join(
-        sql.SQL("coalesce(t.{}::text ~ '\\S', false)").format(Name(c)) for c in source.text_columns
+        sql.SQL("coalesce({} ~ '\\S', false)").format(text_of(source, name)) for name in source.text_columns
     )
+    if source.related:
+        texts = sql.SQL("EXISTS (SELECT FROM (SELECT) AS always{} WHERE {})").format(laterals(source), texts)
     return sql.SQL("({} AND ({}))").format(is_item(source), texts)
 
 

@@ -23,8 +23,8 @@ from reindexer.postgres.connect import Connection, is_of_the_statement, keep_pla
 from reindexer.postgres.names import Name
 from reindexer.postgres.session import IN_TRANSACTION, READS_AS_OURS
 from reindexer.postgres.triggers import key_expression
-from reindexer.sources import long_keys
-from reindexer.sources.condition import is_item, require
+from reindexer.sources import joins, long_keys
+from reindexer.sources.condition import is_item, locked, require
 from reindexer.sources.keys import KeyTypes, canonical_id, key_types
 from reindexer.sources.long_keys import is_too_long
 
@@ -60,6 +60,8 @@ def _ask(
                 connection.execute(IN_TRANSACTION)  # guard row-security-behind-pooler
                 cursor = connection.execute(asked, wanted, prepare=prepare)
             _, in_recovery, *first = cursor.fetchone() or (False, True)
+    except psycopg.errors.LockNotAvailable as exc:
+        raise locked(source) from exc  # guard lock-timeout-read
     except psycopg.Error as exc:
         if connection.closed or not may_be_of_a_row(exc):  # guard row-error-isolation
             raise
@@ -172,7 +174,9 @@ def read_rows(connection: Connection, source: Source, item_ids: Sequence[str]) -
 def without_row(connection: Connection, source: Source, item_ids: Sequence[str]) -> list[str]:
     """Return the ids that have no row; all of them if one can't be decided. Raises SourceError as `find_rows` does."""
     try:
-        query = sql.SQL("SELECT wanted.item_id {}").format(_wanted_rows(source, key_types(connection, source)))
+        query = sql.SQL("SELECT wanted.item_id {}").format(
+            _wanted_rows(source, key_types(connection, source), sql.SQL(""))
+        )
         keys = long_keys.keys(connection, source, item_ids)
         asked = [keys.get(item_id, item_id) for item_id in item_ids]
         there = {key for (key,) in _ask(connection, source, query, asked)}
@@ -189,7 +193,7 @@ def _reason(exc: BaseException | None) -> Unreadable:
     return Unreadable(f"its row can't be read ({type(exc).__name__})", may_pass=not lasting)
 
 
-def _wanted_rows(source: Source, types: Sequence[LiteralString]) -> sql.Composed:
+def _wanted_rows(source: Source, types: Sequence[LiteralString], related: sql.Composable) -> sql.Composed:
     single = len(source.key_columns) == 1
     on = sql.SQL(" AND ").join(
         sql.SQL("t.{column} = ({part})::{type}").format(
@@ -204,11 +208,12 @@ def _wanted_rows(source: Source, types: Sequence[LiteralString]) -> sql.Composed
     return sql.SQL(
         "FROM unnest(%(item_ids)s::text[]) AS wanted (item_id)"
         " CROSS JOIN LATERAL (SELECT t.* FROM {table} AS t WHERE {on}"
-        ' AND {key} COLLATE "C" = wanted.item_id OFFSET 0) AS t {meets}'  # guard key-exact-spelling
+        ' AND {key} COLLATE "C" = wanted.item_id OFFSET 0) AS t{related} {meets}'  # guard key-exact-spelling
     ).format(
         table=Name(source.table_schema, source.table_name),
         on=on,
         key=key_expression(source, "t", Name),
+        related=related,
         # guard condition-unmet-row-absent
         meets=sql.SQL("WHERE ") + is_item(source) if source.condition else sql.SQL(""),
     )
@@ -222,7 +227,7 @@ def _select(source: Source, types: Sequence[LiteralString]) -> sql.Composed:
         {wanted_rows}
         """
     ).format(
-        texts=sql.SQL(", ").join(sql.SQL("t.{}::text").format(Name(c)) for c in source.text_columns),
-        payload=sql.SQL(", ").join(sql.SQL("t.{}").format(Name(c)) for c in source.payload_columns),
-        wanted_rows=_wanted_rows(source, types),
+        texts=sql.SQL(", ").join(joins.text_of(source, name) for name in source.text_columns),
+        payload=joins.payload_of(source),
+        wanted_rows=_wanted_rows(source, types, joins.laterals(source)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, LiteralString
 
 import psycopg
@@ -19,7 +20,7 @@ def all_sources(connection: Connection) -> list[Source]:
     `find_source` says why one is left out. A newer version's processes look after it.
     """
     found = []
-    for row in connection.execute(load("sources.sql")["all"]):
+    for row in connection.execute(load("sources.sql")["defined"], {"name": None, "generation": None}):
         try:
             found.append(Source.from_document(*row))
         except NewerDefinition:  # guard definition-newer-source-skipped
@@ -44,12 +45,12 @@ def find_source(connection: Connection, name: str, generation: int | None = None
 
     Raises UsageError if there is no source of that name, NewerDefinition if a newer version defined it.
     """
-    return Source.from_document(*_find(connection, "one", name, generation))
+    return Source.from_document(*_find(connection, "defined", name, generation))
 
 
 def find_attached(connection: Connection, name: str) -> Source | None:
     """Return the source of that name if it is attached. Raises NewerDefinition if a newer version defined it."""
-    row = connection.execute(load("sources.sql")["one"], {"name": name, "generation": None}).fetchone()
+    row = connection.execute(load("sources.sql")["defined"], {"name": name, "generation": None}).fetchone()
     return Source.from_document(*row) if row else None
 
 
@@ -61,10 +62,11 @@ def find_source_and_columns(
     The columns are empty if the table is missing. Also raises SourceError if a privilege is missing.
     """
     try:
-        *definition, columns = _find(connection, "one_with_columns", name, generation)
+        *definition, made_by, servers, columns = _find(connection, "one_with_columns", name, generation)
     except psycopg.errors.InsufficientPrivilege as exc:
         raise SourceError(f"source {name!r}: {one_line(exc)}") from exc
-    return Source.from_document(*definition), columns or {}
+    source = Source.from_document(*definition)
+    return replace(source, made_by=made_by, servers=tuple(servers)), columns or {}
 
 
 def _find(connection: Connection, query: str, name: str, generation: int | None) -> tuple[Any, ...]:
@@ -84,6 +86,11 @@ def set_problem(connection: Connection, name: str, generation: int, problem: str
 def problems(connection: Connection) -> Mapping[str, str]:
     """Return why sources can't be worked on, by name: the problems of the generations that searches use."""
     return dict(connection.execute(load("sources.sql")["problems"]).fetchall())
+
+
+def problems_beside(connection: Connection) -> list[tuple[str, int]]:
+    """Return the generations, by source and number, that can't be worked on and that no search uses."""
+    return connection.execute(load("sources.sql")["problems_beside"]).fetchall()
 
 
 def clear_problem(connection: Connection, name: str, generation: int, *, embedded: bool) -> None:

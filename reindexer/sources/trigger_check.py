@@ -70,9 +70,9 @@ def inspect(connection: Connection, source: Source) -> CheckResult:
     except SourceError as exc:
         problem = f"{exc}{_renamed(connection, was)}"
         return CheckResult("missing", "there is no such table to have triggers", problem)
-    if foreign := [str(table) for table in found if table.is_foreign]:
-        problem = f"source {source.name!r}: {definition.foreign_below(source, foreign[0])}"
-        bearing = any(triggers.carries(source, table) for table in found)
+    if foreign := [table for table in found if table.is_foreign]:
+        problem = f"source {source.name!r}: {definition.foreign_below(foreign[0])}"
+        bearing = any(triggers.carries(table) for table in found)
         return CheckResult("missing", "no triggers can stand above a foreign table", problem, unbearable=bearing)
     finding = _inspect_triggers(connection, source, found, was, ours)
     try:
@@ -91,18 +91,18 @@ def recorded(connection: Connection, source: Source) -> Recorded | None:
 
 def trigger_hash(source: Source) -> str:
     """Return a hash of the definition and of the triggers that this version makes for it."""
-    return f"{source.definition_hash}-{triggers.version()}"
+    return f"{source.definition_hash}-{triggers.version(source)}"
 
 
 def _inspect_triggers(
     connection: Connection, source: Source, found: list[Relation], was: Recorded | None, ours: bool
 ) -> CheckResult:
-    lacking = tuple(triggers.lacking(source, found))
+    lacking = tuple(triggers.lacking(found))
     differ = triggers.functions_differ(connection, source)
     mend = "; the listener mends it if it may, `reindexer migrate` in any case"
     state: TriggersState
     if lacking:
-        state = "missing" if triggers.lacking(source, map(_all_enabled, lacking)) else "disabled"
+        state = "missing" if triggers.lacking(map(_all_enabled, lacking)) else "disabled"
         wrong = f"triggers on {_names(lacking)} are {state}{mend}"
     elif not ours:
         state = "outdated"

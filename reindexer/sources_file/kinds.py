@@ -69,6 +69,41 @@ def names(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def separator(value: object) -> str:
+    """Text that may be blank: what stands between values."""
+    if value == "" or (isinstance(value, str) and value.isspace()):
+        return value
+    return text(value)
+
+
+def boolean(value: object) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise Unfit(f"is {what(value)}; write true or false, without quotes")
+    return value
+
+
+def pairs(value: object) -> dict[str, str]:
+    """A join: columns of one table, each with the column of the other that it equals."""
+    if not isinstance(value, dict):
+        raise Unfit(f'is {what(value)}; write {{ column = "column of the other table" }}')
+    if not value:
+        raise Unfit("is empty; write something, or leave the key out")
+    for key, each in value.items():
+        try:
+            text(each)
+        except Unfit as exc:
+            raise Unfit(str(exc), (key,)) from None
+    return dict(value)
+
+
+def tables(value: object) -> dict[str, Any]:
+    """Tables, each under a name."""
+    if not isinstance(value, dict):
+        raise Unfit(f"is {what(value)}; write a header of its own for each, with its name as the last part")
+    return value
+
+
 def split_names(options: list[str]) -> tuple[str, ...]:
     """Split names at commas."""
     return tuple(name for option in options for name in (each.strip() for each in option.split(",")) if name)

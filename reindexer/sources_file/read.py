@@ -11,6 +11,7 @@ from reindexer import registry
 from reindexer.core.errors import DefinitionError, UsageError
 from reindexer.core.profile import Profile
 from reindexer.sources.definition import Wanted, draft
+from reindexer.sources.relations import RelatedTable
 from reindexer.sources_file import kinds
 from reindexer.sources_file.document import Document, dotted, read_document
 from reindexer.sources_file.toml_lines import KeyPath
@@ -28,6 +29,21 @@ _SOURCE: Mapping[str, kinds.Kind] = {
     "chunker": kinds.name_of(registry.CHUNKERS),
     "tenant": kinds.text,
     "profile": kinds.text,
+    "change": kinds.one_of("in-place", "rebuild"),
+    "related": kinds.tables,
+}
+_RELATION: Mapping[str, kinds.Kind] = {
+    "table": kinds.text,
+    "of": kinds.text,
+    "through": kinds.text,
+    "on": kinds.pairs,
+    "to": kinds.pairs,
+    "many": kinds.boolean,
+    "order": kinds.names,
+    "separator": kinds.separator,
+    "where": kinds.text,
+    "limit": kinds.whole_number,
+    "columns": kinds.names,
 }
 _PROFILE: Mapping[str, kinds.Kind] = {
     "provider": kinds.name_of(registry.EMBEDDERS),
@@ -58,8 +74,8 @@ class SourcesFile:
         return self.profiles[name]
 
     def at(self, source: str, key: str | None = None) -> str:
-        """The place of a source's key, or of its header."""
-        return self.document.at(("sources", source, key) if key else ("sources", source))
+        """The place of a source's key, `text` or `related.author.on`, or of the header that should hold it."""
+        return self.document.at(("sources", source, *(key.split(".") if key else ())))
 
 
 def read_sources(named: Path | None, *, index: str = "qdrant") -> SourcesFile | None:
@@ -115,12 +131,22 @@ def _source(file: SourcesFile, name: str, raw: Mapping[str, Any]) -> Wanted:
             read["profile"] = file.profile(profile)
         except DefinitionError as exc:
             raise DefinitionError(f"{document.at((*path, 'profile'))}: source {name!r}: {exc}") from None
-    wanted = Wanted(name, **read)
+    related = read.pop("related", {})
+    relations = tuple(_relation(document, (*path, "related"), each, keys) for each, keys in related.items())
+    wanted = Wanted(name, **read, related=relations)
     try:
         draft(wanted)
     except DefinitionError as exc:
         raise DefinitionError(f"{file.at(name, exc.key)}: {exc}") from None
     return wanted
+
+
+def _relation(document: Document, above: KeyPath, name: str, raw: object) -> RelatedTable:
+    path = (*above, name)
+    read = kinds.read_table(document, path, raw, _RELATION)
+    if "table" not in read:
+        raise document.wrong(path, 'has no table; write table = "schema.table"')
+    return RelatedTable(name, **read)
 
 
 def _refuse_strangers(document: Document, path: KeyPath, raw: Mapping[str, Any]) -> None:

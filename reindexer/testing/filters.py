@@ -26,19 +26,31 @@ COLUMNS = (
     PayloadColumn("tenant", "keyword", tenant=True), PayloadColumn("größe", "keyword"),
     PayloadColumn("a.b [c]", "keyword"), PayloadColumn("facts", "json"), PayloadColumn("age", "other"),
     PayloadColumn('quo"te', "keyword"), PayloadColumn("back\\slash", "keyword"),
+    PayloadColumn("author.country", "keyword", path=("author", "country")),
+    PayloadColumn("groups.id", "integer", path=("groups", "id")),
+    PayloadColumn("groups.names", "keyword", path=("groups", "names", None)),
+    PayloadColumn("notes[].by", "keyword", path=("notes", None, "by")),
+    PayloadColumn("notes[].at", "datetime", path=("notes", None, "at")),
 )  # fmt: skip
 ROWS: Mapping[str, Mapping[str, Any]] = {
     "1": {
         "count": 9007199254740993, "price": 450, "ok": True, "owner": "6f1d8a1e-3f0b-5c55-9a52-7d1c0b1f6f0e",
         "made": "2026-01-31T10:00:00.5+01:00", "tags": ["x", "y"], "tenant": "t1", "größe": "XL", "a.b [c]": "here",
         "facts": {"color": {"name": "red"}, "size": 42, "at": "2026-01-31"}, "age": "1 day",
+        "author": {"country": "KR"}, "groups": {"id": [1, 2], "names": [["p", "q"], ["r"]]},
+        "notes": [{"by": "ann", "at": "2026-01-01"}, {"by": "bo", "at": None}],
     },
     "2": {
         "count": 2, "price": 199.9, "ok": False, "owner": "aaaaaaaa-3f0b-5c55-9a52-7d1c0b1f6f0e", "made": "2026-03-01",
         "tags": ["z"], "tenant": "t2", "größe": "S", "a.b [c]": "there", "a": {"b [c]": "here"},
         "facts": {"color": {"name": "blue"}, "size": 43.5, "odd key": 1}, "age": "2 days",
+        "author": {"country": "JP"}, "groups": {"id": [2, 3], "names": [["s"]]},
+        "notes": [{"by": "ann", "at": "2026-02-01"}],
     },
-    "3": {**{column.name: None for column in COLUMNS}, "tags": [], "made": "2026-02-01T00:00:00"},
+    "3": {
+        **{column.path[0]: None for column in COLUMNS if column.path[0]}, "tags": [], "made": "2026-02-01T00:00:00",
+        "groups": {"id": [], "names": []}, "notes": [],
+    },
 }  # fmt: skip
 ASKED: list[tuple[dict[str, Any], str]] = [
     ({}, "123"), ({"count": 9007199254740993}, "1"), ({"count": 9007199254740992}, ""), ({"count": [2, 3]}, "2"),
@@ -54,7 +66,11 @@ ASKED: list[tuple[dict[str, Any], str]] = [
     ({"a.b [c]": "here"}, "1"), ({"facts.color.name": "red"}, "1"), ({"facts.color.name": ["red", "blue"]}, "12"),
     ({"facts.size": 42}, "1"), ({"facts.size": {"gt": 42}}, "2"), ({"facts.size": None}, "3"),
     ({"facts.at": {"gte": "2026-01-31", "lte": "2026-01-31"}}, "1"), ({"facts.odd key": 1}, "2"),
-    ({"facts.nothing": None}, "123"), ({"age": "1 day"}, "1"),
+    ({"facts.nothing": None}, "123"), ({"age": "1 day"}, "1"), ({"author.country": "KR"}, "1"),
+    ({"author.country": {"not": "KR"}}, "23"), ({"author.country": None}, "3"), ({"groups.id": 2}, "12"),
+    ({"groups.id": {"gt": 2}}, "2"), ({"groups.id": [1, 7]}, "1"), ({"groups.id": None}, "3"),
+    ({"groups.names": "q"}, "1"), ({"groups.names": ["r", "s"]}, "12"), ({"notes[].by": "bo"}, "1"),
+    ({"notes[].by": "ann"}, "12"), ({"notes[].at": {"gte": "2026-02-01"}}, "2"), ({"notes[].by": None}, "3"),
 ]  # fmt: skip
 """Filters, and the items of `ROWS` that each finds."""
 

@@ -124,8 +124,20 @@ class IndexContract:
         assert text_of(index, collection) == "late"
         found = index.vectors(collection, [("1", 0), ("2", 0)], TIMEOUT_S)
         assert list(found) == [("1", 0)]
-        assert np.allclose(found["1", 0], vector_of("new", SIZE), atol=1e-4)
+        assert np.allclose(found["1", 0].vector, vector_of("new", SIZE), atol=1e-4)
         assert index.tokens(collection, [("1", 0)], TIMEOUT_S) == {("1", 0): NOW + 2}
+
+    def test_a_vector_comes_with_the_fingerprint_that_was_written_with_it(
+        self, index: Index, collection: Collection
+    ) -> None:
+        index.upsert(collection, [point("old"), point("b", "2")], NOW, TIMEOUT_S)
+        index.upsert(collection, [point("new")], NOW + 1, TIMEOUT_S)
+        found = index.vectors(collection, [("1", 0), ("2", 0), ("3", 0)], TIMEOUT_S)
+        assert {place: each.fingerprint for place, each in found.items()} == {
+            ("1", 0): "print of new", ("2", 0): "print of b",
+        }  # fmt: skip
+        assert np.allclose(found["1", 0].vector, vector_of("new", SIZE), atol=1e-4)
+        assert index.datatype(collection) == "float32"
 
     def test_a_payload_is_not_written_beside_the_vector_of_another_text(
         self, index: Index, collection: Collection
@@ -155,6 +167,15 @@ class IndexContract:
         assert hits[0].payload == {"text": "text 7"}
         assert hits[0].span == (0, 6)
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+    def test_an_exact_search_compares_with_every_point(self, index: Index, collection: Collection) -> None:
+        texts = [f"text {n}" for n in range(300)]
+        for some in slices([point(text, str(n)) for n, text in enumerate(texts)], 100):
+            index.upsert(collection, some, NOW, TIMEOUT_S)
+        wanted = vector_of("text 7", SIZE)
+        nearest = sorted(range(300), key=lambda n: -float(vector_of(texts[n], SIZE) @ wanted))[:10]
+        hits = index.search(collection, wanted, 10, exact=True)
+        assert [hit.item_id for hit in hits] == [str(n) for n in nearest]
 
     def test_search_finds_each_item_once_by_its_nearest_chunk(self, index: Index, collection: Collection) -> None:
         index.upsert(collection, [point(f"text {n}", "a", n) for n in range(5)], NOW, TIMEOUT_S)
@@ -193,6 +214,8 @@ class IndexContract:
         assert index.stored(lost, [("a", 0)], TIMEOUT_S) == {}
         assert index.points_of(lost, ["a"], TIMEOUT_S) == []
         assert index.owner(lost) == Owner(None)
+        assert index.datatype(lost) is None
+        assert not index.follow_alias(lost)
         index.adopt(lost, OWNER)
         index.drop(lost)
         assert index.owner(lost) == Owner(None)
@@ -242,7 +265,7 @@ class IndexContract:
         assert index.owner(collection) == OWNER
 
     def test_a_collection_belongs_to_the_model_that_made_it(self, index: Index, collection: Collection) -> None:
-        with pytest.raises(OtherEmbedder, match="are made by e, the settings here say other model"):
+        with pytest.raises(OtherEmbedder, match="are made by e, this process makes other model"):
             index.prepare(collection, SIZE, Owner("1/2", "other model"))
         assert index.owner(collection) == OWNER
 

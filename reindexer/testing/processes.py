@@ -12,6 +12,8 @@ import httpx
 from reindexer.core.lanes import LANES
 from reindexer.embedded.children import Child, Children, free_port, wait_until_ready
 
+READY_S = 60.0  # so long even a machine takes that measures coverage with all processors at work
+
 LISTENER = [sys.executable, "-m", "reindexer.listen"]
 
 
@@ -59,7 +61,7 @@ class Processes:
         wait_until_ready(
             child,
             lambda: any(w in log_of(child) for w in ("leadership_acquired", "leadership_awaited", "draining_started")),
-            within_s=20,
+            within_s=READY_S,
         )
         return child
 
@@ -68,7 +70,7 @@ class Processes:
     ) -> Child:
         """`celery -A reindexer.celery_app worker`, ready when it says so."""
         child = self.start_worker(*options, pool=pool, concurrency=concurrency, lanes=lanes, **env)
-        wait_until_ready(child, lambda: " ready." in log_of(child), within_s=30)
+        wait_until_ready(child, lambda: " ready." in log_of(child), within_s=READY_S)
         return child
 
     def start_worker(
@@ -84,7 +86,7 @@ class Processes:
         port = free_port()
         child = self._start("api", api_command(port), env)
         url = f"http://127.0.0.1:{port}"
-        wait_until_ready(child, lambda: _answers(url), within_s=20)
+        wait_until_ready(child, lambda: _answers(url), within_s=READY_S)
         return child, url
 
     def _start(self, name: str, command: list[str], env: Mapping[str, str]) -> Child:

@@ -54,7 +54,7 @@ class Proxy:
         self.latency_s = 0.0
         self._edit = edit
         self.matching = b""
-        """For DROP_REPLY and HOLD_…: what a request holds (in one chunk of bytes) that is meant; empty: any."""
+        """For DROP_REPLY, HOLD_… and `freeze`: what a request holds (in one chunk) that is meant; empty: any."""
         self.lost_replies = 0
         self.held = 0
         """Requests and replies that are held now."""
@@ -113,11 +113,13 @@ class Proxy:
         self._target = ("127.0.0.1", port)
         self.reset()
 
-    def freeze(self) -> None:
+    def freeze(self, *, matching: bool = False) -> None:
         """Connections that are open now stand still until `thaw`, while new ones pass: what is sent on them arrives
-        late, also where the sender has given up and gone on elsewhere."""
+        late, also where the sender has given up and gone on elsewhere.
+
+        `matching`: only those whose last request holds `self.matching`."""
         for link in list(self._links):
-            link.frozen = True
+            link.frozen = link.frozen or link.meant or not matching
 
     def thaw(self) -> None:
         """What was frozen goes on."""

@@ -33,11 +33,12 @@ from reindexer.embedding.decorators import ClaimEmbedder
 from reindexer.embedding.refusals import Refusals
 from reindexer.embedding.too_long import cut_smaller
 from reindexer.index.fenced import FencedIndex
-from reindexer.index.reuse import Reused, find_reusable
+from reindexer.index.reuse import Reused, Wanted, find_reusable
 from reindexer.index.write import exchange_payloads, has_other_payload, write, write_chunks
 from reindexer.queue.lease import LeaseExpired
 from reindexer.queue.settle import Postponed
 from reindexer.worker.claim_state import LEFT_ALONE, TOO_LATE, Attempt, Held
+from reindexer.worker.donors import Donors
 from reindexer.worker.gathered import Got
 
 S = TypeVar("S", bound=Step)
@@ -58,6 +59,7 @@ class Delivery:
     embedder: ClaimEmbedder
     attempt: Attempt
     refusals: Refusals
+    donors: Donors
     may_ask: bool = True
     """False: the provider's breaker is open, and this claim may not ask it."""
     failed: bool = False
@@ -83,6 +85,8 @@ class Delivery:
     def _bring_texts(self, steps: Sequence[Embed]) -> None:
         for embeds in groups(steps, GROUP_CHUNKS):
             got = Got(self._find_reusable([step for step in embeds if step.may_reuse]))
+            if self.donors:  # guard donor-vector-reuse
+                self._take_from_donors(self._open(embeds), got)
             held = self._embed(self._open(embeds), got)
             self._write([step for step in self._open(embeds) if step.item not in held], got)
             self._hold([step for step in self._open(embeds) if step.item in held], held, got)
@@ -107,6 +111,49 @@ class Delivery:
             for step in steps:
                 self.attempt.fails(step.item, exc, certain=True)
             return Reused()
+
+    def _take_from_donors(self, steps: Sequence[Embed], got: Got) -> None:
+        """Take the vectors that other generations hold, and write the items that lack no more: they need no provider,
+        which may be slow or away. A reindex request means a new embedding, so it takes none.
+
+        Raises LeaseExpired if nothing is written by then.
+        """
+        wanted = [
+            Wanted(step, missing)
+            for step in steps
+            if not step.item.forced and (missing := got.missing(step))  # guard donor-request-anew
+        ]
+        parts = list(divided(wanted, GROUP_CHUNKS))  # several only of an item larger than a group
+        for part in parts:
+            try:
+                vectors = self.donors.vectors(part)
+            except LeaseExpired:
+                if not got.written:
+                    raise
+                return
+            got.vectors.update(vectors)
+            # guard donor-failure-touch
+            if self.donors.failed and not self._index_answers(steps):
+                return
+            if vectors and part is not parts[-1]:
+                if not self._keep(part[0].step, got):
+                    return
+                got.vectors.clear()
+        # guard donor-complete-before-embed
+        self._write([each.step for each in wanted if not got.missing(each.step)], got)
+
+    def _index_answers(self, steps: Sequence[Embed]) -> bool:
+        """Whether our collection takes writes, after a donor failed. No vector is paid for that can't be written."""
+        try:
+            self.index.touch()
+        except TransientError as exc:
+            self.failed = True
+            for step in self._open(steps):
+                self.attempt.fails(step.item, exc, certain=not self.attempt.has_begun(step.item))
+            return False
+        except (PermanentError, SourceError) as exc:
+            raise RefusesAll(str(exc)) from exc
+        return True
 
     def _embed(self, steps: Sequence[Embed], got: Got) -> Mapping[ClaimedItem, Held]:
         """Get the vectors. Returns the items that can't have all of theirs now."""
@@ -237,7 +284,7 @@ class Delivery:
             if step.item.item_id in refused:
                 self.attempt.postpone(
                     Postponed(
-                        step.item, 0.0, "Qdrant holds another write; done again", counts=False, doubtful=True,
+                        step.item, 0.0, "the index holds another write; done again", counts=False, doubtful=True,
                         seen_token=refused[step.item.item_id], cause="fenced",
                     )
                 )  # fmt: skip
@@ -272,6 +319,15 @@ class Delivery:
 def is_tried(step: Step) -> bool:
     """Whether the item failed before, so that it may be the cause of a failing request."""
     return step.item.attempts > 1 or step.item.tries_since_failed > 0
+
+
+def divided(wanted: Sequence[Wanted], most_chunks: int) -> Iterator[Sequence[Wanted]]:
+    """Divide what a group wants. A group of several items stays as it is, because it is small."""
+    if len(wanted) > 1:
+        yield wanted
+    elif wanted:
+        for chunks in slices(wanted[0].chunks, most_chunks):
+            yield [Wanted(wanted[0].step, chunks)]
 
 
 def groups(steps: Sequence[S], most_chunks: int) -> Iterator[Sequence[S]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import structlog
 
@@ -21,7 +22,7 @@ from reindexer.core.text.embedding_spec import EmbeddingSpec
 from reindexer.embedding.decorators import ClaimEmbedder
 from reindexer.embedding.rate_limit import PATIENCE_S, Throttle
 from reindexer.index.fenced import FencedIndex
-from reindexer.monitoring.instrument import count_claim, count_outcomes
+from reindexer.monitoring.instrument import count_claim, count_outcomes, count_source
 from reindexer.monitoring.metrics import LEASES_EXPIRED
 from reindexer.ports import Collection
 from reindexer.queue.breaker import HealthRecorder
@@ -36,6 +37,7 @@ from reindexer.sources.store import find_source_and_columns
 from reindexer.worker.apply import Delivery
 from reindexer.worker.claim_state import Attempt
 from reindexer.worker.dependencies import Dependencies
+from reindexer.worker.donors import Donors
 from reindexer.worker.execution import Execution
 from reindexer.worker.finish import settle_with_retry
 from reindexer.worker.results import report
@@ -50,8 +52,6 @@ class Batch:
     """Works on the items of one claim, then settles them. It says what the process should know before the next one."""
 
     def __init__(self, using: Dependencies, claim: Claim, deadline: Deadline) -> None:
-        self.is_for_others = False
-        """Other workers may be able to work on the source, and this one is not."""
         self.is_tight = False
         """A request had to wait for the rate limiter, or was denied."""
         self._using = using
@@ -59,6 +59,11 @@ class Batch:
         self._deadline = deadline
         self._attempt = Attempt(claim, using.policy, using.jitter, using.limits.lease_s)
         self._health = HealthRecorder()
+
+    @property
+    def leaves_source(self) -> bool:
+        """This process can't work on the source for a while."""
+        return self._attempt.leaves_source
 
     @property
     def provider_s(self) -> float:
@@ -121,7 +126,10 @@ class Batch:
         index = execution.index(using.index, collection, embedder.dimensions, claim.token)
         anew = "qdrant" in claim.failing or bool(claim.problem) or claim.embedder is None  # guard claim-qdrant-recheck
         try:
-            using.collections.prepare(using.postgres, index, source, embedder.fingerprint, using.instance, anew=anew)
+            using.collections.prepare(
+                using.postgres, index, source, embedder.fingerprint, using.instance,
+                server=using.server_of(source), anew=anew,
+            )  # fmt: skip
         except DependencyUnavailable as exc:
             for item in list(attempt.open):
                 attempt.fails(item, exc, certain=True)
@@ -133,8 +141,10 @@ class Batch:
             using.rate_limiter_of(source), using.counters, "items", live=claim.lane == Lane.LIVE,
             patience_s=PATIENCE_S if claim.marked else 0.0,  # guard rate-limit-reservation-patience
         )  # fmt: skip
+        measured = partial(count_source, using.counters, source.name, embedder.fingerprint)
         try:
-            self._apply(steps, index, execution.embedder(embedder, throttle))
+            donors = Donors(using.postgres, using.collections, claim, index, partial(execution.view, using.index))
+            self._apply(steps, index, execution.embedder(embedder, throttle, measured), donors)
         finally:
             self.is_tight = throttle.is_tight
 
@@ -150,12 +160,12 @@ class Batch:
                 attempt.fail(item, str(exc), certain=False, heal_after_s=wait_s)
         return steps
 
-    def _apply(self, steps: Sequence[Step], index: FencedIndex, embedder: ClaimEmbedder) -> None:
+    def _apply(self, steps: Sequence[Step], index: FencedIndex, embedder: ClaimEmbedder, donors: Donors) -> None:
         for step in steps:
             if isinstance(step, Skip):
                 self._attempt.complete(step)
         delivery = Delivery(
-            index, embedder, self._attempt, self._using.refusals,
+            index, embedder, self._attempt, self._using.refusals, donors,
             may_ask="provider" not in self._claim.left_alone,  # guard breaker-non-probe-silence
         )  # fmt: skip
         try:
@@ -194,7 +204,6 @@ class Batch:
     def _source_fails(self, error: SourceError) -> None:
         if isinstance(error, NotThisProcess):  # its settings or version may be the wrong ones: no item waits for it
             error = NotThisProcess(f"a worker on {socket.gethostname()}: {error}")
-            self.is_for_others = True
         for item in list(self._attempt.open):
             self._attempt.fails(item, error, certain=True)
 

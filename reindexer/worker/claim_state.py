@@ -12,6 +12,7 @@ from reindexer.core.errors import (
     RateLimited,
     ReindexerError,
     SourceError,
+    SourceLocked,
     TooSlow,
     TransientError,
 )
@@ -62,6 +63,9 @@ class Attempt:
         self.postponed: list[Postponed] = []
         self.problem: str | None = None
         """Why the source can't be worked on. None: no such problem was met."""
+        self.leaves_source = False
+        """This process can't work on the source for a while: one of its tables is locked, or what it takes is another
+        worker's."""
         self._begun: dict[ClaimedItem, tuple[int, int | None]] = {}
 
     def begin(self, item: ClaimedItem, chunks: int, upto: int | None = None) -> None:
@@ -101,6 +105,7 @@ class Attempt:
         exchanged = held.exchanged if held else None
         if isinstance(error, SourceError):  # guard refusal-source-error-scope
             self.problem = str(error)
+            self.leaves_source = isinstance(error, NotThisProcess | SourceLocked)  # guard claim-source-left
             # guard embedder-mismatch-instant-release
             wait_s = 0.0 if isinstance(error, NotThisProcess) else SOURCE_WAIT_S  # others may be able to
             self.postpone(

@@ -10,11 +10,11 @@ from reindexer.backfills.pager import rebuild_if_lost
 from reindexer.core.errors import DependencyUnavailable, PermanentError, SourceError, TransientError
 from reindexer.core.owner import Owner
 from reindexer.core.source import Source
-from reindexer.index.fenced import FencedIndex
+from reindexer.index.fenced import FencedIndex, IndexView
 from reindexer.index.ownership import identity
 from reindexer.ports import Collection
-from reindexer.postgres.catalog import payload_columns
 from reindexer.postgres.connect import Postgres
+from reindexer.postgres.payload_kinds import payload_columns
 from reindexer.sources.embedder_record import record
 
 log = structlog.get_logger(__name__)
@@ -28,14 +28,25 @@ class Collections:
 
     def __init__(self) -> None:
         self._trusted_until: dict[Collection, float] = {}
+        self._datatypes: dict[Collection, tuple[float, str | None]] = {}
+        """When to ask again, and how the collection keeps its numbers. None: it does not exist, or fails."""
 
     def prepare(
-        self, postgres: Postgres, index: FencedIndex, source: Source, embedder: str, instance: str | None, *, anew: bool
+        self,
+        postgres: Postgres,
+        index: FencedIndex,
+        source: Source,
+        embedder: str,
+        instance: str | None,
+        *,
+        server: str | None = None,
+        anew: bool,
     ) -> None:
         """Prepare the collection in Qdrant, and rebuild the source if the collection was lost.
 
         `anew`: ask Qdrant again before paying for vectors, because it failed or refused when last asked, or because the
-        source has no embedder on record yet. In the latter case the embedder is recorded.
+        source has no embedder on record yet. In the latter case the embedder is recorded, and `server`,
+        the address of its provider.
         """
         now, collection = time.monotonic(), index.collection
         if not anew and self._trusted_until.get(collection, 0.0) > now:
@@ -53,11 +64,26 @@ class Collections:
             raise SourceError(str(exc)) from exc  # no item is to blame, and nothing was written
         with postgres.connection() as connection:
             if collection.embedder is None:
-                record(connection, collection.source, collection.generation, embedder)
+                record(connection, collection.source, collection.generation, embedder, server)
             # guard lost-collection-rebuild
             if rebuild_if_lost(connection, collection.source, collection.generation, collection_id):
                 log.error("collection_lost", source=collection.source, collection=collection.name)
         self._trusted_until[collection] = now + TRUSTED_S
+
+    def datatype(self, view: IndexView) -> str | None:
+        """How the collection keeps the numbers of its vectors. None: it does not exist, or failed of late. Raises as
+        the index does."""
+        now = time.monotonic()
+        until, datatype = self._datatypes.get(view.collection, (0.0, None))
+        if until > now:
+            return datatype
+        datatype = view.datatype()
+        self._datatypes[view.collection] = now + TRUSTED_S, datatype
+        return datatype
+
+    def avoid(self, collection: Collection) -> None:
+        """Ask the collection for no vectors for a while."""
+        self._datatypes[collection] = time.monotonic() + TRUSTED_S, None
 
     def forget(self, collection: Collection) -> None:
         """The collection may no longer exist."""

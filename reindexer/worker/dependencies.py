@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from reindexer.core.breaker import BreakerPolicy
 from reindexer.core.retry import RetryPolicy
+from reindexer.core.source import Source
 from reindexer.embedding.rate_limit import Unlimited
 from reindexer.embedding.refusals import Refusals
 from reindexer.monitoring.metrics_store import Counters
@@ -33,6 +35,8 @@ class Dependencies:
     pool: WorkerPool = field(default_factory=WorkerPool)
     rate_limiter_of: RateLimiterOf = lambda _: Unlimited()
     account_of: AccountOf = lambda _: ""
+    server_of: Callable[[Source], str | None] = lambda _: None
+    """The address of a source's provider; None: it has none."""
     instance: str | None = None
     """Name of this database, if it replaces the identity that the server reports."""
     collections: Collections = field(default_factory=Collections)

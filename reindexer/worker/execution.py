@@ -5,13 +5,13 @@ The steps of a claim get an index and an embedder that do this by themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from reindexer.embedding.decorators import ClaimEmbedder, ObservedEmbedder
 from reindexer.embedding.rate_limit import Throttle
-from reindexer.index.fenced import FencedIndex
+from reindexer.index.fenced import FencedIndex, IndexView
 from reindexer.ports import Collection, Embedder, Index
 from reindexer.queue.breaker import HealthRecorder
 from reindexer.queue.lease import Deadline, RequestWindow
@@ -46,9 +46,15 @@ class Execution:
         """Return the index as this claim sees it."""
         return FencedIndex(index, collection, dimensions, token, reading=self._request, writing=self._write)
 
-    def embedder(self, embedder: Embedder, throttle: Throttle) -> ClaimEmbedder:
+    def view(self, index: Index, collection: Collection) -> IndexView:
+        """Return another collection as this claim may read it."""
+        return IndexView(index, collection, self._request)
+
+    def embedder(
+        self, embedder: Embedder, throttle: Throttle, measured: Callable[[Sequence[str], int, int], None]
+    ) -> ClaimEmbedder:
         """Return the embedder as this claim sees it."""
-        return ClaimEmbedder(ObservedEmbedder(embedder, self.health), throttle, self._begin_embedding)
+        return ClaimEmbedder(ObservedEmbedder(embedder, self.health), throttle, self._begin_embedding, measured)
 
     @contextmanager
     def _request(self) -> Iterator[float]:

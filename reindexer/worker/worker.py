@@ -153,7 +153,7 @@ class Worker(Dependencies):
         batch.work()
         if batch.is_tight:
             self._tight_until[claim.lane] = time.monotonic() + TIGHT_S
-        if batch.is_for_others:  # before its items are free for the next claim
+        if batch.leaves_source:  # before its items are free for the next claim
             self._left_to_others[claim.source, claim.generation] = time.monotonic() + SOURCE_WAIT_S
         settled = batch.settle()
         if claim.marked and (waits := batch.reservation_waits_s):

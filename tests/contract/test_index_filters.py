@@ -40,7 +40,8 @@ def test_each_column_has_an_index_of_its_type_and_json_others_and_names_without_
 ) -> None:
     assert kinds(client, filled) == {
         "count": "integer", "price": "float", "ok": "bool", "owner": "uuid", "made": "datetime", "tags": "keyword",
-        "tenant": "keyword", "größe": "keyword", '"a.b [c]"': "keyword",
+        "tenant": "keyword", "größe": "keyword", '"a.b [c]"': "keyword", "author.country": "keyword",
+        "groups.id": "integer", "groups.names[]": "keyword", "notes[].by": "keyword", "notes[].at": "datetime",
     }  # fmt: skip
 
 

@@ -126,6 +126,7 @@ def drained(db: Connection) -> bool:
     return db.execute("SELECT count(*) FROM reindexer.outbox").fetchone() == (0,)
 
 
+@pytest.mark.long
 def test_connections_to_the_broker_that_lead_nowhere_are_made_anew(
     db: Connection, processes: Processes, index: IndexReader, cable: Proxy
 ) -> None:
@@ -139,6 +140,27 @@ def test_connections_to_the_broker_that_lead_nowhere_are_made_anew(
     took = seconds_until(lambda: index.holds(second, vector_of("after")), within=40)
     print(f"indexed after {took:.1f} s")
     assert worker.running()
+
+
+def test_a_worker_whose_connection_for_messages_alone_leads_nowhere_makes_it_anew(
+    db: Connection, processes: Processes, index: IndexReader, cable: Proxy
+) -> None:
+    """No other connection of it fails, which would make it begin anew: it has to miss the answer itself."""
+    cable.matching = b"BRPOP"
+    processes.listener()
+    worker = processes.worker()
+    first = insert(db, "before")
+    eventually(lambda: index.holds(first, vector_of("before")))
+    cable.freeze(matching=True)
+
+    def follows_by_a_new_connection() -> bool:
+        """A thread that is still at work needs no message, and may take an edit at once."""
+        item_id = insert(db, "after")
+        took = seconds_until(lambda: index.holds(item_id, vector_of("after")), within=40)
+        print(f"indexed after {took:.1f} s")
+        return "Redis BRPOP got no reply" in log_of(worker)
+
+    eventually(follows_by_a_new_connection, every=0.5)
 
 
 def test_a_broker_flushed_again_and_again_in_the_middle_of_bulk_and_drain_loses_nothing(

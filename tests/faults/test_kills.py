@@ -16,6 +16,7 @@ import redis
 from celery.result import AsyncResult
 
 from reindexer.adapters.broker.celery_broker import CeleryBroker
+from reindexer.core.urls import server_address
 from reindexer.postgres.connect import Connection, connect
 from reindexer.queue.drain import drain
 from reindexer.testing.provider import Call, FakeProvider, vector_of
@@ -41,6 +42,11 @@ def test_workers_killed_between_any_two_steps_lose_nothing_and_at_most_their_bat
             step: stack.enter_context(place(step, servers.qdrant_url))
             for step in ("claim", "half of the embedding", "embedding", "write")
         }
+        # Each has an address of its own, which would have to be shown to make the same vectors.
+        known = [provider, *(each.provider for each in places.values())]
+        servers_known = [server_address(each.url) for each in known]
+        made_by = "openai:text-embedding-3-small:32"
+        db.execute("UPDATE reindexer.generation SET embedder = %s, servers = %s", [made_by, servers_known])
         killed = [
             processes.start_worker("-n", f"w{n}@%h", pool=pool, concurrency=1, **each.env)
             for n, each in enumerate(places.values())

@@ -103,19 +103,22 @@ def test_a_stopped_leader_is_put_down_by_the_standby_and_stands_by_when_it_goes_
     indexed(db, index, "after")
 
 
-def test_a_leader_that_is_killed_while_it_waits_for_a_lock_does_not_keep_leading(
-    db: Connection, processes: Processes, index: IndexReader, database: str
+def test_a_leader_that_is_killed_in_a_long_statement_does_not_keep_leading(
+    db: Connection, processes: Processes, index: IndexReader
 ) -> None:
     leader = processes.listener()
     processes.worker()
-    with psycopg.connect(database) as user:
-        user.execute("LOCK TABLE reindexer.due IN SHARE MODE")
-        item_id = insert(db, "meanwhile")
-        eventually(lambda: waits_for_a_lock(db))
-        standby = processes.listener()
-        processes.children.kill(leader)
-        eventually(lambda: "leadership_acquired" in log_of(standby), within=10)
-        assert leaders(db) == 1
+    db.execute(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(14); RETURN NULL; END'"
+    )
+    db.execute("CREATE TRIGGER slow AFTER INSERT ON reindexer.due FOR EACH STATEMENT EXECUTE FUNCTION slow()")
+    item_id = insert(db, "meanwhile")
+    eventually(lambda: db.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'").fetchone())
+    standby = processes.listener()
+    processes.children.kill(leader)
+    eventually(lambda: "leadership_acquired" in log_of(standby), within=10)
+    assert leaders(db) == 1
+    db.execute("DROP TRIGGER slow ON reindexer.due")
     eventually(lambda: index.holds(item_id, vector_of("meanwhile")), within=20)
 
 

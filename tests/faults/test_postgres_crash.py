@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
+from reindexer.backfills.runs import get, start
 from reindexer.core.errors import DependencyUnavailable, UsageError
 from reindexer.core.lanes import Lane
 from reindexer.core.source import Source
@@ -24,15 +24,20 @@ from reindexer.postgres.connect import Connection, connect
 from reindexer.postgres.schema import require_schema
 from reindexer.queue.claim import claim_batch
 from reindexer.queue.drain import drain
+from reindexer.queue.requests import ReindexRequest, record
 from reindexer.settings import Settings
 from reindexer.sources.attach import attach
+from reindexer.sources.pause import set_paused
+from reindexer.sources.store import find_source
 from reindexer.sources.trigger_check import inspect
 from reindexer.testing.waiting import eventually
 from reindexer.wiring import worker as make_worker
 from tests.support.flow import WATCH_S, Flow, insert
 from tests.support.index_reader import IndexReader
+from tests.support.rooms import room
 from tests.support.servers import FAST
 
+NOTES = Source("notes", "public", "notes", ("id",), ("body",))
 LAZY = {**FAST, "synchronous_commit": "off", "wal_writer_delay": "10s", "autovacuum": "off"}
 """Commits reach the disk up to half a minute later, unless one asks for more."""
 
@@ -92,11 +97,33 @@ class Server:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with tempfile.TemporaryDirectory(prefix="rxc-", ignore_cleanup_errors=True) as name:
-        directory = Path(name)
-        directory.chmod(0o755)
-        with Children(directory / "logs") as children:
-            yield Server(children, directory / "data")
+    with room() as directory, Children(directory / "logs") as children:
+        yield Server(children, directory / "data")
+
+
+def test_what_a_command_says_is_done_is_on_disk_whatever_the_server_is_set_to(server: Server) -> None:
+    """Were it lost in a crash, nothing would follow a table that its owner believes to be followed."""
+    with connect(server.url, application_name="test") as db:
+        db.execute("CREATE TABLE notes (id int PRIMARY KEY, body text)")
+        attach(db, NOTES)
+        set_paused(db, "notes", paused=True, who="test")
+        run = start(db, find_source(db, "context_items"), who="test")
+        server.crash()
+    server.start()
+    with connect(server.url, application_name="test") as db:
+        assert db.execute("SELECT name FROM reindexer.source WHERE paused").fetchall() == [("notes",)]
+        assert inspect(db, find_source(db, "notes")).well
+        assert get(db, run.id).source == "context_items"
+
+
+def test_a_request_is_on_disk_before_its_task_id_is_told_whatever_the_server_is_set_to(server: Server) -> None:
+    with connect(server.url, application_name="test") as db:
+        request = ReindexRequest("a task", insert(db, "text"))
+        assert record(db, "context_items", [request], lane=Lane.BULK, sent=True) == 1
+        server.crash()
+    server.start()
+    with connect(server.url, application_name="test") as db:
+        assert db.execute("SELECT task_id FROM reindexer.request").fetchall() == [("a task",)]
 
 
 def test_a_claim_is_on_disk_before_anybody_works_on_it_whatever_the_server_is_set_to(server: Server) -> None:

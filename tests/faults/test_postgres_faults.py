@@ -6,8 +6,6 @@ asynchronous commit is really lost.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -35,19 +33,17 @@ from tests.support.flow import idle, insert, status
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
 from tests.support.proxy import cable, waits_for_a_lock
+from tests.support.rooms import room
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    directory = Path(tempfile.mkdtemp(prefix="rxp-"))
-    directory.chmod(0o755)
-    with Children(directory / "logs") as children:
+    with room() as directory, Children(directory / "logs") as children:
         own = Server.make(children, directory / "data", free_port())
         migrate(own.url, with_context_items=True)
         with psycopg.connect(own.url, autocommit=True) as admin:
             admin.execute("UPDATE reindexer.run SET state = 'finished', finished_at = now()")
         yield own
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def equal(url: str, index: IndexReader) -> None:
@@ -112,7 +108,7 @@ def test_a_text_that_a_crash_took_back_after_it_was_read_does_not_stay_indexed(
     assert index.holds(item_id, vector_of("kept"))
 
 
-@pytest.mark.parametrize("how", ["restart", "crash"])
+@pytest.mark.parametrize("how", ["crash", pytest.param("restart", marks=pytest.mark.long)])
 def test_postgres_stops_again_and_again_while_edits_flow_and_nothing_is_lost(
     server: Server, stack: Processes, index: IndexReader, provider: FakeProvider, how: str
 ) -> None:
@@ -186,7 +182,7 @@ def test_connections_are_terminated_again_and_again_while_edits_flow_and_nothing
     assert worker.running()
 
 
-@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+@pytest.mark.parametrize("isolation", ["serializable", pytest.param("repeatable read", marks=pytest.mark.long)])
 def test_defaults_of_database_and_role_do_not_concern_us(
     database: str, processes: Processes, index: IndexReader, isolation: str
 ) -> None:

@@ -148,7 +148,9 @@ def set_otherwise(url: str, settings: Mapping[str, str], *, of_role: bool = Fals
         admin.execute(sql.SQL("ALTER " + whose + " {} RESET ALL").format(sql.Identifier(name)))
 
 
-@pytest.mark.parametrize("of_role", [False, True], ids=["of the database", "of the role"])
+@pytest.mark.parametrize(
+    "of_role", [pytest.param(False, id="of the database", marks=pytest.mark.long), pytest.param(True, id="of the role")]
+)
 def test_a_row_reads_the_same_whatever_a_session_is_set_to(odd: Connection, database: str, of_role: bool) -> None:
     expected = reading(odd)
     wrong = {}

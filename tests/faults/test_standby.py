@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from tests.support.comparison import differences
 from tests.support.flow import idle, insert
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
+from tests.support.rooms import room
 from tests.support.servers import FAST
 
 
@@ -50,11 +50,8 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
-    with tempfile.TemporaryDirectory(prefix="rxs-", ignore_cleanup_errors=True) as name:
-        directory = Path(name)
-        directory.chmod(0o755)
-        with Children(directory / "logs") as children:
-            yield Pair(children, directory)
+    with room() as directory, Children(directory / "logs") as children:
+        yield Pair(children, directory)
 
 
 @pytest.mark.parametrize("role", ROLES)

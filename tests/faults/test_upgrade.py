@@ -98,7 +98,9 @@ def test_no_claim_is_made_and_none_is_settled_once_the_schema_is_another_version
     assert len(finish(db, held, [Finished(held.items[0], "COMPLETED", "x", "y", 1)]).item_ids) == 1
 
 
-@pytest.mark.parametrize("pool", ["prefork", "solo", pytest.param("threads", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "pool", ["prefork", *(pytest.param(each, marks=pytest.mark.long) for each in ("solo", "threads"))]
+)
 def test_an_older_worker_beside_a_migrated_schema_claims_and_settles_nothing_and_ends_with_one_line(
     db: Connection, newer_schema: Newer, processes: Processes, index: IndexReader, provider: FakeProvider, pool: str
 ) -> None:

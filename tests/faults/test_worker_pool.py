@@ -174,16 +174,18 @@ def test_a_suspect_is_worked_on_with_nothing_beside_it() -> None:
                 seen.append("behind")
 
         assert pool.submit(Lane.LIVE, behind)
-        if not passed.wait(0.5):
+        if not passed.wait(1.5):
             return True
         eventually(lambda: "behind" in seen)
         seen.remove("behind")  # it came before the suspect did
         return False
 
     assert pool.submit(Lane.LIVE, suspect)
-    eventually(is_held_up, within=5)
-    assert seen == ["before"]
-    let_go.set()
+    try:
+        eventually(is_held_up, within=10)
+        assert seen == ["before"]
+    finally:
+        let_go.set()
     pool.close()
     assert seen == ["before", "suspect", "suspect done", "behind"]
 

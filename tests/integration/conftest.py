@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +16,7 @@ from reindexer.postgres.connect import Connection, connect
 from reindexer.worker.worker import Worker
 from tests.support.commands import Done
 from tests.support.index_reader import IndexReader
+from tests.support.rooms import room
 from tests.support.servers import FAST, Servers, database_url, postgres_versions
 from tests.support.shop import SHOP, Shop
 
@@ -25,16 +24,13 @@ from tests.support.shop import SHOP, Shop
 @pytest.fixture(scope="session", params=sorted(postgres_versions()), ids=lambda version: f"pg{version}")
 def versioned_server(request: pytest.FixtureRequest) -> Iterator[EmbeddedPostgres]:
     """A server of each version, one after the other."""
-    directory = Path(tempfile.mkdtemp(prefix="rxv-"))
-    directory.chmod(0o755)
-    with Children(directory / "logs") as children:
+    with room() as directory, Children(directory / "logs") as children:
         yield start_postgres(
             children,
             directory / "data",
             bin_directory=postgres_versions()[request.param],
             settings=FAST,
         )
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture
@@ -74,7 +70,5 @@ def shop(db: Connection, worker: Worker, index: IndexReader, here: Callable[...,
 @pytest.fixture
 def directory() -> Iterator[Path]:
     """Outside pytest's own, which root closes to the user that Postgres runs as."""
-    path = Path(tempfile.mkdtemp(prefix="rx up-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+    with room("of up") as path:
+        yield path

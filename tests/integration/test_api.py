@@ -85,6 +85,7 @@ def problem(response: httpx.Response | httpx2.Response, code: int) -> dict[str, 
     body: dict[str, Any] = response.json()
     assert body["status"] == code
     assert body["title"]
+    assert not re.search("should|Value error", body["detail"])  # a validator's own words
     return body
 
 
@@ -201,6 +202,21 @@ def test_every_error_is_a_problem_and_echoes_no_input(client: TestClient) -> Non
     answer = client.post("/search", content=b'{"query": "secret', headers={"Content-Type": "application/json"})
     assert "secret" not in str(problem(answer, 422))
     assert "secret" not in str(problem(client.post("/search", json={"query": 1, "x": "secret"}), 422))
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({"query": 1, "limit": "many"}, "body.query: must be text; body.limit: must be a whole number"),
+        ({"query": "  ", "limit": 0}, "body.query: must not be empty; body.limit: must be at least 1"),
+        ({"query": "x", "limit": 1000}, "body.limit: must be at most 100"),
+        ({"query": "nul \x00"}, "body.query: must not contain the NUL character"),
+        ({}, "body.query: is missing"),
+        ([], "body: must be an object"),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_told_in_our_own_words(client: TestClient, body: object, detail: str) -> None:
+    assert problem(client.post("/search", json=body), 422)["detail"] == detail
 
 
 def test_a_body_over_the_limit_is_413_also_in_chunks(client: TestClient) -> None:

@@ -107,7 +107,10 @@ def test_autogenerate_as_it_comes_proposes_nothing(url: str, tmp_path: Path) -> 
     assert "No new upgrade operations detected" in done.stdout
 
 
-@pytest.mark.parametrize("with_context_items", [False, True], ids=["own tables", "with the built-in table"])
+@pytest.mark.parametrize(
+    "with_context_items",
+    [pytest.param(False, id="own tables"), pytest.param(True, id="with the built-in table", marks=pytest.mark.long)],
+)
 def test_autogenerate_over_all_schemas_proposes_nothing_with_the_documented_hook(
     url: str, tmp_path: Path, with_context_items: bool
 ) -> None:

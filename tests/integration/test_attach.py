@@ -218,11 +218,14 @@ def test_detach_leaves_the_table_as_it_was(shop: Shop, database: str, drop: bool
     shop.reindexer(*ATTACH)
     assert dump(database) != before
     shop.settle()
+    shop.worker.counters.write()
     refused = shop.reindexer("detach", "products", code=1)
     assert "say --drop-collection or --keep-collection; nothing was changed" in refused
     shop.reindexer("detach", "products", "--drop-collection" if drop else "--keep-collection")
     assert dump(database) == before
     assert shop.index.exists() is not drop
+    counted = "SELECT labels FROM reindexer.counter WHERE name = 'reindexer_source_inputs_total'"
+    assert shop.db.execute(counted).fetchall() == []
     for table in ("source", "due", "outbox", "ledger", "run"):
         where = "name" if table == "source" else "source"
         query = sql.SQL("SELECT count(*) FROM reindexer.{} WHERE {} = 'products'")

@@ -166,7 +166,7 @@ def test_a_key_that_can_not_be_the_sources_queues_nothing(client: Client, db: Co
     with pytest.raises(reindexer.UsageError, match="there is no source 'nothing'"):
         client.regenerate("nothing", [fine])
     small = Client(settings.model_copy(update={"bulk_max_ids": 1}))
-    with small, pytest.raises(reindexer.UsageError, match="more than 1 ids; nothing was queued"):
+    with small, pytest.raises(reindexer.UsageError, match="more than 1 id; nothing was queued"):
         small.regenerate("context_items", [fine, str(uuid.uuid4())])
     assert db.execute("SELECT count(*) FROM reindexer.request").fetchone() == (0,)
     assert db.execute("SELECT count(*) FROM reindexer.due").fetchone() == (0,)

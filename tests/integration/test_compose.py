@@ -74,6 +74,7 @@ def told_as(local: LocalServices, name: str, healthy: bool) -> bool:
     return local.healthy(name) == healthy
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_the_composed_services_find_an_edit_are_healthy_and_unhealthy_within_a_minute_after_sigstop(
     composed: LocalServices, empty_database: str, env: Mapping[str, str]

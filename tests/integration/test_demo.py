@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import psutil
+import pytest
 
 from reindexer.cli.demo import QUERY, words_of
 from reindexer.cli.stdlib_texts import stdlib_texts
@@ -43,6 +44,7 @@ def masked(output: str) -> list[str]:
     return [re.sub(r"\d[\d,.]*", "N", re.sub(r"^(0\.\d{3}) .*", r"\1 NAME", line)) for line in lines]
 
 
+@pytest.mark.long
 def test_without_its_listener_the_demo_fails() -> None:
     done = reindexer("demo", "--limit", "50", "--without", "listener")
     assert done.returncode == 1

@@ -12,7 +12,7 @@ from reindexer.core.lanes import Lane
 from reindexer.postgres.connect import Connection
 from reindexer.queue import requests
 from reindexer.queue.claim import Claim, claim_batch
-from reindexer.queue.drain import drain
+from reindexer.queue.drain import FEW_PAGES, drain, outbox_watermark
 from reindexer.queue.settle import Finished, Postponed, finish, postpone
 from reindexer.sources.store import find_source
 from tests.support.flow import insert
@@ -61,6 +61,25 @@ def test_a_change_begins_the_tries_anew(db: Connection) -> None:
     edit(db, "second")
     drain(db)
     assert db.execute("SELECT attempts FROM reindexer.due").fetchone() == (0,)
+
+
+def test_a_drain_whose_rows_took_long_makes_no_later_change_wait(db: Connection) -> None:
+    """Only the rows that it passed over can say how long the next look at the whole outbox takes."""
+    many = "INSERT INTO reindexer.outbox (source, item_id, lane) SELECT 'context_items', n::text, 'bulk'"
+    db.execute(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.2); RETURN NULL; END'"
+    )
+    db.execute("CREATE TRIGGER slow AFTER INSERT ON reindexer.due FOR EACH STATEMENT EXECUTE FUNCTION slow()")
+    watermark = outbox_watermark()
+    db.execute(f"{many} FROM generate_series(1, 20000) AS n".encode())
+    assert drain(db, watermark=watermark).changes == 20_000
+    db.execute(f"{many} FROM generate_series(1, 10) AS n".encode())
+    assert (drain(db, watermark=watermark).first_page or 0) > FEW_PAGES
+    db.execute("VACUUM reindexer.outbox")
+    insert(db, "in a page below")
+    page = db.execute("SELECT (ctid::text::point)[0]::int FROM reindexer.outbox").fetchone()
+    assert page == (0,)
+    assert drain(db, watermark=watermark).changes == 1
 
 
 def is_claimed(db: Connection) -> None:

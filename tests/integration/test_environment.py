@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,12 +13,13 @@ from typing import Literal, get_args, get_origin
 
 import pytest
 
+from reindexer.cli.processes import PROCESSES
 from reindexer.core.errors import UsageError
 from reindexer.postgres.connect import Connection
 from reindexer.settings import FOR_TESTS, FORMER_NAMES, Settings
 from reindexer.testing.processes import log_of
 from reindexer.testing.waiting import eventually
-from tests.support.commands import CLEAN, ROLES, Done, start
+from tests.support.commands import CLEAN, ROLES, Done, reindexer, start
 from tests.support.docs import settings_and_defaults
 from tests.support.processes import ROOT, Processes
 
@@ -154,6 +156,19 @@ def test_a_process_tells_a_variable_that_nobody_reads_in_its_log_once(db: Connec
         assert log_of(child).count("did you mean REINDEXER_LEASE_S?") == 1
 
 
+@pytest.mark.parametrize("command", PROCESSES)
+def test_a_process_that_does_not_start_has_told_a_variable_that_nobody_reads_once(command: str) -> None:
+    env = {
+        "REINDEXER_EMBEDER": "static",
+        "REINDEXER_LOG_FORMAT": "json",
+        "REINDEXER_DATA_DIR": "/tmp/nothing-is-up-here",
+    }
+    told, *rest = reindexer(command, env=env).stderr.splitlines()
+    assert "did you mean REINDEXER_EMBEDDER?" in json.loads(told)["error"]
+    assert "is not set" in rest[-1]
+    assert not any("did you mean" in line for line in rest)
+
+
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="there is no telling what a process has imported")
 @pytest.mark.parametrize("command", [["reindexer", "status"], *([module, *rest] for module, *rest in ROLES.values())], ids=lambda c: c[0])  # fmt: skip
 def test_ctrl_c_while_it_imports_ends_a_process_without_a_traceback(command: list[str]) -> None:
@@ -170,5 +185,5 @@ def test_ctrl_c_while_it_imports_ends_a_process_without_a_traceback(command: lis
 
 def test_numbers_that_are_too_large_are_refused_before_they_overflow_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REINDEXER_POSTGRES_TIMEOUT_S", "1e12")
-    with pytest.raises(UsageError, match=r"REINDEXER_POSTGRES_TIMEOUT_S: Input should be less than or equal to 86400"):
+    with pytest.raises(UsageError, match=r"REINDEXER_POSTGRES_TIMEOUT_S: must be at most 86400"):
         Settings.from_environment()

@@ -47,6 +47,17 @@ def test_a_small_table_is_counted_exactly_and_what_is_indexed_costs_nothing_agai
     assert len(provider.calls) == calls
 
 
+def test_what_chunks_share_is_counted_with_each_of_them(db: Connection, worker: Worker, provider: FakeProvider) -> None:
+    chunked = replace(CONTEXT_ITEMS, chunk_tokens=32, chunk_overlap=16)
+    with changing_triggers(db):
+        attach(db, chunked)
+    insert(db, " ".join(f"Sentence number {n} is short." for n in range(60)))
+    spec = embedding_spec_of(chunked, worker.embedder_of(chunked))
+    found = estimate(db, chunked, spec, len)
+    ready(db, worker, 0)
+    assert found.tokens == found.changed_tokens == sum(map(len, provider.inputs))
+
+
 def test_of_a_large_table_a_sample_is_read(db: Connection, worker: Worker) -> None:
     db.execute(
         "INSERT INTO context_items (content) SELECT repeat('x', 100 + n % 200) FROM generate_series(1, 20000) AS n"

@@ -5,23 +5,18 @@ A second generation is made by hand here: a row of `reindexer.generation`, and i
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor, wait
 from typing import cast
 
-import psycopg
 import pytest
-from alembic import command
-from psycopg.rows import scalar_row
 from psycopg.types.json import Jsonb
 
 from reindexer.backfills import runs
 from reindexer.backfills.pager import MAX_BACKLOG, rebuild_if_lost, walk_page
 from reindexer.core.lanes import Lane
 from reindexer.core.source import CONTEXT_ITEMS
-from reindexer.migrate import alembic_config, migrate
 from reindexer.monitoring.status import status
 from reindexer.ports import Broker
-from reindexer.postgres.connect import Connection, connect
+from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
 from reindexer.queue.claim import claim_batch
 from reindexer.queue.dead_letters import heal
@@ -29,10 +24,7 @@ from reindexer.queue.dispatch import Dispatch
 from reindexer.queue.drain import drain
 from reindexer.queue.requests import ReindexRequest, record
 from reindexer.queue.settle import Finished, finish
-from reindexer.sources.attach import attach
-from reindexer.sources.detach import detach
 from reindexer.sources.store import find_source, set_problem
-from reindexer.testing.waiting import eventually
 from reindexer.worker.worker import Worker
 from tests.support.flow import insert, work
 from tests.support.index_reader import IndexReader
@@ -247,52 +239,6 @@ def test_the_leader_looks_for_what_is_to_be_rechecked_by_an_index(db: Connection
     assert "ledger_recheck" in str(plan)
 
 
-@pytest.mark.parametrize("act", ["attach", "detach", "names"])
-def test_whoever_writes_a_source_waits_for_its_generations_first(db: Connection, database: str, act: str) -> None:
-    """As a worker does that notes a problem: it locks the generation's row, and then by a trigger the source's."""
-    queries = load("sources.sql")
-    db.execute("UPDATE reindexer.source SET definition_hash = 'other'")
-    acts = {
-        "attach": lambda connection: attach(connection, CONTEXT_ITEMS),
-        "detach": lambda connection: detach(connection, CONTEXT_ITEMS, who="test", lease_s=0),
-        "names": lambda connection: connection.execute(
-            queries["save_names"], {"name": NAME, "was": "other", "names": Jsonb({}), "definition_hash": "new"}
-        ),
-    }
-    with (
-        connect(database, application_name="test") as other,
-        connect(database, application_name="test") as third,
-        ThreadPoolExecutor() as pool,
-    ):
-        with db.transaction():
-            db.execute("SELECT FROM reindexer.generation FOR UPDATE")
-            acting = pool.submit(acts[act], other)
-            eventually(
-                lambda: (
-                    third.execute(
-                        "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'",
-                        [other.info.backend_pid],
-                    ).fetchone()
-                    == (1,)
-                )
-            )
-            free = third.execute("SELECT name FROM reindexer.source FOR UPDATE SKIP LOCKED").fetchall()
-            assert free == [(NAME,)]
-        acting.result(10)
-
-
-def test_a_user_of_the_schema_can_not_write_a_source_by_a_trigger_of_his_own(db: Connection) -> None:
-    db.execute("CREATE ROLE rx_nobody; GRANT USAGE ON SCHEMA reindexer TO rx_nobody")
-    try:
-        with db.transaction(force_rollback=True):
-            db.execute("SET LOCAL ROLE rx_nobody")
-            db.execute("CREATE TEMP TABLE mine (LIKE pg_class)")
-            with pytest.raises(psycopg.errors.InsufficientPrivilege), db.transaction():
-                db.execute("CREATE TRIGGER t AFTER INSERT ON mine EXECUTE FUNCTION reindexer.copy_to_source()")
-    finally:
-        db.execute("DROP OWNED BY rx_nobody; DROP ROLE rx_nobody")
-
-
 def test_an_outcome_in_another_generation_answers_no_request(db: Connection, second: int) -> None:
     item = insert(db, "text")
     record(db, NAME, [ReindexRequest("task", item)], lane=Lane.BULK, sent=True)
@@ -326,51 +272,3 @@ def test_a_provider_that_is_silent_holds_up_the_marked_items_of_its_own_generati
     assert claim is not None
     assert (claim.generation, [each.item_id for each in claim.items]) == (1, ["one"])
     assert claim_batch(db, Lane.BULK, 10, 60.0, []) is None
-
-
-def test_the_migration_waits_for_a_transaction_that_holds_a_table(empty_url: str) -> None:
-    migrate(empty_url, with_context_items=True)
-    command.downgrade(alembic_config(empty_url), "0005")
-    with psycopg.connect(empty_url) as holder, ThreadPoolExecutor() as pool:
-        holder.execute("SELECT FROM reindexer.due")
-        migrating = pool.submit(migrate, empty_url)
-        wait([migrating], 3)
-        assert not migrating.done()
-        holder.rollback()
-        migrating.result(20)
-
-
-def test_the_migration_carries_over_what_is_known_and_who_may_write_it(empty_url: str) -> None:
-    migrate(empty_url, with_context_items=True)
-    command.downgrade(alembic_config(empty_url), "0005")
-    with psycopg.connect(empty_url, autocommit=True, row_factory=scalar_row) as db:
-        db.execute("CREATE ROLE rx_former_worker")
-        try:
-            db.execute("GRANT USAGE ON SCHEMA reindexer TO rx_former_worker")
-            db.execute("GRANT SELECT ON reindexer.source TO rx_former_worker")
-            db.execute("GRANT UPDATE (problem, collection_id) ON reindexer.source TO rx_former_worker")
-            db.execute("GRANT DELETE ON reindexer.source TO PUBLIC")
-            db.execute(
-                "UPDATE reindexer.source SET embedder = 'e', account = 'a', collection_id = 'c', problem = 'p';"
-                "INSERT INTO reindexer.run (source, kind) VALUES ('context_items', 'backfill');"
-                "INSERT INTO reindexer.request (task_id, source, item_id, due_version) VALUES ('t', 'context_items', '1', 1)"
-            )
-            command.upgrade(alembic_config(empty_url), "0006")
-            kept = "SELECT array[embedder, account, collection_id, problem, number::text] FROM reindexer.generation"
-            assert db.execute(kept).fetchall() == [["e", "a", "c", "p", "1"]]
-            assert db.execute("SELECT DISTINCT generation FROM reindexer.run").fetchall() == [None]
-            assert db.execute("SELECT generation FROM reindexer.request").fetchall() == [1]
-            db.execute("SET ROLE rx_former_worker")
-            db.execute("UPDATE reindexer.generation SET problem = 'another'")
-            assert db.execute("SELECT problem FROM reindexer.source").fetchall() == ["another"]
-            with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                db.execute("UPDATE reindexer.generation SET embedder = 'another'")
-            db.execute("DELETE FROM reindexer.generation WHERE number = 2")
-            db.execute("RESET ROLE")
-            command.downgrade(alembic_config(empty_url), "0005")
-            was = "SELECT array[embedder, account, collection_id, problem] FROM reindexer.source"
-            assert db.execute(was).fetchall() == [["e", "a", "c", "another"]]
-            db.execute("SET ROLE rx_former_worker")
-            db.execute("UPDATE reindexer.source SET collection_id = 'd', problem = 'd'")
-        finally:
-            db.execute("RESET ROLE; DROP OWNED BY rx_former_worker; DROP ROLE rx_former_worker")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -21,6 +22,8 @@ from reindexer.backfills import runs
 from reindexer.backfills.pager import walk_page
 from reindexer.core.items import point_id
 from reindexer.core.lanes import Lane
+from reindexer.core.source import CONTEXT_ITEMS
+from reindexer.core.text.tokens import estimate_tokens
 from reindexer.monitoring import heartbeat
 from reindexer.monitoring.metrics import AT_RUN_TIME, CLAIMS, CLAIMS_EXPIRED, FORMER_NAMES, METRICS
 from reindexer.monitoring.metrics_store import SLOTS, Counters, read, write
@@ -73,6 +76,8 @@ def differences(before: Numbers, after: Numbers, *names: str) -> Numbers:
 def test_every_metric_is_told_with_its_type_and_labels_and_no_other_is(client: TestClient, db: Connection) -> None:
     for role in get_args(heartbeat.Role):
         heartbeat.beat(db, role, f"test@{role}")
+    of_sources = [each for each in METRICS.values() if each.kind == "counter" and not all(each.labels.values())]
+    write(db, {(each.name, json.dumps(dict.fromkeys(sorted(each.labels), "x"))): 1.0 for each in of_sources})
     families = list(text_string_to_metric_families(client.get("/metrics").text))
     told = {family.name + ("_total" if family.type == "counter" else ""): family for family in families}
     assert told.keys() == METRICS.keys() | set(FORMER_NAMES.values())
@@ -172,6 +177,10 @@ def test_requests_to_the_provider_are_counted_by_their_answer_and_retries_by_the
     assert now["reindexer_provider_wait_seconds_total"] == 0.25
     assert now["reindexer_provider_inputs_total{purpose=items}"] == 1
     assert now["reindexer_provider_tokens_total{purpose=items}"] == len("some text") // 4 + 1
+    of_source = "{embedder=" + worker.embedder_of(CONTEXT_ITEMS).fingerprint + ",source=context_items}"
+    assert now[f"reindexer_source_inputs_total{of_source}"] == 1
+    assert now[f"reindexer_source_tokens_total{of_source}"] == len("some text") // 4 + 1
+    assert now[f"reindexer_source_estimated_tokens_total{of_source}"] == estimate_tokens("some text")
     assert now["reindexer_provider_request_seconds_count{purpose=items}"] == 3
     retries = {key: value for key, value in now.items() if key.startswith("reindexer_retries") and value}
     assert retries == {"reindexer_retries_total{cause=rate_limited}": 1, "reindexer_retries_total{cause=error}": 1}
@@ -298,10 +307,10 @@ def test_what_took_long_to_count_is_not_shown_once_postgres_is_away(
                 slow.execute("LOCK TABLE reindexer.due")
                 scraped = asking.submit(lambda: numbers(client.get("/metrics")))
                 eventually(lambda: somebody_waits_for_a_lock(db))
-                time.sleep(0.5)  # how long the count takes, and a twentieth of how long it is kept
+                time.sleep(1)  # how long the count takes, and a twentieth of how long it is kept
             assert scraped.result()["reindexer_due_items{lane=live,source=context_items,state=ready}"] == 1
             proxy.mode = Mode.REFUSE
-            eventually(lambda: numbers(client.get("/metrics"))["reindexer_up"] == 0, within=5, every=0.2)
+            eventually(lambda: numbers(client.get("/metrics"))["reindexer_up"] == 0, within=15, every=0.2)
             now = numbers(client.get("/metrics"))
             assert not any(key.startswith(("reindexer_due", "reindexer_oldest")) for key in now)
 
@@ -373,7 +382,7 @@ def test_a_process_forked_while_its_parent_writes_counts_writes_its_own(database
             eventually(lambda: somebody_waits_for_a_lock(other))
         written = forked(count)
     assert written() == "None"
-    writing.join(5)
+    writing.join(30)
     counters.close()
     postgres.close()
     assert read(db) == {(CLAIMS, '{"lane": "live"}'): 3}

@@ -207,9 +207,20 @@ def test_a_database_that_took_anothers_place_adopts_its_prefix(
         client.set("reindexer.database", "the one before")
         adopted = here("adopt", "--json", env=env)
         assert (adopted.returncode, adopted.stderr) == (0, "")
-        assert json.loads(adopted.stdout)["broker"].endswith("no more by the one before")
+        assert json.loads(adopted.stdout)["broker"].endswith("no longer by the one before")
         assert client.get("reindexer.database") == identity(db, None)
     assert "already" in json.loads(here("adopt", "--json", env=env).stdout)["broker"]
+
+
+def test_adopt_with_a_broker_that_does_not_answer_tells_what_it_did_and_that_the_queues_are_left(
+    db: Connection, env: Mapping[str, str], here: Callable[..., Done]
+) -> None:
+    adopted = here("adopt", "--json", env={**env, "CELERY_BROKER_URL": "redis://127.0.0.1:9/0"})
+    assert (adopted.returncode, adopted.stderr.count("\n")) == (1, 1)
+    assert "the broker does not answer" in adopted.stderr
+    assert "queues are not adopted" in adopted.stderr
+    assert "context_items" in json.loads(adopted.stdout)
+    assert here("adopt", "--json", env=env).returncode == 0
 
 
 def test_a_worker_command_names_the_queues_itself_and_one_of_an_older_unit_finds_them(

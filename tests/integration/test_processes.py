@@ -16,7 +16,7 @@ from reindexer.postgres.connect import Connection
 from reindexer.testing.processes import log_of
 from reindexer.testing.provider import vector_of
 from reindexer.testing.waiting import eventually
-from tests.support.commands import Done
+from tests.support.commands import Done, reindexer
 from tests.support.flow import insert
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
@@ -71,3 +71,13 @@ def test_where_the_api_can_not_listen_is_one_line(
         done = here("api", "--host", host, "--port", str(port), env=env)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert done.stderr.startswith("reindexer: " + line.format(port))
+
+
+@pytest.mark.parametrize(("command", "help_of"), [("worker", "celery worker"), ("api", "uvicorn")])
+def test_an_option_that_the_program_behind_does_not_know_is_one_line(
+    env: Mapping[str, str], command: str, help_of: str
+) -> None:
+    done = reindexer(command, "--nope", env=env)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "No such option '--nope'" in done.stderr
+    assert done.stderr.endswith(f"See `{help_of} --help`.\n")

@@ -27,6 +27,9 @@ from tests.support.flow import idle, insert, status, work
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
 
+BURST_S = 6
+"""How far an edit may be ahead of the rate: redis_rate_limiter.lua."""
+
 
 def test_the_key_stands_nowhere_in_redis_in_clear(
     db: Connection, worker: Worker, provider: FakeProvider, redis_url: str
@@ -158,19 +161,20 @@ def embedded_within_s(db: Connection, worker: Worker, text: str) -> float:
 def test_two_worker_processes_keep_one_cap_together(
     db: Connection, processes: Processes, env: Mapping[str, str], provider: FakeProvider
 ) -> None:
+    """A busy machine can hold up a request that had its turn, so those of two seconds can arrive in one. None arrives
+    before its turn: what is compared is how many have arrived since the first row."""
     setting = {"REINDEXER_REQUESTS_PER_MINUTE": "300", "REINDEXER_BATCH_SIZE": "1"}
     processes.listener(**setting)
     for _ in range(2):
-        processes.start_worker(pool="threads", concurrency=2, **setting)
+        processes.worker(pool="threads", concurrency=2, **setting)
+    began = time.monotonic()
     for number in range(60):
         insert(db, f"row {number}")
     eventually(lambda: len(provider.inputs) >= 60 and idle(db), within=60)
     times = sorted(call.at for call in provider.calls)
     assert len(times) == 60
-    for place, at in enumerate(times):
-        within = [other for other in times[place:] if other < at + 2]
-        assert len(within) <= 10 + 2 + 25, "two seconds of the rate, and at most a burst of five"
-    assert times[-1] - times[0] >= 60 / 5 - 5 - 0.5
+    for arrived, at in enumerate(times, start=1):
+        assert arrived <= BURST_S * 5 + (at - began) * 5 + 1, "a burst, then five a second"
 
 
 def test_status_tells_the_rate_limit_of_each_source(

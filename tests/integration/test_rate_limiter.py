@@ -151,7 +151,7 @@ def test_a_429_halves_the_rate_once_and_not_for_each_who_hears_it(rate_limiter: 
     second.limited(sent[1], 0.1, None)
     second.limited(sent[2], 0.1, None)
     assert rates(first) == pytest.approx((300, 300_000), rel=0.02)
-    eventually(lambda: (state := first.state()) and state.blocked_s == 0, within=2)
+    eventually(lambda: (state := first.state()) and state.blocked_s == 0)
     second.limited(take(second), 0.1, None)
     assert rates(first) == pytest.approx((150, 150_000), rel=0.03), "the next incident does"
 
@@ -160,7 +160,7 @@ def test_after_a_429_the_rate_recovers_gradually_up_to_the_limit(rate_limiter: M
     ours = rate_limiter(requests=600)
     ours.limited(take(ours), 0.05, None)
     before = rates(ours)[0] or 0
-    eventually(lambda: before + 10 < (rates(ours)[0] or 0) < 330, within=5, every=0.05)
+    eventually(lambda: before + 10 < (rates(ours)[0] or 0) < 330, within=15, every=0.05)
     with redis.Redis.from_url(redis_url) as client:
         client.hincrbyfloat("reindexer:budget:one", "blocked", -30)
     assert rates(ours)[0] == pytest.approx(600)
@@ -190,7 +190,7 @@ def test_a_429_to_what_was_sent_before_the_limit_was_told_brings_the_limit_and_n
     before = replace(reservation, limited=False, at=reservation.at - reservation.wait_s)
     ours.limited(before, 0.05, told)
     assert rates(ours)[1] == pytest.approx(60_000)
-    eventually(lambda: (state := ours.state()) and state.blocked_s == 0, within=2)
+    eventually(lambda: (state := ours.state()) and state.blocked_s == 0)
     ours.limited(take(ours), 0.05, told)
     assert rates(ours)[1] == pytest.approx(30_000)
 
@@ -198,14 +198,14 @@ def test_a_429_to_what_was_sent_before_the_limit_was_told_brings_the_limit_and_n
 def test_retry_after_holds_for_all_and_voids_turns_that_were_given_before(rate_limiter: Make) -> None:
     first, second = rate_limiter(requests=60), rate_limiter(requests=60)
     sent, waiting = take(first), take(second)
-    assert waiting.wait_s == pytest.approx(2, abs=0.2)
+    assert waiting.wait_s == pytest.approx(2, abs=0.7)
     first.limited(sent, 3, None)
     again = second.reserve(10, live=False, most_s=1000, held=waiting)
     assert again.wait_s >= 3, "not sent before"
     assert wait_s(second, live=True) > 1
     state = second.state()
     assert state is not None
-    assert state.blocked_s == pytest.approx(3, abs=0.2)
+    assert state.blocked_s == pytest.approx(3, abs=0.7)
 
 
 @pytest.mark.alone
@@ -263,5 +263,5 @@ def test_large_requests_that_are_refused_again_and_again_bring_the_rate_down_bel
     for _ in range(6):
         reservation = take(ours, 20_000)
         ours.limited(replace(reservation, at=reservation.at + reservation.wait_s), 0.01, None)
-        eventually(lambda: (state := ours.state()) and state.blocked_s == 0, within=2)
+        eventually(lambda: (state := ours.state()) and state.blocked_s == 0)
     assert (rates(ours)[1] or 0) / 60 < 5000

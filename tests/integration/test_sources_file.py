@@ -13,6 +13,7 @@ from psycopg.conninfo import make_conninfo
 from reindexer.core.profile import Profile
 from reindexer.postgres.connect import Connection
 from reindexer.sources.store import all_sources, find_source
+from reindexer.sources.trigger_check import inspect
 from tests.support.commands import Done
 
 SHOP = b"""
@@ -126,6 +127,33 @@ def test_a_profile_that_changes_changes_the_sources_that_name_it(shop: Shop) -> 
     told = shop.reindexer("migrate")
     assert "products       changed; a fill is started" in told
     assert "orders         up to date" in told
+
+
+def test_a_source_whose_vectors_would_be_others_stays_as_it_is_and_the_rest_of_the_file_is_applied(shop: Shop) -> None:
+    shop.says(PRODUCTS + ORDERS + PROFILE)
+    shop.reindexer("migrate")
+    shop.db.execute("UPDATE reindexer.generation SET embedder = 'hashing-1:64' WHERE source = 'products'")
+    before = find_source(shop.db, "products")
+    shop.db.execute("ALTER TABLE shop.products DISABLE TRIGGER USER")
+    shop.says(PRODUCTS.replace("400", "300") + ORDERS + "template = '{Note}!'" + PROFILE.replace("64", "128"))
+    told = (
+        "products       left as it is, because it needs a rebuild (hashing-1:64 made its vectors, the profile says "
+        "dimensions 128): see `reindexer plan`\n"
+    )
+    looked = shop.reindexer("migrate", "--dry-run")
+    assert (
+        "products       would be rebuilt: hashing-1:64 made its vectors, hashing-1:128 would make them now\n" in looked
+    )
+    assert "orders         would be changed: template\n" in looked
+    done = shop.reindexer("migrate")
+    assert told in done
+    assert "orders         changed; a fill is started" in done
+    assert find_source(shop.db, "products") == before
+    assert inspect(shop.db, before).well, "it is looked after as before"
+    assert shop.reindexer("rebuild", "products", "--detach")
+    rebuilt = find_source(shop.db, "products", 2)
+    assert (rebuilt.made_by, rebuilt.chunk_tokens) == ("hashing-1:128", 300)
+    assert told in shop.reindexer("migrate")
 
 
 def test_what_the_file_no_longer_names_stays_and_is_told(shop: Shop) -> None:

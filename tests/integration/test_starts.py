@@ -21,7 +21,7 @@ def test_without_a_database_url(role: str) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_with_a_wrong_value_of_a_setting(role: str, env: Mapping[str, str]) -> None:
     code, line = start(role, {**env, "REINDEXER_LEASE_S": "1"})
-    assert (code, "REINDEXER_LEASE_S: Input should be greater than or equal to 2" in line) == (2, True)
+    assert (code, "REINDEXER_LEASE_S: must be at least 2" in line) == (2, True)
 
 
 @pytest.mark.parametrize("role", ["worker", "api"])

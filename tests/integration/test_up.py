@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 from reindexer.embedded.children import free_port
 from reindexer.testing.waiting import eventually
 from tests.support.commands import reindexer
+from tests.support.rooms import room
 from tests.support.up import Up, gone, start
 
 
@@ -41,9 +41,8 @@ class Kept:
 @pytest.fixture(scope="module")
 def kept() -> Iterator[Kept]:
     """Of this module: a start costs as much CPU as the rest of a test. It ends by SIGTERM."""
-    with tempfile.TemporaryDirectory(prefix="rx up-", ignore_cleanup_errors=True) as name:
-        Path(name).chmod(0o755)
-        kept = Kept(Path(name))
+    with room("of up") as directory:
+        kept = Kept(directory)
         yield kept
         if kept.last is not None and kept.last.process.poll() is None:
             family = kept.last.family()
@@ -79,6 +78,7 @@ def test_up_serves_finds_edits_is_found_by_other_commands_and_ends_by_ctrl_c(run
     assert gone(family)
 
 
+@pytest.mark.long
 def test_commands_find_what_runs_where_the_environment_names_its_database_or_other_servers(running: Up) -> None:
     data = {"REINDEXER_DATA_DIR": str(running.directory)}
     named = {"DATABASE_URL": running.database_url.replace("127.0.0.1", "localhost")}
@@ -98,6 +98,7 @@ OTHERS = {
 """What a shell may hold for other servers."""
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_up_starts_whatever_shell_and_folder_hold_for_others_on_the_ports_that_are_asked_for_and_then_on_those_again(
     directory: Path,
@@ -134,6 +135,7 @@ def test_up_starts_whatever_shell_and_folder_hold_for_others_on_the_ports_that_a
         again.process.wait(40)
 
 
+@pytest.mark.long
 def test_data_is_kept_over_down_and_up(running: Up, kept: Kept) -> None:
     with psycopg.connect(running.database_url, autocommit=True) as connection:
         connection.execute("INSERT INTO context_items (content) VALUES ('kept')")
@@ -150,6 +152,7 @@ def test_data_is_kept_over_down_and_up(running: Up, kept: Kept) -> None:
         assert ("kept",) in connection.execute("SELECT content FROM context_items").fetchall()
 
 
+@pytest.mark.long
 def test_sigkill_of_the_supervisor_leaves_no_process_and_the_next_up_works(running: Up, kept: Kept) -> None:
     family = running.family()
     running.process.kill()
@@ -202,6 +205,7 @@ def test_a_full_disk_is_told(directory: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_up_starts_no_server_that_is_named_begins_with_the_sources_file_and_goes_on_where_its_tables_are_still_to_be_made(
     directory: Path, env: Mapping[str, str]

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 import threading
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
@@ -38,6 +37,7 @@ from tests.support.forks import forked_python
 from tests.support.index_reader import IndexReader
 from tests.support.processes import ROOT, Processes
 from tests.support.quoting import QuotingProxy
+from tests.support.rooms import room
 from tests.support.servers import FAST, Servers
 
 TEXT = "canarytext"
@@ -83,17 +83,14 @@ class Places:
 @pytest.fixture
 def closed_postgres() -> Iterator[EmbeddedPostgres]:
     """A server of its own that really asks for passwords."""
-    with tempfile.TemporaryDirectory(prefix="rxp-", ignore_cleanup_errors=True) as name:
-        directory = Path(name)
-        directory.chmod(0o755)
-        with Children(directory / "logs") as children:
-            server = start_postgres(children, directory / "data", settings=FAST)
-            with psycopg.connect(server.url(), autocommit=True) as admin:
-                admin.execute(f"CREATE ROLE owner LOGIN SUPERUSER PASSWORD '{SECRETS['database']}'".encode())
-                hba = directory / "data" / "pg_hba.conf"
-                hba.write_text(f"host all owner 127.0.0.1/32 scram-sha-256\n{hba.read_text()}")
-                admin.execute("SELECT pg_reload_conf()")
-            yield server
+    with room() as directory, Children(directory / "logs") as children:
+        server = start_postgres(children, directory / "data", settings=FAST)
+        with psycopg.connect(server.url(), autocommit=True) as admin:
+            admin.execute(f"CREATE ROLE owner LOGIN SUPERUSER PASSWORD '{SECRETS['database']}'".encode())
+            hba = directory / "data" / "pg_hba.conf"
+            hba.write_text(f"host all owner 127.0.0.1/32 scram-sha-256\n{hba.read_text()}")
+            admin.execute("SELECT pg_reload_conf()")
+        yield server
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from reindexer.settings import Settings
 from tests.support.index_reader import IndexReader
 
 KEY = {"X-API-Key": "test-admin-key"}
-EXAMPLES = 20
+EXAMPLES = 10
 CHECKS = [
     checks.not_a_server_error,
     checks.status_code_conformance,
@@ -71,5 +71,5 @@ def test_no_request_that_can_be_made_from_the_description_is_a_server_error(
         except FailureGroup as exc:
             failures += exc.exceptions
     assert not failures, "\n\n".join(map(str, failures))
-    assert codes.total() > 200, codes
-    assert codes[200] > 50 if mode is GenerationMode.POSITIVE else codes[422] > 100, codes
+    assert codes.total() > 100, codes
+    assert codes[200] > 25 if mode is GenerationMode.POSITIVE else codes[422] > 50, codes

@@ -49,8 +49,9 @@ class Server:
     def crash(self) -> None:
         """SIGKILL to every process at once, as when the machine's power fails; then recovery."""
         killed = [psutil.Process(self.running.child.process.pid)]
+        killed[0].suspend()  # so that it starts no further process
         killed += killed[0].children()
-        for each in killed:
+        for each in killed[1:]:
             with suppress(psutil.NoSuchProcess):
                 each.suspend()  # so that none writes anything while the others die
         for each in killed:
@@ -83,12 +84,23 @@ class Writer(threading.Thread):
     def edit_further(self, edits: int) -> None:
         """Wait until so many more edits are committed."""
         wanted = self.edits + edits
-        eventually(lambda: self.edits >= wanted, within=30)
+        try:
+            eventually(lambda: self.edits >= wanted, within=30)
+        except AssertionError as error:
+            told = f"{wanted - self.edits} of {edits} edits are missing; the writer lives: {self.is_alive()}"
+            raise AssertionError(f"{told}; in Postgres: {self._sessions()}") from error
 
     def stop(self) -> None:
         """No further edit."""
         self._ending.set()
         self.join()
+
+    def _sessions(self) -> list[tuple[object, ...]]:
+        with psycopg.connect(self._url, autocommit=True, connect_timeout=5) as connection:
+            return connection.execute(
+                "SELECT pid, pg_blocking_pids(pid), state, wait_event, clock_timestamp() - xact_start, query"
+                " FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            ).fetchall()
 
     def _edit(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
         number = self.edits % self._rows

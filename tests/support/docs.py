@@ -147,11 +147,14 @@ class Reader:
 
     def follow(self, document: Path) -> None:
         """All blocks; fails with the output of the one that fails."""
+        before = set(os.listdir(ROOT))
         with tempfile.TemporaryDirectory(prefix="rx-docs-") as directory:
             if self._forks:
                 self._put_first_a_reindexer_that_forks(Path(directory))
             for block in blocks(document):
                 self._do(block, Path(directory))
+        left = {each for each in set(os.listdir(ROOT)) - before if not each.startswith(".")}
+        assert not left, f"{document.name} leaves files in the checkout, which other tests would read: {left}"
 
     def _do(self, block: Block, directory: Path) -> None:
         match block.mark:
@@ -192,7 +195,7 @@ class Reader:
             self._started.append(self._children.start(name, ["bash", "-c", command], env=self.env, cwd=ROOT))
 
     def _run(self, block: Block, wanted: str | None) -> None:
-        until = time.monotonic() + 40
+        until = time.monotonic() + 120
         while True:
             for child in self._started:
                 assert child.running(), f"{block}: {child.name} has ended: {child.last_lines()}"

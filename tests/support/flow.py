@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 
+from reindexer.backfills.fan_out import fan_out
 from reindexer.backfills.pager import walk_page
 from reindexer.core.errors import SourceError
 from reindexer.core.lanes import Lane
@@ -30,6 +31,8 @@ class Flow:
     def settles(self) -> bool:
         """Drain, walk and work on what is there; True when nothing is left to do and the triggers are well."""
         drain(self.db)
+        while fan_out(self.db, lambda name: find_source(self.db, name)):
+            drain(self.db)
         with suppress(SourceError):
             while walk_page(self.db, lambda name, _: find_source(self.db, name)):
                 pass
@@ -73,7 +76,7 @@ def status(db: Connection, item_id: str) -> tuple[str, str | None] | None:
 
 def idle(db: Connection) -> bool:
     row = db.execute(
-        "SELECT (SELECT count(*) FROM reindexer.outbox) + (SELECT count(*) FROM reindexer.due)"
+        "SELECT (SELECT count(*) FROM reindexer.outbox) + (SELECT count(*) FROM reindexer.fan_out) + (SELECT count(*) FROM reindexer.due)"
         " + (SELECT count(*) FROM reindexer.run WHERE finished_at IS NULL)"
     ).fetchone()
     return row == (0,)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from reindexer.embedded.postgres import start_postgres, wheel_binaries
 from reindexer.embedded.redis import start_redis
 from reindexer.running_stack import reach_own_servers
 from reindexer.testing.servers import start_qdrant
+from tests.support.rooms import room
 
 FAST = {"fsync": "off", "max_connections": "200", "shared_buffers": "64MB", "wal_level": "logical"}
 """The tests kill processes, not machines."""
@@ -36,15 +35,13 @@ class Servers:
 def servers() -> Iterator[Servers]:
     """Start what is not given by REINDEXER_TEST_DATABASE_URL, …_REDIS_URL, …_QDRANT_URL; end it afterwards."""
     reach_own_servers(postgres="REINDEXER_TEST_DATABASE_URL" not in os.environ)
-    directory = Path(tempfile.mkdtemp(prefix="rxt-"))
-    directory.chmod(0o755)
     with ExitStack() as stack:
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
         if os.environ.get("REINDEXER_TEST_STACK") == "containers":
             from tests.support.containers import containers
 
             yield stack.enter_context(containers())
             return
+        directory = stack.enter_context(room())
         children = stack.enter_context(Children(directory / "logs"))
         database_url = os.environ.get("REINDEXER_TEST_DATABASE_URL")
         redis_url = os.environ.get("REINDEXER_TEST_REDIS_URL")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class Up:
         return [own, *own.children(recursive=True)]
 
     def wait_until_up(self) -> None:
-        eventually(lambda: "data, logs" in self.log or self.process.poll() is not None, within=60)
+        eventually(lambda: "data, logs" in self.log or self.process.poll() is not None, within=120)
         assert self.process.poll() is None, self.log
 
     @property
@@ -80,6 +81,25 @@ def start(directory: Path, port: int | None = None, options: Sequence[str] = (),
             env={**CLEAN, **env}, cwd=cwd, stdout=out, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
     return Up(process, directory, port)
+
+
+@contextmanager
+def running(directory: Path, /, **env: str) -> Iterator[Up]:
+    """One over a folder, from when it is up until its end."""
+    up = start(directory, **env)
+    up.wait_until_up()
+    try:
+        yield up
+    finally:
+        up.process.terminate()
+        up.process.wait(40)
+
+
+def fill(directory: Path, text: str, /, **env: str) -> None:
+    """One over a folder that indexes a text, and ends."""
+    with running(directory, **env) as up:
+        assert up.insert(text)
+        eventually(lambda: up.finds(text), within=30)
 
 
 def gone(family: list[psutil.Process]) -> bool:

@@ -17,7 +17,7 @@ import psycopg
 from qdrant_client import QdrantClient, models
 
 from reindexer.ports import Vectors
-from reindexer.testing.provider import vector_of
+from tests.torture.models import vector
 
 SOURCES = ("context_items", "torture_articles", "torture_tickets")
 CHUNKED = "torture_articles"
@@ -25,6 +25,10 @@ NAMESPACE = uuid.UUID("6f1d8a1e-3f0b-5c55-9a52-7d1c0b1f6f0e")
 TOLERANCE = 1e-4
 """Qdrant stores float32 and normalises."""
 
+KEPT = """
+SELECT source, number, state, definition -> 'profile' ->> 'model' FROM reindexer.generation
+WHERE state NOT IN ('broken', 'dropped')
+"""
 ROWS = """
 SELECT 'context_items', id::text, ARRAY[title, content], jsonb_build_object('title', title, 'metadata', metadata)
 FROM public.context_items
@@ -35,9 +39,18 @@ SELECT 'torture_articles',
        ARRAY[body], jsonb_build_object('views', views)
 FROM public.articles
 UNION ALL
-SELECT 'torture_tickets', jsonb_build_array(queue, number::text)::text, ARRAY[subject, body],
-       jsonb_build_object('state', state, 'queue', queue)
-FROM public.tickets WHERE state <> 'closed'
+SELECT 'torture_tickets', jsonb_build_array(queue, number::text)::text, ARRAY[subject, body, customers.name, labelled.names],
+       jsonb_build_object(
+           'state', state, 'queue', queue, 'labels', jsonb_build_object('id', coalesce(labelled.ids, '[]')),
+           'customer', CASE WHEN customers.id IS NOT NULL THEN jsonb_build_object('name', customers.name) END)
+FROM public.tickets
+LEFT JOIN public.customers ON customers.id = customer_id
+LEFT JOIN (
+    SELECT queue, number, string_agg(name, ', ' ORDER BY name, id) FILTER (WHERE btrim(name) <> '') AS names,
+           jsonb_agg(id ORDER BY name, id) AS ids
+    FROM public.ticket_labels JOIN public.labels ON id = label_id AND NOT hidden GROUP BY queue, number
+) AS labelled USING (queue, number)
+WHERE state <> 'closed'
 """
 
 
@@ -98,20 +111,52 @@ def text_of(*texts: str | None) -> str:
     return "\n".join(part for part in ((text or "").strip() for text in texts) if part)
 
 
-def read_rows(database_url: str) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A generation that gets every change."""
+
+    source: str
+    number: int
+    state: str
+    model: str | None
+    """Its model, where its profile names one."""
+
+    @property
+    def collection(self) -> str:
+        """Where its points are."""
+        return f"{self.source}__g{self.number}"
+
+
+def read_kept(connection: psycopg.Connection[Any]) -> list[Kept]:
+    """All kept generations of all sources."""
+    return [Kept(*row) for row in connection.execute(KEPT)]
+
+
+def read_rows(connection: psycopg.Connection[Any]) -> list[Row]:
     """All rows."""
-    with psycopg.connect(database_url) as connection:
-        return [Row(*row) for query in (ROWS, OTHERS) for row in connection.execute(query.encode())]
+    return [Row(*row) for query in (ROWS, OTHERS) for row in connection.execute(query.encode())]
 
 
-def read_points(client: QdrantClient) -> list[Found]:
-    """All points of every collection of the sources, whichever its alias names."""
+def read_collections(client: QdrantClient) -> dict[str, list[Found]]:
+    """All points of every collection of the sources, by the collection's own name."""
     starts = tuple(f"{source}__g" for source in SOURCES)
     names = [each.name for each in client.get_collections().collections if each.name.startswith(starts)]
-    return [point for name in names for point in _points(client, name)]
+    return {name: list(_points(client, name)) for name in names}
 
 
-def compare(rows: Iterable[Row], points: Iterable[Found]) -> Differences:
+def compare_all(rows: Sequence[Row], kept: Iterable[Kept], collections: Mapping[str, list[Found]]) -> Differences:
+    """What differs, in any generation that is kept, and collections that no kept generation has."""
+    differences, unknown = Differences(), dict(collections)
+    for each in kept:
+        mine = [row for row in rows if row.source == each.source]
+        found = compare(mine, unknown.pop(each.collection, []), each.model)
+        for kind in ("lost", "stale", "extra"):
+            getattr(differences, kind).extend(f"{each.collection}: {name}" for name in getattr(found, kind))
+    differences.extra += [f"{name}: the collection" for name in unknown]
+    return differences
+
+
+def compare(rows: Iterable[Row], points: Iterable[Found], model: str | None = None) -> Differences:
     """What differs. Of a long text: chunks from 0 on that lie one after the other, and leave no word out."""
     differences, by_id = Differences(), dict[str, Found]()
     for point in points:
@@ -124,7 +169,7 @@ def compare(rows: Iterable[Row], points: Iterable[Found]) -> Differences:
         mine = _taken(row, by_id)
         if not mine:
             differences.lost.append(row.name)
-        elif not _equal(row, mine):
+        elif not _equal(row, mine, model):
             differences.stale.append(row.name)
     differences.extra += [str(point.facts.get("item_id") or point.id) for point in by_id.values()]
     return differences
@@ -154,13 +199,13 @@ def _point_id(row: Row, chunk: int) -> str:
     return str(uuid.uuid5(NAMESPACE, json.dumps([row.source, row.item_id, chunk], ensure_ascii=False)))
 
 
-def _equal(row: Row, points: Sequence[Found]) -> bool:
+def _equal(row: Row, points: Sequence[Found], model: str | None) -> bool:
     text, reached, fits = row.text, 0, True
     for number, point in enumerate(points):
         start, end = point.facts.get("span") or (0, 0)
         fits &= point.columns == row.payload
         fits &= [point.facts.get(name) for name in ("source", "item_id", "chunk")] == [row.source, row.item_id, number]
-        fits &= bool(np.allclose(point.vector, vector_of(text[start:end]), atol=TOLERANCE))
+        fits &= bool(np.allclose(point.vector, vector(model, text[start:end]), atol=TOLERANCE))
         fits &= reached <= start < end and not text[reached:start].strip()
         reached = end
     return fits and not text[reached:].strip()

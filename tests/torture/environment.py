@@ -31,6 +31,7 @@ from reindexer.testing.proxy import Proxy
 from reindexer.testing.servers import start_qdrant_at
 from tests.torture import tables
 from tests.torture.checker import SOURCES
+from tests.torture.models import PROFILES
 from tests.torture.provider_faults import Lies
 
 LEASE_S = 4.0
@@ -154,6 +155,7 @@ def stage() -> Iterator[Stage]:
         migrate(database_url, with_context_items=True)
         tables.make(database_url)
         built.env = _environment(built)
+        (directory / "profiles.toml").write_text(PROFILES, encoding="utf-8")
         yield built
 
 

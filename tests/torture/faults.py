@@ -167,6 +167,8 @@ def qdrant_restarted(scene: Scene) -> Course:
 
 FAULTS: Sequence[Fault] = (
     Fault("killed", 10, (*WORKERS, *LISTENERS, "api"), process_killed),
+    Fault("killed", 8, ("actor",), process_killed),
+    Fault("stopped for a moment", 1, ("actor",), stopped_for_a_moment),
     Fault("pool process killed", 3, ("worker-prefork",), pool_process_killed),
     Fault("stopped beyond its lease", 8, WORKERS, stopped_beyond_its_lease),
     Fault("stopped for a moment", 3, (*WORKERS, *LISTENERS), stopped_for_a_moment),

@@ -26,6 +26,8 @@ class Storm:
         self._pending: list[tuple[float, int, str, Course]] = []
         self._owned = {"redis": stage.redis, "qdrant": stage.qdrant, "postgres": stage.postgres}
         self.faults = 0
+        self.broken: list[tuple[str, float, float]] = []
+        """What was broken, from when on, and for how long at least: by the clock that all processes have."""
 
     def rage(self, seconds: float) -> None:
         """Faults for so long; all have ended when it returns."""
@@ -49,6 +51,7 @@ class Storm:
         course = fault.course(Scene(self._stage, self._cast, self._rng, target))
         lasts_s = next(course)
         self._tell(f"{target}: {fault.name} ({lasts_s:.1f} s)")
+        self.broken.append((target, time.time(), lasts_s))
         heapq.heappush(self._pending, (now + lasts_s, self.faults, target, course))
 
     def _choose(self) -> tuple[Fault, str] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -22,8 +23,14 @@ READY_S = 60.0
 class Cast:
     """Processes by name. Not for use by several threads."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, seed: str, generations_of: str) -> None:
+        """`generations_of`: the source whose generations are changed. Some seeds have no time for a way back."""
         self._stage = stage
+        self.actor_journal = stage.directory / "actor.journal"
+        standby_for_s = random.Random(f"{seed}/standby").choice(["2", "6", "3600"])
+        self._of_actor = {
+            "REINDEXER_SOURCES": str(stage.directory / "profiles.toml"), "REINDEXER_STANDBY_FOR_S": standby_for_s,
+        }  # fmt: skip
         self.api_port = free_port()
         self._commands = {
             "listener-0": LISTENER,
@@ -32,7 +39,11 @@ class Cast:
             "worker-threads": worker_command("-n", "threads@%h", pool="threads", concurrency=4),
             "worker-solo": worker_command("-n", "solo@%h", pool="solo", concurrency=1),
             "api": api_command(self.api_port),
-        }
+            "actor": [
+                sys.executable, "-m", "tests.torture.actor", f"--seed={seed}", f"--source={generations_of}",
+                f"--journal={self.actor_journal}",
+            ],
+        }  # fmt: skip
         self._running: dict[str, Child] = {}
         self._down: set[str] = set()
         self._starts = 0
@@ -55,6 +66,8 @@ class Cast:
         self._down.discard(name)
         self._starts += 1
         extra = grpc_environment(self._stage) if name in ("worker-prefork", "worker-solo") else {}
+        if name == "actor":
+            extra = self._of_actor
         self._running[name] = self._stage.children.start(
             f"{name}.{self._starts}", self._commands[name], env={**self._stage.env, **extra}, cwd=ROOT
         )
@@ -106,5 +119,6 @@ def _works(name: str, child: Child) -> bool:
         "listener": ("leadership_acquired", "leadership_awaited", "draining_started"),
         "worker": (" ready.",),
         "api": ("running on",),
+        "actor": ("actor begins",),
     }
     return any(words in log_of(child) for words in told[name.partition("-")[0]])

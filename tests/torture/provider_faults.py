@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from collections.abc import Callable
 
-from reindexer.testing.provider import Call, FakeProvider, Reply, error, vector_of
+from reindexer.testing.provider import Call, FakeProvider, Reply, error
+from tests.torture.models import vector
 
 MAX_HANG_S = 30.0
 
@@ -17,7 +19,8 @@ class Lies:
     """Stands in the provider's `behave`; counts the inputs that got their vectors."""
 
     def __init__(self, provider: FakeProvider) -> None:
-        self.answered: list[str] = []
+        self.answered: list[tuple[str, str]] = []
+        """Models and texts."""
         self._lie: Lie | None = None
         self._changed = threading.Condition()
         provider.behave = self._behave
@@ -32,8 +35,8 @@ class Lies:
         lie = self._lie
         if lie is not None and (reply := lie(call)) is not None:
             return reply
-        self.answered += call.inputs
-        return None
+        self.answered += [(str(call.body["model"]), text) for text in call.inputs]
+        return _vectors(call, len(call.inputs))
 
     def _hang(self, call: Call) -> Reply | None:
         with self._changed:
@@ -42,8 +45,18 @@ class Lies:
 
 
 def _fewer(call: Call) -> Reply:
-    data = [{"index": i, "embedding": vector_of(text).tolist()} for i, text in enumerate(call.inputs[:-1])]
-    return Reply(200, {"object": "list", "data": data, "model": call.body["model"], "usage": {"total_tokens": 1}})
+    return _vectors(call, len(call.inputs) - 1)
+
+
+def _vectors(call: Call, count: int) -> Reply:
+    """Those of the model that was asked for."""
+    model = str(call.body["model"])
+    data = [
+        {"object": "embedding", "index": i, "embedding": base64.b64encode(vector(model, text).tobytes()).decode()}
+        for i, text in enumerate(call.inputs[:count])
+    ]
+    usage = {"prompt_tokens": 1, "total_tokens": 1}
+    return Reply(200, {"object": "list", "data": data, "model": model, "usage": usage})
 
 
 def _half_json(call: Call) -> Reply:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 import time
@@ -11,18 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reindexer.embedded.children import Child
+from reindexer.embedded.children import Child, wait_until_ready
+from reindexer.testing.processes import log_of
 from tests.support.processes import ROOT
 from tests.torture import journal
-from tests.torture.checker import SOURCES, Differences, compare, read_points, read_rows
+from tests.torture.afterwards import left_of_dropped, reader_complaints, told_of_actor, unsettled, wrong_aliases
+from tests.torture.checker import SOURCES, Differences, compare_all, read_collections, read_kept, read_rows
 from tests.torture.environment import API_KEY, Stage, stage
 from tests.torture.load import Storm
-from tests.torture.processes import Cast
+from tests.torture.models import MODELS
+from tests.torture.processes import READY_S, Cast
 from tests.torture.report import autopsy
 from tests.torture.table_edits import MARK
 
 WRITERS = 3
 IDLE_WITHIN_S = 90.0
+TIDY_WITHIN_S = 45.0
+"""Workers look every ten seconds what is left of dropped generations."""
 POLL_S = 0.5
 
 Tell = Callable[[str], None]
@@ -60,33 +66,55 @@ class Result:
 def run(seed: str, seconds: float, tell: Tell) -> Result:
     """The whole of it."""
     with stage() as built:
-        tell(f"data and logs are in {built.directory}")
-        cast = Cast(built)
+        changed = random.Random(f"{seed}/generations").choice(SOURCES)
+        tell(f"data and logs are in {built.directory}; generations of {changed} are changed")
+        cast = Cast(built, seed, changed)
         cast.start_all()
+        reader = _start_reader(built, seed, changed, seconds)
         writers = [_start_writer(built, cast, seed, index, seconds) for index in range(WRITERS)]
         storm = Storm(built, cast, seed, tell)
         storm.rage(seconds)
+        cast.kill("actor")
         calm_at = time.monotonic()
-        for writer in writers:
+        for writer in (*writers, reader):
             writer.process.wait(60)
-        complaints = [f"{each.name} failed: {each.last_lines(5)}" for each in writers if each.process.returncode]
+        complaints = [
+            f"{each.name} failed: {each.last_lines(5)}" for each in (*writers, reader) if each.process.returncode
+        ]
         idle_after_s = _until_idle(built, cast, calm_at)
         if idle_after_s > IDLE_WITHIN_S:
-            complaints.append(f"not idle within {IDLE_WITHIN_S:.0f} s: {_status(built)}")
+            complaints.append(f"not idle within {IDLE_WITHIN_S:.0f} s: {_status(built)} {unsettled(built)}")
+        complaints += _until_tidy(built, cast)
         differences = _compare(built, tell)
         entries = journal.read(built.directory.glob("writer-*.journal"))
         complaints += [f"a writer saw {entry.error}" for entry in entries if entry.error][:5]
         complaints += _unanswered(built)
+        complaints += reader_complaints(built.directory / "reader.journal", storm.broken, tell)
+        complaints += told_of_actor(cast.actor_journal, tell)
         for each in cast.ended:
             tell(each)
         for text in autopsy(built, differences, entries):
             tell(text)
+    # Of a generation each text is embedded once more, as often as it is made anew: of others than the first none is called for.
+    answered = [text for model, text in built.lies.answered if model not in MODELS and MARK not in text]
     return Result(
         seed, sum(entry.rows for entry in entries), storm.faults,
         len(differences.lost), len(differences.stale), len(differences.extra),
-        journal.wasted(entries, (text for text in built.lies.answered if MARK not in text)), min(idle_after_s, IDLE_WITHIN_S), tuple(complaints),
-        built.directory,
+        journal.wasted(entries, answered), min(idle_after_s, IDLE_WITHIN_S), tuple(complaints), built.directory,
     )  # fmt: skip
+
+
+def _start_reader(built: Stage, seed: str, source: str, seconds: float) -> Child:
+    options = {
+        "seed": seed, "source": source, "seconds": seconds, "database-url": built.database_url,
+        "journal": built.directory / "reader.journal",
+    }  # fmt: skip
+    command = [f"--{name}={value}" for name, value in options.items()]
+    child = built.children.start(
+        "reader", [sys.executable, "-m", "tests.torture.reader", *command], env=built.env, cwd=ROOT
+    )
+    wait_until_ready(child, lambda: "reader begins" in log_of(child), within_s=READY_S)
+    return child
 
 
 def _start_writer(built: Stage, cast: Cast, seed: str, index: int, seconds: float) -> Child:
@@ -102,15 +130,29 @@ def _start_writer(built: Stage, cast: Cast, seed: str, index: int, seconds: floa
 
 
 def _until_idle(built: Stage, cast: Cast, calm_at: float) -> float:
-    """Seconds from calm until `reindexer status --json` says idle; more than the bound if it does not."""
+    """Seconds from calm until `reindexer status --json` says idle, and nothing waits for any generation; more than the
+    bound if it does not."""
     while True:
         cast.supervise()
         waits = _status(built)
         after_s = time.monotonic() - calm_at
         if after_s > IDLE_WITHIN_S or (
-            waits is not None and not any(waits[name] for name in ("outbox", "pending", "processing", "healing"))
+            waits is not None
+            and not any(waits[name] for name in ("outbox", "pending", "processing", "healing"))
+            and not unsettled(built)
         ):
             return after_s
+        time.sleep(POLL_S)
+
+
+def _until_tidy(built: Stage, cast: Cast) -> list[str]:
+    """Wait until nothing is left of dropped generations, and each alias names the active one. Returns what is wrong."""
+    until = time.monotonic() + TIDY_WITHIN_S
+    while True:
+        cast.supervise()
+        wrong = [*left_of_dropped(built), *wrong_aliases(built)]
+        if not wrong or time.monotonic() > until:
+            return wrong
         time.sleep(POLL_S)
 
 
@@ -124,14 +166,17 @@ def _status(built: Stage) -> dict[str, Any] | None:
 def _compare(built: Stage, tell: Tell) -> Differences:
     client = built.client()
     try:
-        rows, points = read_rows(built.database_url), read_points(client)
+        with built.connect() as connection:
+            rows, kept = read_rows(connection), read_kept(connection)
+        collections = read_collections(client)
     finally:
         client.close()
-    for source in SOURCES:
-        ids = [point.facts.get("item_id") for point in points if point.facts.get("source") == source]
-        wanted = sum(row.source == source and bool(row.text) for row in rows)
-        tell(f"{source}: {wanted} rows with text, {len(ids)} points of {len(set(ids))} items")
-    return compare(rows, points)
+    for each in sorted(kept, key=lambda each: each.collection):
+        points = collections.get(each.collection, [])
+        wanted = sum(row.source == each.source and bool(row.text) for row in rows)
+        items = {point.facts.get("item_id") for point in points}
+        tell(f"{each.collection} ({each.state}): {wanted} rows with text, {len(points)} points of {len(items)} items")
+    return compare_all(rows, kept, collections)
 
 
 def _unanswered(built: Stage) -> list[str]:

@@ -9,6 +9,8 @@ from tests.torture.edits import WORDS, Edit, Hand
 ARTICLES = 40
 QUEUES = ["sales", "support", "größer"]
 TICKETS = 25
+CUSTOMERS = 12
+LABELS = 8
 STATES = ["open", "open", "waiting", "closed"]
 LONG = " " + "x" * 2_640
 """Of a key that is too long for an index of the program's."""
@@ -109,6 +111,61 @@ def turn_queue(hand: Hand) -> None:
     hand.touch("UPDATE tickets SET state = %s WHERE queue = %s", [hand.rng.choice(STATES), hand.rng.choice(QUEUES)])
 
 
+def name_customer(hand: Hand) -> None:
+    """A new one, or another name for all of its tickets."""
+    hand.touch(
+        "INSERT INTO customers VALUES (%s, %s) ON CONFLICT (id) DO UPDATE SET name = excluded.name",
+        [hand.rng.randrange(CUSTOMERS), hand.rng.choice([None, " ", *WORDS])],
+    )
+
+
+def give_ticket(hand: Hand) -> None:
+    """To another customer, who need not be there."""
+    customer = hand.rng.choice([None, *range(CUSTOMERS)])
+    hand.touch("UPDATE tickets SET customer_id = %s WHERE (queue, number) = (%s, %s)", [customer, *_ticket(hand)])
+
+
+def delete_customer(hand: Hand) -> None:
+    hand.touch("DELETE FROM customers WHERE id = %s", [hand.rng.randrange(CUSTOMERS)])
+
+
+def name_label(hand: Hand) -> None:
+    """A new one, another name, hidden or shown: for all tickets that have it."""
+    hand.touch(
+        """
+        INSERT INTO labels VALUES (%s, %s, %s) ON CONFLICT (id) DO UPDATE SET name = excluded.name, hidden = excluded.hidden
+        """,
+        [hand.rng.randrange(LABELS), hand.rng.choice(WORDS), hand.rng.random() < 0.2],
+    )
+
+
+def label_ticket(hand: Hand) -> None:
+    hand.touch(
+        "INSERT INTO ticket_labels VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+        [*_ticket(hand), hand.rng.randrange(LABELS)],
+    )
+
+
+def move_labels(hand: Hand) -> None:
+    """From one ticket to another. Often refused, as that has one of them."""
+    hand.touch(
+        "UPDATE ticket_labels SET queue = %s, number = %s WHERE (queue, number) = (%s, %s)",
+        [*_ticket(hand), *_ticket(hand)],
+    )
+
+
+def unlabel(hand: Hand) -> None:
+    """One ticket, or all that have a label."""
+    if hand.rng.random() < 0.8:
+        hand.touch("DELETE FROM ticket_labels WHERE (queue, number) = (%s, %s)", _ticket(hand))
+    else:
+        hand.touch("DELETE FROM ticket_labels WHERE label_id = %s", [hand.rng.randrange(LABELS)])
+
+
+def delete_label(hand: Hand) -> None:
+    hand.touch("DELETE FROM labels WHERE id = %s", [hand.rng.randrange(LABELS)])
+
+
 TABLE_EDITS: dict[Edit, float] = {
     write_article: 6,
     edit_article: 12,
@@ -120,5 +177,13 @@ TABLE_EDITS: dict[Edit, float] = {
     move_ticket: 2,
     delete_ticket: 2,
     turn_queue: 0.5,
+    name_customer: 4,
+    give_ticket: 4,
+    delete_customer: 1,
+    name_label: 4,
+    label_ticket: 6,
+    move_labels: 1.5,
+    unlabel: 1.5,
+    delete_label: 1,
 }
 """Each with its weight."""

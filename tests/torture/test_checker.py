@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from reindexer.core.items import point_id
-from reindexer.testing.provider import vector_of
-from tests.torture.checker import Differences, Found, Row, compare
+from tests.torture.checker import Differences, Found, Kept, Row, compare, compare_all
 from tests.torture.journal import Entry, wasted
+from tests.torture.models import MODELS, vector
 
 ROWS = [
     Row("context_items", str(uuid.UUID(int=n)), [" title ", f"text {n}\n"], {"title": " title ", "metadata": {"n": n}})
@@ -33,8 +33,8 @@ def point_of(row: Row, chunk: int = 0, start: int = 0, end: int | None = None) -
         "fingerprint": "f",
         "span": span,
     }
-    vector = vector_of(row.text[span[0] : span[1]])
-    return Found(point_id(row.source, row.item_id, chunk), vector, {**row.payload, "_reindexer": facts})
+    made = vector(None, row.text[span[0] : span[1]])
+    return Found(point_id(row.source, row.item_id, chunk), made, {**row.payload, "_reindexer": facts})
 
 
 def with_payload(point: Found, changes: Mapping[str, Any]) -> Found:
@@ -57,7 +57,7 @@ def test_a_row_without_a_point_is_lost() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        replace(FIRST, vector=vector_of("an older text")),
+        replace(FIRST, vector=vector(None, "an older text")),
         with_payload(FIRST, {"title": "an older title"}),
         with_payload(FIRST, {"metadata": {"n": 0, "and": "more"}}),
         with_payload(FIRST, {"foreign": 1}),
@@ -73,7 +73,7 @@ def test_points_without_a_row_without_text_or_of_another_collection_are_extra() 
     assert compare(ROWS[1:], POINTS) == Differences(extra=[ROWS[0].item_id])
     assert compare([BLANK], [point_of(BLANK)]) == Differences(extra=[BLANK.item_id])
     assert compare(ROWS, [*POINTS, FIRST]) == Differences(extra=[ROWS[0].item_id])
-    assert compare(ROWS, [*POINTS, Found("x", vector_of("y"), {})]) == Differences(extra=["x"])
+    assert compare(ROWS, [*POINTS, Found("x", vector(None, "y"), {})]) == Differences(extra=["x"])
 
 
 @pytest.mark.parametrize(
@@ -100,3 +100,20 @@ def test_an_embedding_is_wasted_beyond_one_for_each_time_that_it_was_called_for(
     assert wasted(entries, ["a", "b", "a", "c"]) == 0
     assert wasted(entries, ["a", "b", "a", "c", "c", "b", "never committed"]) == 3
     assert wasted([*entries, Entry(asked=["two"])], ["a", "c", "c"]) == 0
+
+
+def test_every_kept_generation_is_compared_by_its_own_model() -> None:
+    kept = [Kept("context_items", 1, "standby", None), Kept("context_items", 2, "active", MODELS[1])]
+    of_second = [replace(each, vector=vector(MODELS[1], row.text)) for each, row in zip(POINTS, ROWS, strict=True)]
+    collections = {"context_items__g1": POINTS, "context_items__g2": of_second}
+    assert not compare_all(ROWS, kept, collections)
+    mixed = compare_all(ROWS, kept, {**collections, "context_items__g2": [*of_second[:2], POINTS[2]]})
+    assert mixed == Differences(stale=[f"context_items__g2: {ROWS[2].item_id}"])
+    lost = compare_all(ROWS, kept, {"context_items__g2": of_second})
+    assert len(lost.lost) == 3
+    dropped = compare_all(ROWS, kept, {**collections, "context_items__g3": []})
+    assert dropped == Differences(extra=["context_items__g3: the collection"])
+
+
+def test_a_vector_of_one_model_scores_nothing_among_those_of_the_other() -> None:
+    assert float(vector(MODELS[0], "a") @ vector(MODELS[1], "a")) == 0.0

@@ -76,7 +76,7 @@ def test_chunks_overlap_by_whole_words_within_their_size() -> None:
 CHANGES: Sequence[Callable[[random.Random, list[str]], None]] = (edit, insert, delete, move)
 
 
-@pytest.mark.parametrize("most", [80, 200, 400])
+@pytest.mark.parametrize("most", [200, *(pytest.param(each, marks=pytest.mark.long) for each in (80, 400))])
 def test_a_changed_paragraph_makes_at_most_three_new_chunks_of_a_hundred_in_nearly_all_texts(most: int) -> None:
     more, times = dict.fromkeys(CHANGES, 0), 60
     for seed in range(times):

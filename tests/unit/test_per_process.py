@@ -41,14 +41,14 @@ def test_threads_that_ask_at_once_get_the_same_value() -> None:
     value = PerProcess(lambda: [threading.get_ident()])
 
     def ask() -> None:
-        at_once.wait(5)
+        at_once.wait(30)
         made.append(value.get())
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(5)
+        thread.join(30)
     assert len(made) == 8
     assert all(each is made[0] for each in made)
 
@@ -68,9 +68,9 @@ def test_a_process_forked_while_a_value_is_made_makes_its_own() -> None:
 
     thread = threading.Thread(target=PerProcess(slow).get)
     thread.start()
-    began.wait(5)
+    began.wait(30)
     try:
         assert in_fork(PerProcess(lambda: 7).get) == "7"
     finally:
         goes_on.set()
-        thread.join(5)
+        thread.join(30)

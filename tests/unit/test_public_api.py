@@ -13,9 +13,10 @@ import reindexer
 
 NAMES = [
     "Attached", "BreakerStatus", "ChangedMeanwhile", "Client", "DeadLetter", "DefinitionError",
-    "DependencyUnavailable", "Detached", "Hit", "ItemFailed", "ItemState", "NoSuchRun", "OtherEmbedder",
-    "PastRequest", "PermanentError", "Profile", "RateLimited", "ReindexerError", "RowsWouldMove", "Run",
-    "RunConflict", "SearchResult", "Settings", "Source", "SourceError", "SourceStatus", "Status", "TaskState",
+    "DependencyUnavailable", "Detached", "Generation", "GenerationConflict", "GenerationStatus", "Hit",
+    "ItemFailed", "ItemState", "NoSuchRun", "OtherEmbedder", "PastRequest", "PermanentError", "Profile",
+    "Promoted", "QueryVector", "RateLimited", "ReindexerError", "RelatedTable", "RowsWouldMove", "Run", "RunConflict",
+    "SearchResult", "Settings", "Source", "SourceError", "SourceStatus", "Status", "TaskState",
     "TransientError", "UsageError", "__version__",
 ]  # fmt: skip
 
@@ -23,13 +24,15 @@ METHODS = {
     "__init__": "(self, settings: 'Settings | None' = None) -> 'None'",
     "attach": (
         "(self, name: 'str', *, table: 'str | None' = None, text: 'Columns | None' = None,"
-        " key: 'Columns | None' = None, payload: 'Columns | None' = None, template: 'str | None' = None,"
+        " key: 'Columns | None' = None, payload: 'Columns | None' = None,"
+        " related: 'Sequence[RelatedTable] | None' = None, template: 'str | None' = None,"
         " where: 'str | None' = None, alias: 'str | None' = None, chunk_tokens: 'int | None' = None,"
         " chunk_overlap: 'int | None' = None, chunker: 'str | None' = None, tenant: 'str | None' = None,"
         " profile: 'Profile | None' = None,"
         " unset: 'Sequence[str]' = (), rows_may_move: 'bool' = False) -> 'Attached'"
     ),
     "backfill": "(self, source: 'str', *, where: 'str | None' = None, force: 'bool' = False) -> 'Run'",
+    "cancel_rebuild": "(self, source: 'str') -> 'int'",
     "cancel_run": "(self, run_id: 'int') -> 'Run'",
     "close": "(self) -> 'None'",
     "dead_letters": (
@@ -37,7 +40,15 @@ METHODS = {
         " limit: 'int' = 50, after: 'DeadLetter | None' = None) -> 'list[DeadLetter]'"
     ),
     "detach": "(self, name: 'str', *, drop_collection: 'bool') -> 'Detached'",
+    "embed_query": "(self, source: 'str', query: 'str') -> 'QueryVector'",
+    "generations": "(self, source: 'str') -> 'list[Generation]'",
     "pause_run": "(self, run_id: 'int') -> 'Run'",
+    "promote": (
+        "(self, source: 'str', *, wait_s: 'float' = 60.0, accept_lag: 'bool' = False, accept_failed: 'bool' = False)"
+        " -> 'Promoted'"
+    ),
+    "prune": "(self, source: 'str', *, generation: 'int | None' = None) -> 'list[int]'",
+    "rebuild": "(self, source: 'str', *, profile: 'str | None' = None) -> 'Run'",
     "regenerate": "(self, source: 'str', ids: 'Sequence[Key]') -> 'list[str]'",
     "regenerate_now": "(self, source: 'str', item_id: 'str', *, timeout_s: 'float' = 300.0) -> 'None'",
     "replay_dead_letters": (
@@ -45,6 +56,10 @@ METHODS = {
         " limit: 'int | None' = None) -> 'int'"
     ),
     "resume_run": "(self, run_id: 'int') -> 'Run'",
+    "rollback": (
+        "(self, source: 'str', *, wait_s: 'float' = 60.0, accept_lag: 'bool' = False, accept_failed: 'bool' = False)"
+        " -> 'Promoted'"
+    ),
     "run": "(self, run_id: 'int') -> 'Run'",
     "search": (
         "(self, source: 'str', query: 'str', *, limit: 'int' = 10, filter: 'Mapping[str, Any] | None' = None)"
@@ -57,7 +72,10 @@ METHODS = {
 }
 
 RESULTS = {
-    "Attached": ("source", "changed", "redefined", "problem"),
+    "RelatedTable": (
+        "name", "table", "of", "through", "on", "to", "many", "order", "separator", "where", "limit", "columns",
+    ),
+    "Attached": ("source", "changed", "redefined", "problem", "note"),
     "BreakerStatus": ("state", "reason", "failures", "since", "next_probe_at"),
     "DeadLetter": ("source", "item_id", "error", "attempts", "failed_at", "heals_at"),
     "Detached": ("source", "items", "collection", "dropped"),
@@ -72,7 +90,14 @@ RESULTS = {
         "rate", "eta_s", "started_at", "finished_at", "error",
     ),
     "SearchResult": ("hits", "behind"),
-    "SourceStatus": ("due", "completed", "failed", "paused", "problem", "triggers", "triggers_wrong"),
+    "SourceStatus": ("due", "completed", "failed", "paused", "problem", "triggers", "triggers_wrong", "generation", "beside"),
+    "GenerationStatus": ("number", "state", "due", "oldest_change_age_s", "problem"),
+    "Generation": (
+        "number", "state", "collection", "embedder", "problem", "created_at", "activated_at", "retired_at",
+        "standby_until", "emptied_at", "removed_at", "pending", "failed", "oldest_change_age_s", "run_id",
+    ),
+    "Promoted": ("source", "former", "lacking"),
+    "QueryVector": ("collection", "embedder", "vector"),
     "Status": (
         "outbox", "pending", "processing", "failed", "healing", "completed", "open_runs", "oldest_change_age_s",
         "listener", "workers", "triggers", "breakers", "sources",

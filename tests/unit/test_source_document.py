@@ -11,28 +11,33 @@ import pytest
 from reindexer.core.errors import DefinitionError, NewerDefinition
 from reindexer.core.profile import Profile
 from reindexer.core.redefinition import described
+from reindexer.core.related import Link, Related
 from reindexer.core.source import SAID, Source, default_of
 from reindexer.sources.definition import Wanted
+from reindexer.sources.relations import RelatedTable
 from reindexer.sources_file import read
 
 BASE = Source("notes", "public", "notes", ("id",), ("body",), payload_columns=("x",), chunk_tokens=64)
 
 VALUES = (
+    ("x",),
     "x",
     "{body}",
-    ("x",),
     20,
     True,
     Profile("openai", "m", 3, "https://x", "KEY", "dot", {"hnsw_config": {"m": 8}}),
 )
 """Of each type that an attribute may have."""
 
-BESIDE = ("name", "alias", "read_by", "generation")
+BESIDE = ("name", "alias", "read_by", "generation", "made_by", "recorded_by_others", "followed_by_others", "servers")
 
 
 def with_other(attribute: str) -> Source:
     """The base, with another value of one attribute."""
     value: Any
+    if attribute == "related":
+        author = Related("author", (Link("public", "authors", ("author_id",), ("id",)),), limit=3)
+        return replace(BASE, text_columns=("body", "author.name"), related=(author,))
     for value in VALUES:
         if type(value).__name__ in str(get_type_hints(Source)[attribute]) and value != getattr(BASE, attribute):
             try:
@@ -47,18 +52,27 @@ def attributes(source: Source) -> dict[str, Any]:
     return {each.name: getattr(source, each.name) for each in fields(source)}
 
 
-@pytest.mark.parametrize("attribute", [each.name for each in fields(Source)])
+@pytest.mark.parametrize("attribute", [each.name for each in fields(Source) if each.name != "followed_by_others"])
 def test_each_attribute_of_a_source_survives_its_document(attribute: str) -> None:
     source = with_other(attribute)
     document = json.loads(json.dumps(source.as_document()))
     assert attributes(
-        Source.from_document(source.name, source.alias, document, source.read_by, source.generation)
+        Source.from_document(
+            source.name,
+            source.alias,
+            document,
+            source.read_by,
+            source.generation,
+            source.made_by,
+            source.recorded_by_others,
+            source.servers,
+        )
     ) == attributes(source)
     assert (attribute in document) == (attribute not in BESIDE)
 
 
 @pytest.mark.parametrize(
-    "attribute", [each.name for each in fields(Source) if each.name not in ("name", "read_by", "generation")]
+    "attribute", [each.name for each in fields(Source) if each.name not in BESIDE or each.name == "alias"]
 )
 def test_a_source_that_differs_is_looked_at_again(attribute: str) -> None:
     differs = with_other(attribute).definition_hash != BASE.definition_hash
@@ -79,7 +93,11 @@ def test_what_only_a_newer_version_knows_is_refused_by_its_name(more: dict[str, 
 
 
 def test_all_that_a_user_may_say_has_its_key_in_the_sources_file_and_its_place_in_what_is_told() -> None:
-    assert set(read._SOURCE) == {"table", *SAID} == {each.name for each in fields(Wanted)} - {"name"}
+    how = {"change"}  # how a change is made is no part of what the source is
+    said = {"table", "related", *SAID}
+    assert set(read._SOURCE) - how == said == {each.name for each in fields(Wanted)} - {"name"} - how
+    assert set(read._RELATION) == {each.name for each in fields(RelatedTable)} - {"name"}
+    assert described(with_other("related"))["related.author"] == "public.authors (author_id = id), limit: 3"
     for word, attribute in SAID.items():
         value = getattr(with_other(attribute.name), attribute.name)
         assert value != default_of(attribute)

@@ -9,6 +9,7 @@ import pytest
 from reindexer.core.errors import UsageError
 from reindexer.core.profile import Profile
 from reindexer.sources.definition import Wanted
+from reindexer.sources.relations import RelatedTable
 from reindexer.sources_file.document import MAX_BYTES, parse_document
 from reindexer.sources_file.read import SourcesFile, parse_sources, read_sources
 
@@ -69,6 +70,48 @@ def test_a_file_says_all_that_a_source_can_be() -> None:
     ]  # fmt: skip
 
 
+RELATED = r"""
+[sources.books]
+table = "shop.books"
+text = ["title", "author.name", "tags.label"]
+payload = ["publisher.city", "comments.*"]
+[sources.books.related.author]
+table = "shop.authors"
+on = { author_id = "id" }
+many = false
+[sources.books.related.tags]
+table = "shop.tags"
+through = "shop.book_tags"
+to = { tag_id = "id", lang = "lang" }
+order = ["label"]
+separator = "\n"
+where = "NOT hidden"
+limit = 20
+[sources.books.related]
+publisher = { of = "author", table = "shop.publishers" }
+comments.table = "shop.comments"
+comments.columns = "body, at"
+"""
+
+
+def test_a_file_says_all_that_a_relation_can_be() -> None:
+    assert parse(RELATED).sources["books"].related == (
+        RelatedTable("author", "shop.authors", on={"author_id": "id"}, many=False),
+        RelatedTable(
+            "tags", "shop.tags", through="shop.book_tags", to={"tag_id": "id", "lang": "lang"}, order=("label",),
+            separator="\n", where="NOT hidden", limit=20,
+        ),
+        RelatedTable("publisher", "shop.publishers", of="author"),
+        RelatedTable("comments", "shop.comments", columns=("body", "at")),
+    )  # fmt: skip
+
+
+def test_a_part_of_a_relation_has_its_line() -> None:
+    file = parse(RELATED)
+    lines = {"related.tags.where": 16, "related.tags": 10, "related.author.order": 6, "related.comments.columns": 21}
+    assert {key: file.at("books", key) for key in lines} == {k: f"reindexer.toml:{n}" for k, n in lines.items()}
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "[sources]\n[profiles]\n", "\r\n"])
 def test_a_file_may_say_nothing(text: str) -> None:
     assert parse(text).sources == {}
@@ -85,6 +128,8 @@ def test_all_ways_to_write_a_table_are_the_same(text: str) -> None:
 
 
 S = '[sources.p]\ntable = "shop.p"\ntext = ["name"]\n'  # three lines
+R = S + "[sources.p.related.a]\n"  # four
+T = R + "table = 'a'\n"
 C = "[profiles.s.collection]\n"
 
 WRONG: dict[str, tuple[str, str]] = {
@@ -98,6 +143,18 @@ WRONG: dict[str, tuple[str, str]] = {
     "a list of sources": ("[[sources]]", "1: sources is a list; write [sources.NAME]"),
     "a source that is a list": ("\n[[sources.p]]", "2: sources.p is a list; write [sources.p] above the keys"),
     "a dot in the name": ("[sources.shop.p]\ntable = 't'", "1: sources.shop.p is not known: a source's name holds no dot; write [sources.shop_p]"),
+    "relations that are none": (S + "related = 3", "4: sources.p.related is a whole number; write a header of its own for each"),
+    "a relation that is none": (S + "related.a = 'shop.a'", "4: sources.p.related.a is text; write its keys under [sources.p.related.a]"),
+    "a relation's typo": (T + "seperatr = 'b'", "6: sources.p.related.a.seperatr is not known; did you mean 'separator'?"),
+    "a relation without table": (R, '4: sources.p.related.a has no table; write table = "schema.table"'),
+    "a relation that nobody reads": (T, "4: source 'p': relation 'a' is not read; name a column of it, like a.name, in text or payload"),
+    "a relation's bad name": (T.replace("related.a", "related.'a b'"), "4: source 'p': relation name 'a b': use up to 40 letters"),
+    "a join that is none": (T + "on = 'id'", '6: sources.p.related.a.on is text; write { column = "column of the other table" }'),
+    "an empty join": (T + "on = {}", "6: sources.p.related.a.on is empty; write something, or leave the key out"),
+    "a join by a number": (T + "on = { id = 3 }", "6: sources.p.related.a.on.id is a whole number; write text in quotes"),
+    "many of them": (T + "many = 'yes'", "6: sources.p.related.a.many is text; write true or false, without quotes"),
+    "a separator that is none": (T + "separator = 1", "6: sources.p.related.a.separator is a whole number; write text in quotes"),
+    "a limit of none": (T.replace("name", "a.name") + "limit = 0", "6: source 'p': relation 'a': limit is 0; use 1 to 10000"),
     "a bad name": (S.replace("p]", "'a b']"), "1: source name 'a b': use up to 40 letters, digits, '_' and '-'"),
     "no name": (S.replace("p]", "'']"), '1: sources."" has no name'),
     "no table": ("#\n[sources.p]\ntext = 'x'", '2: sources.p has no table; write table = "schema.table"'),
@@ -136,7 +193,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "a parameter that is ours": (C + "vectors.size = 3", "2: profiles.s.collection.vectors is not known; known are on_disk,"),
     "a parameter that hides points": (C + "optimizers_config = { prevent_unoptimized = true }", "2: profiles.s.collection.optimizers_config.prevent_unoptimized would keep new points from being found"),
     "an unknown parameter within": (C + "[profiles.s.collection.hnsw_config]\n\nmm = 1", "4: profiles.s.collection.hnsw_config.mm is not known to Qdrant"),
-    "a wrong parameter": (C + "on_disk = 'yes'", "2: profiles.s.collection.on_disk does not fit: input should be a valid boolean"),
+    "a wrong parameter": (C + "on_disk = 'yes'", "2: profiles.s.collection.on_disk does not fit: must be true or false"),
     "a wrong parameter within": (C + "quantization_config.scalar.type = 'int9'", "2: profiles.s.collection.quantization_config.scalar.type does not fit"),
     "a parameter that is missing": (C + "quantization_config.scalar.quantile = 0.5", "2: profiles.s.collection.quantization_config.scalar lacks 'type'"),
     "a date for a parameter": (C + "shard_number = 2026-01-01", "2: profiles.s.collection.shard_number is a date"),

@@ -163,6 +163,7 @@ def test_the_model_is_small_and_every_piece_has_a_vector() -> None:
     assert "Apache License" in (FOLDER / "LICENSE").read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_the_demos_query_finds_a_text_without_a_word_of_it() -> None:
     texts = [f"{each.name}\n{each.text}" for each in stdlib_texts()]
     embedder = StaticEmbedder()

@@ -18,7 +18,9 @@ from reindexer.embedded.data_directory import DataDirectory
 from reindexer.embedded.stack import Stack
 from reindexer.embedded.supervisor import Supervisor
 
-WELL = dict.fromkeys(("listener", "workers", "work", "triggers", "sources", "breakers", "postgres"), "ok")
+WELL = dict.fromkeys(
+    ("listener", "workers", "work", "triggers", "sources", "generations", "breakers", "postgres"), "ok"
+)
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from reindexer.core.per_process import PerProcess
 from reindexer.core.profile import DEFAULT_DIMENSIONS, DEFAULT_MODEL
 from reindexer.core.rate_limit import advertised_limits
 from reindexer.core.text.batching import HARMLESS, RequestLimits, RequestSize
+from reindexer.core.wording import counted
 from reindexer.ports import EmbedderConfig, Embedding
 
 CONNECT_S = 5.0
@@ -117,7 +118,9 @@ class OpenAIEmbedder:
         try:
             while True:
                 if len(texts) > self._limits.max_inputs:
-                    raise TooManyInputs(f"the embedding provider takes {self._limits.max_inputs} inputs a request")
+                    raise TooManyInputs(
+                        f"the embedding provider takes {counted(self._limits.max_inputs, 'input')} a request"
+                    )
                 form = self._form
                 try:
                     return self._ask(texts, form, until)
@@ -144,7 +147,7 @@ class OpenAIEmbedder:
                 most //= 2
             # guard refusal-max-inputs-memory
             self._limits = replace(self._limits, max_inputs=min(self._limits.max_inputs, most))
-            raise TooManyInputs(f"the embedding provider takes {most} inputs a request") from refused
+            raise TooManyInputs(f"the embedding provider takes {counted(most, 'input')} a request") from refused
         if not refused.may_be_form or time.monotonic() < self._look_again_at:  # guard refusal-alternate-request-form
             raise refused.of_all() from refused
         self._adopt(self._another_form(refused, form, until))

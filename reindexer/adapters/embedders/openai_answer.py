@@ -29,6 +29,7 @@ from reindexer.core.errors import (
     TransientError,
 )
 from reindexer.core.rate_limit import advertised_limits
+from reindexer.core.wording import counted
 from reindexer.ports import Embedding, Vectors
 
 _AWAY = {502, 504, *range(520, 525), 530}
@@ -155,7 +156,9 @@ def _in_order(data: list[_One], inputs: int) -> list[_One]:
         data = sorted(data, key=lambda each: each.index or 0)
         indexes = [each.index or 0 for each in data]
     if indexes != list(range(inputs)):
-        raise TransientError(f"the embedding provider answered {len(data)} vectors to {inputs} inputs")
+        raise TransientError(
+            f"the embedding provider answered {counted(len(data), 'vector')} to {counted(inputs, 'input')}"
+        )
     return data
 
 

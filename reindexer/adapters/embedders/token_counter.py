@@ -25,6 +25,11 @@ class TokenCounter:
     name: str
     count: Callable[[str], int]
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether it counts as the model does."""
+        return self is not ESTIMATE
+
 
 ESTIMATE = TokenCounter("estimate, rather too high", estimate_tokens)
 

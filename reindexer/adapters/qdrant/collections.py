@@ -19,7 +19,8 @@ from reindexer.core.errors import SourceError
 from reindexer.core.owner import Owner
 from reindexer.core.payload import PayloadColumn
 from reindexer.core.profile import Distance
-from reindexer.ports import Collection
+from reindexer.core.wording import refusal
+from reindexer.ports import Collection, Inspected
 
 _INDEXED: dict[str, Any] = {
     f"{FACTS}.item_id": models.PayloadSchemaType.KEYWORD,
@@ -69,7 +70,7 @@ def prepare(
     if noted != Owner(owner.instance or noted.instance, owner.embedder):
         note_owner(client, collection.name, owner)
     # Before there are points: Qdrant links points that share a value while it builds the graph, and not afterwards.
-    indexes = _INDEXED | {key_of([column.name]): index_of(column) for column in columns if column.indexed}
+    indexes = _indexes(columns)
     # An existing index of another type was made by somebody on purpose (full text, say). A field has only one index:
     # to replace it would take theirs away, and searches with a filter would be slow until the new one is built.
     for field in indexes.keys() - info.payload_schema.keys():
@@ -80,6 +81,21 @@ def prepare(
         _point_alias(client, collection)
     collection_id = (info.config.metadata or {}).get(_COLLECTION_ID)
     return str(collection_id) if collection_id else None
+
+
+def _indexes(columns: Sequence[PayloadColumn]) -> dict[str, Any]:
+    """The indexes that a collection should have, by field."""
+    return _INDEXED | {key_of(column.path): index_of(column) for column in columns if column.indexed}
+
+
+def inspect(client: QdrantClient, collection: Collection, columns: Sequence[PayloadColumn]) -> Inspected:
+    """Look at a collection, its alias and its payload indexes. Changes nothing."""
+    aliases = {each.alias_name: each.collection_name for each in client.get_aliases().aliases}
+    named = aliases.get(collection.alias)
+    if collection.name not in {each.name for each in client.get_collections().collections}:
+        return Inspected(False, named)
+    there = client.get_collection(collection.name).payload_schema
+    return Inspected(True, named, tuple(sorted(_indexes(columns).keys() - there.keys())))
 
 
 def require_dimensions(info: models.CollectionInfo, name: str, dimensions: int) -> None:
@@ -94,6 +110,13 @@ def require_dimensions(info: models.CollectionInfo, name: str, dimensions: int) 
             f"Qdrant collection {name!r} holds vectors of {found} dimensions, the embedder makes {dimensions}; "
             f"set REINDEXER_EMBEDDING_DIMENSIONS={found}, or delete the collection"
         )
+
+
+def datatype_of(info: models.CollectionInfo) -> str:
+    """How the collection keeps the numbers of its vectors."""
+    vectors = info.config.params.vectors
+    found = vectors.datatype if isinstance(vectors, models.VectorParams) else None
+    return found.value if found else models.Datatype.FLOAT32.value
 
 
 def owner_of(info: models.CollectionInfo) -> Owner:
@@ -123,7 +146,7 @@ def _create(client: QdrantClient, collection: Collection, dimensions: int, owner
     except ValidationError as exc:
         first = exc.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise SourceError(f"source {collection.source!r}: its profile's collection.{where}: {first['msg']}") from exc
+        raise SourceError(f"source {collection.source!r}: its profile's collection.{where}: {refusal(first)}") from exc
     try:
         client.create_collection(
             collection.name,
@@ -166,16 +189,37 @@ def _require_conditional_writes(client: QdrantClient) -> None:
 
 
 def _point_alias(client: QdrantClient, collection: Collection) -> None:
+    """Make the alias if there is none. Of two workers one may not know yet of a promotion, so neither moves it."""
+    if _named_by_alias(client, collection) is None:
+        client.update_collection_aliases([_creating(collection)])
+
+
+def follow_alias(client: QdrantClient, collection: Collection) -> bool:
+    """See `reindexer.ports.Index.follow_alias`."""
+    target = _named_by_alias(client, collection)
+    if target == collection.name or not client.collection_exists(collection.name):
+        return False
+    delete = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=collection.alias))
+    # guard alias-one-step
+    client.update_collection_aliases([*([] if target is None else [delete]), _creating(collection)])
+    return target is not None
+
+
+def _creating(collection: Collection) -> models.CreateAliasOperation:
+    create = models.CreateAlias(collection_name=collection.name, alias_name=collection.alias)
+    return models.CreateAliasOperation(create_alias=create)
+
+
+def _named_by_alias(client: QdrantClient, collection: Collection) -> str | None:
+    """Return the collection that the alias names. Raises SourceError if that is not one of the source."""
     aliases = {each.alias_name: each.collection_name for each in client.get_aliases().aliases}
     target = aliases.get(collection.alias)
-    if target is None:
-        create = models.CreateAlias(collection_name=collection.name, alias_name=collection.alias)
-        client.update_collection_aliases([models.CreateAliasOperation(create_alias=create)])
-    elif not re.fullmatch(re.escape(collection.alias) + r"__g\d+", target):
+    if target is not None and not re.fullmatch(re.escape(collection.alias) + r"__g\d+", target):
         raise SourceError(
             f"Qdrant's alias {collection.alias!r} names the collection {target!r}, which is not ours; "
             "give the source another alias"
         )
+    return target
 
 
 def _dimensions(info: models.CollectionInfo) -> int | None:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from qdrant_client import models
 
 from reindexer.core.filters import Absent, AnyOf, Condition, Filter, Scalar, Within
-from reindexer.core.payload import PayloadColumn
+from reindexer.core.payload import Path, PayloadColumn
 
 _SAFE_INTEGER = 2**53
 
 
-def key_of(path: Sequence[str]) -> str:
+def key_of(path: Path) -> str:
     """A JSON path in Qdrant's form. A name with characters other than letters, digits, `_` and `-` is quoted. No other
-    name is, because Qdrant lists its indexes in this form. Letters are those of any script."""
-    return ".".join(
-        name if all(letter.isalnum() or letter in "_-" for letter in name) else f'"{name}"' for name in path
-    )
+    name is, because Qdrant lists its indexes in this form. Letters are those of any script. The elements of a list are
+    `[]`."""
+    key = "".join("[]" if name is None else f".{_quoted(name)}" for name in path)
+    return key.removeprefix(".")
+
+
+def _quoted(name: str) -> str:
+    return name if all(letter.isalnum() or letter in "_-" for letter in name) else f'"{name}"'
 
 
 def index_of(column: PayloadColumn) -> Any:

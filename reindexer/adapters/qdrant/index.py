@@ -16,7 +16,6 @@ from typing import Any, cast
 
 import grpc
 import httpx
-import numpy as np
 from pydantic_core import PydanticSerializationError
 from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
@@ -27,14 +26,14 @@ from reindexer.adapters.qdrant import collections
 from reindexer.adapters.qdrant.address import QdrantAddress, is_of_qdrant
 from reindexer.adapters.qdrant.filters import filter_of
 from reindexer.adapters.qdrant.parameters import PARAMETERS, wrong_parameter
-from reindexer.adapters.qdrant.points import FACTS, hit_of, own_point, payload_of, stored_point
+from reindexer.adapters.qdrant.points import FACTS, hit_of, own_point, payload_of, stored_point, stored_vector
 from reindexer.core.errors import DependencyUnavailable, PermanentError, TransientError, UsageError
 from reindexer.core.filters import Filter
 from reindexer.core.items import StoredPoint, point_id
 from reindexer.core.owner import Owner
 from reindexer.core.payload import PayloadColumn
 from reindexer.core.per_process import PerProcess
-from reindexer.ports import Collection, Hit, IndexConfig, Point, ScrolledPage, Vector
+from reindexer.ports import Collection, Hit, IndexConfig, Inspected, Point, ScrolledPage, StoredVector, Vector
 
 _VERSION = f"{FACTS}.version"
 _FINGERPRINT = f"{FACTS}.fingerprint"
@@ -44,6 +43,7 @@ PREPARE_TIMES = 3
 """`prepare` makes several calls: it may take this many times the timeout of one."""
 _NOBODY = "00000000-0000-0000-0000-000000000000"
 """An id that no point of ours has."""
+_EXACT = models.SearchParams(exact=True, quantization=models.QuantizationSearchParams(ignore=True))
 _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 _FORBIDDEN = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
 
@@ -84,6 +84,11 @@ class QdrantIndex:
         with self._asking(PREPARE_TIMES * self._timeout_s):
             return collections.prepare(self._client, collection, dimensions, owner, columns)
 
+    def inspect(self, collection: Collection, columns: Sequence[PayloadColumn] = ()) -> Inspected:
+        """See `reindexer.ports.Index`."""
+        with self._asking(self._timeout_s):
+            return collections.inspect(self._client, collection, columns)
+
     def owner(self, collection: Collection) -> Owner:
         """See `reindexer.ports.Index.owner`."""
         try:
@@ -104,6 +109,11 @@ class QdrantIndex:
         """See `reindexer.ports.Index.drop`."""
         with suppress(_CollectionMissing), self._asking(self._timeout_s):
             self._client.delete_collection(collection.name)
+
+    def follow_alias(self, collection: Collection) -> bool:
+        """See `reindexer.ports.Index.follow_alias`."""
+        with self._asking(self._timeout_s):
+            return collections.follow_alias(self._client, collection)
 
     def upsert(self, collection: Collection, points: Sequence[Point], token: int, timeout_s: float) -> None:
         """See `reindexer.ports.Index.upsert`. Shape of the request: one batch of float lists."""
@@ -215,29 +225,40 @@ class QdrantIndex:
 
     def vectors(
         self, collection: Collection, points: Sequence[tuple[str, int]], timeout_s: float
-    ) -> Mapping[tuple[str, int], Vector]:
+    ) -> Mapping[tuple[str, int], StoredVector]:
         """See `reindexer.ports.Index.vectors`."""
         ids = {point_id(collection.source, item_id, chunk): (item_id, chunk) for item_id, chunk in points}
         with self._asking(timeout_s):
             records = self._client.retrieve(
-                collection.name, list(ids), with_payload=False, with_vectors=True, timeout=_seconds(timeout_s)
+                collection.name, list(ids), with_payload=[_FINGERPRINT], with_vectors=True, timeout=_seconds(timeout_s)
             )
-        return {ids[str(record.id)]: np.asarray(record.vector, dtype=np.float32) for record in records}
+        return {ids[str(record.id)]: stored_vector(record) for record in records}
 
-    def search(self, collection: Collection, vector: Vector, limit: int, where: Filter = ()) -> list[Hit]:
+    def datatype(self, collection: Collection) -> str | None:
+        """See `reindexer.ports.Index.datatype`."""
+        try:
+            with self._asking(self._timeout_s):
+                return collections.datatype_of(self._client.get_collection(collection.name))
+        except _CollectionMissing:
+            return None
+
+    def search(
+        self, collection: Collection, vector: Vector, limit: int, where: Filter = (), *, exact: bool = False
+    ) -> list[Hit]:
         """See `reindexer.ports.Index.search`."""
         ours = models.FieldCondition(key=f"{FACTS}.source", match=models.MatchValue(value=collection.source))
         try:
             with self._asking(self._timeout_s):
                 found = self._client.query_points_groups(
-                    collection.alias, group_by=f"{FACTS}.item_id", query=vector.tolist(), limit=limit, group_size=1,
-                    with_payload=True, query_filter=filter_of(where, ours),
+                    # guard search-own-collection
+                    collection.name, group_by=f"{FACTS}.item_id", query=vector.tolist(), limit=limit, group_size=1,
+                    with_payload=True, query_filter=filter_of(where, ours), search_params=_EXACT if exact else None,
                 )  # fmt: skip
         except _CollectionMissing:
             return []
         except PermanentError:
-            info = self._client.get_collection(collection.alias)
-            collections.require_dimensions(info, collection.alias, len(vector))
+            info = self._client.get_collection(collection.name)
+            collections.require_dimensions(info, collection.name, len(vector))
             raise
         return [hit_of(group.hits[0]) for group in found.groups]
 

@@ -9,6 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 from qdrant_client import models
 
+from reindexer.core.wording import refusal
+
 OF_VECTORS = ("on_disk", "datatype")
 """Parameters of the vectors, not of the collection."""
 
@@ -57,7 +59,7 @@ def _nearest(exc: ValidationError, given: Mapping[str, Any]) -> tuple[tuple[str,
         path = _real(error["loc"], given)
         unknown = error["type"] == "extra_forbidden"
         missing = f"lacks {str(error['loc'][-1])!r}" if error["type"] == "missing" else None
-        words = "is not known to Qdrant" if unknown else missing or f"does not fit: {error['msg'].lower()}"
+        words = "is not known to Qdrant" if unknown else missing or f"does not fit: {refusal(error)}"
         found.append((len(path), not unknown, path, words))
     *_, path, words = max(found)
     return path, words

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
+import numpy as np
 from qdrant_client import models
 
 from reindexer.core.items import StoredPoint, point_id
 from reindexer.core.text.chunks import Span
-from reindexer.ports import Hit, Point
+from reindexer.ports import Hit, Point, StoredVector
 
 FACTS = "_reindexer"
 
@@ -51,6 +52,13 @@ def stored_point(item_id: str, chunk: int, record: models.Record) -> StoredPoint
     token = facts.get("version")
     fingerprint = str(facts.get("fingerprint") or "")
     return StoredPoint(item_id, chunk, token if _is_token(token) else 0, fingerprint, payload, _span(facts))
+
+
+def stored_vector(record: models.Record) -> StoredVector:
+    """The vector of a point, with its fingerprint."""
+    facts = (record.payload or {}).get(FACTS)
+    fingerprint = facts.get("fingerprint") if isinstance(facts, dict) else None
+    return StoredVector(str(fingerprint or ""), np.asarray(record.vector, dtype=np.float32))
 
 
 def hit_of(point: models.ScoredPoint) -> Hit:

@@ -19,6 +19,7 @@ SELECT EXISTS (SELECT FROM reindexer.run WHERE source = %(source)s AND kind = 'f
 WITH found AS MATERIALIZED (
     SELECT source, number, collection_id FROM reindexer.generation
     WHERE source = %(source)s AND number = %(generation)s AND collection_id IS DISTINCT FROM %(collection_id)s
+        AND state NOT IN ('broken', 'dropped')
     FOR UPDATE
 ), noted AS (
     UPDATE reindexer.generation SET collection_id = %(collection_id)s FROM found
@@ -30,8 +31,8 @@ WITH found AS MATERIALIZED (
 ), restarted AS (
     UPDATE reindexer.run SET state = 'rows', cursor = NULL, queued = 0
     FROM lost
-    WHERE run.source = lost.source AND coalesce(generation, lost.number) = lost.number AND kind = 'backfill' AND force AND condition IS NULL
-        AND finished_at IS NULL
+    WHERE run.source = lost.source AND coalesce(generation, lost.number) = lost.number
+        AND kind = 'backfill' AND force AND condition IS NULL AND finished_at IS NULL
     RETURNING id
 ), started AS (
     INSERT INTO reindexer.run AS run (source, generation, kind, force)
@@ -54,11 +55,11 @@ ON CONFLICT (source, kind) WHERE finished_at IS NULL DO NOTHING
 RETURNING id;
 
 -- name: next_run
--- An open run of a generation whose backlog in the bulk lane is short enough for another page. Not locked: a page may take
--- long to read. `as_of` is for `lock`. A look at everything (after a TRUNCATE, say) also takes points away, so it goes on
+-- An open run of a generation whose backlog in the bulk lane is short enough for another page. Not locked: a page may
+-- take long to read. `as_of` is for `lock`. A look at everything (after a TRUNCATE, say) also takes points away, so it goes on
 -- where all that waits is marked. It adds one due row for each row of the table or of the ledger at most.
-SELECT run.id, run.source, coalesce(run.generation, source.generation) AS generation, run.kind, run.state, run.cursor, run.condition, run.force, run.total IS NULL AS uncounted,
-       run.xmin::text AS as_of
+SELECT run.id, run.source, coalesce(run.generation, source.generation) AS generation, run.kind, run.state, run.cursor,
+       run.condition, run.force, run.total IS NULL AS uncounted, run.xmin::text AS as_of
 FROM reindexer.run JOIN reindexer.source ON source.name = run.source
 WHERE run.finished_at IS NULL AND run.state <> 'working' AND run.paused_at IS NULL
     AND run.not_before <= clock_timestamp() AND NOT source.paused
@@ -89,7 +90,7 @@ SELECT id FROM reindexer.run WHERE id = %(id)s AND xmin::text = %(as_of)s FOR UP
 -- microseconds): that is in the new one.
 INSERT INTO reindexer.due AS due (source, item_id, generation, lane, forced_version, run_id, changed_at)
 SELECT run.source, page.item_id, generation.number, 'bulk', CASE WHEN %(force)s THEN 1 END, run.id,
-       CASE WHEN run.kind <> 'backfill' THEN coalesce(run.changed_at, run.started_at) END
+       CASE WHEN run.kind NOT IN ('backfill', 'rebuild') THEN coalesce(run.changed_at, run.started_at) END
 FROM unnest(%(item_ids)s::text[]) AS page (item_id), reindexer.run
 JOIN reindexer.generation ON generation.source = run.source AND generation.number = coalesce(run.generation, generation.number)
     AND generation.state NOT IN ('broken', 'dropped')
@@ -113,7 +114,8 @@ ON CONFLICT (source, item_id, generation) DO UPDATE SET
     waits_for = NULL;
 
 -- name: ledger_page
--- All that may be in Qdrant, in whichever generation. What is claimed may have been read before the run began, and may not be in the ledger yet.
+-- All that may be in Qdrant, in whichever generation. What is claimed may have been read before the run began, and may
+-- not be in the ledger yet.
 (
     SELECT DISTINCT ledger.item_id FROM reindexer.ledger
     WHERE ledger.source = %(source)s AND ledger.outcome <> 'DELETED'
@@ -142,12 +144,17 @@ WHERE id = %(id)s;
 -- name: finish
 -- Only when its last item is settled: a progress bar ends when the work is done. A run over every generation ends when that
 -- of searches is through: what the others wait for is theirs.
-UPDATE reindexer.run SET state = 'finished', finished_at = clock_timestamp()
-FROM reindexer.source
-WHERE name = run.source AND finished_at IS NULL AND state = 'working' AND NOT EXISTS (
-    SELECT FROM reindexer.due
-    -- guard run-finish-active
-    WHERE due.run_id = run.id AND due.generation = coalesce(run.generation, source.generation));
+WITH finished AS (
+    UPDATE reindexer.run SET state = 'finished', finished_at = clock_timestamp()
+    FROM reindexer.source
+    WHERE name = run.source AND finished_at IS NULL AND state = 'working' AND NOT EXISTS (
+        SELECT FROM reindexer.due
+        -- guard run-finish-active
+        WHERE due.run_id = run.id AND due.generation = coalesce(run.generation, source.generation))
+    RETURNING run.source, run.generation, kind
+)
+UPDATE reindexer.generation SET state = 'ready' FROM finished
+WHERE kind = 'rebuild' AND generation.source = finished.source AND number = finished.generation AND generation.state = 'filling';
 
 -- name: close
 UPDATE reindexer.run SET state = %(state)s, error = %(error)s, finished_at = clock_timestamp()

@@ -3,8 +3,9 @@
 -- hides nothing of theirs.
 
 -- name: outbox
+-- And values of related tables whose items are still to be found.
 SELECT count(*) AS changes, extract(epoch FROM clock_timestamp() - min(changed_at))::double precision AS oldest_age_s
-FROM reindexer.outbox;
+FROM (SELECT changed_at FROM reindexer.outbox UNION ALL SELECT changed_at FROM reindexer.fan_out) AS waiting;
 
 -- name: due
 SELECT due.source, lane,

@@ -209,20 +209,26 @@ SELECT NOT EXISTS (
 );
 
 -- name: bearers
--- Tables that carry triggers of a source, with the names of those.
-SELECT tgrelid::bigint, nspname::text, relname::text, array_agg(tgname::text ORDER BY tgname)
+-- Tables that carry triggers of a source, with the names of those: what it has, but not on the tables that are kept; and
+-- what it had for related tables that it reads no more.
+SELECT nspname::text, relname::text, array_agg(tgname::text ORDER BY tgname)
 FROM pg_trigger
 JOIN pg_proc ON pg_proc.oid = tgfoid
 JOIN pg_class ON pg_class.oid = tgrelid
 JOIN pg_namespace ON pg_namespace.oid = relnamespace
-WHERE pronamespace = to_regnamespace('reindexer') AND proname = ANY (%(functions)s) AND NOT tgisinternal
-GROUP BY tgrelid, nspname, relname
+WHERE pronamespace = to_regnamespace('reindexer') AND NOT tgisinternal
+    AND CASE WHEN proname = ANY (%(functions)s) THEN tgrelid <> ALL (%(keep)s::oid[]) ELSE starts_with(proname, %(begin)s) END
+GROUP BY nspname, relname
 ORDER BY nspname, relname;
 
+-- name: former_functions
+SELECT proname::text FROM pg_proc
+WHERE pronamespace = to_regnamespace('reindexer') AND starts_with(proname, %(begin)s) AND proname <> ALL (%(functions)s);
+
 -- name: base_types
--- Of each of these columns the type below domains and arrays.
-SELECT attname::text, base.typname::text, base.typtype = 'e' AS is_enum
-FROM pg_attribute
+-- Of each of these columns the type below domains and arrays, and whether there is an array.
+SELECT attname::text, base.typname::text, base.typtype = 'e' AS is_enum, whole.typcategory = 'A' AS is_array
+FROM pg_attribute JOIN pg_type AS whole ON whole.oid = atttypid
 CROSS JOIN LATERAL (
     WITH RECURSIVE type AS (
         SELECT pg_type.* FROM pg_type WHERE pg_type.oid = atttypid

@@ -159,6 +159,10 @@ WITH gate AS MATERIALIZED (
     -- Of the claim as a whole: told in the first row, not with each of 256 items.
     SELECT claimed.source, claimed.generation, claimed.token, claimed.lane, claimed.marked, generation.state, generation.problem,
            generation.embedder,
+           ARRAY(SELECT other.number FROM reindexer.generation AS other
+                 WHERE other.source = generation.source AND other.number <> generation.number
+                     AND other.state NOT IN ('broken', 'dropped')
+                     AND other.embedder = generation.embedder) AS donors,
            first.ago_s AS first_ago_s, first.marked_ago_s AS marked_first_ago_s,
            ARRAY(SELECT dependency FROM its_breakers) AS failing,
            ARRAY(SELECT dependency FROM its_breakers WHERE opened_at IS NOT NULL) AS open,

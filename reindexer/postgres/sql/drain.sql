@@ -4,7 +4,8 @@
 -- Takes at most %(max_changes)s changes, coalesced per item. No cursor over the ids: they commit out of order. The rows
 -- are inserted in key order, as everybody who locks several due rows does, so that drains, requests and settles can't
 -- deadlock. A crash that loses this commit also brings the outbox rows back, so it need not wait for the disk.
--- Every generation that is kept gets it: the one that searches use in the change's own lane, the others as bulk.
+-- Every generation that is kept gets it: the one that searches use in the change's own lane, the others as bulk, but for
+-- one that is being promoted.
 -- A change's time is its statement's, which can be long before its commit. What the drain that ended the last look (at
 -- %(looked_at)s) did not see, has committed since.
 -- An item that is due and unclaimed already is passed over: who claims it reads its row after that. Only where the due row
@@ -18,18 +19,30 @@ WITH relaxed AS MATERIALIZED (
     WHERE outbox.ctid = ANY (ARRAY(
         SELECT ctid FROM reindexer.outbox WHERE ctid >= %(begin)s::tid LIMIT %(max_changes)s FOR UPDATE SKIP LOCKED
     ))
-    RETURNING outbox.ctid AS place, outbox.source,
+    RETURNING outbox.ctid AS place, outbox.source, outbox.related,
               -- No longer than a key of ours can be: one row's must not fail all of them.
               -- guard long-key-drain-name
-              CASE WHEN octet_length(item_id) > 650 THEN reindexer.noted_name(outbox.source, item_id) ELSE item_id END AS item_id,
+              CASE WHEN octet_length(item_id) > 650 AND outbox.related IS NULL THEN reindexer.noted_name(outbox.source, item_id) ELSE item_id END AS item_id,
               lane, greatest(changed_at, %(looked_at)s::timestamptz) AS changed_at
 ), items AS (
     SELECT source, item_id, max(lane) AS lane, min(changed_at) AS changed_at, count(*) AS changes
-    FROM taken WHERE item_id IS NOT NULL GROUP BY source, item_id
+    FROM taken WHERE item_id IS NOT NULL AND related IS NULL GROUP BY source, item_id
+), fanned AS (
+    -- Which items they lead to is not asked here: that reads the user's tables.
+    INSERT INTO reindexer.fan_out AS fan_out (source, related, value, lane, changed_at)
+    SELECT source, related, item_id, max(lane), min(changed_at)
+    FROM taken WHERE item_id IS NOT NULL AND related IS NOT NULL
+    GROUP BY source, related, item_id ORDER BY source, related, item_id
+    ON CONFLICT (source, related, value) DO UPDATE SET
+        lane = greatest(fan_out.lane, excluded.lane),
+        changed_at = least(fan_out.changed_at, excluded.changed_at),
+        cursor = NULL -- guard related-cursor-restart
+    RETURNING 1
 ), queued AS (
     INSERT INTO reindexer.due AS due (source, item_id, generation, lane, version, changed_at)
     SELECT items.source, items.item_id, generation.number,
-           CASE WHEN generation.state = 'active' THEN items.lane ELSE 'bulk' END, -- guard drain-active-lane
+           -- guard drain-active-lane
+           CASE WHEN generation.state = 'active' OR generation.live_until > statement_timestamp() THEN items.lane ELSE 'bulk' END,
            items.changes, items.changed_at
     -- guard drain-every-generation
     FROM items JOIN reindexer.generation ON generation.source = items.source AND state NOT IN ('broken', 'dropped')
@@ -64,6 +77,7 @@ SELECT (SELECT count(*) FROM taken) AS changes,
        (SELECT count(*) FROM queued WHERE lane = 'live') AS live,
        (SELECT count(*) FROM queued WHERE lane = 'bulk') AS bulk,
        (SELECT count(*) FROM walks) AS walks,
+       (SELECT count(*) FROM fanned) AS related,
        CASE WHEN %(begin)s::tid = '(0,0)' THEN statement_timestamp() END AS looked_at,
        -- Of a position only the page, which is its first part, can be read as a number.
        (SELECT (min(place)::text::point)[0]::bigint FROM taken) AS first_page;

@@ -2,20 +2,37 @@
 -- stand names, and what is no definition. Each generation has its own; that of the one that searches use is also the
 -- source's.
 
--- name: all
-SELECT name, alias, generation.definition, coalesce(facts ->> 'reads', ''), generation.number
-FROM reindexer.source JOIN reindexer.generation ON generation.source = name AND generation.number = source.generation
-ORDER BY name;
-
--- name: one
-SELECT name, alias, generation.definition, coalesce(facts ->> 'reads', ''), generation.number
+-- name: defined
+-- One source (no name: each) as one of its generations defines it (no number: the one that searches use), with the
+-- columns that other generations declare.
+SELECT name, alias, generation.definition, coalesce(
+           (SELECT string_agg(value, ' ' ORDER BY key) FROM jsonb_each_text(coalesce(generation.facts, source.facts))
+            WHERE starts_with(key, 'reads')), ''), generation.number,
+       generation.embedder,
+       ARRAY(SELECT DISTINCT attname::text
+             FROM reindexer.generation AS other
+             CROSS JOIN jsonb_array_elements_text(
+                 coalesce(other.definition -> 'text_columns', '[]') || coalesce(other.definition -> 'payload_columns', '[]')
+                 || coalesce(other.definition -> 'condition_columns', '[]')) AS declared (name)
+             -- guard generation-missing-column
+             JOIN pg_attribute ON attrelid = source.table_oid AND attname = declared.name AND attnum > 0 AND NOT attisdropped
+             WHERE other.source = source.name AND other.number <> generation.number
+                 AND other.state NOT IN ('broken', 'dropped') ORDER BY 1),
+       generation.servers,
+       ARRAY(SELECT definition FROM reindexer.generation AS other
+             WHERE other.source = source.name AND other.number <> generation.number AND other.definition ? 'related'
+                 AND other.state NOT IN ('broken', 'dropped') ORDER BY other.number)
 FROM reindexer.source JOIN reindexer.generation ON generation.source = name
     AND generation.number = coalesce(%(generation)s::integer, source.generation)
-WHERE name = %(name)s;
+WHERE coalesce(name = %(name)s::text, true)
+ORDER BY name;
 
 -- name: one_with_columns
 -- And the columns that its table has now, with their types.
-SELECT name, alias, generation.definition, coalesce(facts ->> 'reads', ''), generation.number,
+SELECT name, alias, generation.definition, coalesce(
+           (SELECT string_agg(value, ' ' ORDER BY key) FROM jsonb_each_text(coalesce(generation.facts, source.facts))
+            WHERE starts_with(key, 'reads')), ''), generation.number,
+       generation.embedder, generation.servers,
        (SELECT jsonb_object_agg(attname, format_type(atttypid, NULL)) FROM pg_attribute
         WHERE attrelid = to_regclass(format('%%I.%%I', generation.definition ->> 'table_schema',
                                             generation.definition ->> 'table_name'))
@@ -90,9 +107,12 @@ SELECT count(*) FROM reindexer.due WHERE source = %(name)s AND lease_until > clo
 
 -- name: forget
 WITH outbox AS (DELETE FROM reindexer.outbox WHERE source = %(name)s),
+    fan_out AS (DELETE FROM reindexer.fan_out WHERE source = %(name)s),
     due AS (DELETE FROM reindexer.due WHERE source = %(name)s),
     request AS (DELETE FROM reindexer.request WHERE source = %(name)s),
     ledger AS (DELETE FROM reindexer.ledger WHERE source = %(name)s RETURNING 1),
+    -- guard counter-detached-source
+    counter AS (DELETE FROM reindexer.counter WHERE labels::jsonb ->> 'source' = %(name)s),
     source AS (DELETE FROM reindexer.source WHERE name = %(name)s),
     -- guard context-items-detached
     detached AS (INSERT INTO reindexer.detached (source) VALUES (%(name)s) ON CONFLICT DO NOTHING)
@@ -110,6 +130,10 @@ WHERE source = %(name)s AND number = %(generation)s AND problem IS DISTINCT FROM
 SELECT name, generation.problem FROM reindexer.source
 JOIN reindexer.generation ON generation.source = name AND generation.number = source.generation
 WHERE generation.problem IS NOT NULL ORDER BY name;
+
+-- name: problems_beside
+SELECT name, number FROM reindexer.source JOIN reindexer.generation ON generation.source = name
+WHERE number <> source.generation AND state <> 'dropped' AND generation.problem IS NOT NULL ORDER BY name, number;
 
 -- name: clear_problem
 -- A deletion that needs no provider does not tell that the provider takes the source's texts again.
@@ -144,10 +168,51 @@ SELECT source ->> 'embedder', coalesce(source -> 'definition', source) -> 'profi
 FROM (SELECT to_jsonb(source) AS source FROM reindexer.source WHERE name = %(name)s) AS found;
 
 -- name: record_embedder
--- The first one stays.
--- guard embedder-first-recorded
-UPDATE reindexer.generation SET embedder = coalesce(embedder, %(embedder)s)
-WHERE source = %(name)s AND number = %(generation)s RETURNING embedder;
+-- The first one stays, and the address of its provider is the first one that makes the vectors.
+UPDATE reindexer.generation SET
+    -- guard embedder-first-recorded
+    embedder = coalesce(embedder, %(embedder)s),
+    servers = CASE WHEN embedder IS NULL AND %(server)s::text IS NOT NULL THEN ARRAY[%(server)s::text] ELSE servers END
+WHERE source = %(name)s AND number = %(generation)s RETURNING embedder, servers;
+
+-- name: servers
+SELECT servers, embedder FROM reindexer.generation WHERE source = %(name)s AND number = %(generation)s;
+
+-- name: accept_first_server
+-- Of a generation that an older version filled, or that has no point yet.
+UPDATE reindexer.generation SET servers = ARRAY[%(server)s::text]
+WHERE source = %(name)s AND number = %(generation)s AND embedder = %(embedder)s
+    AND servers = '{}'; -- guard server-first-accepted
+
+-- name: add_server
+UPDATE reindexer.generation SET servers = array_append(servers, %(server)s::text)
+WHERE source = %(name)s AND number = %(generation)s AND embedder = %(embedder)s AND NOT %(server)s = ANY (servers);
+
+-- name: claims_in_work
+SELECT count(DISTINCT token) FROM reindexer.due
+WHERE source = %(name)s AND generation = %(generation)s AND lease_until > clock_timestamp();
+
+-- name: replace_servers
+-- Nothing that the others made is left: from now on they have to show that they make what this one makes.
+UPDATE reindexer.generation SET servers = ARRAY[%(server)s::text]
+WHERE source = %(name)s AND number = %(generation)s AND embedder = %(embedder)s;
+
+-- name: generations_of_embedder
+-- This one, then the others from which it may take vectors over.
+SELECT number FROM reindexer.generation
+WHERE source = %(source)s AND embedder = %(embedder)s
+    AND (number = %(generation)s OR state NOT IN ('broken', 'dropped'))
+ORDER BY number <> %(generation)s, number DESC;
+
+-- name: settled_items
+-- Items whose points should be as their rows are, by key.
+SELECT item_id, chunk_tokens FROM reindexer.ledger
+WHERE source = %(name)s AND generation = %(generation)s AND item_id > %(after)s
+    AND outcome = 'COMPLETED' AND chunks > 0 AND text_fingerprint IS NOT NULL
+    AND NOT EXISTS (
+        SELECT FROM reindexer.due
+        WHERE due.source = ledger.source AND due.item_id = ledger.item_id AND due.generation = ledger.generation)
+ORDER BY item_id LIMIT %(limit)s;
 
 -- name: set_paused
 UPDATE reindexer.source SET paused = %(paused)s WHERE %(name)s::text IS NULL OR name = %(name)s RETURNING name;

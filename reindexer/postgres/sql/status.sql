@@ -39,12 +39,11 @@ LEFT JOIN reindexer.ledger ON ledger.source = source.name AND ledger.item_id = %
     AND ledger.generation = source.generation
 CROSS JOIN LATERAL (
     SELECT min(changed_at) AS changed_at FROM reindexer.outbox
-    WHERE outbox.source = source.name AND reindexer.item_name(outbox.item_id) = %(item_id)s
+    WHERE outbox.source = source.name AND outbox.related IS NULL AND reindexer.item_name(outbox.item_id) = %(item_id)s
 ) AS outbox
 WHERE source.name = %(source)s;
 
 -- name: chunk_tokens
 -- Items of which the provider found a chunk too long.
-SELECT ledger.item_id, ledger.chunk_tokens
-FROM reindexer.ledger JOIN reindexer.source ON source.name = ledger.source AND source.generation = ledger.generation
-WHERE ledger.source = %(source)s AND ledger.item_id = ANY (%(item_ids)s) AND ledger.chunk_tokens IS NOT NULL;
+SELECT item_id, chunk_tokens FROM reindexer.ledger
+WHERE source = %(source)s AND generation = %(generation)s AND ledger.item_id = ANY (%(item_ids)s) AND ledger.chunk_tokens IS NOT NULL;

@@ -96,7 +96,9 @@ def contents(client: QdrantClient) -> dict[str, Any]:
 
 
 @embedded_only
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, *(pytest.param(each, marks=pytest.mark.long) for each in (signal.SIGTERM, signal.SIGINT))]
+)
 def test_all_survives_the_end_of_the_process(tmp_path: Path, how: signal.Signals) -> None:
     with Process("--path", str(tmp_path)) as server:
         client = connect(server.url)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from tests.faults.sabotage.row import Sabotage
 
 ROWS = "tests/integration/test_generation_rows.py::"
-MIGRATION = ROWS + "test_the_migration_carries_over_what_is_known_and_who_may_write_it"
+LOCKS = "tests/integration/test_generation_locks.py::"
+MIGRATION = LOCKS + "test_the_migration_carries_over_what_is_known_and_who_may_write_it"
 
 EVERY = ROWS + "test_a_change_makes_an_item_due_for_every_generation_that_is_kept"
 OWN = ROWS + "test_each_generation_is_filled_by_its_own_definition_and_the_alias_stays"
@@ -21,7 +22,8 @@ GENERATIONS = (
     Sabotage(
         "generations: freshness does not pay for those that no search uses",
         "drain-active-lane",
-        "CASE WHEN generation.state = 'active' THEN items.lane ELSE 'bulk' END,",
+        "CASE WHEN generation.state = 'active' OR generation.live_until > statement_timestamp() THEN items.lane "
+        "ELSE 'bulk' END,",
         "items.lane,",
         EVERY,
     ),
@@ -42,8 +44,8 @@ GENERATIONS = (
     Sabotage(
         "generations: a run over every one ends when that of searches is through",
         "run-finish-active",
-        " AND due.generation = coalesce(run.generation, source.generation));",
-        ");",
+        " AND due.generation = coalesce(run.generation, source.generation))\n",
+        ")\n",
         ROWS + "test_a_run_over_every_generation_ends_when_the_active_one_is_through",
     ),
     Sabotage(
@@ -51,35 +53,35 @@ GENERATIONS = (
         "generation-mirror-private",
         "REVOKE EXECUTE ON FUNCTION reindexer.copy_to_source() FROM PUBLIC;",
         "",
-        ROWS + "test_a_user_of_the_schema_can_not_write_a_source_by_a_trigger_of_his_own",
+        LOCKS + "test_a_user_of_the_schema_can_not_write_a_source_by_a_trigger_of_his_own",
     ),
     Sabotage(
         "ordered locks: attaching",
         "attach-lock-order",
         'connection.execute(load("sources.sql")["hold_generations"], {"name": source.name})\n',
         "",
-        ROWS + "test_whoever_writes_a_source_waits_for_its_generations_first[attach]",
+        LOCKS + "test_whoever_writes_a_source_waits_for_its_generations_first[attach]",
     ),
     Sabotage(
         "ordered locks: detaching",
         "detach-lock-order",
         'connection.execute(queries["hold_generations"], named)\n',
         "",
-        ROWS + "test_whoever_writes_a_source_waits_for_its_generations_first[detach]",
+        LOCKS + "test_whoever_writes_a_source_waits_for_its_generations_first[detach]",
     ),
     Sabotage(
         "ordered locks: names that are followed",
         "generation-lock-order",
         "FOR UPDATE OF generation\n",
         "\n",
-        ROWS + "test_whoever_writes_a_source_waits_for_its_generations_first[names]",
+        LOCKS + "test_whoever_writes_a_source_waits_for_its_generations_first[names]",
     ),
     Sabotage(
         "migration: a lock that somebody holds is waited for",
         "migration-lock-retry",
         "(LockNotAvailable, DeadlockDetected)",
         "()",
-        ROWS + "test_the_migration_waits_for_a_transaction_that_holds_a_table",
+        LOCKS + "test_the_migration_waits_for_a_transaction_that_holds_a_table",
     ),
     Sabotage(
         "generations: each is filled by its own definition",

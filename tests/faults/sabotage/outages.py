@@ -28,7 +28,7 @@ OUTAGES = (
         "session-killed-leader-statement",
         'ours["client_connection_check_interval"] = "2s"',
         'ours["client_connection_check_interval"] = "0"',
-        LISTENER + "test_a_leader_that_is_killed_while_it_waits_for_a_lock_does_not_keep_leading",
+        LISTENER + "test_a_leader_that_is_killed_in_a_long_statement_does_not_keep_leading",
     ),
     Sabotage(
         "the bell's echo comes from another connection",
@@ -40,7 +40,7 @@ OUTAGES = (
     Sabotage(
         "signals are heard whatever the listener hangs in",
         "signal-hung-listener",
-        "stop.wait()\nthread.join(STOP_S)\n",
+        "told.recv(1)\nstop.set()\nthread.join(STOP_S)\n",
         "thread.join()\n",
         LISTENER + "test_sigterm_ends_the_listener_within_five_seconds[stalled]",
     ),
@@ -56,7 +56,7 @@ OUTAGES = (
         "broker-health-check",
         '"health_check_interval": 10,',
         '"health_check_interval": 600,',
-        BROKER + "test_connections_to_the_broker_that_lead_nowhere_are_made_anew",
+        BROKER + "test_a_worker_whose_connection_for_messages_alone_leads_nowhere_makes_it_anew",
     ),
     Sabotage(
         "requests are not locked while their messages are sent",
@@ -84,8 +84,9 @@ OUTAGES = (
         "a request is on disk before its task id is told",
         "wal-request-durable",
         "RETURNING task_id, set_config('synchronous_commit', 'on', true);",
-        "RETURNING task_id;",
-        POSTGRES + "test_a_request_that_was_accepted_is_known_after_a_crash",
+        "RETURNING task_id, set_config('synchronous_commit', 'off', true);",
+        "tests/faults/test_postgres_crash.py::"
+        "test_a_request_is_on_disk_before_its_task_id_is_told_whatever_the_server_is_set_to",
     ),
     Sabotage(
         "settling is tried again while Postgres fails",

@@ -22,6 +22,13 @@ PLATFORMS = (
         WINDOWS + "test_what_needs_more_says_in_one_line_to_use_wsl[up]",
     ),
     Sabotage(
+        "a port that was given stays ours until a server listens there",
+        "port-held-until-served",
+        "_held.append(holder.detach())",
+        "holder.close()",
+        "tests/unit/test_free_port.py::test_a_port_is_given_once_before_a_server_listens_there",
+    ),
+    Sabotage(
         "an application's own package `api` is not taken for ours",
         "api-own-module",
         "str(package.parent)",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.faults.sabotage.row import Sabotage
 
 TRIGGERS = "tests/integration/test_triggers.py::"
+LOCKED = "tests/faults/test_locked_tables.py::"
+CONDITIONS = "tests/integration/backfills/test_conditions.py::"
 
 TRIGGER = (
     Sabotage(
@@ -322,6 +324,49 @@ LOCKS = (
         "FOR UPDATE OF due\n",
         "tests/faults/test_lock_order.py::"
         "test_who_waits_for_the_first_of_many_due_rows_holds_none_of_the_others[postpones]",
+    ),
+    Sabotage(
+        "a locked table: a statement waits for a lock for a short time",
+        "lock-timeout",
+        "int(LOCK_S * 1000)",
+        "0",
+        LOCKED + "test_a_locked_table_stops_no_other_source_for_longer_than_the_lock_timeout[customers-8]",
+    ),
+    Sabotage(
+        "a locked table: the error of a read is the source's, and tells the lock",
+        "lock-timeout-read",
+        "raise locked(source) from exc",
+        "raise",
+        LOCKED + "test_a_locked_table_stops_no_other_source_for_longer_than_the_lock_timeout[customers-8]",
+    ),
+    Sabotage(
+        "a locked table: a process leaves the source alone for a while",
+        "claim-source-left",
+        "isinstance(error, NotThisProcess | SourceLocked)",
+        "isinstance(error, NotThisProcess)",
+        LOCKED + "test_a_worker_leaves_a_locked_source_alone_for_a_while",
+    ),
+    Sabotage(
+        "a locked table: a page's time limit does not hide the lock",
+        "lock-timeout-page",
+        'f"{int(lock_s * 1000)}ms"',
+        '"0"',
+        CONDITIONS + "test_a_run_whose_table_is_locked_waits_and_its_condition_is_not_blamed",
+    ),
+    Sabotage(
+        "a locked table: no condition is blamed for it",
+        "lock-timeout-no-condition",
+        "if isinstance(exc, psycopg.errors.LockNotAvailable):",
+        "if False:",
+        CONDITIONS + "test_a_run_whose_table_is_locked_waits_and_its_condition_is_not_blamed",
+    ),
+    Sabotage(
+        "what a command says is done is on disk",
+        "wal-session-durable",
+        "ROW({ours}, {_DURABLE})",
+        "ROW({ours}, 1)",
+        "tests/faults/test_postgres_crash.py::"
+        "test_what_a_command_says_is_done_is_on_disk_whatever_the_server_is_set_to",
     ),
     Sabotage(
         "a claim is on disk before anybody works on it",

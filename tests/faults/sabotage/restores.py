@@ -34,7 +34,7 @@ RESTORES = (
         "reconcile-same-embedder",
         "require_ours(sides.index, sides.collection, ours)\n",
         "",
-        RECONCILE + "test_the_command_refuses_to_compare_by_another_embedder_than_the_workers",
+        RECONCILE + "test_the_command_never_compares_by_another_embedder_than_the_workers",
     ),
     Sabotage(
         "ids: an id counts only as Postgres prints the key",
@@ -46,8 +46,8 @@ RESTORES = (
     Sabotage(
         "a condition is tried on the wanted rows only",
         "key-exact-spelling",
-        " OFFSET 0) AS t {meets}",
-        ") AS t {meets}",
+        " OFFSET 0) AS t{related} {meets}",
+        ") AS t{related} {meets}",
         "tests/integration/test_attach.py::test_a_condition_that_fails_on_a_row_fails_that_item_alone",
     ),
     Sabotage(

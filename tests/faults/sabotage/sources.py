@@ -17,8 +17,8 @@ SOURCES = (
     Sabotage(
         "conditions: a change of their columns is recorded",
         "condition-columns-recorded",
-        "self.text_columns + self.payload_columns + self.condition_columns",
-        "self.text_columns + self.payload_columns",
+        "read + self.condition_columns + joined",
+        "read + joined",
         ATTACH + "test_a_row_that_leaves_the_condition_leaves_the_index_and_one_that_enters_it_enters",
     ),
     Sabotage(
@@ -123,7 +123,7 @@ SOURCES = (
     Sabotage(
         "broken sources: a schema that may not be used is the source's problem",
         "source-schema-privilege-error",
-        'except psycopg.errors.InsufficientPrivilege as exc:\n    raise SourceError(f"source {source.name!r}: {one_line(exc)}") from None\nfound',
+        'except psycopg.errors.InsufficientPrivilege as exc:\n    raise SourceError(f"{about}: {one_line(exc)}") from None\nfound',
         "found",
         BROKEN + "test_a_source_whose_schema_may_not_be_used_is_told_and_the_others_are_worked_on_and_watched",
         fails_with="permission denied for schema shop",

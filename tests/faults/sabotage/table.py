@@ -11,13 +11,17 @@ from tests.faults.sabotage.drain import DRAIN
 from tests.faults.sabotage.engine import ENGINE
 from tests.faults.sabotage.generations import GENERATIONS
 from tests.faults.sabotage.lag import LAG
+from tests.faults.sabotage.lifecycle import LIFECYCLE
 from tests.faults.sabotage.mixing import MIXING
 from tests.faults.sabotage.outages import OUTAGES
+from tests.faults.sabotage.plans import PLANS
 from tests.faults.sabotage.platforms import PLATFORMS
 from tests.faults.sabotage.plugins import PLUGINS
 from tests.faults.sabotage.postgres import LOCKS, TRIGGER, WATCHES
+from tests.faults.sabotage.promotions import PROMOTIONS
 from tests.faults.sabotage.rate_limiter import RATE_LIMITER
 from tests.faults.sabotage.refusals import REFUSALS
+from tests.faults.sabotage.related import RELATED
 from tests.faults.sabotage.restores import RESTORES
 from tests.faults.sabotage.rows import LONG_KEYS, ODD_ROWS, SESSIONS
 from tests.faults.sabotage.security import SECRETS
@@ -59,4 +63,8 @@ TABLE = (
     *WITHOUT_PROVIDER,
     *ENGINE,
     *GENERATIONS,
+    *LIFECYCLE,
+    *PLANS,
+    *PROMOTIONS,
+    *RELATED,
 )

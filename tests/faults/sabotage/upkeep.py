@@ -24,7 +24,7 @@ UPKEEP = (
     Sabotage(
         "a walk looks at the ledger too: rows that are gone without a trace leave the index",
         "walk-ledger-pass",
-        'return "ledger" if self.state == "rows" and self.kind != "backfill" else "working"',
+        'return "ledger" if self.state == "rows" and looks else "working"',
         'return "working"',
         FLOW + "test_truncate_empties_the_index",
     ),

@@ -41,6 +41,13 @@ WATERMARKS = (
         alone=True,
     ),
     Sabotage(
+        "rows that took long are not taken for rows that lie in the way",
+        "drain-time-of-rows",
+        "if drained.first_page is not None:",
+        "if False:",
+        "tests/integration/test_drain.py::test_a_drain_whose_rows_took_long_makes_no_later_change_wait",
+    ),
+    Sabotage(
         "claims look at all of a lane now and then",
         "claim-periodic-full-scan",
         "return self._at if now_s < self._whole_at_s else None",

@@ -7,7 +7,23 @@ from tests.faults.sabotage.row import Sabotage
 TESTS = "tests/faults/test_worker_pool.py::"
 WAY = "tests/faults/test_priority_gate.py::"
 
+ENDS = "tests/faults/test_worker_ends.py::"
+
 WORKER_POOL = (
+    Sabotage(
+        "a pool process that ends does not wait for half a minute for what the main process forgot",
+        "pool-process-leaves",
+        "billiard_pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 10",
+        "pass",
+        ENDS + "test_a_worker_ends_soon_that_is_told_to_just_after_it_gave_its_pool_a_message",
+    ),
+    Sabotage(
+        "an outdated worker that does not end is killed",
+        "outdated-worker-killed",
+        "os._exit(code)",
+        "return",
+        ENDS + "test_an_outdated_worker_ends_even_if_its_pool_does_not",
+    ),
     Sabotage(
         "the first edit of a pool process waits for no client to be made",
         "warm-pool-process",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 from fastapi.testclient import TestClient
 
 from reindexer.backfills import runs
+from reindexer.core.errors import SourceLocked
 from reindexer.postgres.connect import Connection
 from reindexer.queue.drain import drain
 from reindexer.testing.provider import vector_of
@@ -107,6 +109,21 @@ def test_a_condition_that_is_too_slow_ends_its_run_and_keeps_the_connection(
     run = runs.get(db, run.id)
     assert (run.state, run.error) == ("failed", "the condition takes too long")
     assert db.execute("SHOW statement_timeout").fetchone() == ("0",)
+
+
+def test_a_run_whose_table_is_locked_waits_and_its_condition_is_not_blamed(db: Connection, database: str) -> None:
+    insert(db, "text")
+    run = start(db, where="true")
+    with psycopg.connect(database) as other:
+        other.execute("LOCK TABLE context_items IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(SourceLocked, match="another session holds a lock on its table"):
+            walk(db)
+    run = runs.get(db, run.id)
+    assert run.state == "running"
+    assert "lock" in str(run.error)
+    db.execute("UPDATE reindexer.run SET not_before = now()")
+    walk(db)
+    assert runs.get(db, run.id).queued == 1
 
 
 def test_a_condition_that_exhausts_the_server_ends_its_run_and_not_the_listener(db: Connection) -> None:

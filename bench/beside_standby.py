@@ -1,0 +1,70 @@
+"""Beside a standby in trouble: freshness while a former generation is kept whose provider is gone and whose queue is
+full. Comparator: the same edits just before, by the same processes, with one generation."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from statistics import median
+
+from bench.figures import Figures
+from bench.freshness import ROWS, edits, percentile
+from bench.rebuild import SOURCE
+from bench.stage import Bench, Stage, until
+from reindexer.core.profile import Profile
+from reindexer.generations import lifecycle, promotion
+from reindexer.generations.promotion import Terms
+from reindexer.generations.rows import generations
+from reindexer.postgres.connect import connect
+from reindexer.sources.store import find_source
+from reindexer.testing.proxy import Mode, Proxy
+
+RATE = 10
+QUEUED = 100_000
+
+
+def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
+    """Edits with one generation, then beside the standby; in turns."""
+    seconds, times = (5, 1) if quick else (30, 3)
+    alone, beside = list[list[float]](), list[list[float]]()
+    for _ in range(times):
+        with stage.fresh() as bench, Proxy.before(stage.provider.url) as proxy:
+            bench.fill(ROWS)
+            bench.processes.listener()
+            bench.processes.worker(pool="prefork", concurrency=2)
+            while bench.waits():
+                time.sleep(0.1)
+            bench.require_all_indexed()
+            alone.append(edits(bench, RATE, seconds))
+            keep_standby(bench, proxy.instead(stage.provider.url))
+            proxy.mode = Mode.REFUSE
+            bench.db.execute(
+                "INSERT INTO reindexer.due (source, item_id, generation, lane, not_before)"
+                " SELECT %s, md5('queued' || n)::uuid::text, 2, 'bulk', now() FROM generate_series(1, %s) AS n",
+                [SOURCE, QUEUED],
+            )
+            beside.append(edits(bench, RATE, seconds))
+    note = f"{RATE} edits/s; the standby's provider is gone, {QUEUED:,} of its items wait; prefork 2"
+    for share, of in ((0.5, "p50"), (0.99, "p99")):
+        found, without = (median(percentile(each, share) for each in rounds) for rounds in (beside, alone))
+        figures.add(f"fresh_beside_standby_{of}_ms", 1000 * found, f"{note}; without a standby {1000 * without:.1f} ms")
+    ratio = median(percentile(a, 0.5) / percentile(b, 0.5) for a, b in zip(beside, alone, strict=True))
+    figures.add("fresh_beside_standby_ratio", ratio, "p50 ÷ that of the same processes before there was a standby")
+
+
+def keep_standby(bench: Bench, provider_url: str) -> None:
+    """Fill a second generation by a provider of its own, promote it, and go back."""
+    with connect(bench.url, application_name="bench") as connection:
+        source = find_source(connection, SOURCE)
+        wanted = replace(source, profile=Profile(base_url=provider_url), made_by=None)
+        lifecycle.rebuild(connection, wanted, str(source.made_by), who="bench")
+        until(lambda: _state(bench, 2) == "ready", 120, "the second generation is not ready")
+        terms = Terms(patience_s=30)
+        promotion.promote(connection, SOURCE, who="bench", terms=terms)
+        promotion.rollback(connection, SOURCE, who="bench", terms=terms)
+    until(lambda: not bench.waits(), 60, "the second generation does not come to rest")
+
+
+def _state(bench: Bench, number: int) -> str:
+    with connect(bench.url, application_name="bench") as connection:
+        return next(each.state for each in generations(connection, SOURCE) if each.number == number)

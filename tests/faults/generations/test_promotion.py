@@ -1,0 +1,137 @@
+"""A promotion beside deletions, requests and backfills: what is gone is not found again, and who asked is answered."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from reindexer.backfills import runs
+from reindexer.core.errors import GenerationConflict
+from reindexer.core.lanes import Lane
+from reindexer.generations import lifecycle, promotion
+from reindexer.generations.lifecycle import drop_expired
+from reindexer.generations.promotion import Terms
+from reindexer.index.search import collection_of
+from reindexer.postgres.connect import Connection, connect
+from reindexer.queue.drain import drain
+from reindexer.queue.requests import ReindexRequest, record, task_state
+from reindexer.sources.store import find_source
+from reindexer.testing.provider import FakeProvider
+from reindexer.testing.waiting import eventually
+from reindexer.worker.worker import Worker
+from tests.support.generations import AT_ONCE, NAME, SOON, empty, found, settle, states
+from tests.support.index_reader import IndexReader
+
+WAITS = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
+
+
+def test_a_row_whose_deletion_searches_show_already_is_never_found_again(ready: Connection, worker: Worker) -> None:
+    """However young: here the deletion is a moment old, and the next generation has not got it."""
+    ready.execute("DELETE FROM context_items WHERE title = 'second'")
+    drain(ready)
+    assert worker.run_lane(Lane.LIVE, budget_s=5) == 1
+    assert ready.execute("SELECT generation FROM reindexer.due").fetchall() == [(2,)]
+    with pytest.raises(GenerationConflict, match="1 changes are not in it yet"):
+        promotion.promote(ready, NAME, who="test", terms=AT_ONCE)
+    assert worker.run_lane(Lane.BULK, budget_s=5) == 1
+    promotion.promote(ready, NAME, who="test", terms=AT_ONCE)
+    assert len(found(ready, worker, "second", limit=9)) == 3
+
+
+def test_a_promotion_waits_until_a_deletion_is_in_the_next_generation(
+    ready: Connection, worker: Worker, database: str
+) -> None:
+    ready.execute("DELETE FROM context_items WHERE title = 'second'")
+    drain(ready)
+    worker.run_lane(Lane.LIVE, budget_s=5)
+    with connect(database, application_name="test") as other, ThreadPoolExecutor() as pool:
+        promoting = pool.submit(promotion.promote, other, NAME, who="test", terms=Terms(patience_s=20))
+        eventually(lambda: ready.execute("SELECT FROM reindexer.due WHERE lane = 'live'").fetchone() is not None)
+        assert not promoting.done()
+        assert worker.run_lane(Lane.LIVE, budget_s=5) == 1
+        promoting.result(20)
+    assert len(found(ready, worker, "second", limit=9)) == 3
+
+
+def test_a_deletion_that_failed_in_the_next_generation_holds_the_promotion_up(
+    ready: Connection, worker: Worker
+) -> None:
+    """Its worker died each time, say: the row would be found again."""
+    ready.execute("DELETE FROM context_items WHERE title = 'second'")
+    drain(ready)
+    worker.run_lane(Lane.LIVE, budget_s=5)
+    ready.execute("DELETE FROM reindexer.due")
+    item = "(SELECT item_id FROM reindexer.ledger WHERE outcome = 'DELETED' AND generation = 1)"
+    ready.execute(
+        f"UPDATE reindexer.ledger SET outcome = 'FAILED', error = 'died' WHERE generation = 2 AND item_id = {item}".encode()
+    )
+    with pytest.raises(GenerationConflict, match=r"1 items .* failed in generation 2"):
+        promotion.promote(ready, NAME, who="test", terms=AT_ONCE)
+
+
+def test_a_request_that_is_recorded_while_a_promotion_commits_is_answered_although_the_former_is_pruned(
+    ready: Connection, worker: Worker, database: str
+) -> None:
+    item = ready.execute("SELECT min(id::text) FROM context_items").fetchone()
+    assert item is not None
+    with connect(database, application_name="test") as asking, asking.transaction():
+        record(asking, NAME, [ReindexRequest("task", item[0])], lane=Lane.BULK, sent=True)
+        promotion.promote(ready, NAME, who="test", terms=AT_ONCE)
+    lifecycle.prune(ready, NAME, who="test")
+    empty(ready)
+    settle(ready, worker)
+    state = task_state(ready, "task")
+    assert state is not None
+    assert state.state == "SUCCESS"
+
+
+def test_a_backfill_that_is_open_goes_over_to_the_generation_that_searches_use(
+    ready: Connection, worker: Worker, provider: FakeProvider
+) -> None:
+    run = runs.start(ready, find_source(ready, NAME), who="test", force=True)
+    promotion.promote(ready, NAME, who="test", terms=AT_ONCE)
+    lifecycle.prune(ready, NAME, who="test")
+    calls = len(provider.calls)
+    settle(ready, worker)
+    assert runs.get(ready, run.id).state == "finished"
+    embedded = [text for call in provider.calls[calls:] for text in call.inputs if call.body["dimensions"] == 16]
+    assert len(embedded) == 4
+
+
+def test_a_standby_that_somebody_goes_back_to_as_its_time_ends_is_not_dropped(
+    promoted: Connection, database: str
+) -> None:
+    promoted.execute("UPDATE reindexer.generation SET standby_until = now() WHERE number = 1")
+    with connect(database, application_name="test") as listener, ThreadPoolExecutor() as pool:
+        with promoted.transaction():
+            promotion.rollback(promoted, NAME, who="test", terms=SOON)
+            dropping = pool.submit(drop_expired, listener)
+            pid = listener.info.backend_pid
+            eventually(lambda: dropping.done() or promoted.execute(WAITS, [pid]).fetchone() is not None)
+        assert dropping.exception(20) is None
+        assert dropping.result() == []
+    assert states(promoted) == {1: "active", 2: "standby"}
+
+
+def test_the_alias_names_a_collection_at_any_moment(promoted: Connection, worker: Worker, index: IndexReader) -> None:
+    """Also while it goes back and forth: other programs search by it."""
+    collections = [collection_of(promoted, find_source(promoted, NAME, number)) for number in (1, 2)]
+    missing, ended = list[str](), threading.Event()
+
+    def look() -> int:
+        looks = 0
+        while not ended.is_set():
+            looks += 1
+            if not any(each.alias_name == NAME for each in index.client.get_aliases().aliases):
+                missing.append("gone")
+        return looks
+
+    with ThreadPoolExecutor() as pool:
+        looking = [pool.submit(look) for _ in range(2)]
+        for n in range(60):
+            worker.index.follow_alias(collections[n % 2])
+        ended.set()
+        assert all(each.result(10) > 10 for each in looking)
+    assert not missing
