@@ -19,6 +19,9 @@ WAKE_LOCK = 2
 MIGRATE_LOCK = 3
 """Held while triggers are created or removed."""
 
+PROMOTION_LOCKS = LOCK_CLASS + 1
+"""A class of its own, a number for each source. A promotion holds it alone; whoever settles a deletion shares it."""
+
 WAKE_CHANNEL = "reindexer_bell"
 
 
@@ -45,3 +48,8 @@ def changing_triggers_if_free(connection: Connection) -> Iterator[bool]:
     finally:
         if is_ours and not connection.closed:
             connection.execute("SELECT pg_advisory_unlock(%s, %s)", [LOCK_CLASS, MIGRATE_LOCK])
+
+
+def no_deletion_is_settled(connection: Connection, source: str) -> None:
+    """Wait until no deletion of the source is being settled, and let none begin before this transaction ends."""
+    connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [PROMOTION_LOCKS, source])

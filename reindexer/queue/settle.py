@@ -8,6 +8,7 @@ from typing import Literal
 
 from reindexer.core.items import ClaimedItem
 from reindexer.postgres.connect import Connection, keep_plan
+from reindexer.postgres.locks import PROMOTION_LOCKS
 from reindexer.postgres.queries import load
 from reindexer.postgres.schema import REVISION
 from reindexer.queue.claim import Claim
@@ -104,6 +105,8 @@ def finish(connection: Connection, claim: Claim, finished: Sequence[Finished]) -
             "revision": REVISION,
             "item_ids": [f.item.item_id for f in finished],
             "versions": [f.item.version for f in finished],
+            "promotions": PROMOTION_LOCKS,
+            "deletes": any(f.outcome == "DELETED" for f in finished),
             "outcomes": [f.outcome for f in finished],
             "text_fingerprints": [f.text_fingerprint for f in finished],
             "payload_fingerprints": [f.payload_fingerprint for f in finished],

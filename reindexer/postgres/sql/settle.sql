@@ -8,8 +8,13 @@
 -- A crash of the server takes commits back that had not waited for the disk, the users' too: the row that was read after
 -- the claim may never have been. No session outlives a crash, so one that is older than the claim tells that there was
 -- none. (Of ours: others may have been on a standby that is the primary now.)
+-- No deletion is settled while a promotion of its source looks at what is missing and commits. The rows are locked after
+-- they are sorted, so after this lock: a promotion, which takes it before it touches any row, can't wait for us meanwhile.
 WITH relaxed AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
+), unpromoted AS MATERIALIZED (
+    SELECT count(pg_advisory_xact_lock_shared(%(promotions)s, hashtext(%(source)s))::text) AS locks
+    WHERE %(deletes)s -- guard settle-deletion-waits
 ), server AS MATERIALIZED (
     SELECT (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())) <= %(claimed_at)s
         OR EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE 'reindexer %%' AND backend_start <= %(claimed_at)s)
@@ -26,7 +31,7 @@ WITH relaxed AS MATERIALIZED (
     -- guard settle-changed-item-due
     SELECT due.source, due.item_id, due.generation, due.version > outcome.version AS changed, due.changed_at,
            due.later_changed_at, due.chunk_tokens
-    FROM relaxed, server, reindexer.due JOIN outcome USING (source, item_id, generation)
+    FROM relaxed, unpromoted, server, reindexer.due JOIN outcome USING (source, item_id, generation)
     -- guard settle-own-token-only, settle-same-server-only
     WHERE server.same AND due.token = %(token)s AND due.lease_until IS NOT NULL
         AND (SELECT version_num FROM reindexer.alembic_version) = %(revision)s -- guard version-settle-check

@@ -24,6 +24,7 @@ from reindexer.worker.worker import Worker
 from tests.support.generations import AT_ONCE, NAME, SOON, empty, found, settle, states
 from tests.support.index_reader import IndexReader
 
+HELD_UP = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 WAITS = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
 
 
@@ -52,6 +53,31 @@ def test_a_promotion_waits_until_a_deletion_is_in_the_next_generation(
         assert not promoting.done()
         assert worker.run_lane(Lane.LIVE, budget_s=5) == 1
         promoting.result(20)
+    assert len(found(ready, worker, "second", limit=9)) == 3
+
+
+def test_no_deletion_is_settled_between_a_promotions_look_and_its_commit(
+    ready: Connection, worker: Worker, database: str
+) -> None:
+    """Searches would show it, and then find the row again."""
+    run = runs.start(ready, find_source(ready, NAME), who="test", force=True)
+    ready.execute("DELETE FROM context_items WHERE title = 'second'")
+    drain(ready)
+    shown = "SELECT FROM reindexer.ledger WHERE generation = 1 AND outcome = 'DELETED'"
+    with connect(database, application_name="test") as other, ThreadPoolExecutor() as pool:
+        with ready.transaction():
+            ready.execute("SELECT FROM reindexer.run WHERE id = %s FOR UPDATE", [run.id])  # the commit waits for this
+            promoting = pool.submit(promotion.promote, other, NAME, who="test", terms=Terms(patience_s=20))
+            pid = other.info.backend_pid
+            eventually(lambda: promoting.done() or ready.execute(WAITS, [pid]).fetchone() is not None)
+            working = pool.submit(worker.run_lane, Lane.LIVE, budget_s=5)
+            eventually(lambda: working.done() or ready.execute(HELD_UP).fetchone() is not None)
+            assert not promoting.done()
+            assert ready.execute(shown).fetchone() is None
+        promoting.result(20)
+        working.result(20)
+    settle(ready, worker)
+    assert ready.execute(shown).fetchone() is not None
     assert len(found(ready, worker, "second", limit=9)) == 3
 
 

@@ -29,6 +29,20 @@ PROMOTIONS = (
         PROMOTION + "test_a_row_whose_deletion_searches_show_already_is_never_found_again",
     ),
     Sabotage(
+        "promotion: no deletion is settled between its look and its commit",
+        "promote-holds-deletions",
+        "no_deletion_is_settled(connection, source)",
+        "pass",
+        PROMOTION + "test_no_deletion_is_settled_between_a_promotions_look_and_its_commit",
+    ),
+    Sabotage(
+        "settling: a deletion waits for a promotion that commits",
+        "settle-deletion-waits",
+        "WHERE %(deletes)s",
+        "WHERE %(deletes)s AND false",
+        PROMOTION + "test_no_deletion_is_settled_between_a_promotions_look_and_its_commit",
+    ),
+    Sabotage(
         "promotion: not while a deletion failed",
         "promote-failed-deletions",
         "OR (active.outcome = 'DELETED' AND ours.chunks > 0))",
