@@ -1,5 +1,6 @@
 """Beside a standby in trouble: freshness while a former generation is kept whose provider is gone and whose queue is
-full. Comparator: the same edits just before, by the same processes, with one generation."""
+full. Comparator: the same edits just before, by the same processes, with one generation. Then the same while the queue
+is worked off, because its items need no provider; that is as beside a backfill."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from statistics import median
 from bench.figures import Figures
 from bench.freshness import ROWS, edits, percentile
 from bench.rebuild import SOURCE
-from bench.stage import Bench, Stage, until
+from bench.stage import Bench, Stage, Unsound, until
 from reindexer.core.profile import Profile
 from reindexer.generations import lifecycle, promotion
 from reindexer.generations.promotion import Terms
@@ -26,7 +27,7 @@ QUEUED = 100_000
 def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
     """Edits with one generation, then beside the standby; in turns."""
     seconds, times = (5, 1) if quick else (30, 3)
-    alone, beside = list[list[float]](), list[list[float]]()
+    alone, beside, busy = list[list[float]](), list[list[float]](), list[list[float]]()
     for _ in range(times):
         with stage.fresh() as bench, Proxy.before(stage.provider.url) as proxy:
             bench.fill(ROWS)
@@ -39,15 +40,25 @@ def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
             keep_standby(bench, proxy.instead(stage.provider.url))
             proxy.mode = Mode.REFUSE
             bench.db.execute(
-                "INSERT INTO reindexer.due (source, item_id, generation, lane, not_before)"
-                " SELECT %s, md5('queued' || n)::uuid::text, 2, 'bulk', now() FROM generate_series(1, %s) AS n",
+                "INSERT INTO reindexer.due (source, item_id, generation, lane, not_before, marked)"
+                " SELECT %s, md5('queued' || n)::uuid::text, 2, 'bulk', now(), true FROM generate_series(1, %s) AS n",
                 [SOURCE, QUEUED],
             )
             beside.append(edits(bench, RATE, seconds))
-    note = f"{RATE} edits/s; the standby's provider is gone, {QUEUED:,} of its items wait; prefork 2"
+            bench.db.execute("UPDATE reindexer.due SET marked = false WHERE generation = 2 AND marked")
+            busy.append(edits(bench, RATE, seconds))
+            if not bench.number("SELECT count(*) FROM reindexer.due WHERE generation = 2 AND NOT marked"):
+                raise Unsound("the standby's queue was worked off before the edits ended")
+    note = f"{RATE} edits/s; the standby's provider is gone, {QUEUED:,} of its items wait for it; prefork 2"
     for share, of in ((0.5, "p50"), (0.99, "p99")):
-        found, without = (median(percentile(each, share) for each in rounds) for rounds in (beside, alone))
+        found, without, working = (
+            median(percentile(each, share) for each in rounds) for rounds in (beside, alone, busy)
+        )
         figures.add(f"fresh_beside_standby_{of}_ms", 1000 * found, f"{note}; without a standby {1000 * without:.1f} ms")
+        figures.add(
+            f"fresh_beside_busy_standby_{of}_ms", 1000 * working,
+            f"the same while {QUEUED:,} of its items that need no provider are worked off",
+        )  # fmt: skip
     ratio = median(percentile(a, 0.5) / percentile(b, 0.5) for a, b in zip(beside, alone, strict=True))
     figures.add("fresh_beside_standby_ratio", ratio, "p50 ÷ that of the same processes before there was a standby")
 

@@ -89,6 +89,7 @@ def start(connection: Connection, source: Source, *, who: str, where: str | None
         ).fetchone()
         if row is None:
             raise RunConflict(f"a backfill of {source.name!r} is open already; wait for it, or cancel it")
+        connection.execute(load("backfills.sql")["of_active"], {"run": row[0]})
         draft.details |= {"run": row[0], "force": force, "where": where is not None}
     return get(connection, row[0])
 

@@ -24,7 +24,7 @@ from reindexer.core.source import Source
 from reindexer.generations.lifecycle import State, hold, refit
 from reindexer.postgres import catalog
 from reindexer.postgres.connect import Connection
-from reindexer.postgres.locks import no_deletion_is_settled
+from reindexer.postgres.locks import promoting
 from reindexer.postgres.queries import load
 from reindexer.sources.store import find_source
 from reindexer.sources.trigger_check import trigger_hash
@@ -144,7 +144,7 @@ def _switch_now(
         hold(connection, source)
         if choose(connection, source) != number:
             raise GenerationConflict(f"somebody else changed the generations of {source!r} just now; look again")
-        no_deletion_is_settled(connection, source)  # guard promote-holds-deletions
+        promoting(connection, source)  # guard promote-holds-deletions
         found = _require(connection, source, number, terms)  # guard promote-second-look
         former = _exchange(connection, source, number, terms)
         draft.details |= {"generation": number, "former": former, "late": found.late, "failed": found.failed}

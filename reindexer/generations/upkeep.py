@@ -6,13 +6,11 @@ Everything here looks at what is and brings it to what should be, so whoever die
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import structlog
 from psycopg.types.json import Jsonb
 
 from reindexer.core.errors import ReindexerError, SourceError
-from reindexer.core.lanes import REQUEST_LANE
 from reindexer.core.source import Source
 from reindexer.generations.lifecycle import break_
 from reindexer.index.search import collection_of
@@ -29,16 +27,8 @@ PAGE = 5_000
 
 
 def empty_dropped(connection: Connection) -> int:
-    """Delete a page of the records of dropped and broken generations. Returns how many rows it deleted.
-
-    Open requests go over to the generation that searches use, also one that was being recorded when it was promoted.
-    """
-    queries = load("generations.sql")
-    # guard dropped-requests-rebound
-    for source, former, number in connection.execute(queries["still_asked"]).fetchall():
-        named: dict[str, Any] = {"source": source, "former": former, "generation": number, "lane": REQUEST_LANE}
-        connection.execute(queries["rebind_requests"], named)
-    row = connection.execute(queries["empty"], {"page": PAGE}).fetchone()
+    """Delete a page of the records of dropped and broken generations. Returns how many rows it deleted."""
+    row = connection.execute(load("generations.sql")["empty"], {"page": PAGE}).fetchone()
     return int(row[0]) if row else 0
 
 

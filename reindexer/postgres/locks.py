@@ -20,7 +20,8 @@ MIGRATE_LOCK = 3
 """Held while triggers are created or removed."""
 
 PROMOTION_LOCKS = LOCK_CLASS + 1
-"""A class of its own, a number for each source. A promotion holds it alone; whoever settles a deletion shares it."""
+"""A class of its own, a number for each source. A promotion holds it alone. What must not fall into the promotion's
+commit, a request or the settling of a deletion, shares it."""
 
 WAKE_CHANNEL = "reindexer_bell"
 
@@ -50,6 +51,11 @@ def changing_triggers_if_free(connection: Connection) -> Iterator[bool]:
             connection.execute("SELECT pg_advisory_unlock(%s, %s)", [LOCK_CLASS, MIGRATE_LOCK])
 
 
-def no_deletion_is_settled(connection: Connection, source: str) -> None:
-    """Wait until no deletion of the source is being settled, and let none begin before this transaction ends."""
+def promoting(connection: Connection, source: str) -> None:
+    """Wait for whoever holds promotions of the source up, and hold others up until this transaction ends."""
     connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [PROMOTION_LOCKS, source])
+
+
+def unpromoted(connection: Connection, source: str) -> None:
+    """Wait until no promotion of the source is about to commit, and let none begin to before this transaction ends."""
+    connection.execute("SELECT pg_advisory_xact_lock_shared(%s, hashtext(%s))", [PROMOTION_LOCKS, source])

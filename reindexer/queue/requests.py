@@ -17,6 +17,7 @@ from reindexer.core.errors import SourceError, UsageError
 from reindexer.core.lanes import REQUEST_LANE, Lane
 from reindexer.ports import Broker
 from reindexer.postgres.connect import Connection
+from reindexer.postgres.locks import unpromoted
 from reindexer.postgres.queries import load
 from reindexer.sources.keys import canonical_id
 from reindexer.sources.store import find_source
@@ -65,17 +66,19 @@ def as_recorded(connection: Connection, source: str, item_id: str) -> str:
 def record(connection: Connection, source: str, wanted: Sequence[ReindexRequest], *, lane: Lane, sent: bool) -> int:
     """Commit reindex requests. Returns how many are new (a task id counts once). `sent`: their messages need no
     sending."""
-    cursor = connection.execute(
-        load("requests.sql")["record"],
-        {
-            "source": source,
-            "task_ids": [each.task_id for each in wanted],
-            "item_ids": [each.item_id for each in wanted],
-            "lane": lane,
-            "sent_at": datetime.now(UTC) if sent else None,
-        },
-    )
-    return len(cursor.fetchall())
+    with connection.transaction():
+        unpromoted(connection, source)  # guard request-unpromoted
+        recorded = connection.execute(
+            load("requests.sql")["record"],
+            {
+                "source": source,
+                "task_ids": [each.task_id for each in wanted],
+                "item_ids": [each.item_id for each in wanted],
+                "lane": lane,
+                "sent_at": datetime.now(UTC) if sent else None,
+            },
+        ).fetchall()
+    return len(recorded)
 
 
 def submit(connection: Connection, source: str, item_ids: Sequence[str], *, who: str) -> list[str]:

@@ -54,6 +54,11 @@ FROM reindexer.source WHERE name = %(source)s
 ON CONFLICT (source, kind) WHERE finished_at IS NULL DO NOTHING
 RETURNING id;
 
+-- name: of_active
+-- To insert the run waits for a promotion that commits, and holds the next one up. So what this reads stays as it is.
+UPDATE reindexer.run SET generation = source.generation -- guard backfill-of-active
+FROM reindexer.source WHERE run.id = %(run)s AND name = run.source AND run.generation <> source.generation;
+
 -- name: next_run
 -- An open run of a generation whose backlog in the bulk lane is short enough for another page. Not locked: a page may
 -- take long to read. `as_of` is for `lock`. A look at everything (after a TRUNCATE, say) also takes points away, so it goes on

@@ -173,13 +173,6 @@ UPDATE reindexer.source SET
 FROM reindexer.generation
 WHERE name = %(source)s AND generation.source = name AND number = %(generation)s;
 
--- name: still_asked
--- Generations that get no more edits, and of which somebody still waits for an answer.
-SELECT generation.source, number, source.generation FROM reindexer.generation JOIN reindexer.source ON name = generation.source
-WHERE state IN ('dropped', 'broken') AND emptied_at IS NULL AND EXISTS (
-    SELECT FROM reindexer.request
-    WHERE request.source = generation.source AND request.generation = number AND succeeded IS NULL);
-
 -- name: rebind_requests
 -- Who asked for a new embedding means the index that searches use. The former generation may be one whose provider is gone.
 WITH open AS MATERIALIZED (

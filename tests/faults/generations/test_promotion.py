@@ -16,12 +16,12 @@ from reindexer.generations.promotion import Terms
 from reindexer.index.search import collection_of
 from reindexer.postgres.connect import Connection, connect
 from reindexer.queue.drain import drain
-from reindexer.queue.requests import ReindexRequest, record, task_state
+from reindexer.queue.requests import ReindexRequest, record
 from reindexer.sources.store import find_source
 from reindexer.testing.provider import FakeProvider
 from reindexer.testing.waiting import eventually
 from reindexer.worker.worker import Worker
-from tests.support.generations import AT_ONCE, NAME, SOON, empty, found, settle, states
+from tests.support.generations import AT_ONCE, NAME, SOON, found, settle, states
 from tests.support.index_reader import IndexReader
 
 HELD_UP = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
@@ -97,22 +97,6 @@ def test_a_deletion_that_failed_in_the_next_generation_holds_the_promotion_up(
         promotion.promote(ready, NAME, who="test", terms=AT_ONCE)
 
 
-def test_a_request_that_is_recorded_while_a_promotion_commits_is_answered_although_the_former_is_pruned(
-    ready: Connection, worker: Worker, database: str
-) -> None:
-    item = ready.execute("SELECT min(id::text) FROM context_items").fetchone()
-    assert item is not None
-    with connect(database, application_name="test") as asking, asking.transaction():
-        record(asking, NAME, [ReindexRequest("task", item[0])], lane=Lane.BULK, sent=True)
-        promotion.promote(ready, NAME, who="test", terms=AT_ONCE)
-    lifecycle.prune(ready, NAME, who="test")
-    empty(ready)
-    settle(ready, worker)
-    state = task_state(ready, "task")
-    assert state is not None
-    assert state.state == "SUCCESS"
-
-
 def test_a_backfill_that_is_open_goes_over_to_the_generation_that_searches_use(
     ready: Connection, worker: Worker, provider: FakeProvider
 ) -> None:
@@ -124,6 +108,42 @@ def test_a_backfill_that_is_open_goes_over_to_the_generation_that_searches_use(
     assert runs.get(ready, run.id).state == "finished"
     embedded = [text for call in provider.calls[calls:] for text in call.inputs if call.body["dimensions"] == 16]
     assert len(embedded) == 4
+
+
+@pytest.mark.parametrize("first", ["promotion", "wish"])
+@pytest.mark.parametrize("wish", ["backfill", "request"])
+def test_what_is_asked_while_a_promotion_commits_is_of_the_generation_that_searches_use(
+    ready: Connection, database: str, wish: str, first: str
+) -> None:
+    """Of the former one, it would end without a look at what searches find."""
+    source = find_source(ready, NAME)
+    row = ready.execute("SELECT min(id::text) FROM context_items").fetchone()
+    assert row is not None
+
+    def promote(db: Connection) -> None:
+        promotion.promote(db, NAME, who="test", terms=SOON)
+
+    def ask(db: Connection) -> None:
+        if wish == "backfill":
+            runs.start(db, source, who="test")
+        else:
+            record(db, NAME, [ReindexRequest("task", row[0])], lane=Lane.BULK, sent=True)
+
+    one, other = (promote, ask) if first == "promotion" else (ask, promote)
+    with connect(database, application_name="test") as second, ThreadPoolExecutor() as pool:
+        with ready.transaction():
+            one(ready)
+            following = pool.submit(other, second)
+            pid = second.info.backend_pid
+            eventually(lambda: following.done() or ready.execute(WAITS, [pid]).fetchone() is not None)
+        following.result(20)
+    table = "run WHERE kind = 'backfill'" if wish == "backfill" else "request"
+    assert ready.execute(f"SELECT generation FROM reindexer.{table}".encode()).fetchall() == [(2,)]
+    if wish == "request":
+        assert (
+            ready.execute("SELECT FROM reindexer.due WHERE generation = 2 AND forced_version > 0").fetchone()
+            is not None
+        )
 
 
 def test_a_standby_that_somebody_goes_back_to_as_its_time_ends_is_not_dropped(

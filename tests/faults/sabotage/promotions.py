@@ -31,7 +31,7 @@ PROMOTIONS = (
     Sabotage(
         "promotion: no deletion is settled between its look and its commit",
         "promote-holds-deletions",
-        "no_deletion_is_settled(connection, source)",
+        "promoting(connection, source)",
         "pass",
         PROMOTION + "test_no_deletion_is_settled_between_a_promotions_look_and_its_commit",
     ),
@@ -57,12 +57,18 @@ PROMOTIONS = (
         PROMOTION + "test_a_backfill_that_is_open_goes_over_to_the_generation_that_searches_use",
     ),
     Sabotage(
-        "promotion: a request that was being recorded is answered",
-        "dropped-requests-rebound",
-        'for source, former, number in connection.execute(queries["still_asked"]).fetchall():',
-        "for source, former, number in []:",
-        PROMOTION
-        + "test_a_request_that_is_recorded_while_a_promotion_commits_is_answered_although_the_former_is_pruned",
+        "promotion: a backfill that starts meanwhile is of the generation that searches use",
+        "backfill-of-active",
+        "SET generation = source.generation",
+        "SET generation = run.generation",
+        PROMOTION + "test_what_is_asked_while_a_promotion_commits_is_of_the_generation_that_searches_use",
+    ),
+    Sabotage(
+        "promotion: a request that is recorded meanwhile is of the generation that searches use",
+        "request-unpromoted",
+        "unpromoted(connection, source)",
+        "pass",
+        PROMOTION + "test_what_is_asked_while_a_promotion_commits_is_of_the_generation_that_searches_use",
     ),
     Sabotage(
         "promotion: the alias is exchanged in one step",
