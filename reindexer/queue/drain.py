@@ -34,7 +34,7 @@ MAX_PAUSE_S = 1.0
 @dataclass(frozen=True, slots=True)
 class Drained:
     """What one drain moved: changes taken, items that became due by lane, runs over whole sources started, and
-    values of related tables noted."""
+    values of related tables noted. `bulk` is without the items of generations that no search uses."""
 
     changes: int
     live: int
@@ -48,7 +48,7 @@ class Drained:
 
     @property
     def due(self) -> Mapping[Lane, int]:
-        """Items that became due, by lane."""
+        """Items that became due, by lane, and that workers are told of at once."""
         return {Lane.LIVE: self.live, Lane.BULK: self.bulk}
 
 

@@ -60,7 +60,7 @@ WITH relaxed AS MATERIALIZED (
     WHERE due.lease_until IS NOT NULL OR due.attempts > 0 OR due.not_before > statement_timestamp()
         -- guard drain-rewrite-lane
         OR due.marked OR due.lane < excluded.lane OR due.changed_at IS NULL OR due.changed_at > excluded.changed_at
-    RETURNING lane
+    RETURNING lane, source, generation
 ), walks AS (
     INSERT INTO reindexer.run AS run (source, kind, changed_at)
     SELECT taken.source, 'whole_source', min(taken.changed_at)
@@ -75,7 +75,10 @@ WITH relaxed AS MATERIALIZED (
 )
 SELECT (SELECT count(*) FROM taken) AS changes,
        (SELECT count(*) FROM queued WHERE lane = 'live') AS live,
-       (SELECT count(*) FROM queued WHERE lane = 'bulk') AS bulk,
+       -- What no search waits for is announced by the next look at the queues, within a second. By then the edit is in the
+       -- active generation, many edits are one batch, and their vectors can be taken from there.
+       (SELECT count(*) FROM queued JOIN reindexer.source ON name = queued.source
+        WHERE lane = 'bulk' AND queued.generation = source.generation) AS bulk, -- guard drain-others-later
        (SELECT count(*) FROM walks) AS walks,
        (SELECT count(*) FROM fanned) AS related,
        CASE WHEN %(begin)s::tid = '(0,0)' THEN statement_timestamp() END AS looked_at,

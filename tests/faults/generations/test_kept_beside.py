@@ -12,6 +12,7 @@ import pytest
 from reindexer.generations import lifecycle, promotion
 from reindexer.monitoring.status import status
 from reindexer.postgres.connect import Connection
+from reindexer.queue.drain import drain
 from reindexer.settings import Settings
 from reindexer.sources.store import find_source
 from reindexer.sources.trigger_check import inspect
@@ -65,6 +66,15 @@ def active_follows(db: Connection, index: IndexReader) -> None:
     told = status(db)
     assert (told.outbox, told.failed, told.triggers) == (0, 0, "ok")
     assert told.sources[NAME].problem is None
+
+
+def test_an_edit_wakes_no_worker_for_a_standby(standby: Connection) -> None:
+    """It would compete with the work that a search waits for. The next look at the queues, within a second, finds it."""
+    insert(standby, "new")
+    drained = drain(standby)
+    assert (drained.live, drained.bulk) == (1, 0)
+    due = standby.execute("SELECT generation, lane FROM reindexer.due ORDER BY generation").fetchall()
+    assert due == [(1, "live"), (2, "bulk")]
 
 
 @pytest.mark.parametrize("away", ["hangs", pytest.param("is not there", marks=pytest.mark.long)])

@@ -28,6 +28,13 @@ GENERATIONS = (
         EVERY,
     ),
     Sabotage(
+        "generations: an edit wakes no worker for those that no search uses",
+        "drain-others-later",
+        "AND queued.generation = source.generation) AS bulk,",
+        ") AS bulk,",
+        "tests/faults/generations/test_kept_beside.py::test_an_edit_wakes_no_worker_for_a_standby",
+    ),
+    Sabotage(
         "generations: a look at the whole source reaches every one, whatever run it joins",
         "look-every-generation",
         "generation = NULL,\n",
