@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from bench.under_snapshot import old_snapshot, queue_of
+from bench.under_snapshot import Queue, old_snapshot, queue_of
 from reindexer.adapters.broker.celery_broker import CeleryBroker
 from reindexer.core.lanes import Lane
 from reindexer.postgres.connect import Connection
@@ -21,6 +21,29 @@ from reindexer.testing.waiting import eventually
 from reindexer.worker.worker import Worker
 
 CHANGES = 300_000
+MOST_PAGES = 1_000
+"""Of the outbox, in a drain of one change, with a whole look among twenty. What lies in the way has over 2,000."""
+
+
+def outbox_pages_of_a_drain(queue: Queue) -> float:
+    """How many pages a drain of one change reads, on average."""
+
+    def read() -> int:
+        queue.db.execute("SELECT pg_stat_force_next_flush()")
+        pages = (
+            "SELECT heap_blks_hit + heap_blks_read FROM pg_statio_all_tables WHERE relid = 'reindexer.outbox'::regclass"
+        )
+        row = queue.db.execute(pages).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    before = read()
+    for _ in range(20):
+        queue.push(1)
+        assert queue.leader.drain_all(queue.db)
+    pages_read = (read() - before) / 20
+    print(f"pages of a drain: {pages_read:.0f}")
+    return pages_read
 
 
 @pytest.mark.alone
@@ -40,6 +63,7 @@ def test_claims_and_drains_stay_fast_while_an_old_snapshot_is_open_and_300000_ch
             )
             if not 2 < max(slower) <= 4:
                 break
+        assert outbox_pages_of_a_drain(queue) < MOST_PAGES
     assert max(slower) <= 2, slower
 
 

@@ -69,9 +69,20 @@ class Server:
 
     def crash_of_a_backend(self) -> None:
         """The postmaster lives on: it ends all others, recovers, and goes on in the same second."""
-        with connect(self.url, application_name="victim") as victim:
+        with (
+            connect(self.url, application_name="victim") as victim,
+            connect(self.url, application_name="other") as other,
+        ):
             began = victim.execute("SELECT pg_postmaster_start_time()").fetchone()
             os.kill(victim.info.backend_pid, signal.SIGKILL)
+
+            def has_begun() -> bool:
+                with suppress(psycopg.Error):
+                    other.execute("SELECT")
+                    return False
+                return True
+
+            eventually(has_begun, within=20)  # before, the postmaster takes connections, to end them at once
 
         def is_back() -> bool:
             with suppress(DependencyUnavailable, psycopg.Error), connect(self.url, application_name="test") as db:
