@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from reindexer.core.filters import Filter
 from reindexer.core.items import StoredPoint
+from reindexer.core.keywords import Keywords
 from reindexer.core.lanes import Lane
 from reindexer.core.owner import Owner
 from reindexer.core.payload import PayloadColumn
@@ -167,6 +168,20 @@ EmbedderOf = Callable[[Source], Embedder]
 """The embedder of a source; always the same one for the same profile."""
 
 
+class KeywordEncoder(Protocol):
+    """Turns texts into keywords. Safe to share between threads."""
+
+    def document(self, text: str) -> Keywords:
+        """Return the keywords of a text that is indexed. Empty if it holds no word."""
+
+    def query(self, text: str) -> Keywords:
+        """Return the keywords of a query. Each word weighs 1."""
+
+
+KeywordEncoderOf = Callable[[Source], KeywordEncoder | None]
+"""The keyword encoder of a source. None: it has no keywords. Raises SourceError where there can be none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """One point in its wanted state: chunk `chunk` of one item."""
@@ -180,6 +195,8 @@ class Point:
     fingerprint: str
     """The chunk's fingerprint."""
     span: Span | None
+    keywords: Keywords | None = None
+    """The chunk's keywords. None: the source has none, or those in the index are right."""
 
 
 class StoredVector(NamedTuple):
@@ -228,6 +245,8 @@ class Collection:
     generation: int = 1
     is_active: bool = True
     """Searches use it: the alias names it, or is to."""
+    keywords: bool = False
+    """Its points hold keywords beside their vectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +278,8 @@ class Index(Protocol):
     """Stores points under fencing: of two writes to one point, the one with the higher token stays, in any order.
 
     Beside these, an index may have `inspect(collection, columns) -> Inspected`, by which `plan` finds what was changed
-    by hand: it takes the columns that `prepare` takes, and changes nothing.
+    by hand: it takes the columns that `prepare` takes, and changes nothing. If its class has the attribute
+    `takes_keywords = True`, it writes the keywords of points, and finds points by them.
 
     All calls raise DependencyUnavailable when the server does not answer, another TransientError when it answers with
     an error of its own, PermanentError when it refuses the request. Safe to share between threads.
@@ -298,7 +318,8 @@ class Index(Protocol):
 
     def update_payload(self, collection: Collection, points: Sequence[Point], token: int, timeout_s: float) -> None:
         """Replace the payload (not the vector) of points whose stored token is lower and whose fingerprint is equal, so
-        that the facts of one text never end up beside the vector of another."""
+        that the facts of one text never end up beside the vector of another. Keywords that a point brings are written
+        first; a point that has none in the index then keeps its token."""
 
     def delete_items(self, collection: Collection, item_ids: Sequence[str], token: int, timeout_s: float) -> None:
         """Delete all points of these items whose stored token is lower."""

@@ -31,6 +31,8 @@ from reindexer.ports import (
     Embedder,
     EmbedderOf,
     Index,
+    KeywordEncoder,
+    KeywordEncoderOf,
     RateLimiter,
     RateLimiterOf,
 )
@@ -203,6 +205,24 @@ def rate_limits(settings: Settings, sources: Iterable[Source]) -> Mapping[str, R
     return found
 
 
+def keyword_encoder_of(settings: Settings) -> KeywordEncoderOf:
+    """The keyword encoder of each source (see `reindexer.ports.KeywordEncoderOf`)."""
+
+    def of(source: Source) -> KeywordEncoder | None:
+        if (rules := source.keyword_rules) is None:
+            return None
+        from reindexer.adapters.bm25 import encoder
+
+        try:
+            if not registry.takes_keywords(settings.index):
+                raise UsageError(f"the index {settings.index!r} holds no keywords; take keywords out of the source")
+            return encoder(rules)
+        except UsageError as exc:
+            raise SourceError(f"source {source.name!r}: {exc}") from exc
+
+    return of
+
+
 def index(settings: Settings) -> Index:
     """The index that the settings name. Raises UsageError."""
     return registry.index(settings.index, settings.index_config)
@@ -229,6 +249,7 @@ def worker(settings: Settings, broker: Broker | None, *, pool_threads: int = 0) 
         pool=WorkerPool(pool_threads),
         rate_limiter_of=rate_limiter_of(settings),
         account_of=account_of(settings),
+        keyword_encoder_of=keyword_encoder_of(settings),
         server_of=lambda source: server_of(settings, source),
         instance=settings.instance,
     )

@@ -62,6 +62,18 @@ def attachments(app: typer.Typer) -> None:
         tenant: str | None = typer.Option(
             None, "--tenant", help="Payload column by which Qdrant keeps a tenant's points together."
         ),
+        keywords: bool | None = typer.Option(
+            None, "--keywords/--no-keywords", help="Find rows by their words as well as by their meaning."
+        ),
+        language: str | None = typer.Option(
+            None, "--language", help="Of the words: english if not given; `none` takes them as they stand."
+        ),
+        stop_words: list[str] = typer.Option(
+            [], "--stop-words", help="Words to leave out beside those of the language, with commas between them."
+        ),
+        stemmer: bool | None = typer.Option(
+            None, "--stemmer/--no-stemmer", help="Whether words are reduced to their stems; they are if not given."
+        ),
         profile: str | None = typer.Option(None, "--profile", help="A profile of the sources file, reindexer.toml."),
         unset: list[str] = typer.Option(
             [], "--unset", help="Take away what was given before: where, payload, profile.model, …"
@@ -78,7 +90,9 @@ def attachments(app: typer.Typer) -> None:
             "payload": _names("--payload", payload), "related": _relations(related),
             "template": template, "where": where, "alias": alias,
             "chunk_tokens": chunk_tokens, "chunk_overlap": chunk_overlap, "chunker": chunker,
-            "tenant": tenant, "profile": _profile(settings, profile),
+            "tenant": tenant, "keywords": keywords, "language": language,
+            "stop_words": _names("--stop-words", stop_words), "stemmer": stemmer,
+            "profile": _profile(settings, profile),
         }  # fmt: skip
         with database(settings) as connection:
             wanted = propose(connection, name, {k: v for k, v in given.items() if v is not None}, unset)

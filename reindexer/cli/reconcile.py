@@ -50,6 +50,7 @@ def reconcile(app: typer.Typer) -> None:
             sides = Sides(
                 connection, wiring.index(settings), found, collection_of(connection, found),
                 embedding_spec_of(found, embedder), settings.qdrant_timeout_s,
+                wiring.keyword_encoder_of(settings)(found),
             )  # fmt: skip
             ours = Owner(identity(connection, settings.instance), embedder.fingerprint)
             require_ours(sides.index, sides.collection, ours)  # guard reconcile-same-embedder

@@ -18,9 +18,21 @@ def text_fingerprint(text: str, embedder: str) -> str:
     return digest([TEXTS, embedder, text])
 
 
-def payload_fingerprint(payload: Mapping[str, Any]) -> str:
-    """Return the hash of the payload columns' values. 32 hex digits."""
-    return digest(payload)
+def payload_fingerprint(payload: Mapping[str, Any], keywords: str = "") -> str:
+    """Return the hash of the payload columns' values, 32 hex digits, and behind it the fingerprint of the rules by
+    which the keywords beside it are made. Empty: there are none."""
+    return with_keywords(digest(payload), keywords)
+
+
+def with_keywords(fingerprint: str, keywords: str) -> str:
+    """Return a payload's fingerprint with those of other rules behind it."""
+    payload = fingerprint.partition("-")[0]
+    return f"{payload}-{keywords}" if keywords else payload
+
+
+def keywords_of(payload_fingerprint: str | None) -> str:
+    """Return the fingerprint of the rules by which the keywords beside a payload are made. Empty: there are none."""
+    return (payload_fingerprint or "").partition("-")[2]
 
 
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode

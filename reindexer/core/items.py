@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha1
 from typing import Any
 
+from reindexer.core.keywords import Keywords
 from reindexer.core.text.chunks import Span
 
 POINT_NAMESPACE = uuid.UUID("6f1d8a1e-3f0b-5c55-9a52-7d1c0b1f6f0e")
@@ -90,3 +91,5 @@ class StoredPoint:
     """The source's payload columns. None if they were not requested."""
     span: Span | None = None
     """Its place in the item's text. None if the point does not hold it."""
+    keywords: Keywords | None = None
+    """Its keywords. None if it has none, or if they were not requested."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reindexer.core.fingerprint import payload_fingerprint, text_fingerprint
+from reindexer.core.fingerprint import keywords_of, payload_fingerprint, text_fingerprint, with_keywords
 from reindexer.core.items import ClaimedItem, Row
 from reindexer.core.text.embedding_spec import Chunk, EmbeddingSpec, item_fingerprint
 
@@ -30,19 +30,8 @@ class Skip:
 
 
 @dataclass(frozen=True, slots=True)
-class UpdatePayload:
-    """The text is unchanged, the payload differs: no embedding call."""
-
-    item: ClaimedItem
-    row: Row
-    text_fingerprint: str
-    payload_fingerprint: str
-    chunks: tuple[Chunk, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Embed:
-    """Embed the text and write its points. Chunks whose points exist already are not embedded."""
+class Write:
+    """The item's points are written."""
 
     item: ClaimedItem
     row: Row
@@ -51,8 +40,31 @@ class Embed:
     chunks: tuple[Chunk, ...]
 
     def text(self, chunk: Chunk) -> str:
-        """Return the text that is embedded for one chunk."""
-        return self.row.text[chunk.span.start : chunk.span.end]
+        """Return the text of one chunk."""
+        return chunk.of(self.row.text)
+
+    @property
+    def keywords_differ(self) -> bool:
+        """Whether points that keep their vectors may lack the keywords of their texts."""
+        wanted = keywords_of(self.payload_fingerprint)
+        # guard keywords-beside-kept-vector
+        return bool(wanted) and (self.item.uncertain or wanted != keywords_of(self.item.payload_fingerprint))
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePayload(Write):
+    """The text is unchanged, the payload or the rules of its keywords differ: no embedding call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embed(Write):
+    """Embed the text and write its points. Chunks whose points exist already are not embedded."""
+
+    @property
+    def exchanged_fingerprint(self) -> str:
+        """The payload's fingerprint once it stands beside the vectors of older texts: these keep their keywords."""
+        # guard keywords-of-older-text
+        return with_keywords(self.payload_fingerprint, keywords_of(self.item.payload_fingerprint))
 
     @property
     def reuses_before(self) -> int | None:
@@ -79,7 +91,7 @@ def plan(item: ClaimedItem, row: Row | None, spec: EmbeddingSpec) -> Step:
     if row is None:
         return Delete(item, None)
     chunks = spec.within(item.chunk_tokens).chunks(row.text)
-    text_print, payload_print = item_fingerprint(chunks), payload_fingerprint(row.payload)
+    text_print, payload_print = item_fingerprint(chunks), payload_fingerprint(row.payload, spec.keywords)
     if text_print is None:
         return Delete(item, row, text_fingerprint("", spec.embedder), payload_print)
     certain = not item.forced and not item.uncertain and item.chunks == len(chunks)  # guard doubt-no-skip

@@ -55,11 +55,20 @@ def rebuild_reasons(
         reasons.append(f"{made_by} made its vectors, the profile says {wrong}")
     if before.profile.distance != after.profile.distance and not any("distance" in each for each in reasons):
         reasons.append(f"distance {before.profile.distance} → {after.profile.distance}")
+    if other_rules(before, after):
+        reasons.append("its keywords would be made by other rules")
     if before.profile.collection != after.profile.collection:
         reasons.append("the collection's parameters take effect when it is made")
     if asked and not reasons and changes(before, after):  # guard change-asked-rebuild
         reasons.append('the sources file says change = "rebuild"')
     return reasons
+
+
+def other_rules(before: Source, after: Source) -> bool:
+    """Whether keywords that are there would be beside others that are made by other rules. Weights of two kinds can't
+    be compared, so a generation keeps its rules."""
+    # guard keywords-fixed-rules
+    return before.keywords and after.keywords and before.keyword_rules != after.keyword_rules
 
 
 def described(source: Source) -> dict[str, Any]:

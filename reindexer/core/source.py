@@ -7,9 +7,11 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from difflib import get_close_matches
 from typing import Any
 
 from reindexer.core.errors import DefinitionError, NewerDefinition, UsageError
+from reindexer.core.keywords import ENGLISH, LANGUAGES, KeywordRules
 from reindexer.core.profile import Profile
 from reindexer.core.related import Followed, Related, check_related, followed, joined_by, merged, split_name
 from reindexer.core.text.template import check_template
@@ -42,6 +44,7 @@ class Source:
       `chunk_overlap` tokens of the one before.
     - `chunker` is the name in the registry of what splits it.
     - `tenant_column` is the payload column by which Qdrant keeps the points of one tenant together.
+    - `keywords`: points are found by their words as well. `language`, `stop_words` and `stemmer` say what a word is.
     - `related` are the tables that a row is read with. `author.name` among the text and payload columns is a column of
       the relation `author`.
     """
@@ -61,6 +64,10 @@ class Source:
     chunker: str = field(default="text", kw_only=True)
     tenant_column: str | None = None
     profile: Profile = field(default_factory=Profile)
+    keywords: bool = field(default=False, kw_only=True)
+    language: str = field(default=ENGLISH, kw_only=True)
+    stop_words: tuple[str, ...] = field(default=(), kw_only=True)
+    stemmer: bool = field(default=True, kw_only=True)
     related: tuple[Related, ...] = field(default=(), kw_only=True)
     resolved_condition: str | None = field(default=None, compare=False)
     """The condition with its names resolved when the source was attached. Rows are read by this one."""
@@ -105,6 +112,7 @@ class Source:
             except UsageError as exc:
                 raise self._wrong("template", str(exc)) from None
         self._check_shape()
+        self._check_keywords()
         try:
             check_related(self.related, self.text_columns, self.payload_columns)
         except DefinitionError as exc:
@@ -123,8 +131,19 @@ class Source:
                 "tenant", f"the tenant column {self.tenant_column!r} is no payload column; name it there too"
             )
 
+    def _check_keywords(self) -> None:
+        if self.language not in LANGUAGES:
+            close = get_close_matches(self.language.lower(), LANGUAGES, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(LANGUAGES)}"
+            raise self._wrong("language", f"the language {self.language[:40]!r} is not known; {hint}")
+
     def _wrong(self, key: str, words: str) -> DefinitionError:
         return DefinitionError(f"source {self.name!r}: {words}", key=key)
+
+    @property
+    def keyword_rules(self) -> KeywordRules | None:
+        """How its texts become keywords. None: it has none."""
+        return KeywordRules(self.language, self.stop_words, self.stemmer) if self.keywords else None
 
     @property
     def declared_columns(self) -> tuple[str, ...]:

@@ -166,6 +166,14 @@ class Collection:
             points = [record.id for record in records]
         return {each if isinstance(each, int) else uuid.UUID(str(each)) for each in points}
 
+    def add_sparse(self, name: str, params: Mapping[str, Json]) -> None:
+        """Let points have another sparse vector. Raises ValueError if there is a vector of this name."""
+        if name in self._sizes or name in self._sparse_names:
+            raise ValueError(f"Vector {name!r} already exists")
+        for shard in self._shards():
+            shard.update(edge.UpdateOperation.create_sparse_vector(name, words.sparse_of(params).modifier))
+        self.described.params.setdefault("sparse_vectors", {})[name] = dict(params)
+
     # Payload indexes
 
     def index(self, name: str, schema: Json) -> None:

@@ -176,6 +176,14 @@ def unindex_field(call: Call) -> dict[str, Any]:
     return call.done()
 
 
+def name_vector(call: Call) -> dict[str, Any]:
+    """A sparse vector beside those that points have. Dense ones are named when the collection is made."""
+    config = m.SparseVectorNameConfig.model_validate(call.body)
+    call.collection.add_sparse(call.item, config.sparse.model_dump(mode="json", exclude_none=True))
+    call.store.keep()
+    return call.done()
+
+
 # Writes: each route is one kind of the operations that /points/batch takes
 
 
@@ -288,6 +296,7 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", C + "/aliases", list_aliases),
     ("PUT", C + "/index", index_field),
     ("DELETE", C + "/index/{item:path}", unindex_field),
+    ("PUT", C + "/vectors/{item}", name_vector),
     ("PUT", C + "/points", write("upsert")),
     ("POST", C + "/points/delete", write("delete")),
     ("POST", C + "/points/payload", write("set_payload")),

@@ -231,7 +231,7 @@ def shard_config(params: Mapping[str, Json], *, log: bool) -> edge.EdgeConfig:
     sparse = params.get("sparse_vectors") or {}
     return edge.EdgeConfig(
         vectors={name: _dense(each, params.get("quantization_config")) for name, each in named.items()},
-        sparse_vectors={name: _sparse(each or {}) for name, each in sparse.items()},
+        sparse_vectors={name: sparse_of(each or {}) for name, each in sparse.items()},
         on_disk_payload=True,
         wal_enabled=log,  # guard wal-embedded-write
     )
@@ -249,7 +249,8 @@ def _dense(raw: Mapping[str, Json], of_all: Json) -> edge.EdgeVectorParams:
     )
 
 
-def _sparse(raw: Mapping[str, Json]) -> edge.EdgeSparseVectorParams:
+def sparse_of(raw: Mapping[str, Json]) -> edge.EdgeSparseVectorParams:
+    """Parameters of a sparse vector."""
     return edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf if raw.get("modifier") == "idf" else None)
 
 

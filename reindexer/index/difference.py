@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from reindexer.core.items import Row, StoredPoint
+from reindexer.core.keywords import Keywords
 from reindexer.core.text.embedding_spec import Chunk
 
 Kind = Literal["missing", "stale", "orphaned"]
 
 
 def row_difference(
-    row: Row, chunks: Sequence[Chunk], stored: Mapping[tuple[str, int], StoredPoint]
+    row: Row,
+    chunks: Sequence[Chunk],
+    stored: Mapping[tuple[str, int], StoredPoint],
+    keywords_of: Callable[[str], Keywords] | None = None,
 ) -> Literal["missing", "stale"] | None:
-    """Return what is wrong with a row's points, which must be one per chunk. `stored`: the index, by (item_id,
-    chunk)."""
+    """Return what is wrong with a row's points, which must be one per chunk. `stored`: the index, by (item_id, chunk).
+    `keywords_of`: a chunk's text as keywords, where the source has some."""
     points = [stored.get((row.item_id, number)) for number in range(len(chunks))]
     if None in points:
         return "missing"
     for chunk, point in zip(chunks, points, strict=True):
         if point and (point.fingerprint != chunk.fingerprint or not same_json(point.payload, row.payload)):
             return "stale"
+        # guard reconcile-keywords
+        if point and keywords_of and not same_keywords(point.keywords, keywords_of(chunk.of(row.text))):
+            return "stale"
     return None
+
+
+def same_keywords(stored: Keywords | None, wanted: Keywords) -> bool:
+    """Whether a point has these keywords. Qdrant keeps weights as float32."""
+    if stored is None or stored.indices != wanted.indices:
+        return False
+    return all(math.isclose(one, other, rel_tol=1e-6) for one, other in zip(stored.values, wanted.values, strict=True))
 
 
 def same_json(one: Any, other: Any) -> bool:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from reindexer.core.items import StoredPoint
+from reindexer.core.keywords import Keywords
 from reindexer.core.owner import Owner
 from reindexer.core.payload import PayloadColumn
-from reindexer.ports import Collection, Index, Point, StoredVector
+from reindexer.ports import Collection, Index, KeywordEncoder, Point, StoredVector
 
 Place = tuple[str, int]
 """Place of a point: item id and chunk number."""
@@ -55,7 +56,8 @@ class IndexView:
 
 
 class FencedIndex(IndexView):
-    """An `IndexView` that also writes, with a token. `writing` is entered around each write."""
+    """An `IndexView` that also writes, with a token. `writing` is entered around each write. `encoder`: of the source's
+    keywords, if it has some."""
 
     def __init__(
         self,
@@ -66,11 +68,17 @@ class FencedIndex(IndexView):
         *,
         reading: RequestContext,
         writing: RequestContext,
+        encoder: KeywordEncoder | None = None,
     ) -> None:
         super().__init__(index, collection, reading)
         self.token = token
+        self._encoder = encoder
         self._dimensions = dimensions
         self._writing = writing
+
+    def keywords(self, text: str) -> Keywords | None:
+        """Return the keywords of a chunk's text. None: the source has none."""
+        return self._encoder.document(text) if self._encoder else None
 
     def prepare(self, owner: Owner, columns: Sequence[PayloadColumn]) -> str | None:
         """See `reindexer.ports.Index.prepare`. It takes longer than a request, and has its own timeout."""

@@ -25,8 +25,9 @@ from reindexer.core.text.batching import slices
 from reindexer.core.text.embedding_spec import Chunk, EmbeddingSpec
 from reindexer.core.wording import counted
 from reindexer.index.difference import Kind, row_difference
+from reindexer.index.fenced import Place
 from reindexer.index.spool import Spool, Suspect
-from reindexer.ports import Collection, Index
+from reindexer.ports import Collection, Index, KeywordEncoder
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
 from reindexer.sources.chunk_sizes import chunk_tokens
@@ -64,6 +65,12 @@ class Sides:
     spec: EmbeddingSpec
     """The source's embedding spec with the workers' embedder."""
     timeout_s: float
+    encoder: KeywordEncoder | None = None
+    """Of the source's keywords. None: it has none."""
+
+    def difference(self, row: Row, chunks: Sequence[Chunk], stored: Mapping[Place, StoredPoint]) -> Kind | None:
+        """Return what is wrong with a row's points. `stored`: the index."""
+        return row_difference(row, chunks, stored, self.encoder.document if self.encoder else None)
 
 
 @dataclass(slots=True)
@@ -78,7 +85,7 @@ class Findings:
     missing: int = 0
     """Rows with text that lack a point."""
     stale: int = 0
-    """Rows whose point has the fingerprint of another text or model, or another payload."""
+    """Rows whose point has the fingerprint of another text or model, another payload, or other keywords."""
     orphaned: int = 0
     """Points without a row or without text in it, and surplus chunks."""
     unsettled: int = 0
@@ -176,7 +183,7 @@ def _look_at_rows(sides: Sides, findings: Findings, suspects: Spool, progress: P
         findings.unreadable += len(found.unreadable)
         findings.unreadable_ids += found.unreadable[: EXAMPLES - len(findings.unreadable_ids)]
         for item_id, row in found.rows.items():
-            if row_difference(row, found.chunks[item_id], stored):
+            if sides.difference(row, found.chunks[item_id], stored):
                 suspects.add(Suspect(item_id, None))
         progress("rows", findings.rows)
         if page.last is None:
@@ -216,7 +223,9 @@ def _look_again(sides: Sides, findings: Findings, suspects: Spool, progress: Pro
         tokens = {point.item_id: point.token for point in sorted(stored.values(), key=lambda point: point.token)}
         after = _activity(sides, item_ids)
         for suspect in batch:
-            kind = _judge(suspect, found.rows.get(suspect.item_id), found.chunks.get(suspect.item_id, ()), stored)
+            kind = _judge(
+                sides, suspect, found.rows.get(suspect.item_id), found.chunks.get(suspect.item_id, ()), stored
+            )
             if kind is None or suspect.item_id in found.unreadable:
                 continue
             was, now = before[suspect.item_id], after[suspect.item_id]
@@ -232,10 +241,14 @@ def _look_again(sides: Sides, findings: Findings, suspects: Spool, progress: Pro
 
 
 def _judge(
-    suspect: Suspect, row: Row | None, chunks: Sequence[Chunk], stored: Mapping[tuple[str, int], StoredPoint]
+    sides: Sides,
+    suspect: Suspect,
+    row: Row | None,
+    chunks: Sequence[Chunk],
+    stored: Mapping[Place, StoredPoint],
 ) -> Kind | None:
     if suspect.chunk is None:
-        return row_difference(row, chunks, stored) if row else None
+        return sides.difference(row, chunks, stored) if row else None
     there = (suspect.item_id, suspect.chunk) in stored
     return "orphaned" if there and suspect.chunk >= len(chunks) else None
 

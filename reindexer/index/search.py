@@ -48,8 +48,9 @@ def searchable(connection: Connection, name: str) -> Searchable:
 def collection_of(connection: Connection, source: Source) -> Collection:
     """Return the collection of the source's generation, with its alias."""
     return Collection(
-        source.name, source.collection, source.alias, source.profile, made_by(connection, source), source.generation
-    )
+        source.name, source.collection, source.alias, source.profile, made_by(connection, source), source.generation,
+        keywords=source.keywords,
+    )  # fmt: skip
 
 
 def collections_of(connection: Connection, source: Source) -> list[Collection]:

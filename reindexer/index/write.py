@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from reindexer.core.items import ClaimedItem, StoredPoint
-from reindexer.core.plan import Delete, Embed, Step, UpdatePayload
+from reindexer.core.plan import Delete, Embed, Step, UpdatePayload, Write
 from reindexer.core.text.batching import slices
 from reindexer.core.text.embedding_spec import Chunk
 from reindexer.index.fenced import FencedIndex, Place
@@ -33,7 +33,7 @@ def write(
     """
     deletes = [s.item for s in steps if isinstance(s, Delete) and _may_have_points(s.item)]
     # guard token-reused-chunks
-    written = [p for s in steps if isinstance(s, Embed | UpdatePayload) for p in _points(s, vectors, kept, done)]
+    written = [p for s in steps if isinstance(s, Write) for p in _points(index, s, vectors, kept, done)]
     surplus = {s.item.item_id: len(s.chunks) for s in steps if isinstance(s, Embed) and _may_have_more(s)}
     if deletes:
         index.delete_items([item.item_id for item in deletes])
@@ -43,7 +43,7 @@ def write(
         index.upsert(points)
     if surplus:
         index.delete_surplus(surplus)
-    wanted = [(s.item.item_id, n) for s in steps if isinstance(s, Embed | UpdatePayload) for n in range(len(s.chunks))]
+    wanted = [(s.item.item_id, n) for s in steps if isinstance(s, Write) for n in range(len(s.chunks))]
     gone = [(item.item_id, chunk) for item in deletes for chunk in range(max(1, item.chunks))]
     stored = _tokens(index, wanted + gone)
     # guard fence-refusal-read-back
@@ -87,7 +87,7 @@ def exchange_payloads(index: FencedIndex, steps: Sequence[Embed]) -> Mapping[str
 def has_other_payload(step: Embed) -> bool:
     """Whether the item may have points in Qdrant whose payload differs from its row's."""
     return _may_have_points(step.item) and (
-        step.item.doubtful or step.item.payload_fingerprint != step.payload_fingerprint
+        step.item.doubtful or step.item.payload_fingerprint != step.exchanged_fingerprint
     )
 
 
@@ -119,14 +119,25 @@ def _may_have_more(step: Embed) -> bool:
 
 
 def _points(
-    step: Embed | UpdatePayload, vectors: Mapping[str, Vector], kept: Collection[Place], done: Collection[Place]
+    index: FencedIndex,
+    step: Write,
+    vectors: Mapping[str, Vector],
+    kept: Collection[Place],
+    done: Collection[Place],
 ) -> Sequence[Point]:
     def vector_of(number: int, chunk: Chunk) -> Vector | None:
         has_one = isinstance(step, UpdatePayload) or (step.item.item_id, number) in kept
         return None if has_one else vectors[chunk.fingerprint]
 
     return [
-        Point(step.item.item_id, number, vector_of(number, chunk), step.row.payload, chunk.fingerprint, chunk.span)
+        point_of(index, step, number, chunk, vector_of(number, chunk))
         for number, chunk in enumerate(step.chunks)
         if (step.item.item_id, number) not in done
     ]
+
+
+def point_of(index: FencedIndex, step: Write, number: int, chunk: Chunk, vector: Vector | None) -> Point:
+    """Return the point of one chunk. Without a vector it keeps the one that it has, and its keywords, if they are
+    right."""
+    keywords = index.keywords(step.text(chunk)) if vector is not None or step.keywords_differ else None
+    return Point(step.item.item_id, number, vector, step.row.payload, chunk.fingerprint, chunk.span, keywords)

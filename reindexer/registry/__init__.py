@@ -176,6 +176,11 @@ def index(name: str, config: IndexConfig) -> Index:
     return cast(Index, INDEXES.load(name).made(config, methods))
 
 
+def takes_keywords(index_name: str) -> bool:
+    """Whether an index writes and finds the keywords of points. Raises UsageError."""
+    return bool(INDEXES.load(index_name).attribute("takes_keywords", False))
+
+
 def wrong_parameter(index_name: str, parameters: Mapping[str, Any]) -> tuple[tuple[str, ...], str, Collection[str]]:
     """Check a profile's collection parameters with the index that gets them.
 

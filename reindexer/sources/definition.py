@@ -12,6 +12,7 @@ from psycopg import sql
 
 from reindexer import registry
 from reindexer.core.errors import DefinitionError, SourceError, UsageError
+from reindexer.core.keywords import ENGLISH
 from reindexer.core.payload import TENANT_KINDS
 from reindexer.core.profile import Profile
 from reindexer.core.related import Related, split_name
@@ -56,6 +57,10 @@ class Wanted:
     chunker: str = field(default="text", kw_only=True)
     tenant: str | None = None
     profile: Profile = field(default_factory=Profile)
+    keywords: bool = field(default=False, kw_only=True)
+    language: str = field(default=ENGLISH, kw_only=True)
+    stop_words: tuple[str, ...] = field(default=(), kw_only=True)
+    stemmer: bool = field(default=True, kw_only=True)
     related: tuple[RelatedTable, ...] = field(default=(), kw_only=True)
     change: Literal["in-place", "rebuild"] = field(default="in-place", kw_only=True)
     """How a change is made where it can be made in place. Not part of the definition."""

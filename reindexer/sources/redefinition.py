@@ -14,9 +14,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from reindexer.core.errors import SourceError, UsageError
+from reindexer.core.errors import OtherVectors, SourceError, UsageError
 from reindexer.core.profile import Profile
-from reindexer.core.redefinition import Change, changes, may_move
+from reindexer.core.redefinition import Change, changes, may_move, other_rules
 from reindexer.core.source import SAID, Source
 from reindexer.postgres.connect import Connection, first_line, one_line
 from reindexer.postgres.names import Name
@@ -85,6 +85,12 @@ def redefine(
     check(connection, after)
     require_alias(connection, after)
     require_same_vectors(connection, after)
+    if before is not None and other_rules(before, after):
+        raise OtherVectors(
+            f"source {name!r}: its keywords are made by other rules, which are fixed for a generation: `reindexer "
+            f"rebuild {name}` fills one by the sources file, docs/generations.md",
+            key="language",
+        )
     differing = changes(before, after)
     moves = before is not None and may_move(differing)
     return Redefinition(before, after, differing, moved_by(connection, before, after) if before and moves else Moved())

@@ -9,6 +9,7 @@ from typing import Any
 
 from reindexer import registry
 from reindexer.core.errors import DefinitionError, UsageError
+from reindexer.core.keywords import LANGUAGES
 from reindexer.core.profile import Profile
 from reindexer.sources.definition import Wanted, draft
 from reindexer.sources.relations import RelatedTable
@@ -28,6 +29,10 @@ _SOURCE: Mapping[str, kinds.Kind] = {
     "chunk_overlap": kinds.whole_number,
     "chunker": kinds.name_of(registry.CHUNKERS),
     "tenant": kinds.text,
+    "keywords": kinds.boolean,
+    "language": kinds.one_of(*LANGUAGES),
+    "stop_words": kinds.names,
+    "stemmer": kinds.boolean,
     "profile": kinds.text,
     "change": kinds.one_of("in-place", "rebuild"),
     "related": kinds.tables,

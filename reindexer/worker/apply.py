@@ -179,7 +179,7 @@ class Delivery:
         if self.may_ask and told is None:
             self._ask(steps, list(inputs.values()), got, fails)
         return {
-            step.item: Held(step.payload_fingerprint, failed.get(step.item, told), self._reason(step, missing))
+            step.item: Held(step.exchanged_fingerprint, failed.get(step.item, told), self._reason(step, missing))
             for step in steps
             if (missing := len(got.missing(step)))
         }
@@ -226,7 +226,7 @@ class Delivery:
         for step in self._open(steps):
             why = held[step.item]
             if step.item in exchanged or self.attempt.has_begun(step.item):
-                why = replace(why, exchanged=step.payload_fingerprint)
+                why = replace(why, exchanged=step.exchanged_fingerprint)
             self.attempt.hold(step.item, why)
 
     def _keep(self, step: Embed, got: Got) -> bool:
@@ -239,7 +239,7 @@ class Delivery:
         self.attempt.begin(step.item, len(step.chunks))
 
         def send(_: Sequence[Embed]) -> Mapping[str, int]:
-            return write_chunks(self.index, got.points(step))
+            return write_chunks(self.index, got.points(self.index, step))
 
         if not self._sent([step], send):
             return False

@@ -121,9 +121,10 @@ class Batch:
         require_same(source.name, claim.embedder, embedder.fingerprint)  # guard claim-embedder-check
         collection = Collection(
             source.name, source.collection, source.alias, source.profile, claim.embedder,
-            claim.generation, claim.is_active,
+            claim.generation, claim.is_active, source.keywords,
         )  # fmt: skip
-        index = execution.index(using.index, collection, embedder.dimensions, claim.token)
+        encoder = using.keyword_encoder_of(source)
+        index = execution.index(using.index, collection, embedder.dimensions, claim.token, encoder)
         anew = "qdrant" in claim.failing or bool(claim.problem) or claim.embedder is None  # guard claim-qdrant-recheck
         try:
             using.collections.prepare(

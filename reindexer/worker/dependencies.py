@@ -11,7 +11,7 @@ from reindexer.core.source import Source
 from reindexer.embedding.rate_limit import Unlimited
 from reindexer.embedding.refusals import Refusals
 from reindexer.monitoring.metrics_store import Counters
-from reindexer.ports import AccountOf, Broker, EmbedderOf, Index, Jitter, RateLimiterOf
+from reindexer.ports import AccountOf, Broker, EmbedderOf, Index, Jitter, KeywordEncoderOf, RateLimiterOf
 from reindexer.postgres.connect import Postgres
 from reindexer.worker.collections import Collections
 from reindexer.worker.concurrency import WorkerPool
@@ -35,6 +35,7 @@ class Dependencies:
     pool: WorkerPool = field(default_factory=WorkerPool)
     rate_limiter_of: RateLimiterOf = lambda _: Unlimited()
     account_of: AccountOf = lambda _: ""
+    keyword_encoder_of: KeywordEncoderOf = lambda _: None
     server_of: Callable[[Source], str | None] = lambda _: None
     """The address of a source's provider; None: it has none."""
     instance: str | None = None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from reindexer.embedding.decorators import ClaimEmbedder, ObservedEmbedder
 from reindexer.embedding.rate_limit import Throttle
 from reindexer.index.fenced import FencedIndex, IndexView
-from reindexer.ports import Collection, Embedder, Index
+from reindexer.ports import Collection, Embedder, Index, KeywordEncoder
 from reindexer.queue.breaker import HealthRecorder
 from reindexer.queue.lease import Deadline, RequestWindow
 from reindexer.worker.priority_gate import GatePass
@@ -42,9 +42,13 @@ class Execution:
     health: HealthRecorder
     gate: GatePass
 
-    def index(self, index: Index, collection: Collection, dimensions: int, token: int) -> FencedIndex:
+    def index(
+        self, index: Index, collection: Collection, dimensions: int, token: int, encoder: KeywordEncoder | None
+    ) -> FencedIndex:
         """Return the index as this claim sees it."""
-        return FencedIndex(index, collection, dimensions, token, reading=self._request, writing=self._write)
+        return FencedIndex(
+            index, collection, dimensions, token, reading=self._request, writing=self._write, encoder=encoder
+        )
 
     def view(self, index: Index, collection: Collection) -> IndexView:
         """Return another collection as this claim may read it."""

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from reindexer.core.plan import Embed
 from reindexer.core.text.embedding_spec import Chunk
-from reindexer.index.fenced import Place
+from reindexer.index.fenced import FencedIndex, Place
 from reindexer.index.reuse import Reused
+from reindexer.index.write import point_of
 from reindexer.ports import Point, Vector
 
 
@@ -33,17 +34,19 @@ class Got:
             chunk.fingerprint in self.vectors and chunk.fingerprint not in self._moved for _, chunk in self._open(step)
         )
 
-    def points(self, step: Embed) -> Sequence[Point]:
+    def points(self, index: FencedIndex, step: Embed) -> Sequence[Point]:
         """Return the item's points that are not written and whose vectors exist."""
         return [
-            Point(step.item.item_id, number, vector, step.row.payload, chunk.fingerprint, chunk.span)
+            point_of(index, step, number, chunk, vector)
             for number, chunk in self._open(step)
             if (vector := self.vectors.get(chunk.fingerprint)) is not None
         ]
 
     def note_written(self, step: Embed) -> None:
-        """Record that `points(step)` are written."""
-        self.written |= {(point.item_id, point.chunk) for point in self.points(step)}
+        """Record that the `points` of the item are written."""
+        self.written |= {
+            (step.item.item_id, number) for number, chunk in self._open(step) if chunk.fingerprint in self.vectors
+        }
 
     def upto(self, step: Embed) -> int:
         """Return the number of the first chunk whose point is not written."""

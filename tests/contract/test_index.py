@@ -6,6 +6,7 @@ Runs over REST on the embedded server, and over REST and gRPC where a real serve
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -18,14 +19,42 @@ from reindexer.core.owner import Owner
 from reindexer.ports import Collection, Index
 from reindexer.testing.filters import FilteringIndexContract
 from reindexer.testing.indexes import NOW, OWNER, SIZE, point, scrolled
+from reindexer.testing.keywords import NEW, OLD, KeywordIndexContract
 from reindexer.testing.provider import vector_of
+from tests.support.batches_in_parts import batches_in_parts
 from tests.support.garbage import left_behind
+from tests.support.servers import Servers
 
 
 class TestQdrantIndex(FilteringIndexContract):
     @pytest.fixture
     def index(self, index: QdrantIndex) -> Index:
         return index
+
+
+class TestQdrantKeywords(KeywordIndexContract):
+    @pytest.fixture
+    def index(self, index: QdrantIndex) -> Index:
+        return index
+
+
+def test_a_point_whose_keywords_were_lost_meanwhile_keeps_its_token(
+    servers: Servers, index: QdrantIndex, collection: Collection
+) -> None:
+    """Qdrant applies the operations of a request one after the other. Between two of them, a late claim that knows of no
+    keywords may write the point once more."""
+    having = replace(collection, keywords=True)
+    index.prepare(having, SIZE, OWNER)
+    index.upsert(having, [replace(point("a"), keywords=OLD)], NOW, 5)
+
+    def late_claim() -> None:
+        index.upsert(collection, [point("a")], NOW + 1, 5)
+
+    with batches_in_parts(servers.qdrant_url, late_claim) as url:
+        slow = QdrantIndex(url, api_key=None, grpc_port=None, timeout_s=10)
+        slow.update_payload(having, [replace(point("a"), vector=None, keywords=NEW)], NOW + 2, 5)
+    assert index.tokens(having, [("1", 0)], 5) == {("1", 0): NOW + 1}
+    assert index.stored(having, [("1", 0)], 5)["1", 0].keywords is None
 
 
 def test_a_search_asks_the_collection_by_its_own_name(

@@ -25,6 +25,7 @@ from reindexer.generations.rows import Generation, generations
 from reindexer.ports import Index
 from reindexer.postgres.connect import Connection, connect, server_errors
 from reindexer.settings import Settings
+from reindexer.sources import change
 from reindexer.sources.store import find_source
 from tests.torture.models import other
 
@@ -97,6 +98,7 @@ class Actor:
             )  # fmt: skip
         else:
             acts["rebuild"] = (8.0, lambda: self._rebuild(connection))
+        acts["keywords"] = (0.5, lambda: self._turn_keywords(connection))
         if "standby" in states:
             acts["rollback"] = (4.0, lambda: rebuilding.rollback(*common, who=WHO, terms=terms))
             acts["prune"] = (1.0, lambda: lifecycle.prune(connection, source, who=WHO))
@@ -106,6 +108,11 @@ class Actor:
         model = find_source(connection, self._source).profile.model
         profile = other(model) if self._rng.random() < 0.8 else other(other(model))
         rebuilding.rebuild(self._settings, connection, self._index, self._source, who=WHO, profile=profile)
+
+    def _turn_keywords(self, connection: Connection) -> None:
+        """Add them in place, or take them away."""
+        given = {"keywords": not find_source(connection, self._source).keywords}
+        change.apply(connection, change.propose(connection, self._source, given, ()), who=WHO)
 
     def _note(self, act: str, **what: object) -> None:
         self._journal.write(json.dumps({"at": time.time(), "act": act, **what}) + "\n")

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import psycopg
+import qdrant_edge
 from qdrant_client import QdrantClient, models
 
 from reindexer.ports import Vectors
@@ -22,11 +23,12 @@ from tests.torture.models import vector
 SOURCES = ("context_items", "torture_articles", "torture_tickets")
 CHUNKED = "torture_articles"
 NAMESPACE = uuid.UUID("6f1d8a1e-3f0b-5c55-9a52-7d1c0b1f6f0e")
+BM25 = qdrant_edge.Bm25()
 TOLERANCE = 1e-4
 """Qdrant stores float32 and normalises."""
 
 KEPT = """
-SELECT source, number, state, definition -> 'profile' ->> 'model' FROM reindexer.generation
+SELECT source, number, state, definition -> 'profile' ->> 'model', coalesce((definition -> 'keywords')::boolean, false) FROM reindexer.generation
 WHERE state NOT IN ('broken', 'dropped')
 """
 ROWS = """
@@ -81,6 +83,8 @@ class Found:
     id: str
     vector: Vectors
     payload: Mapping[str, Any]
+    keywords: Mapping[int, float] | None = None
+    """The weight of each word. None: it has no keywords."""
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -120,6 +124,7 @@ class Kept:
     state: str
     model: str | None
     """Its model, where its profile names one."""
+    has_keywords: bool = False
 
     @property
     def collection(self) -> str:
@@ -149,14 +154,16 @@ def compare_all(rows: Sequence[Row], kept: Iterable[Kept], collections: Mapping[
     differences, unknown = Differences(), dict(collections)
     for each in kept:
         mine = [row for row in rows if row.source == each.source]
-        found = compare(mine, unknown.pop(each.collection, []), each.model)
+        found = compare(mine, unknown.pop(each.collection, []), each.model, has_keywords=each.has_keywords)
         for kind in ("lost", "stale", "extra"):
             getattr(differences, kind).extend(f"{each.collection}: {name}" for name in getattr(found, kind))
     differences.extra += [f"{name}: the collection" for name in unknown]
     return differences
 
 
-def compare(rows: Iterable[Row], points: Iterable[Found], model: str | None = None) -> Differences:
+def compare(
+    rows: Iterable[Row], points: Iterable[Found], model: str | None = None, *, has_keywords: bool = False
+) -> Differences:
     """What differs. Of a long text: chunks from 0 on that lie one after the other, and leave no word out."""
     differences, by_id = Differences(), dict[str, Found]()
     for point in points:
@@ -169,7 +176,7 @@ def compare(rows: Iterable[Row], points: Iterable[Found], model: str | None = No
         mine = _taken(row, by_id)
         if not mine:
             differences.lost.append(row.name)
-        elif not _equal(row, mine, model):
+        elif not _equal(row, mine, model) or (has_keywords and not all(_has_its_keywords(row, each) for each in mine)):
             differences.stale.append(row.name)
     differences.extra += [str(point.facts.get("item_id") or point.id) for point in by_id.values()]
     return differences
@@ -190,9 +197,31 @@ def _points(client: QdrantClient, name: str) -> Iterable[Found]:
     while True:
         records, offset = client.scroll(name, limit=1000, offset=offset, with_payload=True, with_vectors=True)
         for record in records:
-            yield Found(str(record.id), np.asarray(record.vector, dtype=np.float32), record.payload or {})
+            yield _found(record)
         if offset is None:
             return
+
+
+def _found(record: models.Record) -> Found:
+    vectors = record.vector if isinstance(record.vector, dict) else {"": record.vector}
+    sparse = vectors.get("bm25")
+    words = dict(zip(sparse.indices, sparse.values, strict=True)) if isinstance(sparse, models.SparseVector) else None
+    return Found(str(record.id), np.asarray(vectors[""], dtype=np.float32), record.payload or {}, words)
+
+
+def _has_its_keywords(row: Row, point: Found) -> bool:
+    """Qdrant's own BM25 says which they are. It does not divide Chinese: the one such word that is written does not
+    stand for itself alone."""
+    start, end = point.facts.get("span") or (0, 0)
+    wanted = BM25.embed_document(row.text[start:end].replace("漢字", " 漢 字 漢字 "))
+    found = point.keywords
+    return (
+        found is not None
+        and found.keys() == set(wanted.indices)
+        and all(
+            abs(found[word] - weight) < TOLERANCE for word, weight in zip(wanted.indices, wanted.values, strict=True)
+        )
+    )
 
 
 def _point_id(row: Row, chunk: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reindexer.core.items import point_id
-from tests.torture.checker import Differences, Found, Kept, Row, compare, compare_all
+from tests.torture.checker import BM25, Differences, Found, Kept, Row, compare, compare_all
 from tests.torture.journal import Entry, wasted
 from tests.torture.models import MODELS, vector
 
@@ -113,6 +113,16 @@ def test_every_kept_generation_is_compared_by_its_own_model() -> None:
     assert len(lost.lost) == 3
     dropped = compare_all(ROWS, kept, {**collections, "context_items__g3": []})
     assert dropped == Differences(extra=["context_items__g3: the collection"])
+
+
+def test_a_point_that_lacks_its_keywords_or_has_others_is_stale_where_there_are_to_be_some() -> None:
+    row = Row("context_items", ROWS[0].item_id, ["the birches 漢字"], {})
+    words = BM25.embed_document("birch 漢 字 漢字")
+    right = replace(point_of(row), keywords=dict(zip(words.indices, words.values, strict=True)))
+    assert not compare([row], [right], has_keywords=True)
+    for wrong in (None, {}, {**(right.keywords or {}), 7: 1.0}, dict.fromkeys(words.indices, 1.0)):
+        assert compare([row], [replace(right, keywords=wrong)], has_keywords=True).stale == [row.item_id]
+    assert not compare([row], [replace(right, keywords=None)])
 
 
 def test_a_vector_of_one_model_scores_nothing_among_those_of_the_other() -> None:

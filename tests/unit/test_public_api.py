@@ -28,6 +28,8 @@ METHODS = {
         " related: 'Sequence[RelatedTable] | None' = None, template: 'str | None' = None,"
         " where: 'str | None' = None, alias: 'str | None' = None, chunk_tokens: 'int | None' = None,"
         " chunk_overlap: 'int | None' = None, chunker: 'str | None' = None, tenant: 'str | None' = None,"
+        " keywords: 'bool | None' = None, language: 'str | None' = None, stop_words: 'Columns | None' = None,"
+        " stemmer: 'bool | None' = None,"
         " profile: 'Profile | None' = None,"
         " unset: 'Sequence[str]' = (), rows_may_move: 'bool' = False) -> 'Attached'"
     ),

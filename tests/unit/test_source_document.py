@@ -25,6 +25,8 @@ VALUES = (
     "{body}",
     20,
     True,
+    False,
+    "german",
     Profile("openai", "m", 3, "https://x", "KEY", "dot", {"hnsw_config": {"m": 8}}),
 )
 """Of each type that an attribute may have."""

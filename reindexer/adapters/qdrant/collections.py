@@ -14,7 +14,7 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 
 from reindexer.adapters.qdrant.filters import index_of, key_of
 from reindexer.adapters.qdrant.parameters import HIDING, OF_VECTORS, hides_points
-from reindexer.adapters.qdrant.points import FACTS
+from reindexer.adapters.qdrant.points import FACTS, KEYWORDS
 from reindexer.core.errors import SourceError
 from reindexer.core.owner import Owner
 from reindexer.core.payload import PayloadColumn
@@ -67,6 +67,9 @@ def prepare(
     require_dimensions(info, collection.name, dimensions)
     _require_distance(info, collection)
     _require_found(info, collection)
+    if collection.keywords and not _holds_keywords(info):
+        # guard keywords-added-in-place
+        _add_keywords(client, collection)
     if noted != Owner(owner.instance or noted.instance, owner.embedder):
         note_owner(client, collection.name, owner)
     # Before there are points: Qdrant links points that share a value while it builds the graph, and not afterwards.
@@ -151,6 +154,9 @@ def _create(client: QdrantClient, collection: Collection, dimensions: int, owner
         client.create_collection(
             collection.name,
             vectors_config=vectors,
+            sparse_vectors_config={KEYWORDS: models.SparseVectorParams(modifier=models.Modifier.IDF)}
+            if collection.keywords
+            else None,
             metadata=_metadata(owner) | {_COLLECTION_ID: str(uuid.uuid4())},  # guard lost-collection-unique-id
             **{name: getattr(others, name) for name in parameters},
         )
@@ -160,6 +166,26 @@ def _create(client: QdrantClient, collection: Collection, dimensions: int, owner
     except grpc.RpcError as exc:
         if exc.code() != grpc.StatusCode.ALREADY_EXISTS:
             raise
+
+
+def _add_keywords(client: QdrantClient, collection: Collection) -> None:
+    """Let the points of a collection have keywords. Raises SourceError for an older server."""
+    version = client.info().version
+    if _numbers(version) < (1, 18):
+        raise SourceError(
+            f"Qdrant is {version}; keywords can be added to a collection from 1.18 on; `reindexer rebuild "
+            f"{collection.source}` fills one that has them, and takes its vectors along"
+        )
+    of_keywords = models.SparseVectorNameConfig(sparse=models.SparseVectorConfig(modifier=models.Modifier.IDF))
+    try:
+        client.create_vector_name(collection.name, KEYWORDS, of_keywords)
+    except (UnexpectedResponse, grpc.RpcError):
+        if not _holds_keywords(client.get_collection(collection.name)):  # else another process just did
+            raise
+
+
+def _holds_keywords(info: models.CollectionInfo) -> bool:
+    return KEYWORDS in (info.config.params.sparse_vectors or {})
 
 
 def _require_distance(info: models.CollectionInfo, collection: Collection) -> None:
@@ -184,8 +210,12 @@ def _require_found(info: models.CollectionInfo, collection: Collection) -> None:
 def _require_conditional_writes(client: QdrantClient) -> None:
     """Raises SourceError for an older server, which would silently ignore the fence of every write."""
     version = client.info().version
-    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < (1, 16):
+    if _numbers(version) < (1, 16):
         raise SourceError(f"Qdrant is {version}; writes can be fenced from 1.16 on")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 
 def _point_alias(client: QdrantClient, collection: Collection) -> None:

@@ -26,7 +26,17 @@ from reindexer.adapters.qdrant import collections
 from reindexer.adapters.qdrant.address import QdrantAddress, is_of_qdrant
 from reindexer.adapters.qdrant.filters import filter_of
 from reindexer.adapters.qdrant.parameters import PARAMETERS, wrong_parameter
-from reindexer.adapters.qdrant.points import FACTS, hit_of, own_point, payload_of, stored_point, stored_vector
+from reindexer.adapters.qdrant.points import (
+    FACTS,
+    KEYWORDS,
+    MEANING,
+    hit_of,
+    own_point,
+    payload_of,
+    sparse,
+    stored_point,
+    stored_vector,
+)
 from reindexer.core.errors import DependencyUnavailable, PermanentError, TransientError, UsageError
 from reindexer.core.filters import Filter
 from reindexer.core.items import StoredPoint, point_id
@@ -61,6 +71,7 @@ class QdrantIndex:
     """Uses one client per process, with its own connections."""
 
     collection_parameters = PARAMETERS
+    takes_keywords = True
     wrong_parameter = staticmethod(wrong_parameter)
 
     def __init__(self, url: str, *, api_key: str | None, grpc_port: int | None, timeout_s: float = 10.0) -> None:
@@ -116,10 +127,14 @@ class QdrantIndex:
             return collections.follow_alias(self._client, collection)
 
     def upsert(self, collection: Collection, points: Sequence[Point], token: int, timeout_s: float) -> None:
-        """See `reindexer.ports.Index.upsert`. Shape of the request: one batch of float lists."""
+        """See `reindexer.ports.Index.upsert`. Shape of the request: one batch of float lists, of the vectors and of the
+        keywords."""
+        vectors: Any = [p.vector.tolist() for p in points if p.vector is not None]
+        if collection.keywords:
+            vectors = {MEANING: vectors, KEYWORDS: [sparse(p.keywords) for p in points]}
         batch = models.Batch.model_construct(  # unchecked: to check each float takes as long as to send them
             ids=[point_id(collection.source, p.item_id, p.chunk) for p in points],
-            vectors=[p.vector.tolist() for p in points if p.vector is not None],
+            vectors=vectors,
             payloads=[payload_of(collection.source, p, token) for p in points],
         )
         with self._asking(timeout_s):
@@ -136,17 +151,34 @@ class QdrantIndex:
     def update_payload(self, collection: Collection, points: Sequence[Point], token: int, timeout_s: float) -> None:
         """See `reindexer.ports.Index.update_payload`."""
         lower = _lower(token)
-        operations: list[models.UpdateOperation] = [
-            models.OverwritePayloadOperation(
-                overwrite_payload=models.SetPayload(
-                    payload=payload_of(collection.source, p, token),
-                    filter=models.Filter(must=[*_same(collection.source, p), lower]),  # guard fence-payload-update
-                )
-            )
-            for p in points
-        ]
+        operations: list[models.UpdateOperation] = []
         with self._asking(timeout_s):
+            for p in self._there(collection, [p for p in points if p.keywords], timeout_s):
+                writes = models.UpdateVectors(
+                    points=[_only_keywords(collection.source, p)],
+                    update_filter=models.Filter(must=[*_same(collection.source, p), lower]),  # guard fence-keywords
+                )
+                operations.append(models.UpdateVectorsOperation(update_vectors=writes))
+            for p in points:
+                # guard keywords-before-token
+                has_keywords = [models.HasVectorCondition(has_vector=KEYWORDS)] if p.keywords else []
+                conditions = [*_same(collection.source, p), lower, *has_keywords]  # guard fence-payload-update
+                writes_payload = models.SetPayload(
+                    payload=payload_of(collection.source, p, token), filter=models.Filter(must=conditions)
+                )
+                operations.append(models.OverwritePayloadOperation(overwrite_payload=writes_payload))
             self._client.batch_update_points(collection.name, operations, wait=True, timeout=_seconds(timeout_s))
+
+    def _there(self, collection: Collection, points: Sequence[Point], timeout_s: float) -> list[Point]:
+        """Return those of the points that exist. Qdrant refuses a whole request that writes the vector of one that does
+        not."""
+        ids = {point_id(collection.source, p.item_id, p.chunk): p for p in points}
+        if not ids:
+            return []
+        found = self._client.retrieve(
+            collection.name, list(ids), with_payload=False, with_vectors=False, timeout=_seconds(timeout_s)
+        )
+        return [ids[str(record.id)] for record in found]
 
     def delete_items(self, collection: Collection, item_ids: Sequence[str], token: int, timeout_s: float) -> None:
         """See `reindexer.ports.Index.delete_items`."""
@@ -200,8 +232,8 @@ class QdrantIndex:
         try:
             with self._asking(timeout_s):
                 records = self._client.retrieve(
-                    collection.name, list(ids), with_payload=True if payload else [FACTS], with_vectors=False,
-                    timeout=_seconds(timeout_s),
+                    collection.name, list(ids), with_payload=True if payload else [FACTS],
+                    with_vectors=[KEYWORDS] if payload and collection.keywords else False, timeout=_seconds(timeout_s),
                 )  # fmt: skip
         except _CollectionMissing:
             return {}
@@ -341,6 +373,11 @@ def _same(source: str, point: Point) -> list[models.Condition]:
         # guard payload-matching-fingerprint
         models.FieldCondition(key=_FINGERPRINT, match=models.MatchValue(value=point.fingerprint)),
     ]
+
+
+def _only_keywords(source: str, point: Point) -> models.PointVectors:
+    named = point_id(source, point.item_id, point.chunk)
+    return models.PointVectors(id=named, vector={KEYWORDS: sparse(point.keywords)})
 
 
 def _of_items(item_ids: Sequence[str]) -> models.FieldCondition:

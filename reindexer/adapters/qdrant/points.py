@@ -9,10 +9,14 @@ import numpy as np
 from qdrant_client import models
 
 from reindexer.core.items import StoredPoint, point_id
+from reindexer.core.keywords import Keywords
 from reindexer.core.text.chunks import Span
 from reindexer.ports import Hit, Point, StoredVector
 
 FACTS = "_reindexer"
+
+MEANING, KEYWORDS = "", "bm25"
+"""Names of a point's vectors. The vector of its meaning has no name, as in collections that hold no keywords."""
 
 MAX_TOKEN = 2**53
 """Tokens are microseconds since 1970, which stay below this. A larger number is not ours."""
@@ -51,14 +55,30 @@ def stored_point(item_id: str, chunk: int, record: models.Record) -> StoredPoint
     facts = facts if isinstance(facts, dict) else {}
     token = facts.get("version")
     fingerprint = str(facts.get("fingerprint") or "")
-    return StoredPoint(item_id, chunk, token if _is_token(token) else 0, fingerprint, payload, _span(facts))
+    stands = token if _is_token(token) else 0
+    return StoredPoint(item_id, chunk, stands, fingerprint, payload, _span(facts), _keywords(record))
 
 
 def stored_vector(record: models.Record) -> StoredVector:
     """The vector of a point, with its fingerprint."""
     facts = (record.payload or {}).get(FACTS)
     fingerprint = facts.get("fingerprint") if isinstance(facts, dict) else None
-    return StoredVector(str(fingerprint or ""), np.asarray(record.vector, dtype=np.float32))
+    vector = record.vector[MEANING] if isinstance(record.vector, dict) else record.vector
+    return StoredVector(str(fingerprint or ""), np.asarray(vector, dtype=np.float32))
+
+
+def sparse(keywords: Keywords | None) -> models.SparseVector:
+    """The keywords as Qdrant's client takes them."""
+    indices, values = keywords or ((), ())
+    return models.SparseVector.model_construct(indices=list(indices), values=list(values))
+
+
+def _keywords(record: models.Record) -> Keywords | None:
+    found = record.vector.get(KEYWORDS) if isinstance(record.vector, dict) else None
+    if not isinstance(found, models.SparseVector):
+        return None
+    pairs = sorted(zip(found.indices, found.values, strict=True))
+    return Keywords(tuple(index for index, _ in pairs), tuple(value for _, value in pairs))
 
 
 def hit_of(point: models.ScoredPoint) -> Hit:

@@ -19,6 +19,10 @@ class Chunk:
     span: Span
     fingerprint: str
 
+    def of(self, text: str) -> str:
+        """Return the chunk's part of the item's text."""
+        return text[self.span.start : self.span.end]
+
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingSpec:
@@ -31,12 +35,15 @@ class EmbeddingSpec:
     overlap_tokens: int = 0
     cut: Cut = spans
     """How a text is cut."""
+    keywords: str = ""
+    """The fingerprint of the rules by which chunks become keywords. Empty: they do not."""
 
     @classmethod
     def of(cls, source: Source, embedder: str, max_input_tokens: int, cut: Cut = spans) -> EmbeddingSpec:
         """Return the source's embedding spec with an embedder that accepts texts of `max_input_tokens`."""
         most = min(source.chunk_tokens or max_input_tokens, max_input_tokens)
-        return cls(embedder, most, min(source.chunk_overlap, most // 2), cut)
+        rules = source.keyword_rules
+        return cls(embedder, most, min(source.chunk_overlap, most // 2), cut, rules.fingerprint if rules else "")
 
     def within(self, chunk_tokens: int | None) -> EmbeddingSpec:
         """Return the embedding spec for an item whose chunks may hold at most `chunk_tokens`. None: no limit of its

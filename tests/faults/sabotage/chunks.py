@@ -128,8 +128,8 @@ CHUNKS = (
     Sabotage(
         "chunks: those that stay get the new token",
         "token-reused-chunks",
-        "for s in steps if isinstance(s, Embed | UpdatePayload) for p in _points(s, vectors, kept, done)]",
-        "for s in steps if isinstance(s, Embed | UpdatePayload) for p in _points(s, vectors, kept, done)\n    if isinstance(s, UpdatePayload) or p.vector is not None]",
+        "for p in _points(index, s, vectors, kept, done)]",
+        "for p in _points(index, s, vectors, kept, done)\n    if isinstance(s, UpdatePayload) or p.vector is not None]",
         CHUNKED + "test_every_point_of_an_edited_item_has_the_new_token_so_that_no_late_write_reaches_any",
     ),
     Sabotage(

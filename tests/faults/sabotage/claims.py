@@ -27,8 +27,8 @@ FENCE = (
     Sabotage(
         "the fence: a payload update spares a point of a higher token",
         "fence-payload-update",
-        "models.Filter(must=[*_same(collection.source, p), lower])",
-        "models.Filter(must=_same(collection.source, p))",
+        "[*_same(collection.source, p), lower, *has_keywords]",
+        "[*_same(collection.source, p), *has_keywords]",
         INDEX + "test_a_late_payload_update_is_refused",
     ),
     Sabotage(

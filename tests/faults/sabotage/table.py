@@ -10,6 +10,7 @@ from tests.faults.sabotage.claims import CLAIM, DOUBT, FENCE
 from tests.faults.sabotage.drain import DRAIN
 from tests.faults.sabotage.engine import ENGINE
 from tests.faults.sabotage.generations import GENERATIONS
+from tests.faults.sabotage.keywords import KEYWORDS
 from tests.faults.sabotage.lag import LAG
 from tests.faults.sabotage.lifecycle import LIFECYCLE
 from tests.faults.sabotage.mixing import MIXING
@@ -55,6 +56,7 @@ TABLE = (
     *RESTORES,
     *MIXING,
     *LAG,
+    *KEYWORDS,
     *SECRETS,
     *SOURCES,
     *PLUGINS,
