@@ -48,7 +48,7 @@ class _KeyedRoute(APIRoute):
         async def keyed(request: Request) -> Response:
             settings = request.app.state.parts.settings
             if not self.is_open(settings):
-                _require_key(settings, request.headers)  # guard api-key-required
+                require_key(settings, request.headers)  # guard api-key-required
             return await handle(request)
 
         return keyed
@@ -58,7 +58,8 @@ class _KeyedRoute(APIRoute):
         raise NotImplementedError
 
 
-def _require_key(settings: Settings, headers: Headers) -> None:
+def require_key(settings: Settings, headers: Headers) -> None:
+    """Raises HTTPException 401 if the request has no key or a wrong one, 503 if no key is set."""
     wanted = settings.admin_api_key.get_secret_value().encode() if settings.admin_api_key else b""
     if not wanted:
         raise HTTPException(503, "no admin key is set: set REINDEXER_ADMIN_API_KEY and start the API again")

@@ -19,7 +19,16 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reindexer.core.errors import InputRejected, PermanentError, ReindexerError, SourceError, TransientError, UsageError
+from reindexer.core.errors import (
+    InputRejected,
+    NoSuchItem,
+    PermanentError,
+    ReindexerError,
+    SourceError,
+    TransientError,
+    UnfitRequest,
+    UsageError,
+)
 from reindexer.core.wording import refusal
 from reindexer.logs import where
 
@@ -30,6 +39,8 @@ MEDIA_TYPE = "application/problem+json"
 _STATUS: Mapping[type[ReindexerError], int] = {
     TransientError: 503,  # includes RateLimited and DependencyUnavailable: try again later
     SourceError: 503,
+    UnfitRequest: 422,
+    NoSuchItem: 404,
     UsageError: 503,  # of the settings; the routes themselves report a client's mistakes
     InputRejected: 422,
     PermanentError: 502,

@@ -22,6 +22,7 @@ from bench.stage import Stage, Unsound, until
 from reindexer.adapters.qdrant.index import QdrantIndex
 from reindexer.core.items import point_id
 from reindexer.core.owner import Owner
+from reindexer.core.search_terms import SearchTerms
 from reindexer.embedded.children import Children, free_port
 from reindexer.ports import Collection, Vector
 from reindexer.testing.servers import start_qdrant_at
@@ -96,7 +97,7 @@ class Filled:
         took = []
         for _ in range(SEARCHES):
             vector, began = self.vector(), time.perf_counter()
-            if len(self.index.search(COLLECTION, vector, 10)) != 10:
+            if len(self.index.search(COLLECTION, vector, SearchTerms(10))) != 10:
                 raise Unsound("a search does not find ten items")
             took.append(1000 * (time.perf_counter() - began))
         return statistics.median(took)

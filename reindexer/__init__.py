@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         DependencyUnavailable,
         GenerationConflict,
         ItemFailed,
+        NoSuchItem,
         OtherEmbedder,
         PermanentError,
         RateLimited,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         RowsWouldMove,
         SourceError,
         TransientError,
+        UnfitRequest,
         UsageError,
     )
     from reindexer.core.profile import Profile
@@ -76,10 +78,10 @@ __version__ = "0.1.0"
 __all__ = [
     "Attached", "BreakerStatus", "ChangedMeanwhile", "Client", "DeadLetter", "DefinitionError",
     "DependencyUnavailable", "Detached", "Generation", "GenerationConflict", "GenerationStatus", "Hit",
-    "ItemFailed", "ItemState", "NoSuchRun", "OtherEmbedder", "PastRequest", "PermanentError", "Profile",
+    "ItemFailed", "ItemState", "NoSuchItem", "NoSuchRun", "OtherEmbedder", "PastRequest", "PermanentError", "Profile",
     "Promoted", "QueryVector", "RateLimited", "ReindexerError", "RelatedTable", "RowsWouldMove", "Run", "RunConflict",
     "SearchResult", "Settings", "Source", "SourceError", "SourceStatus", "Status", "TaskState",
-    "TransientError", "UsageError", "__version__",
+    "TransientError", "UnfitRequest", "UsageError", "__version__",
 ]  # fmt: skip
 
 _HOMES = {
@@ -87,8 +89,8 @@ _HOMES = {
     "client": ("Client", "Detached", "QueryVector"),
     "core.errors": (
         "ChangedMeanwhile", "DefinitionError", "DependencyUnavailable", "GenerationConflict", "ItemFailed",
-        "PermanentError", "OtherEmbedder", "TransientError", "RateLimited", "ReindexerError", "RowsWouldMove",
-        "SourceError", "UsageError",
+        "NoSuchItem", "PermanentError", "OtherEmbedder", "TransientError", "RateLimited", "ReindexerError",
+        "RowsWouldMove", "SourceError", "UnfitRequest", "UsageError",
     ),
     "core.profile": ("Profile",),
     "core.source": ("Source",),

@@ -20,15 +20,17 @@ import psycopg
 from reindexer import audit, rebuilding, wiring
 from reindexer.backfills import runs
 from reindexer.backfills.runs import Run
-from reindexer.core.errors import ReindexerError, SourceError, TransientError, UsageError
+from reindexer.core.errors import ReindexerError, SourceError, TransientError, UnfitRequest, UsageError
 from reindexer.core.filters import parse_filter
 from reindexer.core.profile import Profile
+from reindexer.core.search_terms import Group, SearchTerms
 from reindexer.core.source import Source
 from reindexer.core.wording import counted
 from reindexer.generations import lifecycle
 from reindexer.generations.promotion import Promoted, Terms
 from reindexer.generations.rows import Generation, generations
-from reindexer.index.search import Searchable, SearchResult, collections_of, search_source, searchable
+from reindexer.index.search import Searchable, SearchResult, collections_of, search_sources, searchable
+from reindexer.index.similar import similar
 from reindexer.monitoring.status import ItemState, Status, status, why
 from reindexer.ports import EmbedderOf, Index
 from reindexer.postgres.connect import Connection, connect, one_line, server_errors
@@ -47,9 +49,6 @@ from reindexer.sources.relations import RelatedTable
 from reindexer.sources.store import all_sources, find_source, problems
 from reindexer.worker import one_request
 from reindexer.worker.worker import Worker
-
-MAX_FOUND = 100
-"""The most items that one search returns."""
 
 LOOK_S = 0.05
 """The interval at which `regenerate_now` tries an item that is held or waits."""
@@ -260,24 +259,63 @@ class Client:
             return why(connection, find_source(connection, source), item_id, self._embedder_of)
 
     def search(
-        self, source: str, query: str, *, limit: int = 10, filter: Mapping[str, Any] | None = None
+        self,
+        source: str | Sequence[str],
+        query: str,
+        *,
+        limit: int = 10,
+        offset: int = 0,
+        filter: Mapping[str, Any] | None = None,
+        min_score: float | None = None,
+        group: Group = "item",
+        text: bool = False,
     ) -> SearchResult:
-        """The items nearest to a text, best first, at most `limit` (1 to 100).
+        """What is nearest to a text in a source, or in several, best first: `limit` hits (1 to 100) after `offset`.
 
         `filter` is on payload columns, all of which must hold, as in `POST /search`:
         `{"lang": ["nl", "de"], "price": {"gte": 10, "lt": 50}, "color": {"not": "red"}}`. Scores are cosine
-        similarities, unless the source's profile names another distance. Raises UsageError if there is no such source
-        or if the filter does not fit, OtherEmbedder if the settings here can't make the embedder that the database
-        records, DependencyUnavailable or RateLimited if the provider or Qdrant does not serve the query.
+        similarities, unless the source's profile names another distance; `min_score` is the least (of `euclid` and
+        `manhattan`: the largest). Hits of several sources are fused by rank, and their scores are 1 / (60 + rank).
+        `group`: `item` finds each item once, `chunk` each part of its text. `text`: a hit gets its part of the text, as
+        the row is now.
+
+        Raises UsageError if there is no such source, UnfitRequest if the filter or a number does not fit,
+        OtherEmbedder if the settings here can't make the embedder that the database records, DependencyUnavailable or
+        RateLimited if the provider or Qdrant does not serve the query, SourceError if texts can't be read.
         """
         if not query.strip():
-            raise UsageError("the query is empty")
-        if not 1 <= limit <= MAX_FOUND:
-            raise UsageError(f"limit is {limit}; use 1 to {MAX_FOUND}")
+            raise UnfitRequest("the query is empty")
+        names = [source] if isinstance(source, str) else list(dict.fromkeys(source))
+        terms = SearchTerms(limit, offset, min_score=min_score, group=group)
         embedder_of, index = self._searching()
-        return search_source(
-            partial(self._searchable, source), embedder_of, index, query, limit, partial(parse_filter, filter or {}),
-            timeout_s=self._settings.embedding_timeout_s,
+        return search_sources(
+            [partial(self._searchable, name) for name in names], embedder_of, index, query, terms,
+            partial(parse_filter, filter or {}), timeout_s=self._settings.embedding_timeout_s,
+            texts=self._connection if text else None,
+        )  # fmt: skip
+
+    def similar(
+        self,
+        source: str,
+        item_id: str,
+        *,
+        limit: int = 10,
+        offset: int = 0,
+        filter: Mapping[str, Any] | None = None,
+        min_score: float | None = None,
+        group: Group = "item",
+        text: bool = False,
+    ) -> SearchResult:
+        """More like this item: what is nearest to it by the vectors that Qdrant holds of it. Asks no provider.
+
+        The item itself is no hit. All else is as in `search`. Raises NoSuchItem if nothing of the item is indexed,
+        UsageError if there is no such source, UnfitRequest, DependencyUnavailable, SourceError.
+        """
+        terms = SearchTerms(limit, offset, min_score=min_score, group=group)
+        _, index = self._searching()
+        return similar(
+            partial(self._searchable, source), self._connection, index, item_id, terms,
+            partial(parse_filter, filter or {}), text=text,
         )  # fmt: skip
 
     def _searchable(self, source: str) -> Searchable:

@@ -19,6 +19,7 @@ from reindexer.core.payload import PayloadColumn
 from reindexer.core.profile import Profile
 from reindexer.core.queues import Names
 from reindexer.core.rate_limit import AdvertisedLimits, RateLimitState, Reservation
+from reindexer.core.search_terms import SearchTerms
 from reindexer.core.source import Source
 from reindexer.core.text.batching import RequestLimits
 from reindexer.core.text.chunks import Span
@@ -221,7 +222,7 @@ class ScrolledPage:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One item that was found, represented by the nearest of its chunks."""
+    """One item that was found, represented by the nearest of its chunks; or one chunk, where each is a hit."""
 
     item_id: str
     score: float
@@ -229,6 +230,14 @@ class Hit:
     span: tuple[int, int] | None
     """The chunk's half-open range of characters in the item's text; None if the point does not hold it."""
     payload: Mapping[str, Any]
+    fingerprint: str
+    """The chunk's fingerprint, as the point holds it. Empty if it holds none."""
+    source: str = ""
+    """The source's name. Empty until a search has told it: an index leaves it so, as what follows."""
+    text: str | None = None
+    """The chunk's text, if it was asked for and is still what was indexed."""
+    changed: bool | None = None
+    """Whether the row holds another text by now, or is gone. None: the text was not asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,13 +368,15 @@ class Index(Protocol):
         """How the physical collection keeps the numbers of its vectors. `float32`: `vectors` returns what was written,
         but for the distance `cosine`, which may normalise it. None: the collection does not exist."""
 
-    def search(
-        self, collection: Collection, vector: Vector, limit: int, where: Filter = (), *, exact: bool = False
-    ) -> list[Hit]:
-        """The source's nearest items that match the filter, best first, each once, from this very collection: the alias
-        is for other programs. `exact`: compared with every point, by the vectors as they are stored, however long that
-        takes. A collection that does not exist has none. An index without filters raises PermanentError for any
-        filter."""
+    def vectors_of(self, collection: Collection, item_id: str, where: Filter, most: int) -> list[Vector]:
+        """The stored vectors of an item's points that match the filter, of at most `most` of them, in any order. A
+        collection that does not exist has none. An index without filters raises PermanentError for any filter."""
+
+    def search(self, collection: Collection, vector: Vector, terms: SearchTerms, *, exact: bool = False) -> list[Hit]:
+        """The source's nearest points by these terms, best first, from this very collection: the alias is for other
+        programs. Beyond the last hit there are none. `exact`: compared with every point, by the vectors as they are
+        stored, however long that takes. A collection that does not exist has none. An index that can't keep one of the
+        terms raises PermanentError where it is asked for: one without filters, for any filter."""
 
     def ping(self) -> None:
         """Return if the server answers; raise DependencyUnavailable if not."""

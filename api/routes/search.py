@@ -1,39 +1,41 @@
-"""Search: the items nearest to a text."""
+"""Search: what is nearest to a text, or to an item."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, Self
 
-from fastapi import HTTPException
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from reindexer.core.errors import UsageError
-from reindexer.core.filters import Filter, parse_filter
-from reindexer.core.payload import PayloadColumn
+from reindexer.core.filters import parse_filter
+from reindexer.core.search_terms import MAX_DEPTH, MAX_LIMIT, MAX_SCORE, MAX_SOURCES, Group, SearchTerms
 from reindexer.core.source import CONTEXT_ITEMS
-from reindexer.index.search import Searchable, collection_of, search_source
+from reindexer.index.search import Searchable, SearchResult, collection_of, search_sources
+from reindexer.index.similar import similar
+from reindexer.ports import Hit
+from reindexer.postgres.connect import Postgres
 from reindexer.postgres.payload_kinds import payload_columns
 
-from ..auth import keyed_router
+from ..auth import keyed_router, require_key
 from ..dependencies import EmbedderOfPart, IndexPart, PostgresPart, SettingsDep, source_or_404
-from ..fields import JsonObject, Query, SourceName
+from ..fields import ItemId, JsonObject, Query, SourceName
 from ..problems import documented
 
 router = keyed_router(tags=["search"], unless=lambda settings: settings.search_open)
 
 
-class SearchRequest(BaseModel):
-    """What to look for."""
+class Terms(BaseModel):
+    """What every search may say of its hits."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [{"source": "context_items", "query": "how do I cancel", "limit": 5}]},
-    )
-
-    source: SourceName = CONTEXT_ITEMS.name
-    query: Query
-    limit: Annotated[int, Field(ge=1, le=100)] = 10
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 10
+    offset: Annotated[
+        int,
+        Field(
+            ge=0, le=MAX_DEPTH - 1, description=f"Leave out so many of the best; with `limit` at most {MAX_DEPTH:,}."
+        ),
+    ] = 0
     filter: Annotated[
         JsonObject,
         Field(
@@ -42,60 +44,190 @@ class SearchRequest(BaseModel):
             examples=[{"lang": ["nl", "de"], "price": {"gte": 10, "lt": 50}, "color": {"not": "red"}}],
         ),
     ] = {}
+    min_score: Annotated[
+        float | None,
+        Field(
+            ge=-MAX_SCORE,
+            le=MAX_SCORE,
+            allow_inf_nan=False,
+            description="The least score of a hit. Of the distances euclid and manhattan, where a smaller score is "
+            "nearer: the largest. Not with several sources, whose hits are fused by rank.",
+        ),
+    ] = None
+    group: Annotated[
+        Group, Field(description="`item`: each item once, by the nearest part of its text. `chunk`: each such part.")
+    ] = "item"
+    text: Annotated[
+        bool, Field(description="Whether each hit gets its part of the text, from the row as it is now.")
+    ] = False
+
+    def terms(self) -> SearchTerms:
+        """The terms, without the filter."""
+        return SearchTerms(self.limit, self.offset, min_score=self.min_score, group=self.group)
+
+
+class SearchRequest(Terms):
+    """What to look for."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"source": "context_items", "query": "how do I cancel", "limit": 5}]},
+    )
+
+    source: SourceName = CONTEXT_ITEMS.name
+    sources: Annotated[
+        list[SourceName] | None,
+        Field(
+            min_length=1,
+            max_length=MAX_SOURCES,
+            description="Several sources, in place of `source`. Their hits are fused by rank.",
+        ),
+    ] = None
+    query: Query
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.sources is not None and "source" in self.model_fields_set:
+            raise ValueError("must not have both `source` and `sources`")
+        return self
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The sources, each once."""
+        return [self.source] if self.sources is None else list(dict.fromkeys(self.sources))
+
+
+class SimilarRequest(Terms):
+    """An item that is like what to look for."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"source": "context_items", "item_id": "e0edea26-2911-4219-853e-4f82f5163fc2", "limit": 5}]
+        },
+    )
+
+    source: SourceName = CONTEXT_ITEMS.name
+    item_id: Annotated[ItemId, Field(description="The row's key, as `hits[].item_id` has it.")]
 
 
 class SearchHit(BaseModel):
-    """One item."""
+    """One item, or one part of an item's text."""
 
-    model_config = ConfigDict(from_attributes=True)
-
+    source: str
     item_id: str
-    score: Annotated[float, Field(description="Cosine similarity: 1 is the same direction.")]
+    score: Annotated[
+        float,
+        Field(
+            description="Cosine similarity: 1 is the same direction. By the source's distance, if that is another one. "
+            "Of several sources: 1 / (60 + rank)."
+        ),
+    ]
     chunk: Annotated[int, Field(description="Which part of the item's text it is.")]
     span: Annotated[
         tuple[int, int] | None,
         Field(description="Where in the item's text that part lies: characters from, and up to (not included)."),
-    ] = None
+    ]
     payload: Annotated[dict[str, Any], Field(description="The source's payload columns.")]
+    text: Annotated[
+        str | None,
+        Field(description="That part of the text, if the request says `text`. null: the row holds another one by now."),
+    ] = None
+    changed: Annotated[
+        bool | None,
+        Field(description="If the request says `text`: whether the row holds another text there by now, or is gone."),
+    ] = None
+
+    @classmethod
+    def of(cls, hit: Hit, *, text: bool) -> SearchHit:
+        """What is told of a hit."""
+        told = cls(
+            source=hit.source, item_id=hit.item_id, score=hit.score, chunk=hit.chunk, span=hit.span,
+            payload=dict(hit.payload),
+        )  # fmt: skip
+        if text:
+            told.text, told.changed = hit.text, hit.changed
+        return told
 
 
 class SearchAnswer(BaseModel):
-    """Nearest items, best first."""
+    """The nearest, best first."""
 
     hits: list[SearchHit]
+
+    @classmethod
+    def of(cls, found: SearchResult, body: Terms) -> SearchAnswer:
+        """What is told of a result."""
+        return cls(hits=[SearchHit.of(hit, text=body.text) for hit in found.hits])
+
+
+_PROBLEMS = {
+    401: "The admin key is wrong or missing (REINDEXER_SEARCH_OPEN=1 lets everybody search, without `text`).",
+    502: "Qdrant refuses the request.",
+}
 
 
 @router.post(
     "/search",
     summary="Find the nearest items",
+    response_model_exclude_unset=True,
     responses=documented(
         {
-            401: "The admin key is wrong or missing (REINDEXER_SEARCH_OPEN=1 lets everybody search).",
+            **_PROBLEMS,
             404: "There is no such source.",
-            502: "Qdrant refuses the request.",
             503: "The embedding provider, Qdrant or Postgres does not answer in time; the provider refuses whatever it "
-            "is asked; the source's points are made by another embedder than this process has; or no admin key is set.",
+            "is asked; the source's points are made by another embedder than this process has; its rows can't be read "
+            "for their texts; or no admin key is set.",
         }
     ),
 )
 def search(
-    body: SearchRequest, settings: SettingsDep, postgres: PostgresPart, embedder_of: EmbedderOfPart, index: IndexPart
+    body: SearchRequest,
+    request: Request,
+    settings: SettingsDep,
+    postgres: PostgresPart,
+    embedder_of: EmbedderOfPart,
+    index: IndexPart,
 ) -> SearchAnswer:
     """Embeds the query and asks Qdrant."""
+    if body.text:
+        require_key(settings, request.headers)  # guard open-search-text
+    found = search_sources(
+        [partial(_searchable, postgres, name, body) for name in body.names], embedder_of, index, body.query,
+        body.terms(), partial(parse_filter, body.filter), timeout_s=settings.embedding_timeout_s,
+        texts=postgres.connection if body.text else None,
+    )  # fmt: skip
+    return SearchAnswer.of(found, body)
 
-    def resolve() -> Searchable:
-        with postgres.connection() as connection:
-            source = source_or_404(connection, body.source)
-            columns = payload_columns(connection, source) if body.filter else ()
-            return Searchable(source, collection_of(connection, source), columns, None)
 
-    def filter_of(columns: Sequence[PayloadColumn]) -> Filter:
-        try:
-            return parse_filter(body.filter, columns)
-        except UsageError as exc:
-            raise HTTPException(422, str(exc)) from exc
+@router.post(
+    "/similar",
+    summary="Find more like an item",
+    response_model_exclude_unset=True,
+    responses=documented(
+        {
+            **_PROBLEMS,
+            404: "There is no such source, or the index holds nothing of the item.",
+            503: "Qdrant or Postgres does not answer in time; the source's rows can't be read for their texts; or no "
+            "admin key is set.",
+        }
+    ),
+)
+def more_like_this(
+    body: SimilarRequest, request: Request, settings: SettingsDep, postgres: PostgresPart, index: IndexPart
+) -> SearchAnswer:
+    """Asks Qdrant, by the vectors that it holds of the item. The item itself is no hit. Asks no provider."""
+    if body.text:
+        require_key(settings, request.headers)  # guard open-similar-text
+    found = similar(
+        partial(_searchable, postgres, body.source, body), postgres.connection, index, body.item_id, body.terms(),
+        partial(parse_filter, body.filter), text=body.text,
+    )  # fmt: skip
+    return SearchAnswer.of(found, body)
 
-    found = search_source(
-        resolve, embedder_of, index, body.query, body.limit, filter_of, timeout_s=settings.embedding_timeout_s
-    )
-    return SearchAnswer(hits=[SearchHit.model_validate(hit) for hit in found.hits])
+
+def _searchable(postgres: Postgres, name: str, body: Terms) -> Searchable:
+    with postgres.connection() as connection:
+        source = source_or_404(connection, name)
+        columns = payload_columns(connection, source) if body.filter else ()
+        return Searchable(source, collection_of(connection, source), columns, None)

@@ -4,7 +4,9 @@
     ├── UsageError                  wrong settings or arguments: exit code 2
     │   ├── DefinitionError         a source's definition is wrong: `key` is what has to be changed
     │   │   └── OtherVectors        it would make vectors that differ from the existing ones
-    │   └── RowsWouldMove           rows would enter the index or leave it, which was not allowed
+    │   ├── RowsWouldMove           rows would enter the index or leave it, which was not allowed
+    │   └── UnfitRequest            a search can't be asked so: its filter, its limit, ...
+    ├── NoSuchItem                  the index holds nothing of the item that was named
     ├── ChangedMeanwhile            somebody else changed a source at the same time: nothing was done
     ├── SourceError                 a source can't be read or written at all: its items wait, none is blamed
     │   ├── SourceLocked            one of its tables stays locked: each process leaves the source alone for a while
@@ -58,6 +60,14 @@ class OtherVectors(DefinitionError):
 
 class RowsWouldMove(UsageError):
     """A changed definition would take rows into the index, or out of it, and the caller has not allowed that."""
+
+
+class UnfitRequest(UsageError):
+    """A search can't be asked so: a filter that does not fit the source, a limit that is out of range."""
+
+
+class NoSuchItem(ReindexerError):
+    """The index holds nothing of this item: there is none, it is not indexed yet, or it has no text."""
 
 
 class ChangedMeanwhile(ReindexerError):

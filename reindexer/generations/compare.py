@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from reindexer.core.errors import UsageError
 from reindexer.core.ranking import MOST, mean, overlap, percentile, recall, reciprocal_rank
+from reindexer.core.search_terms import SearchTerms
 from reindexer.core.source import Source
 from reindexer.core.text.batching import pack
 from reindexer.core.text.opening import opening
@@ -216,7 +217,7 @@ def compare(index: Index, one: Side, other: Side, queries: Sequence[Query], *, t
     # guard compare-own-model
     ours, theirs = vectors[one.embedder.fingerprint], vectors[other.embedder.fingerprint]
     for side, first in ((one, ours[0]), (other, theirs[0])):
-        index.search(side.collection, first, MOST)
+        index.search(side.collection, first, SearchTerms(MOST))
     return Comparison(
         [
             Compared(query, _found(index, one, mine), _found(index, other, its))
@@ -227,9 +228,9 @@ def compare(index: Index, one: Side, other: Side, queries: Sequence[Query], *, t
 
 def _found(index: Index, side: Side, vector: Vector) -> Found:
     began = time.perf_counter()
-    hits = index.search(side.collection, vector, MOST)
+    hits = index.search(side.collection, vector, SearchTerms(MOST))
     took_ms = 1000 * (time.perf_counter() - began)
-    return Found(hits, index.search(side.collection, vector, MOST, exact=True), took_ms)
+    return Found(hits, index.search(side.collection, vector, SearchTerms(MOST), exact=True), took_ms)
 
 
 def _embedded(embedder: Embedder, texts: Sequence[str], timeout_s: float) -> Iterator[Vector]:

@@ -1,13 +1,19 @@
-"""Search: the items of a source that are nearest to a text."""
+"""Search: what is nearest to a text in a source, or in several."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
+from reindexer.core.errors import UnfitRequest, UsageError
 from reindexer.core.filters import Filter
 from reindexer.core.payload import PayloadColumn
+from reindexer.core.ranking import fused
+from reindexer.core.search_terms import SearchTerms
 from reindexer.core.source import Source
+from reindexer.index.asked_once import asked_once
+from reindexer.index.hit_texts import with_texts
 from reindexer.ports import Collection, Embedder, EmbedderOf, Hit, Index
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.payload_kinds import payload_columns
@@ -31,11 +37,29 @@ class Searchable:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The items that were found, best first."""
+    """What was found, best first."""
 
     hits: Sequence[Hit]
     behind: str | None = None
     """Why recent writes may be missing, in one line. None: edits are indexed as they should be."""
+
+
+Resolve = Callable[[], Searchable]
+"""Asks Postgres which generation of a source searches use now."""
+
+FilterOf = Callable[[Sequence[PayloadColumn]], Filter]
+"""Returns the filter over a source's payload columns. Raises UsageError if it does not fit them."""
+
+Connecting = Callable[[], AbstractContextManager[Connection]]
+"""Lends a connection to Postgres."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found in one source, by the generation that was asked."""
+
+    there: Searchable
+    hits: Sequence[Hit]
 
 
 def searchable(connection: Connection, name: str) -> Searchable:
@@ -70,47 +94,112 @@ def what_is_behind(connection: Connection, source: Source) -> str | None:
     return f"a fill of {source.name!r} is not through yet: see `reindexer status`" if row and row[0] else None
 
 
-def search_source(
-    resolve: Callable[[], Searchable],
+def search_sources(
+    resolves: Sequence[Resolve],
     embedder_of: EmbedderOf,
     index: Index,
     query: str,
-    limit: int,
-    filter_of: Callable[[Sequence[PayloadColumn]], Filter],
+    terms: SearchTerms,
+    filter_of: FilterOf,
     *,
     timeout_s: float,
+    texts: Connecting | None = None,
 ) -> SearchResult:
-    """Search a source by the generation that searches use. `resolve` asks Postgres which one that is.
+    """Search one source or several. Hits of several are fused by rank, and their scores are 1 / (60 + rank).
 
-    If nothing was found and another generation is active by then, it searches once more: the former one may have been
-    dropped meanwhile. Raises as `search` does, and what `resolve` and `filter_of` raise.
+    The filter has to fit each of them, and `terms` are those of the whole. `texts`: how to read the texts of the hits;
+    None: they are not wanted. Raises as `search_source` does, UnfitRequest if the terms are out of range, and
+    SourceError if texts can't be read.
     """
-    there = resolve()
+    terms.check(len(resolves))
+    sources = [resolve() for resolve in resolves]
+    for there in sources:  # before a provider is asked
+        fitting_filter(there, filter_of)
+    if len(resolves) == 1:
+        found = search_source(sources[0], resolves[0], embedder_of, index, query, terms, filter_of, timeout_s)
+        return result(index, [(found, hit) for hit in found.hits], [found], texts)
+    once, of_each = asked_once(embedder_of), replace(terms, limit=terms.depth, offset=0)
+    founds = [
+        search_source(there, resolve, once, index, query, of_each, filter_of, timeout_s)
+        for there, resolve in zip(sources, resolves, strict=True)
+    ]
+    ranked = fused([[(found, hit) for hit in found.hits] for found in founds])[terms.offset : terms.depth]
+    return result(index, [(found, replace(hit, score=score)) for (found, hit), score in ranked], founds, texts)
+
+
+def search_source(
+    there: Searchable,
+    resolve: Resolve,
+    embedder_of: EmbedderOf,
+    index: Index,
+    query: str,
+    terms: SearchTerms,
+    filter_of: FilterOf,
+    timeout_s: float,
+) -> Found:
+    """Search a source by the generation that searches use: `there`, or by then another, as `resolve` says.
+
+    Raises as `search` does, what `resolve` raises, and UnfitRequest if the filter does not fit.
+    """
+
+    def ask(there: Searchable) -> Sequence[Hit]:
+        by_filter = replace(terms, where=fitting_filter(there, filter_of))
+        return search(embedder_of(there.source), index, there.collection, query, by_filter, timeout_s=timeout_s)
+
+    there, hits = by_active_generation(there, resolve, ask)
+    return Found(there, hits or ())
+
+
+def by_active_generation(
+    there: Searchable, resolve: Resolve, ask: Callable[[Searchable], Sequence[Hit] | None]
+) -> tuple[Searchable, Sequence[Hit] | None]:
+    """Return the hits of the generation that searches use, and which one that is.
+
+    If nothing was found and another generation is active by then, it is asked once more: the former one may have been
+    dropped meanwhile.
+    """
     while True:
-        where = filter_of(there.columns)
-        embedder = embedder_of(there.source)
-        hits = search(embedder, index, there.collection, query, limit, where, timeout_s=timeout_s)
+        hits = ask(there)
         # guard search-dropped-generation
         if hits or (now := resolve()).collection.name == there.collection.name:
-            return SearchResult(hits, there.behind)
+            return there, hits
         there = now
 
 
+def fitting_filter(there: Searchable, filter_of: FilterOf) -> Filter:
+    """Return the filter over a source's columns. Raises UnfitRequest, with the source's name, if it does not fit."""
+    try:
+        return filter_of(there.columns)
+    except UsageError as exc:
+        raise UnfitRequest(f"source {there.source.name!r}: {exc}") from exc
+
+
+def result(
+    index: Index, hits: Sequence[tuple[Found, Hit]], founds: Sequence[Found], texts: Connecting | None
+) -> SearchResult:
+    """Return these hits, each with the name of its source and, if they are wanted, with the texts of the rows now."""
+    told = [replace(hit, source=found.there.source.name) for found, hit in hits]
+    if texts is not None:
+        for there in (found.there for found in founds):
+            of_source = [place for place, hit in enumerate(told) if hit.source == there.source.name]
+            if not of_source:
+                continue
+            with texts() as connection:
+                read = with_texts(connection, index, there.source, there.collection, [told[each] for each in of_source])
+            for place, hit in zip(of_source, read, strict=True):
+                told[place] = hit
+    behind = "; ".join(found.there.behind for found in founds if found.there.behind)
+    return SearchResult(told, behind or None)
+
+
 def search(
-    embedder: Embedder,
-    index: Index,
-    collection: Collection,
-    query: str,
-    limit: int,
-    where: Filter = (),
-    *,
-    timeout_s: float,
+    embedder: Embedder, index: Index, collection: Collection, query: str, terms: SearchTerms, *, timeout_s: float
 ) -> Sequence[Hit]:
-    """Return at most `limit` items that pass the filter, best first. Empty while nothing of the source is indexed.
+    """Return what is nearest to a text by these terms, best first. Empty while nothing of the source is indexed.
 
     `timeout_s` is the embedder's. Raises TransientError (DependencyUnavailable, RateLimited) or PermanentError, as
     embedder and index do, and OtherEmbedder if the points are made by another embedder.
     """
     require_comparable(index, collection, embedder)  # guard search-same-embedder
     embedding = embedder.embed([query], timeout_s=timeout_s)
-    return index.search(collection, embedding.vectors[0], limit, where)
+    return index.search(collection, embedding.vectors[0], terms)

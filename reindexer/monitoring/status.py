@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -23,7 +22,6 @@ from reindexer.postgres.queries import load
 from reindexer.queue.breaker import OpenBreaker, open_breakers
 from reindexer.sources import long_keys
 from reindexer.sources.embedder_record import recorded_embedding_spec
-from reindexer.sources.keys import canonical_id
 from reindexer.sources.rows import find_rows
 from reindexer.sources.store import all_sources
 from reindexer.sources.trigger_check import WORST_LAST, TriggersState, inspect
@@ -219,9 +217,7 @@ def item(connection: Connection, source: Source, item_id: str, spec: EmbeddingSp
 
     `spec` determines the wanted fingerprint. `item_id` may be in another spelling.
     """
-    with suppress(SourceError):
-        item_id = canonical_id(connection, source, item_id) or item_id
-    item_id = long_keys.name(connection, item_id)
+    item_id = long_keys.item_id_of(connection, source, item_id)
     with connection.cursor(row_factory=dict_row) as cursor:
         known = cursor.execute(load("status.sql")["item"], {"source": source.name, "item_id": item_id}).fetchone()
     row, unreadable = _row(connection, source, item_id)

@@ -78,5 +78,9 @@ def recorded(connection: Connection) -> Mapping[str, str | None]:
 
 def require_comparable(index: Index, collection: Collection, embedder: Embedder) -> None:
     """Raises OtherEmbedder if a different embedder made the collection's vectors. Asks Qdrant if there is no record."""
-    made_by = collection.embedder or index.owner(collection).embedder
-    require_same(collection.source, made_by, embedder.fingerprint)
+    require_same(collection.source, vectors_made_by(index, collection), embedder.fingerprint)
+
+
+def vectors_made_by(index: Index, collection: Collection) -> str | None:
+    """Return the embedder of a collection's vectors. Asks Qdrant if there is no record. None: neither knows it."""
+    return collection.embedder or index.owner(collection).embedder

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
+from reindexer.core.errors import SourceError
 from reindexer.core.source import Source
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
+from reindexer.sources.keys import canonical_id
 
 MAX_BYTES = 2600
 """Maximum bytes of a key that is its own name. With the source's name it fits into a B-tree entry of 2,704 bytes."""
@@ -38,6 +41,13 @@ def name(connection: Connection, key: str) -> str:
         return key
     row = connection.execute(load("long_keys.sql")["name"], {"key": key}).fetchone()
     return str(row[0]) if row else key
+
+
+def item_id_of(connection: Connection, source: Source, given: str) -> str:
+    """Return the item id of a key in any spelling. What can't be a key of the source stays as it is: no item has it."""
+    with suppress(SourceError):
+        given = canonical_id(connection, source, given) or given
+    return name(connection, given)
 
 
 def keys(connection: Connection, source: Source, item_ids: Sequence[str]) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ import pytest
 
 from reindexer.core.filters import parse_filter
 from reindexer.core.payload import PayloadColumn
+from reindexer.core.search_terms import GROUPS, Group, SearchTerms
 from reindexer.core.text.chunks import Span
 from reindexer.ports import Collection, Index, Point
 from reindexer.testing.indexes import NOW, OWNER, SIZE, TIMEOUT_S, IndexContract
@@ -86,7 +87,7 @@ def found(
     index: Index, collection: Collection, raw: Mapping[str, Any], near: str = "1.0", limit: int = 10
 ) -> list[str]:
     """The items that a filter lets through, the nearest to `near` first."""
-    hits = index.search(collection, vector_of(near, SIZE), limit, parse_filter(raw, COLUMNS))
+    hits = index.search(collection, vector_of(near, SIZE), SearchTerms(limit, where=parse_filter(raw, COLUMNS)))
     return [hit.item_id for hit in hits]
 
 
@@ -110,6 +111,22 @@ class FilteringIndexContract(IndexContract):
     def test_a_filter_comes_before_the_limit(self, index: Index, filled: Collection) -> None:
         assert found(index, filled, {}, near="1.0", limit=1) == ["1"]
         assert found(index, filled, {"count": 2}, near="1.0", limit=1) == ["2"]
+
+    @pytest.mark.parametrize("group", GROUPS)
+    def test_a_filter_comes_before_the_offset(self, index: Index, filled: Collection, group: Group) -> None:
+        where = parse_filter({"count": {"not": 2}}, COLUMNS)
+        pages = [
+            index.search(filled, vector_of("2.0", SIZE), SearchTerms(1, offset, where, group=group))
+            for offset in range(5)
+        ]
+        per_item = 1 if group == "item" else 2
+        assert sorted(hit.item_id for page in pages for hit in page) == ["1"] * per_item + ["3"] * per_item
+
+    def test_the_vectors_of_an_item_are_those_of_the_points_that_the_filter_lets_through(
+        self, index: Index, filled: Collection
+    ) -> None:
+        assert len(index.vectors_of(filled, "1", parse_filter({"tenant": "t1"}, COLUMNS), 10)) == 2
+        assert index.vectors_of(filled, "1", parse_filter({"tenant": "t2"}, COLUMNS), 10) == []
 
     def test_a_filter_goes_by_the_payload_that_was_written_last(self, index: Index, filled: Collection) -> None:
         updated = [row("2", {**ROWS["2"], "count": 7}, chunk) for chunk in (0, 1)]

@@ -21,6 +21,7 @@ import pytest
 from reindexer.core.errors import OtherEmbedder, SourceError, TransientError
 from reindexer.core.items import StoredPoint
 from reindexer.core.owner import Owner
+from reindexer.core.search_terms import GROUPS, Group, SearchTerms
 from reindexer.core.text.batching import slices
 from reindexer.core.text.chunks import Span
 from reindexer.ports import Collection, Index, Point
@@ -160,12 +161,13 @@ class IndexContract:
 
     def test_search_finds_the_nearest_first(self, index: Index, collection: Collection) -> None:
         index.upsert(collection, [point(f"text {n}", str(n)) for n in range(20)], NOW, TIMEOUT_S)
-        hits = index.search(collection, vector_of("text 7", SIZE), 3)
+        hits = index.search(collection, vector_of("text 7", SIZE), SearchTerms(3))
         assert len(hits) == 3
         assert hits[0].item_id == "7"
         assert hits[0].score == pytest.approx(1, abs=1e-3)
         assert hits[0].payload == {"text": "text 7"}
         assert hits[0].span == (0, 6)
+        assert hits[0].fingerprint == "print of text 7"
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
     def test_an_exact_search_compares_with_every_point(self, index: Index, collection: Collection) -> None:
@@ -174,15 +176,69 @@ class IndexContract:
             index.upsert(collection, some, NOW, TIMEOUT_S)
         wanted = vector_of("text 7", SIZE)
         nearest = sorted(range(300), key=lambda n: -float(vector_of(texts[n], SIZE) @ wanted))[:10]
-        hits = index.search(collection, wanted, 10, exact=True)
+        hits = index.search(collection, wanted, SearchTerms(10), exact=True)
         assert [hit.item_id for hit in hits] == [str(n) for n in nearest]
 
     def test_search_finds_each_item_once_by_its_nearest_chunk(self, index: Index, collection: Collection) -> None:
         index.upsert(collection, [point(f"text {n}", "a", n) for n in range(5)], NOW, TIMEOUT_S)
         index.upsert(collection, [point("other", "b")], NOW, TIMEOUT_S)
-        hits = index.search(collection, vector_of("text 3", SIZE), 10)
+        hits = index.search(collection, vector_of("text 3", SIZE), SearchTerms(10))
         assert (hits[0].item_id, hits[0].chunk) == ("a", 3)
         assert sorted(hit.item_id for hit in hits) == ["a", "b"]
+
+    def test_each_chunk_is_a_hit_where_that_is_asked_for(self, index: Index, collection: Collection) -> None:
+        index.upsert(collection, [point(f"text {n}", "a", n) for n in range(5)], NOW, TIMEOUT_S)
+        index.upsert(collection, [point("other", "b")], NOW, TIMEOUT_S)
+        wanted = vector_of("text 3", SIZE)
+        hits = index.search(collection, wanted, SearchTerms(10, group="chunk"))
+        assert (hits[0].item_id, hits[0].chunk, hits[0].fingerprint) == ("a", 3, "print of text 3")
+        assert sorted((hit.item_id, hit.chunk) for hit in hits) == [*(("a", n) for n in range(5)), ("b", 0)]
+        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+    @pytest.mark.parametrize("group", GROUPS)
+    def test_pages_of_hits_follow_one_another_and_end(self, index: Index, collection: Collection, group: Group) -> None:
+        points = [point(f"text {n}.{chunk}", str(n), chunk) for n in range(10) for chunk in range(3)]
+        index.upsert(collection, points, NOW, TIMEOUT_S)
+        wanted, size = vector_of("text 7.1", SIZE), 10 if group == "item" else 30
+        whole = index.search(collection, wanted, SearchTerms(30, group=group))
+        assert len(whole) == size
+        for offset in (0, 1, 7, size - 1, size, 900):
+            page = index.search(collection, wanted, SearchTerms(4, offset, group=group))
+            assert [(hit.item_id, hit.chunk) for hit in page] == [
+                (hit.item_id, hit.chunk) for hit in whole[offset : offset + 4]
+            ]
+
+    @pytest.mark.parametrize("group", GROUPS)
+    def test_a_hit_has_at_least_the_least_score(self, index: Index, collection: Collection, group: Group) -> None:
+        index.upsert(collection, [point(f"text {n}", str(n)) for n in range(20)], NOW, TIMEOUT_S)
+        wanted = vector_of("text 7", SIZE)
+        whole = index.search(collection, wanted, SearchTerms(20, group=group))
+        least = whole[4].score
+        hits = index.search(collection, wanted, SearchTerms(20, min_score=least, group=group))
+        assert [hit.item_id for hit in hits] == [hit.item_id for hit in whole[:5]]
+        after = index.search(collection, wanted, SearchTerms(20, 2, min_score=least, group=group))
+        assert [hit.item_id for hit in after] == [hit.item_id for hit in whole[2:5]]
+        assert index.search(collection, wanted, SearchTerms(20, min_score=1.5, group=group)) == []
+
+    @pytest.mark.parametrize("group", GROUPS)
+    def test_an_item_that_is_excluded_is_no_hit_by_any_chunk(
+        self, index: Index, collection: Collection, group: Group
+    ) -> None:
+        index.upsert(collection, [point(f"text {n}", "a", n) for n in range(5)], NOW, TIMEOUT_S)
+        index.upsert(collection, [point("other", "b"), point("third", "c")], NOW, TIMEOUT_S)
+        terms = SearchTerms(2, group=group, without_item="a")
+        hits = index.search(collection, vector_of("text 3", SIZE), terms)
+        assert sorted(hit.item_id for hit in hits) == ["b", "c"]
+
+    def test_the_vectors_of_an_item_are_those_of_its_points(self, index: Index, collection: Collection) -> None:
+        index.upsert(collection, [point(f"text {n}", "a", n) for n in range(3)], NOW, TIMEOUT_S)
+        index.upsert(collection, [point("other", "b")], NOW, TIMEOUT_S)
+        found = index.vectors_of(collection, "a", (), 10)
+        wanted = [vector_of(f"text {n}", SIZE) for n in range(3)]
+        assert sorted(int(np.argmax([one @ each for each in wanted])) for one in found) == [0, 1, 2]
+        assert all(max(one @ each for each in wanted) == pytest.approx(1, abs=1e-3) for one in found)
+        assert len(index.vectors_of(collection, "a", (), 2)) == 2
+        assert index.vectors_of(collection, "c", (), 10) == []
 
     def test_preparing_twice_is_harmless_and_other_dimensions_are_an_error(
         self, index: Index, collection: Collection
@@ -209,7 +265,9 @@ class IndexContract:
     ) -> None:
         with pytest.raises(TransientError):
             index.upsert(lost, [point("x")], NOW, TIMEOUT_S)
-        assert index.search(lost, vector_of("x", SIZE), 3) == []
+        assert index.search(lost, vector_of("x", SIZE), SearchTerms(3)) == []
+        assert index.search(lost, vector_of("x", SIZE), SearchTerms(3, group="chunk")) == []
+        assert index.vectors_of(lost, "a", (), 10) == []
         assert scrolled(index, lost, 10) == ([], 0, 1)
         assert index.stored(lost, [("a", 0)], TIMEOUT_S) == {}
         assert index.points_of(lost, ["a"], TIMEOUT_S) == []
@@ -284,6 +342,6 @@ class IndexContract:
             index.upsert(other, [point("other")], NOW, TIMEOUT_S)
             index.delete_items(other, ["1"], NOW + 1, TIMEOUT_S)
             assert text_of(index, collection) == "one"
-            assert index.search(other, vector_of("one", SIZE), 3) == []
+            assert index.search(other, vector_of("one", SIZE), SearchTerms(3)) == []
         finally:
             index.drop(other)

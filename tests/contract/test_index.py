@@ -16,6 +16,8 @@ from reindexer.adapters.qdrant.index import QdrantIndex
 from reindexer.core.errors import DependencyUnavailable, SourceError
 from reindexer.core.items import StoredPoint, point_id
 from reindexer.core.owner import Owner
+from reindexer.core.profile import Distance, Profile
+from reindexer.core.search_terms import GROUPS, Group, SearchTerms
 from reindexer.ports import Collection, Index
 from reindexer.testing.filters import FilteringIndexContract
 from reindexer.testing.indexes import NOW, OWNER, SIZE, point, scrolled
@@ -65,7 +67,50 @@ def test_a_search_asks_the_collection_by_its_own_name(
     client.update_collection_aliases(
         [models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=collection.alias))]
     )
-    assert [hit.item_id for hit in index.search(collection, vector_of("x", SIZE), 3)] == ["1"]
+    assert [hit.item_id for hit in index.search(collection, vector_of("x", SIZE), SearchTerms(3))] == ["1"]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_search_finds_no_point_of_another_source(
+    index: QdrantIndex, client: QdrantClient, collection: Collection, group: Group
+) -> None:
+    index.upsert(collection, [point("ours"), point("second", chunk=1)], NOW, 5)
+    facts = {"source": "other", "item_id": "1", "chunk": 0, "version": NOW, "fingerprint": "x", "span": [0, 1]}
+    client.upsert(
+        collection.name,
+        [
+            models.PointStruct(
+                id=point_id("other", item_id, 0),
+                vector=vector_of("ours", SIZE).tolist(),
+                payload={"text": "foreign", "_reindexer": {**facts, "item_id": item_id}},
+            )
+            for item_id in ("1", "2")
+        ],
+        wait=True,
+    )
+    hits = index.search(collection, vector_of("ours", SIZE), SearchTerms(10, group=group))
+    assert [hit.payload["text"] for hit in hits] == (["ours"] if group == "item" else ["ours", "second"])
+    assert len(index.vectors_of(collection, "1", (), 10)) == 2
+
+
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("distance", ["dot", "euclid", "manhattan"])
+def test_the_least_score_is_the_largest_where_a_smaller_one_is_nearer(
+    index: QdrantIndex, client: QdrantClient, distance: Distance, group: Group
+) -> None:
+    name = f"contract_{uuid.uuid4().hex[:12]}"
+    collection = Collection(name, f"{name}__g1", name, Profile(distance=distance))
+    index.prepare(collection, SIZE, OWNER)
+    try:
+        index.upsert(collection, [point(f"text {n}", str(n)) for n in range(20)], NOW, 5)
+        wanted = vector_of("text 7", SIZE)
+        whole = index.search(collection, wanted, SearchTerms(20, group=group))
+        assert (whole[0].item_id, len(whole)) == ("7", 20)
+        for place in (0, 4, 11):
+            terms = SearchTerms(20, min_score=whole[place].score, group=group)
+            assert index.search(collection, wanted, terms) == whole[: place + 1]
+    finally:
+        client.delete_collection(collection.name)
 
 
 def test_an_answer_does_not_wait_for_the_garbage_collector(index: QdrantIndex, collection: Collection) -> None:

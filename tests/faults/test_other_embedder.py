@@ -17,6 +17,7 @@ from reindexer.core.errors import OtherEmbedder, SourceError
 from reindexer.core.items import point_id
 from reindexer.core.lanes import Lane
 from reindexer.core.owner import Owner
+from reindexer.core.search_terms import SearchTerms
 from reindexer.core.source import CONTEXT_ITEMS, Source
 from reindexer.index.search import collection_of, search
 from reindexer.monitoring.status import status
@@ -267,9 +268,12 @@ def test_a_search_that_can_not_ask_by_the_record_is_an_error_and_never_wrong_hit
         db.execute("UPDATE reindexer.generation SET embedder = NULL")
     told = TOLD if recorded else f"the points of 'context_items' are made by {RECORD}, this process makes hashing-1:32"
     collection = collection_of(db, CONTEXT_ITEMS)
-    assert len(search(worker.embedder_of(CONTEXT_ITEMS), worker.index, collection, "text 0", 5, timeout_s=5)) == 3
+    assert (
+        len(search(worker.embedder_of(CONTEXT_ITEMS), worker.index, collection, "text 0", SearchTerms(5), timeout_s=5))
+        == 3
+    )
     with pytest.raises(OtherEmbedder):  # of one that was resolved before the record
-        search(other.embedder_of(CONTEXT_ITEMS), other.index, collection, "text 0", 5, timeout_s=5)
+        search(other.embedder_of(CONTEXT_ITEMS), other.index, collection, "text 0", SearchTerms(5), timeout_s=5)
     command = here("search", "context_items", "text 0", env={**env, **WITHOUT})
     assert (command.returncode, command.stdout, command.stderr.count("\n")) == (2 - recorded, "", 1)
     assert told in command.stderr

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from reindexer.client import Client
 from reindexer.core.errors import NotThisProcess, OtherEmbedder
 from reindexer.core.lanes import Lane
+from reindexer.core.search_terms import SearchTerms
 from reindexer.generations import lifecycle
 from reindexer.index.search import search, searchable
 from reindexer.monitoring.status import status
@@ -24,6 +26,7 @@ from reindexer.wiring import worker as make_worker
 from reindexer.worker.worker import Worker
 from tests.support.commands import Done
 from tests.support.flow import insert, work
+from tests.support.generations import settle
 from tests.support.index_reader import IndexReader
 from tests.support.reconciling import assert_index_equals_table, ready
 from tests.support.restoring import points
@@ -245,11 +248,11 @@ def test_a_search_at_a_known_address_asks_postgres_nothing_more(
     there, calls = searchable(db, NAME), len(provider.calls)
     elsewhere = settings.model_copy(update={"database_url": None, "qdrant_url": None})
     embedder = query_embedder_of(elsewhere)(there.source)
-    assert len(search(embedder, worker.index, there.collection, "text 0", 5, timeout_s=5)) == 3
+    assert len(search(embedder, worker.index, there.collection, "text 0", SearchTerms(5), timeout_s=5)) == 3
     assert [call.inputs for call in provider.calls[calls:]] == [("text 0",)]
     told = query_embedder_of(at(settings, same))
     for _ in range(2):
-        search(told(there.source), worker.index, there.collection, "text 0", 5, timeout_s=5)
+        search(told(there.source), worker.index, there.collection, "text 0", SearchTerms(5), timeout_s=5)
     assert len(same.calls) == 3, "it is proven once, though `there` is older than that"
 
 
@@ -260,5 +263,21 @@ def test_a_refused_search_asks_the_other_address_once_in_ten_seconds(
     there, embedder_of = searchable(db, NAME), query_embedder_of(at(settings, stranger))
     for _ in range(3):
         with pytest.raises(OtherEmbedder):
-            search(embedder_of(there.source), worker.index, there.collection, "text 0", 5, timeout_s=5)
+            search(embedder_of(there.source), worker.index, there.collection, "text 0", SearchTerms(5), timeout_s=5)
     assert len(stranger.calls) == 1
+
+
+def test_sources_whose_model_is_known_at_other_addresses_share_no_query_vector(
+    db: Connection, settings: Settings, worker: Worker, index: IndexReader, stranger: FakeProvider,
+    worker_at: Callable[[FakeProvider], Worker],
+) -> None:  # fmt: skip
+    """One name of a model, two models: what the one makes is compared with none of the other's points."""
+    ready(db, worker, 3)
+    db.execute("CREATE TABLE notes (id int PRIMARY KEY, body text)")
+    db.execute("INSERT INTO notes VALUES (1, 'text 0')")
+    with Client(at(settings, stranger)) as client:
+        client.attach("notes", table="notes", text="body")
+        settle(db, worker_at(stranger))
+        assert [hit.score for hit in client.search("notes", "text 0").hits] == [pytest.approx(1, abs=1e-3)]
+        with pytest.raises(OtherEmbedder, match="has not shown that it makes the vectors"):
+            client.search(["notes", NAME], "text 0")

@@ -176,7 +176,7 @@ def test_an_unknown_task_is_404(client: TestClient) -> None:
 
 def test_admin_routes_are_closed_without_the_key(client: TestClient) -> None:
     paths = ["/admin/tasks/x", "/admin/items/context_items/x", "/admin/status", "/context-items"]
-    routes = [("POST", BULK), ("POST", "/search"), *(("GET", path) for path in paths)]
+    routes = [("POST", BULK), ("POST", "/search"), ("POST", "/similar"), *(("GET", path) for path in paths)]
     wrong_keys = [
         {"Authorization": b""},
         {"Authorization": b"Bearer wrong"},

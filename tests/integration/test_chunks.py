@@ -14,6 +14,7 @@ import pytest
 
 from reindexer.backfills.pager import walk_page
 from reindexer.core.lanes import Lane
+from reindexer.core.search_terms import SearchTerms
 from reindexer.core.source import Source
 from reindexer.index import reconcile
 from reindexer.index.search import collection_of, search
@@ -238,7 +239,12 @@ def test_search_finds_each_item_once_by_its_nearest_chunk_and_tells_the_place(wi
     text, _ = wiki.points("home")[3]
     source = find_source(wiki.db, "wiki")
     hits = search(
-        wiki.worker.embedder_of(source), wiki.worker.index, collection_of(wiki.db, source), text, 10, timeout_s=5
+        wiki.worker.embedder_of(source),
+        wiki.worker.index,
+        collection_of(wiki.db, source),
+        text,
+        SearchTerms(10),
+        timeout_s=5,
     )
     assert [hit.item_id for hit in hits] == ["home", "mirror"]
     assert hits[0].chunk == 3

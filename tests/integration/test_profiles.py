@@ -11,6 +11,7 @@ from reindexer.backfills.pager import walk_page
 from reindexer.core.errors import DefinitionError
 from reindexer.core.lanes import Lane
 from reindexer.core.profile import Profile
+from reindexer.core.search_terms import SearchTerms
 from reindexer.core.source import Source
 from reindexer.index.search import collection_of, search
 from reindexer.postgres.connect import Connection
@@ -67,7 +68,9 @@ def test_a_source_with_its_own_provider_model_and_dimensions_is_embedded_and_sea
     assert (other.inputs, provider.inputs) == (["text"], [])
     assert other.calls[0].body["model"] == "another-model"
     assert IndexReader(index.client, "notes").holds("1", vector_of("text", 16))
-    hits = search(worker.embedder_of(source), worker.index, collection_of(db, source), "text", 5, timeout_s=5)
+    hits = search(
+        worker.embedder_of(source), worker.index, collection_of(db, source), "text", SearchTerms(5), timeout_s=5
+    )
     assert [hit.item_id for hit in hits] == ["1"]
     assert provider.inputs == []
 
@@ -114,7 +117,9 @@ def test_the_collection_has_the_profiles_distance_and_finds_the_nearest(
     params = index.client.get_collection("notes").config.params.vectors
     assert isinstance(params, models.VectorParams)
     assert (params.distance.value.lower(), params.size) == (distance, 64)
-    hits = search(worker.embedder_of(source), worker.index, collection_of(db, source), "green tea", 1, timeout_s=5)
+    hits = search(
+        worker.embedder_of(source), worker.index, collection_of(db, source), "green tea", SearchTerms(1), timeout_s=5
+    )
     assert [hit.item_id for hit in hits] == ["2"]
 
 

@@ -8,6 +8,7 @@ from reindexer import rebuilding
 from reindexer.backfills.pager import walk_page
 from reindexer.core.lanes import Lane
 from reindexer.core.profile import Profile
+from reindexer.core.search_terms import SearchTerms
 from reindexer.generations import lifecycle, promotion
 from reindexer.generations.promotion import Terms
 from reindexer.generations.rows import generations
@@ -61,7 +62,9 @@ def made(
 def found(db: Connection, worker: Worker, query: str, limit: int = 3) -> list[str]:
     """The ids that a search finds, best first."""
     source = find_source(db, NAME)
-    hits = search(worker.embedder_of(source), worker.index, collection_of(db, source), query, limit, timeout_s=5)
+    hits = search(
+        worker.embedder_of(source), worker.index, collection_of(db, source), query, SearchTerms(limit), timeout_s=5
+    )
     return [hit.item_id for hit in hits]
 
 

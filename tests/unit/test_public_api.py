@@ -14,10 +14,10 @@ import reindexer
 NAMES = [
     "Attached", "BreakerStatus", "ChangedMeanwhile", "Client", "DeadLetter", "DefinitionError",
     "DependencyUnavailable", "Detached", "Generation", "GenerationConflict", "GenerationStatus", "Hit",
-    "ItemFailed", "ItemState", "NoSuchRun", "OtherEmbedder", "PastRequest", "PermanentError", "Profile",
+    "ItemFailed", "ItemState", "NoSuchItem", "NoSuchRun", "OtherEmbedder", "PastRequest", "PermanentError", "Profile",
     "Promoted", "QueryVector", "RateLimited", "ReindexerError", "RelatedTable", "RowsWouldMove", "Run", "RunConflict",
     "SearchResult", "Settings", "Source", "SourceError", "SourceStatus", "Status", "TaskState",
-    "TransientError", "UsageError", "__version__",
+    "TransientError", "UnfitRequest", "UsageError", "__version__",
 ]  # fmt: skip
 
 METHODS = {
@@ -64,8 +64,14 @@ METHODS = {
     ),
     "run": "(self, run_id: 'int') -> 'Run'",
     "search": (
-        "(self, source: 'str', query: 'str', *, limit: 'int' = 10, filter: 'Mapping[str, Any] | None' = None)"
-        " -> 'SearchResult'"
+        "(self, source: 'str | Sequence[str]', query: 'str', *, limit: 'int' = 10, offset: 'int' = 0,"
+        " filter: 'Mapping[str, Any] | None' = None, min_score: 'float | None' = None, group: 'Group' = 'item',"
+        " text: 'bool' = False) -> 'SearchResult'"
+    ),
+    "similar": (
+        "(self, source: 'str', item_id: 'str', *, limit: 'int' = 10, offset: 'int' = 0,"
+        " filter: 'Mapping[str, Any] | None' = None, min_score: 'float | None' = None, group: 'Group' = 'item',"
+        " text: 'bool' = False) -> 'SearchResult'"
     ),
     "sources": "(self) -> 'list[Source]'",
     "status": "(self) -> 'Status'",
@@ -81,7 +87,7 @@ RESULTS = {
     "BreakerStatus": ("state", "reason", "failures", "since", "next_probe_at"),
     "DeadLetter": ("source", "item_id", "error", "attempts", "failed_at", "heals_at"),
     "Detached": ("source", "items", "collection", "dropped"),
-    "Hit": ("item_id", "score", "chunk", "span", "payload"),
+    "Hit": ("item_id", "score", "chunk", "span", "payload", "fingerprint", "source", "text", "changed"),
     "ItemState": (
         "source", "item_id", "status", "wanted", "indexed", "lane", "attempts", "error", "waits_for", "next_try_at",
         "changed_at", "indexed_at", "chunks", "history",

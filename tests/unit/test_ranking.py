@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reindexer.core.ranking import mean, overlap, percentile, recall, reciprocal_rank, stored_bytes
+from reindexer.core.ranking import fused, mean, overlap, percentile, recall, reciprocal_rank, stored_bytes
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,9 @@ def test_bytes_follow_datatype_quantization_and_graph() -> None:
     assert stored_bytes(10, 100, {"quantization_config": {"scalar": {"type": "int8"}}}) == 10 * (500 + 128)
     assert stored_bytes(10, 80, {"quantization_config": {"binary": {}}}) == 10 * (330 + 128)
     assert stored_bytes(10, 80, {"quantization_config": {"product": {"compression": "x16"}}}) == 10 * (340 + 128)
+
+
+def test_rankings_are_fused_by_rank_and_of_equal_ranks_the_earlier_rankings_comes_first() -> None:
+    found = fused(["abc", "", "xy"])
+    assert "".join(each for each, _ in found) == "axbyc"
+    assert [score for _, score in found] == [1 / 61, 1 / 61, 1 / 62, 1 / 62, 1 / 63]

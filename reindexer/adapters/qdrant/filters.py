@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -35,11 +36,11 @@ def index_of(column: PayloadColumn) -> Any:
     return models.PayloadSchemaType(column.kind)
 
 
-def filter_of(conditions: Filter, *more: models.Condition) -> models.Filter:
-    """A filter that requires all of `conditions` and of `more`."""
+def filter_of(conditions: Filter, *more: models.Condition, without: Sequence[models.Condition] = ()) -> models.Filter:
+    """A filter that requires all of `conditions` and of `more`, and none of `without`."""
     must = [_condition(each) for each in conditions if not each.negated]
     must_not = [_condition(each) for each in conditions if each.negated]
-    return models.Filter(must=[*more, *must], must_not=must_not or None)
+    return models.Filter(must=[*more, *must], must_not=[*without, *must_not] or None)
 
 
 def _condition(condition: Condition) -> models.Condition:

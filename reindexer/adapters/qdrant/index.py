@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import grpc
 import httpx
+import numpy as np
 from pydantic_core import PydanticSerializationError
 from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
@@ -31,6 +32,7 @@ from reindexer.adapters.qdrant.points import (
     KEYWORDS,
     MEANING,
     hit_of,
+    meaning_of,
     own_point,
     payload_of,
     sparse,
@@ -43,6 +45,8 @@ from reindexer.core.items import StoredPoint, point_id
 from reindexer.core.owner import Owner
 from reindexer.core.payload import PayloadColumn
 from reindexer.core.per_process import PerProcess
+from reindexer.core.profile import Profile
+from reindexer.core.search_terms import SearchTerms
 from reindexer.ports import Collection, Hit, IndexConfig, Inspected, Point, ScrolledPage, StoredVector, Vector
 
 _VERSION = f"{FACTS}.version"
@@ -274,25 +278,50 @@ class QdrantIndex:
         except _CollectionMissing:
             return None
 
-    def search(
-        self, collection: Collection, vector: Vector, limit: int, where: Filter = (), *, exact: bool = False
-    ) -> list[Hit]:
-        """See `reindexer.ports.Index.search`."""
-        ours = models.FieldCondition(key=f"{FACTS}.source", match=models.MatchValue(value=collection.source))
+    def vectors_of(self, collection: Collection, item_id: str, where: Filter, most: int) -> list[Vector]:
+        """See `reindexer.ports.Index.vectors_of`."""
+        only = filter_of(where, _of_source(collection.source), _of_items([item_id]))
         try:
             with self._asking(self._timeout_s):
-                found = self._client.query_points_groups(
-                    # guard search-own-collection
-                    collection.name, group_by=f"{FACTS}.item_id", query=vector.tolist(), limit=limit, group_size=1,
-                    with_payload=True, query_filter=filter_of(where, ours), search_params=_EXACT if exact else None,
+                records, _ = self._client.scroll(
+                    # guard similar-own-collection
+                    collection.name, only, limit=most, with_payload=False, with_vectors=True,
                 )  # fmt: skip
+        except _CollectionMissing:
+            return []
+        return [meaning_of(record) for record in records]
+
+    def search(self, collection: Collection, vector: Vector, terms: SearchTerms, *, exact: bool = False) -> list[Hit]:
+        """See `reindexer.ports.Index.search`."""
+        try:
+            with self._asking(self._timeout_s):
+                return [hit_of(each) for each in self._nearest(collection, vector, terms, exact=exact)]
         except _CollectionMissing:
             return []
         except PermanentError:
             info = self._client.get_collection(collection.name)
             collections.require_dimensions(info, collection.name, len(vector))
             raise
-        return [hit_of(group.hits[0]) for group in found.groups]
+
+    def _nearest(
+        self, collection: Collection, vector: Vector, terms: SearchTerms, *, exact: bool
+    ) -> Sequence[models.ScoredPoint]:
+        ours = _of_source(collection.source)
+        own = [_of_items([terms.without_item])] if terms.without_item is not None else []
+        asked: dict[str, Any] = {
+            "collection_name": collection.name,  # guard search-own-collection
+            "query": vector.tolist(),
+            "query_filter": filter_of(terms.where, ours, without=own),  # guard search-own-source
+            "score_threshold": _threshold(collection.profile, terms.min_score),
+            "search_params": _EXACT if exact else None,
+            "with_payload": True,
+        }
+        if terms.group == "chunk":
+            return self._client.query_points(limit=terms.limit, offset=terms.offset, **asked).points
+        # Groups have no offset.
+        by_item = f"{FACTS}.item_id"
+        found = self._client.query_points_groups(group_by=by_item, limit=terms.depth, group_size=1, **asked).groups
+        return [group.hits[0] for group in found[terms.offset :]]
 
     def ping(self) -> None:
         """See `reindexer.ports.Index.ping`."""
@@ -378,6 +407,18 @@ def _same(source: str, point: Point) -> list[models.Condition]:
 def _only_keywords(source: str, point: Point) -> models.PointVectors:
     named = point_id(source, point.item_id, point.chunk)
     return models.PointVectors(id=named, vector={KEYWORDS: sparse(point.keywords)})
+
+
+def _of_source(source: str) -> models.FieldCondition:
+    return models.FieldCondition(key=f"{FACTS}.source", match=models.MatchValue(value=source))
+
+
+def _threshold(profile: Profile, min_score: float | None) -> float | None:
+    """Qdrant finds what is nearer than a threshold: the next number makes it find what is as near, too."""
+    if min_score is None:
+        return None
+    further = np.float32(math.inf if profile.distance in ("euclid", "manhattan") else -math.inf)
+    return float(np.nextafter(np.float32(min_score), further))
 
 
 def _of_items(item_ids: Sequence[str]) -> models.FieldCondition:

@@ -11,7 +11,7 @@ from qdrant_client import models
 from reindexer.core.items import StoredPoint, point_id
 from reindexer.core.keywords import Keywords
 from reindexer.core.text.chunks import Span
-from reindexer.ports import Hit, Point, StoredVector
+from reindexer.ports import Hit, Point, StoredVector, Vector
 
 FACTS = "_reindexer"
 
@@ -63,8 +63,13 @@ def stored_vector(record: models.Record) -> StoredVector:
     """The vector of a point, with its fingerprint."""
     facts = (record.payload or {}).get(FACTS)
     fingerprint = facts.get("fingerprint") if isinstance(facts, dict) else None
+    return StoredVector(str(fingerprint or ""), meaning_of(record))
+
+
+def meaning_of(record: models.Record) -> Vector:
+    """The vector of a point's meaning."""
     vector = record.vector[MEANING] if isinstance(record.vector, dict) else record.vector
-    return StoredVector(str(fingerprint or ""), np.asarray(vector, dtype=np.float32))
+    return np.asarray(vector, dtype=np.float32)
 
 
 def sparse(keywords: Keywords | None) -> models.SparseVector:
@@ -85,8 +90,9 @@ def hit_of(point: models.ScoredPoint) -> Hit:
     """A point of ours that a search found."""
     payload = dict(point.payload or {})
     facts = payload.pop(FACTS)
-    span = facts.get("span")
-    return Hit(facts["item_id"], point.score, facts["chunk"], (span[0], span[1]) if span else None, payload)
+    span, fingerprint = facts.get("span"), str(facts.get("fingerprint") or "")
+    place = (span[0], span[1]) if span else None
+    return Hit(facts["item_id"], point.score, facts["chunk"], place, payload, fingerprint)
 
 
 def _span(facts: Mapping[str, Any]) -> Span | None:

@@ -58,7 +58,11 @@ class EmbeddingSpec:
         Raises ChunkerFailed if a package's chunker can't cut the text.
         """
         found = self.cut(text, self.max_tokens, self.overlap_tokens) if text else ()
-        return tuple(Chunk(each, text_fingerprint(text[each.start : each.end], self.embedder)) for each in found)
+        return tuple(self.chunk(text, each) for each in found)
+
+    def chunk(self, text: str, span: Span) -> Chunk:
+        """Return the chunk that lies there in a text."""
+        return Chunk(span, text_fingerprint(text[span.start : span.end], self.embedder))
 
     def fingerprint(self, text: str) -> str | None:
         """Return the fingerprint of all chunks of a text. None if it has none. Raises ChunkerFailed."""

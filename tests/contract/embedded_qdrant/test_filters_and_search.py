@@ -174,3 +174,25 @@ def test_groups_hold_the_best_chunk_of_each_item(client: QdrantClient, collectio
         collection, "_reindexer.item_id", query=query.tolist(), query_filter=few, limit=1, group_size=1
     ).groups
     assert [group.id for group in groups] == [order[3]]
+
+
+def test_groups_and_points_keep_to_a_threshold_that_the_score_has_to_be_above(
+    client: QdrantClient, collection: str
+) -> None:
+    points = [point(f"item{row // 3}", chunk=row % 3) for row in range(12)]
+    for row, each in enumerate(points):
+        each.vector = [1.0, row / 12, 0.0, 0.0]
+    client.upsert(collection, points)
+    query = [1.0, 0.0, 0.0, 0.0]
+    scores = [hit.score for hit in client.query_points(collection, query=query, limit=12).points]
+    above = client.query_points(collection, query=query, limit=12, score_threshold=scores[5], offset=2).points
+    assert [hit.score for hit in above] == scores[2:5], "and neither the sixth nor what is further"
+    groups = client.query_points_groups(
+        collection, "_reindexer.item_id", query=query, limit=10, group_size=1, score_threshold=scores[5]
+    ).groups
+    assert [(group.id, len(group.hits)) for group in groups] == [("item0", 1), ("item1", 1)]
+    assert client.query_points(collection, query=query, limit=12, offset=12).points == []
+    nothing = client.query_points_groups(
+        collection, "_reindexer.item_id", query=query, limit=10, group_size=1, score_threshold=1.5
+    ).groups
+    assert nothing == []

@@ -82,8 +82,8 @@ LIFECYCLE = (
     Sabotage(
         "promotion: a search asks the collection of its generation, wherever the alias is",
         "search-own-collection",
-        'collection.name, group_by=f"{FACTS}.item_id"',
-        'collection.alias, group_by=f"{FACTS}.item_id"',
+        '"collection_name": collection.name',
+        '"collection_name": collection.alias',
         LIFE + "test_a_promotion_takes_effect_at_once_for_searches_and_the_alias_follows",
         fails_with="PermanentError",  # Qdrant refuses the vector, which has other dimensions
     ),

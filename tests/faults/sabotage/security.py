@@ -24,7 +24,7 @@ SECRETS = (
     Sabotage(
         "the key is asked for",
         "api-key-required",
-        "_require_key(settings, request.headers)\n",
+        "require_key(settings, request.headers)\n",
         "pass\n",
         "tests/security/test_closed.py::test_every_route_but_health_is_closed_without_the_key_and_with_a_wrong_one",
     ),

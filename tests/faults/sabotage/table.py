@@ -25,6 +25,7 @@ from tests.faults.sabotage.refusals import REFUSALS
 from tests.faults.sabotage.related import RELATED
 from tests.faults.sabotage.restores import RESTORES
 from tests.faults.sabotage.rows import LONG_KEYS, ODD_ROWS, SESSIONS
+from tests.faults.sabotage.searches import SEARCHES
 from tests.faults.sabotage.security import SECRETS
 from tests.faults.sabotage.sources import SOURCES
 from tests.faults.sabotage.upkeep import UPKEEP
@@ -69,4 +70,5 @@ TABLE = (
     *PLANS,
     *PROMOTIONS,
     *RELATED,
+    *SEARCHES,
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import httpx2
 import pytest
+from qdrant_client import models
 
 from reindexer import Client, GenerationConflict, Settings
 from reindexer.postgres.connect import Connection
@@ -15,7 +16,7 @@ from reindexer.testing.waiting import eventually
 from reindexer.worker.worker import Worker
 from tests.support.commands import Done
 from tests.support.flow import fill, idle, insert
-from tests.support.generations import NAME, settle
+from tests.support.generations import NAME, promote_second, settle
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
 
@@ -95,6 +96,39 @@ def test_a_search_that_meets_a_dropped_generation_uses_the_one_that_searches_use
 
     monkeypatch.setattr(client, "_searchable", resolves)
     assert [hit.item_id for hit in client.search(NAME, "tea").hits] == [item]
+
+
+def test_similar_meets_a_dropped_generation_as_a_search_does_and_asks_the_one_that_searches_use(
+    client: Client, db: Connection, worker: Worker, index: IndexReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = insert(db, "tea"), insert(db, "coffee")
+    settle(db, worker)
+    client.rebuild(NAME)
+    settle(db, worker)
+    resolve, done = client._searchable, list[object]()
+
+    def resolves(source: str) -> object:
+        there = resolve(source)
+        if not done:
+            done.append(client.promote(source, wait_s=5))
+            client.prune(source)
+            index.client.delete_collection(f"{NAME}__g1")
+        return there
+
+    monkeypatch.setattr(client, "_searchable", resolves)
+    assert [hit.item_id for hit in client.similar(NAME, one).hits] == [other]
+
+
+def test_similar_asks_one_generation_for_the_item_and_for_what_is_like_it(
+    client: Client, db: Connection, settings: Settings, worker: Worker, index: IndexReader
+) -> None:
+    """Wherever the alias is: vectors of the former model have another length."""
+    one, other = insert(db, "tea"), insert(db, "coffee")
+    settle(db, worker)
+    promote_second(db, settings, worker)
+    alias = models.CreateAlias(collection_name=f"{NAME}__g1", alias_name=NAME)
+    index.client.update_collection_aliases([models.CreateAliasOperation(create_alias=alias)])
+    assert [hit.item_id for hit in client.similar(NAME, one).hits] == [other]
 
 
 def test_detach_drops_the_collections_of_all_generations(

@@ -1,0 +1,74 @@
+"""More like this: what is nearest to an item, by the vectors that the index holds of it. No provider is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from reindexer.core.errors import NoSuchItem
+from reindexer.core.filters import Filter
+from reindexer.core.payload import PayloadColumn
+from reindexer.core.search_terms import SearchTerms
+from reindexer.index.search import (
+    Connecting,
+    FilterOf,
+    Found,
+    Resolve,
+    Searchable,
+    SearchResult,
+    by_active_generation,
+    fitting_filter,
+    result,
+)
+from reindexer.ports import Hit, Index
+from reindexer.sources.long_keys import item_id_of
+
+MOST_CHUNKS = 64
+"""An item stands for the mean of its chunks, of at most so many: more of them change the mean little."""
+
+
+def every_item(_: Sequence[PayloadColumn]) -> Filter:
+    """The filter that each item passes."""
+    return ()
+
+
+def similar(
+    resolve: Resolve,
+    connecting: Connecting,
+    index: Index,
+    item_id: str,
+    terms: SearchTerms,
+    filter_of: FilterOf,
+    *,
+    seen_of: FilterOf = every_item,
+    text: bool = False,
+) -> SearchResult:
+    """Search a source for what is nearest to one of its items, which is no hit itself.
+
+    `filter_of` is for the hits. `seen_of` is for the item: one that does not pass is as one that is not there. `text`:
+    hits get their texts. Raises NoSuchItem, UnfitRequest, what `resolve` raises, and what the index does.
+    """
+    terms.check()
+
+    def ask(there: Searchable) -> Sequence[Hit] | None:
+        where = fitting_filter(there, filter_of)
+        with connecting() as connection:
+            own = item_id_of(connection, there.source, item_id)
+        seen = fitting_filter(there, seen_of)
+        vectors = index.vectors_of(there.collection, own, seen, MOST_CHUNKS)  # guard similar-item-seen
+        if not vectors:
+            return None
+        mean = np.asarray(np.mean(vectors, axis=0), dtype=np.float32)
+        alike = replace(terms, where=where, without_item=own)  # guard similar-own-item
+        return index.search(there.collection, mean, alike)
+
+    there, hits = by_active_generation(resolve(), resolve, ask)
+    if hits is None:
+        raise NoSuchItem(
+            f"the index holds nothing of this item of {there.source.name!r}: there is no such item, it is not indexed "
+            "yet, or it has no text; `reindexer why` tells which"
+        )
+    found = Found(there, hits)
+    return result(index, [(found, hit) for hit in hits], [found], connecting if text else None)

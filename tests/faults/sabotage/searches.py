@@ -1,0 +1,69 @@
+"""Rows about searches: what is a hit, and what is told of it."""
+
+from __future__ import annotations
+
+from tests.faults.sabotage.row import Sabotage
+
+SEARCH = "tests/integration/test_search.py::"
+
+SEARCHES = (
+    Sabotage(
+        "search: a point of another source is no hit, by item or by chunk",
+        "search-own-source",
+        "filter_of(terms.where, ours, without=own)",
+        "filter_of(terms.where, without=own)",
+        "tests/contract/test_index.py::test_a_search_finds_no_point_of_another_source",
+    ),
+    Sabotage(
+        "search: a text is told only if it is what was indexed",
+        "hit-text-fingerprint",
+        "if spec.chunk(row.text, span).fingerprint == hit.fingerprint:",
+        "if True:",
+        SEARCH + "test_a_hit_has_the_text_of_its_chunk_while_that_is_what_was_indexed",
+    ),
+    Sabotage(
+        "search: an open search gives no texts without the key",
+        "open-search-text",
+        "require_key(settings, request.headers)",
+        "pass",
+        SEARCH + "test_an_open_search_gives_no_texts_without_the_key",
+    ),
+    Sabotage(
+        "search: one that is open gives no texts of what is like an item, either",
+        "open-similar-text",
+        "require_key(settings, request.headers)",
+        "pass",
+        SEARCH + "test_an_open_search_gives_no_texts_without_the_key",
+    ),
+    Sabotage(
+        "similar: the item itself is no hit",
+        "similar-own-item",
+        ", without_item=own",
+        "",
+        SEARCH + "test_similar_finds_what_is_near_to_an_item_and_not_itself_and_asks_no_provider",
+    ),
+    Sabotage(
+        "similar: an item that the caller may not see is as one that is not there",
+        "similar-item-seen",
+        "own, seen, MOST_CHUNKS",
+        "own, (), MOST_CHUNKS",
+        SEARCH + "test_similar_to_an_item_that_a_condition_hides_is_as_to_one_that_is_not_there",
+    ),
+    Sabotage(
+        "nothing mixed: the vectors of an item are those of the generation that is searched, wherever the alias is",
+        "similar-own-collection",
+        "collection.name, only",
+        "collection.alias, only",
+        "tests/integration/generations/test_outside.py::"
+        "test_similar_asks_one_generation_for_the_item_and_for_what_is_like_it",
+        fails_with="SourceError",  # the vectors have other dimensions
+    ),
+    Sabotage(
+        "nothing mixed: sources whose model is known at other addresses share no query vector",
+        "search-shared-query-vector",
+        ", frozenset(source.servers)",
+        "",
+        "tests/faults/test_provider_address.py::"
+        "test_sources_whose_model_is_known_at_other_addresses_share_no_query_vector",
+    ),
+)
