@@ -12,6 +12,7 @@ from reindexer import wiring
 from reindexer.celery_app import sending_broker
 from reindexer.core.errors import UsageError
 from reindexer.core.source import CONTEXT_ITEMS, Source
+from reindexer.index.search import Searcher
 from reindexer.monitoring.metrics_store import Counters
 from reindexer.ports import Broker, EmbedderOf, Index
 from reindexer.postgres.connect import Connection, Postgres
@@ -47,14 +48,19 @@ class Container:
         return sending_broker(self.settings)
 
     @cached_property
+    def searcher(self) -> Searcher:
+        """What queries are searched with."""
+        return wiring.searcher(self.settings, self.counters)
+
+    @property
     def embedder_of(self) -> EmbedderOf:
         """The embedders of queries."""
-        return wiring.query_embedder_of(self.settings, self.counters)
+        return self.searcher.embedder_of
 
-    @cached_property
+    @property
     def index(self) -> Index:
         """The index, for queries."""
-        return wiring.index(self.settings)
+        return self.searcher.index
 
     @cached_property
     def counters(self) -> Counters:
@@ -122,6 +128,11 @@ def get_embedder_of(parts: Annotated[Container, Depends(get_container)]) -> Embe
     return parts.embedder_of
 
 
+def get_searcher(parts: Annotated[Container, Depends(get_container)]) -> Searcher:
+    """What queries are searched with."""
+    return parts.searcher
+
+
 def get_index(parts: Annotated[Container, Depends(get_container)]) -> Index:
     """The index of vectors."""
     return parts.index
@@ -150,6 +161,7 @@ def get_sender(
 
 SettingsDep = Annotated[Settings, Depends(get_settings)]
 EmbedderOfPart = Annotated[EmbedderOf, Depends(get_embedder_of)]
+SearcherPart = Annotated[Searcher, Depends(get_searcher)]
 IndexPart = Annotated[Index, Depends(get_index)]
 ProbesPart = Annotated[Probes, Depends(get_probes)]
 ScrapePart = Annotated[MetricsEndpoint, Depends(get_metrics_endpoint)]

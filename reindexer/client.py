@@ -23,16 +23,15 @@ from reindexer.backfills.runs import Run
 from reindexer.core.errors import ReindexerError, SourceError, TransientError, UnfitRequest, UsageError
 from reindexer.core.filters import parse_filter
 from reindexer.core.profile import Profile
-from reindexer.core.search_terms import Group, SearchTerms
+from reindexer.core.search_terms import Group, Mode, SearchTerms
 from reindexer.core.source import Source
 from reindexer.core.wording import counted
 from reindexer.generations import lifecycle
 from reindexer.generations.promotion import Promoted, Terms
 from reindexer.generations.rows import Generation, generations
-from reindexer.index.search import Searchable, SearchResult, collections_of, search_sources, searchable
+from reindexer.index.search import Searchable, Searcher, SearchResult, collections_of, search_sources, searchable
 from reindexer.index.similar import similar
 from reindexer.monitoring.status import ItemState, Status, status, why
-from reindexer.ports import EmbedderOf, Index
 from reindexer.postgres.connect import Connection, connect, one_line, server_errors
 from reindexer.postgres.schema import require_schema
 from reindexer.queue import dead_letters, requests
@@ -101,7 +100,7 @@ class Client:
         self._lock = threading.Lock()
         self._schema_is_ours = False
         self._worker: Worker | None = None
-        self._for_search: tuple[EmbedderOf, Index] | None = None
+        self._for_search: Searcher | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -268,6 +267,7 @@ class Client:
         filter: Mapping[str, Any] | None = None,
         min_score: float | None = None,
         group: Group = "item",
+        mode: Mode | None = None,
         text: bool = False,
     ) -> SearchResult:
         """What is nearest to a text in a source, or in several, best first: `limit` hits (1 to 100) after `offset`.
@@ -276,8 +276,10 @@ class Client:
         `{"lang": ["nl", "de"], "price": {"gte": 10, "lt": 50}, "color": {"not": "red"}}`. Scores are cosine
         similarities, unless the source's profile names another distance; `min_score` is the least (of `euclid` and
         `manhattan`: the largest). Hits of several sources are fused by rank, and their scores are 1 / (60 + rank).
-        `group`: `item` finds each item once, `chunk` each part of its text. `text`: a hit gets its part of the text, as
-        the row is now.
+        `group`: `item` finds each item once, `chunk` each part of its text. `mode`: `meaning` compares vectors,
+        `keywords` words, and `hybrid` both, fused by rank; not given: `hybrid` where a source has keywords. `text`: a
+        hit gets its part of the text, as the row is now. The result is `degraded` if keywords alone counted, because
+        the provider did not serve the query.
 
         Raises UsageError if there is no such source, UnfitRequest if the filter or a number does not fit,
         OtherEmbedder if the settings here can't make the embedder that the database records, DependencyUnavailable or
@@ -286,12 +288,10 @@ class Client:
         if not query.strip():
             raise UnfitRequest("the query is empty")
         names = [source] if isinstance(source, str) else list(dict.fromkeys(source))
-        terms = SearchTerms(limit, offset, min_score=min_score, group=group)
-        embedder_of, index = self._searching()
+        terms = SearchTerms(limit, offset, min_score=min_score, group=group, mode=mode)
         return search_sources(
-            [partial(self._searchable, name) for name in names], embedder_of, index, query, terms,
-            partial(parse_filter, filter or {}), timeout_s=self._settings.embedding_timeout_s,
-            texts=self._connection if text else None,
+            self._searching(), [partial(self._searchable, name) for name in names], query, terms,
+            partial(parse_filter, filter or {}), texts=self._connection if text else None,
         )  # fmt: skip
 
     def similar(
@@ -312,9 +312,8 @@ class Client:
         UsageError if there is no such source, UnfitRequest, DependencyUnavailable, SourceError.
         """
         terms = SearchTerms(limit, offset, min_score=min_score, group=group)
-        _, index = self._searching()
         return similar(
-            partial(self._searchable, source), self._connection, index, item_id, terms,
+            partial(self._searchable, source), self._connection, self._searching().index, item_id, terms,
             partial(parse_filter, filter or {}), text=text,
         )  # fmt: skip
 
@@ -328,9 +327,8 @@ class Client:
         Ask for both at once, and for each query anew: after a promotion another model makes the vectors of another
         collection. Raises as `search` does.
         """
-        embedder_of, _ = self._searching()
-        there = self._searchable(source)
-        embedder = embedder_of(there.source)
+        there, by = self._searchable(source), self._searching()
+        embedder = by.embedder_of(there.source)
         embedding = embedder.embed([query], timeout_s=self._settings.embedding_timeout_s)
         return QueryVector(there.collection.name, embedder.fingerprint, embedding.vectors[0].tolist())
 
@@ -374,7 +372,7 @@ class Client:
         once; `run` tells how far it is. Raises UsageError, and changes nothing, if definition or embedder can't be
         used, GenerationConflict if a generation is under way, DependencyUnavailable if provider or index do not answer.
         """
-        _, index = self._searching()
+        index = self._searching().index
         with self._long() as connection:
             made = rebuilding.rebuild(self._settings, connection, index, source, who=audit.of_python(), profile=profile)
             return runs.get(connection, made.run_id)
@@ -406,7 +404,7 @@ class Client:
         return self._switch(rebuilding.rollback, source, Terms(wait_s, accept_lag, accept_failed))
 
     def _switch(self, act: Callable[..., Promoted], source: str, terms: Terms) -> Promoted:
-        _, index = self._searching()
+        index = self._searching().index
         with self._long() as connection:
             return act(self._settings, connection, index, source, who=audit.of_python(), terms=terms)
 
@@ -478,10 +476,10 @@ class Client:
             require_schema(connection)
             self._schema_is_ours = True
 
-    def _searching(self) -> tuple[EmbedderOf, Index]:
+    def _searching(self) -> Searcher:
         with self._lock:
             if self._for_search is None:  # here, because Qdrant's client is slow to import
-                self._for_search = wiring.query_embedder_of(self._settings), wiring.index(self._settings)
+                self._for_search = wiring.searcher(self._settings)
             return self._for_search
 
     def _own_worker(self) -> Worker:

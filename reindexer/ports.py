@@ -372,11 +372,20 @@ class Index(Protocol):
         """The stored vectors of an item's points that match the filter, of at most `most` of them, in any order. A
         collection that does not exist has none. An index without filters raises PermanentError for any filter."""
 
-    def search(self, collection: Collection, vector: Vector, terms: SearchTerms, *, exact: bool = False) -> list[Hit]:
+    def search(
+        self,
+        collection: Collection,
+        vector: Vector | None,
+        terms: SearchTerms,
+        *,
+        keywords: Sequence[Keywords] = (),
+        exact: bool = False,
+    ) -> list[Hit]:
         """The source's nearest points by these terms, best first, from this very collection: the alias is for other
-        programs. Beyond the last hit there are none. `exact`: compared with every point, by the vectors as they are
-        stored, however long that takes. A collection that does not exist has none. An index that can't keep one of the
-        terms raises PermanentError where it is asked for: one without filters, for any filter."""
+        programs. `keywords` are for an index that takes them. Each of them makes a ranking, as the vector does, and
+        several rankings are fused. Beyond the last hit there are none. `exact`: compared with every point, by the
+        vectors as they are stored, however long that takes. A collection that does not exist has none. An index that
+        can't keep one of the terms raises PermanentError where it is asked for: one without filters, for any filter."""
 
     def ping(self) -> None:
         """Return if the server answers; raise DependencyUnavailable if not."""

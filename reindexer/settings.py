@@ -90,6 +90,7 @@ class Settings(BaseSettings):
 
     admin_api_key: SecretStr | None = None
     search_open: bool = False
+    search_degrades: bool = True
     metrics_open: bool = True
     bulk_max_ids: PositiveInt = 1000
 

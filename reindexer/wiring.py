@@ -24,6 +24,7 @@ from reindexer.embedder_choice import OPENAI, api_key, base_url, in_effect, make
 from reindexer.embedding.decorators import CountedEmbedder, RateLimitedEmbedder
 from reindexer.embedding.rate_limit import Unlimited
 from reindexer.embedding.server_proof import ServerProof
+from reindexer.index.search import Searcher
 from reindexer.monitoring.metrics_store import Counters
 from reindexer.ports import (
     AccountOf,
@@ -203,6 +204,14 @@ def rate_limits(settings: Settings, sources: Iterable[Source]) -> Mapping[str, R
             if (state := rate_limiters(source).state()) is not None:
                 found[source.name] = state
     return found
+
+
+def searcher(settings: Settings, counters: Counters | None = None) -> Searcher:
+    """What a process searches with."""
+    return Searcher(
+        query_embedder_of(settings, counters), index(settings), keyword_encoder_of(settings),
+        settings.embedding_timeout_s, settings.search_degrades,
+    )  # fmt: skip
 
 
 def keyword_encoder_of(settings: Settings) -> KeywordEncoderOf:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Self
 
@@ -10,7 +11,7 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from reindexer.core.filters import parse_filter
-from reindexer.core.search_terms import MAX_DEPTH, MAX_LIMIT, MAX_SCORE, MAX_SOURCES, Group, SearchTerms
+from reindexer.core.search_terms import MAX_DEPTH, MAX_LIMIT, MAX_SCORE, MAX_SOURCES, Group, Mode, SearchTerms
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.index.search import Searchable, SearchResult, collection_of, search_sources
 from reindexer.index.similar import similar
@@ -19,7 +20,7 @@ from reindexer.postgres.connect import Postgres
 from reindexer.postgres.payload_kinds import payload_columns
 
 from ..auth import keyed_router, require_key
-from ..dependencies import EmbedderOfPart, IndexPart, PostgresPart, SettingsDep, source_or_404
+from ..dependencies import IndexPart, PostgresPart, SearcherPart, SettingsDep, source_or_404
 from ..fields import ItemId, JsonObject, Query, SourceName
 from ..problems import documented
 
@@ -84,6 +85,13 @@ class SearchRequest(Terms):
         ),
     ] = None
     query: Query
+    mode: Annotated[
+        Mode | None,
+        Field(
+            description="`meaning`: the query is compared by its vector. `keywords`: by its words. `hybrid`: by both, "
+            "fused by rank. null: `hybrid` where a source has keywords, else `meaning`."
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -120,7 +128,7 @@ class SearchHit(BaseModel):
         float,
         Field(
             description="Cosine similarity: 1 is the same direction. By the source's distance, if that is another one. "
-            "Of several sources: 1 / (60 + rank)."
+            "Of several sources: 1 / (60 + rank). By keywords: BM25. By both: the sum of 1 / (2 + rank)."
         ),
     ]
     chunk: Annotated[int, Field(description="Which part of the item's text it is.")]
@@ -154,11 +162,18 @@ class SearchAnswer(BaseModel):
     """The nearest, best first."""
 
     hits: list[SearchHit]
+    degraded: Annotated[
+        Mode | None,
+        Field(description="`keywords`: the query could not be embedded, so its words alone count. null: as was asked."),
+    ] = None
 
     @classmethod
     def of(cls, found: SearchResult, body: Terms) -> SearchAnswer:
         """What is told of a result."""
-        return cls(hits=[SearchHit.of(hit, text=body.text) for hit in found.hits])
+        told = cls(hits=[SearchHit.of(hit, text=body.text) for hit in found.hits])
+        if found.degraded:
+            told.degraded = found.degraded
+        return told
 
 
 _PROBLEMS = {
@@ -186,15 +201,14 @@ def search(
     request: Request,
     settings: SettingsDep,
     postgres: PostgresPart,
-    embedder_of: EmbedderOfPart,
-    index: IndexPart,
+    by: SearcherPart,
 ) -> SearchAnswer:
     """Embeds the query and asks Qdrant."""
     if body.text:
         require_key(settings, request.headers)  # guard open-search-text
     found = search_sources(
-        [partial(_searchable, postgres, name, body) for name in body.names], embedder_of, index, body.query,
-        body.terms(), partial(parse_filter, body.filter), timeout_s=settings.embedding_timeout_s,
+        by, [partial(_searchable, postgres, name, body) for name in body.names], body.query,
+        replace(body.terms(), mode=body.mode), partial(parse_filter, body.filter),
         texts=postgres.connection if body.text else None,
     )  # fmt: skip
     return SearchAnswer.of(found, body)

@@ -13,7 +13,7 @@ from reindexer import wiring
 from reindexer.cli.output import JSON, TAKES_DASHES, report, rows
 from reindexer.cli.status import database
 from reindexer.core.filters import parse_words
-from reindexer.core.search_terms import MAX_DEPTH, MAX_LIMIT, MAX_SCORE, Group, SearchTerms
+from reindexer.core.search_terms import MAX_DEPTH, MAX_LIMIT, MAX_SCORE, Group, Mode, SearchTerms
 from reindexer.index.search import FilterOf, Searchable, SearchResult, search_sources, searchable
 from reindexer.index.similar import similar
 from reindexer.ports import Hit
@@ -51,6 +51,11 @@ def search(app: typer.Typer) -> None:
         where: list[str] = FILTER,
         min_score: float | None = MIN_SCORE,
         group: Group = GROUP,
+        mode: Mode | None = typer.Option(
+            None,
+            help="meaning: by vectors. keywords: by words. hybrid: by both, which is so if not given and there are "
+            "keywords.",
+        ),
         text: bool = TEXT,
         as_json: bool = JSON,
     ) -> None:
@@ -62,9 +67,9 @@ def search(app: typer.Typer) -> None:
         for each in resolves:  # what is wrong with the database is told before all else
             each.look()
         found = search_sources(
-            resolves, wiring.query_embedder_of(settings), wiring.index(settings), query,
-            SearchTerms(limit, offset, min_score=min_score, group=group), _filter_of(where),
-            timeout_s=settings.embedding_timeout_s, texts=partial(database, settings) if text else None,
+            wiring.searcher(settings), resolves, query,
+            SearchTerms(limit, offset, min_score=min_score, group=group, mode=mode), _filter_of(where),
+            texts=partial(database, settings) if text else None,
         )  # fmt: skip
         _show(found, with_source=len(names) > 1, with_text=text, as_json=as_json)
 
@@ -117,8 +122,11 @@ def _filter_of(where: list[str]) -> FilterOf:
 def _show(found: SearchResult, *, with_source: bool, with_text: bool, as_json: bool) -> None:
     if found.behind:
         sys.stderr.write(f"reindexer: warning: {found.behind}\n")
+    if found.degraded:
+        sys.stderr.write("reindexer: warning: the query could not be embedded; what follows has its words\n")
     if as_json:
-        report({"hits": [_facts(hit, with_text) for hit in found.hits]}, as_json=True)
+        degraded = {"degraded": found.degraded} if found.degraded else {}
+        report({"hits": [_facts(hit, with_text) for hit in found.hits], **degraded}, as_json=True)
         return
     titles = ["score", *["source"] * with_source, "item", "chunk", "payload", *["text"] * with_text]
     lines = [

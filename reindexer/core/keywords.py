@@ -37,6 +37,8 @@ _CJK = re.compile(
 )
 """Runs of Chinese, Japanese and Korean letters."""
 
+_WITH_DIGIT = re.compile(r"[^\W_]*\d[^\W_]*")
+
 
 class Keywords(NamedTuple):
     """A sparse vector: the weight of each word of a text. The index multiplies it by how rare the word is."""
@@ -75,6 +77,12 @@ def words_of_query(text: str) -> str:
     """Return a query, with blanks around what counts as a word. Single letters would find too much: pairs are words,
     and a letter that stands alone."""
     return _cut(text, lambda run: _pairs(run) if len(run) > 1 else (run,))
+
+
+def numbers_of_query(text: str) -> str:
+    """Return the parts of a query that hold a digit: of `invoice INV-2291` it is `2291`. They name one thing, and mean
+    nothing."""
+    return " ".join(_WITH_DIGIT.findall(unicodedata.normalize("NFKC", text)))
 
 
 def _pairs(run: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from reindexer.core.errors import UnfitRequest
 from reindexer.core.filters import Filter
+from reindexer.core.source import Source
 
 MAX_LIMIT = 100
 """The most hits that one search returns."""
@@ -20,6 +21,8 @@ MAX_SCORE = 1e9
 
 Group = Literal["item", "chunk"]
 GROUPS: tuple[Group, ...] = get_args(Group)
+Mode = Literal["hybrid", "meaning", "keywords"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,9 @@ class SearchTerms:
     """The least score of a hit. Where a smaller score is nearer (the distances `euclid`, `manhattan`): the largest."""
     group: Group = "item"
     """`item`: each item is a hit once, by its nearest chunk. `chunk`: each chunk is a hit."""
+    mode: Mode | None = None
+    """By what the query is compared: by meaning, by keywords, or by both, fused by rank. None: by both where the source
+    has keywords, else by meaning."""
     without_item: str | None = None
     """An item whose chunks are no hits."""
 
@@ -60,3 +66,19 @@ class SearchTerms:
             raise UnfitRequest("min_score is for one source: several are fused by rank, and ranks are no scores")
         if self.group not in GROUPS:
             raise UnfitRequest(f"group is not known; use {' or '.join(GROUPS)}")
+        if self.mode is not None and self.mode not in MODES:
+            raise UnfitRequest(f"mode is not known; use {' or '.join(MODES)}")
+
+    def mode_of(self, source: Source) -> Mode:
+        """Return by what a query is compared with this source's points. Raises UnfitRequest if that can't be."""
+        mode = self.mode or ("hybrid" if source.keywords else "meaning")
+        if mode != "meaning" and not source.keywords:
+            raise UnfitRequest(
+                f"source {source.name!r} has no keywords; say mode meaning, or keywords = true in its definition"
+            )
+        if mode == "hybrid" and self.min_score is not None:
+            raise UnfitRequest(
+                f"source {source.name!r} is searched by keywords and meaning, fused by rank, and ranks are no scores: "
+                "min_score is for mode meaning or keywords"
+            )
+        return mode

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import cast
 
-from reindexer.core.errors import UnfitRequest, UsageError
+from reindexer.core.errors import RefusesAll, TransientError, UnfitRequest, UsageError
 from reindexer.core.filters import Filter
+from reindexer.core.keywords import Keywords, numbers_of_query
 from reindexer.core.payload import PayloadColumn
 from reindexer.core.ranking import fused
-from reindexer.core.search_terms import SearchTerms
+from reindexer.core.search_terms import Mode, SearchTerms
 from reindexer.core.source import Source
 from reindexer.index.asked_once import asked_once
 from reindexer.index.hit_texts import with_texts
-from reindexer.ports import Collection, Embedder, EmbedderOf, Hit, Index
+from reindexer.ports import Collection, Embedder, EmbedderOf, Hit, Index, KeywordEncoderOf, Vector
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.payload_kinds import payload_columns
 from reindexer.postgres.queries import load
@@ -42,6 +44,22 @@ class SearchResult:
     hits: Sequence[Hit]
     behind: str | None = None
     """Why recent writes may be missing, in one line. None: edits are indexed as they should be."""
+    degraded: Mode | None = None
+    """By what alone the query was compared, in one source or several, because it could not be embedded. None: as was
+    asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Searcher:
+    """What a process searches with."""
+
+    embedder_of: EmbedderOf
+    index: Index
+    encoder_of: KeywordEncoderOf
+    timeout_s: float
+    """The embedder's."""
+    degrades: bool = True
+    """A query that can't be embedded is compared by its keywords alone, where both were to count."""
 
 
 Resolve = Callable[[], Searchable]
@@ -60,6 +78,7 @@ class Found:
 
     there: Searchable
     hits: Sequence[Hit]
+    degraded: bool = False
 
 
 def searchable(connection: Connection, name: str) -> Searchable:
@@ -95,14 +114,12 @@ def what_is_behind(connection: Connection, source: Source) -> str | None:
 
 
 def search_sources(
+    by: Searcher,
     resolves: Sequence[Resolve],
-    embedder_of: EmbedderOf,
-    index: Index,
     query: str,
     terms: SearchTerms,
     filter_of: FilterOf,
     *,
-    timeout_s: float,
     texts: Connecting | None = None,
 ) -> SearchResult:
     """Search one source or several. Hits of several are fused by rank, and their scores are 1 / (60 + rank).
@@ -115,39 +132,49 @@ def search_sources(
     sources = [resolve() for resolve in resolves]
     for there in sources:  # before a provider is asked
         fitting_filter(there, filter_of)
+        terms.mode_of(there.source)
     if len(resolves) == 1:
-        found = search_source(sources[0], resolves[0], embedder_of, index, query, terms, filter_of, timeout_s)
-        return result(index, [(found, hit) for hit in found.hits], [found], texts)
-    once, of_each = asked_once(embedder_of), replace(terms, limit=terms.depth, offset=0)
+        found = search_source(by, sources[0], resolves[0], query, terms, filter_of)
+        return result(by.index, [(found, hit) for hit in found.hits], [found], texts)
+    once, of_each = replace(by, embedder_of=asked_once(by.embedder_of)), replace(terms, limit=terms.depth, offset=0)
     founds = [
-        search_source(there, resolve, once, index, query, of_each, filter_of, timeout_s)
+        search_source(once, there, resolve, query, of_each, filter_of)
         for there, resolve in zip(sources, resolves, strict=True)
     ]
     ranked = fused([[(found, hit) for hit in found.hits] for found in founds])[terms.offset : terms.depth]
-    return result(index, [(found, replace(hit, score=score)) for (found, hit), score in ranked], founds, texts)
+    return result(by.index, [(found, replace(hit, score=score)) for (found, hit), score in ranked], founds, texts)
 
 
 def search_source(
-    there: Searchable,
-    resolve: Resolve,
-    embedder_of: EmbedderOf,
-    index: Index,
-    query: str,
-    terms: SearchTerms,
-    filter_of: FilterOf,
-    timeout_s: float,
+    by: Searcher, there: Searchable, resolve: Resolve, query: str, terms: SearchTerms, filter_of: FilterOf
 ) -> Found:
     """Search a source by the generation that searches use: `there`, or by then another, as `resolve` says.
 
-    Raises as `search` does, what `resolve` raises, and UnfitRequest if the filter does not fit.
+    Raises as `search` does, what `resolve` raises, and UnfitRequest if filter or mode do not fit.
     """
+    degraded = False
 
     def ask(there: Searchable) -> Sequence[Hit]:
+        nonlocal degraded
         by_filter = replace(terms, where=fitting_filter(there, filter_of))
-        return search(embedder_of(there.source), index, there.collection, query, by_filter, timeout_s=timeout_s)
+        mode, degraded = terms.mode_of(there.source), False
+        encoder = by.encoder_of(there.source) if mode != "meaning" else None
+        words = [encoder.query(query)] if encoder else []
+        if mode == "keywords":
+            return find(by.index, there.collection, None, words, by_filter)
+        # A number names one thing. Its ranking lifts what holds it above all that is merely near in meaning.
+        numbers = [encoder.query(numbers_of_query(query))] if encoder else []  # guard hybrid-numbers-first
+        try:
+            vector = vector_of(by.embedder_of(there.source), by.index, there.collection, query, by.timeout_s)
+        except (TransientError, RefusesAll):
+            if not by.degrades or not any(each.indices for each in words):
+                raise
+            degraded = True
+            return find(by.index, there.collection, None, words, by_filter)
+        return find(by.index, there.collection, vector, words + numbers, by_filter)
 
     there, hits = by_active_generation(there, resolve, ask)
-    return Found(there, hits or ())
+    return Found(there, hits or (), degraded)
 
 
 def by_active_generation(
@@ -189,17 +216,34 @@ def result(
             for place, hit in zip(of_source, read, strict=True):
                 told[place] = hit
     behind = "; ".join(found.there.behind for found in founds if found.there.behind)
-    return SearchResult(told, behind or None)
+    return SearchResult(told, behind or None, "keywords" if any(found.degraded for found in founds) else None)
+
+
+def find(
+    index: Index, collection: Collection, vector: Vector | None, keywords: Sequence[Keywords], terms: SearchTerms
+) -> Sequence[Hit]:
+    """Return what the index finds by these terms: by the vector, by keywords, or by all of them. A query that has no
+    vector and no word finds nothing."""
+    if some := [each for each in keywords if each.indices]:
+        return index.search(collection, vector, terms, keywords=some)
+    return () if vector is None else index.search(collection, vector, terms)
 
 
 def search(
     embedder: Embedder, index: Index, collection: Collection, query: str, terms: SearchTerms, *, timeout_s: float
 ) -> Sequence[Hit]:
-    """Return what is nearest to a text by these terms, best first. Empty while nothing of the source is indexed.
+    """Return what is nearest to a text in meaning, best first. Empty while nothing of the source is indexed.
 
-    `timeout_s` is the embedder's. Raises TransientError (DependencyUnavailable, RateLimited) or PermanentError, as
-    embedder and index do, and OtherEmbedder if the points are made by another embedder.
+    Raises as `vector_of` does, and as the index does.
+    """
+    return find(index, collection, vector_of(embedder, index, collection, query, timeout_s), (), terms)
+
+
+def vector_of(embedder: Embedder, index: Index, collection: Collection, query: str, timeout_s: float) -> Vector:
+    """Return a query's vector. `timeout_s` is the embedder's.
+
+    Raises TransientError (DependencyUnavailable, RateLimited) or PermanentError, as embedder and index do, and
+    OtherEmbedder if the points are made by another embedder.
     """
     require_comparable(index, collection, embedder)  # guard search-same-embedder
-    embedding = embedder.embed([query], timeout_s=timeout_s)
-    return index.search(collection, embedding.vectors[0], terms)
+    return cast(Vector, embedder.embed([query], timeout_s=timeout_s).vectors[0])

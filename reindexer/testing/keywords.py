@@ -9,7 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from reindexer.core.filters import parse_filter
 from reindexer.core.keywords import Keywords
+from reindexer.core.payload import PayloadColumn
+from reindexer.core.search_terms import GROUPS, Group, SearchTerms
 from reindexer.ports import Collection, Index, Point
 from reindexer.testing.indexes import NOW, OWNER, SIZE, TIMEOUT_S, point
 from reindexer.testing.provider import vector_of
@@ -99,6 +102,44 @@ class KeywordIndexContract:
         index.upsert(collection, [with_keywords(point("a"), NEW)], NOW, TIMEOUT_S)
         index.update_payload(collection, [beside_kept_vector("a", None)], NOW + 1, TIMEOUT_S)
         assert self.stored(index, collection) == (NEW, "changed")
+
+    @pytest.mark.parametrize("group", ["item", "chunk"])
+    def test_a_search_finds_by_words_by_meaning_or_by_both(
+        self, index: Index, collection: Collection, group: Group
+    ) -> None:
+        points = [
+            with_keywords(point("meant", "meant"), Keywords((1,), (1.0,))),
+            with_keywords(point("said", "said"), Keywords((1, 9), (1.0, 1.0))),
+            *(with_keywords(point(f"other {n}", f"other {n}"), Keywords((1,), (1.0,))) for n in range(20)),
+        ]
+        index.upsert(collection, points, NOW, TIMEOUT_S)
+        vector, words, terms = vector_of("meant", SIZE), Keywords((9,), (1.0,)), SearchTerms(3, group=group)
+        assert index.search(collection, vector, terms)[0].item_id == "meant"
+        assert [hit.item_id for hit in index.search(collection, None, terms, keywords=[words])] == ["said"]
+        both = [hit.item_id for hit in index.search(collection, vector, terms, keywords=[words])]
+        assert set(both[:2]) == {"meant", "said"}
+        second = index.search(collection, vector, replace(terms, offset=1), keywords=[words])[0]
+        assert second.item_id == both[1]
+
+    def test_each_way_keeps_to_the_filter_and_to_the_source(self, index: Index, collection: Collection) -> None:
+        """Each ranking has the filter. Else what may not be found would take the places of what may."""
+        mine = [with_keywords(replace(point(f"mine {n}", f"mine {n}"), payload={"tenant": "a"}), Keywords((1,), (0.1,)))
+                for n in range(3)]  # fmt: skip
+        theirs = [
+            with_keywords(replace(point("meant", f"their {n}"), payload={"tenant": "b"}), Keywords((1,), (2.0,)))
+            for n in range(200)
+        ]
+        index.upsert(collection, mine, NOW, TIMEOUT_S)
+        index.upsert(collection, theirs, NOW, TIMEOUT_S)
+        where = parse_filter({"tenant": "a"}, [PayloadColumn("tenant", "keyword")])
+        vector, words = vector_of("meant", SIZE), Keywords((1,), (1.0,))
+        for group in GROUPS:
+            terms = SearchTerms(10, where=where, group=group)
+            for given in ((vector, []), (None, [words]), (vector, [words])):
+                found = index.search(collection, given[0], terms, keywords=given[1])
+                assert {hit.item_id for hit in found} == {"mine 0", "mine 1", "mine 2"}
+        other = replace(collection, source=f"{collection.source}_b")
+        assert index.search(other, vector, SearchTerms(10), keywords=[words]) == []
 
     def test_keywords_of_a_point_that_is_gone_are_written_for_nobody(
         self, index: Index, collection: Collection

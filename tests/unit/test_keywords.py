@@ -7,7 +7,15 @@ import qdrant_edge
 
 from reindexer.adapters.bm25 import Bm25
 from reindexer.core.errors import DefinitionError
-from reindexer.core.keywords import LANGUAGES, STEMMED, STOPPED, KeywordRules, words_of_document, words_of_query
+from reindexer.core.keywords import (
+    LANGUAGES,
+    STEMMED,
+    STOPPED,
+    KeywordRules,
+    numbers_of_query,
+    words_of_document,
+    words_of_query,
+)
 from reindexer.core.source import Source
 
 
@@ -47,6 +55,10 @@ def test_a_query_without_its_words_in_the_text_finds_nothing(query: str, text: s
 def test_letters_and_pairs_of_a_run_are_words_of_a_text_and_pairs_alone_of_a_query() -> None:
     assert words_of_document("検索a").split() == ["検", "索", "検索", "a"]
     assert words_of_query("検索語 水").split() == ["検索", "索語", "水"]
+
+
+def test_the_numbers_of_a_query_are_its_parts_with_a_digit() -> None:
+    assert numbers_of_query("invoice INV-2291 of 2026, part_7b ４２ x") == "2291 2026 7b 42"
 
 
 def test_words_of_another_language_are_taken_as_they_stand() -> None:

@@ -66,7 +66,7 @@ METHODS = {
     "search": (
         "(self, source: 'str | Sequence[str]', query: 'str', *, limit: 'int' = 10, offset: 'int' = 0,"
         " filter: 'Mapping[str, Any] | None' = None, min_score: 'float | None' = None, group: 'Group' = 'item',"
-        " text: 'bool' = False) -> 'SearchResult'"
+        " mode: 'Mode | None' = None, text: 'bool' = False) -> 'SearchResult'"
     ),
     "similar": (
         "(self, source: 'str', item_id: 'str', *, limit: 'int' = 10, offset: 'int' = 0,"
@@ -97,7 +97,7 @@ RESULTS = {
         "id", "source", "kind", "state", "where", "force", "total", "total_is_estimate", "queued", "done", "failed",
         "rate", "eta_s", "started_at", "finished_at", "error",
     ),
-    "SearchResult": ("hits", "behind"),
+    "SearchResult": ("hits", "behind", "degraded"),
     "SourceStatus": ("due", "completed", "failed", "paused", "problem", "triggers", "triggers_wrong", "generation", "beside"),
     "GenerationStatus": ("number", "state", "due", "oldest_change_age_s", "problem"),
     "Generation": (

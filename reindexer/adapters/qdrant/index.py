@@ -39,9 +39,11 @@ from reindexer.adapters.qdrant.points import (
     stored_point,
     stored_vector,
 )
+from reindexer.adapters.qdrant.queries import query_of
 from reindexer.core.errors import DependencyUnavailable, PermanentError, TransientError, UsageError
 from reindexer.core.filters import Filter
 from reindexer.core.items import StoredPoint, point_id
+from reindexer.core.keywords import Keywords
 from reindexer.core.owner import Owner
 from reindexer.core.payload import PayloadColumn
 from reindexer.core.per_process import PerProcess
@@ -57,7 +59,6 @@ PREPARE_TIMES = 3
 """`prepare` makes several calls: it may take this many times the timeout of one."""
 _NOBODY = "00000000-0000-0000-0000-000000000000"
 """An id that no point of ours has."""
-_EXACT = models.SearchParams(exact=True, quantization=models.QuantizationSearchParams(ignore=True))
 _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 _FORBIDDEN = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
 
@@ -291,30 +292,41 @@ class QdrantIndex:
             return []
         return [meaning_of(record) for record in records]
 
-    def search(self, collection: Collection, vector: Vector, terms: SearchTerms, *, exact: bool = False) -> list[Hit]:
+    def search(
+        self,
+        collection: Collection,
+        vector: Vector | None,
+        terms: SearchTerms,
+        *,
+        keywords: Sequence[Keywords] = (),
+        exact: bool = False,
+    ) -> list[Hit]:
         """See `reindexer.ports.Index.search`."""
+        ours = _of_source(collection.source)
+        own = [_of_items([terms.without_item])] if terms.without_item is not None else []
+        where = filter_of(terms.where, ours, without=own)  # guard search-own-source
         try:
             with self._asking(self._timeout_s):
-                return [hit_of(each) for each in self._nearest(collection, vector, terms, exact=exact)]
+                found = self._found(collection, query_of(vector, keywords, terms, where, exact=exact), terms, where)
+                return [hit_of(each) for each in found]
         except _CollectionMissing:
             return []
         except PermanentError:
-            info = self._client.get_collection(collection.name)
-            collections.require_dimensions(info, collection.name, len(vector))
+            if vector is not None:
+                info = self._client.get_collection(collection.name)
+                collections.require_dimensions(info, collection.name, len(vector))
             raise
 
-    def _nearest(
-        self, collection: Collection, vector: Vector, terms: SearchTerms, *, exact: bool
+    def _found(
+        self, collection: Collection, query: Mapping[str, Any], terms: SearchTerms, where: models.Filter
     ) -> Sequence[models.ScoredPoint]:
-        ours = _of_source(collection.source)
-        own = [_of_items([terms.without_item])] if terms.without_item is not None else []
+        by_meaning = "using" not in query
         asked: dict[str, Any] = {
             "collection_name": collection.name,  # guard search-own-collection
-            "query": vector.tolist(),
-            "query_filter": filter_of(terms.where, ours, without=own),  # guard search-own-source
-            "score_threshold": _threshold(collection.profile, terms.min_score),
-            "search_params": _EXACT if exact else None,
+            "query_filter": where,
+            "score_threshold": _threshold(collection.profile if by_meaning else Profile(), terms.min_score),
             "with_payload": True,
+            **query,
         }
         if terms.group == "chunk":
             return self._client.query_points(limit=terms.limit, offset=terms.offset, **asked).points

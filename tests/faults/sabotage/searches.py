@@ -8,6 +8,21 @@ SEARCH = "tests/integration/test_search.py::"
 
 SEARCHES = (
     Sabotage(
+        "search: of several rankings that are fused each one has the filter",
+        "hybrid-filter-in-each-ranking",
+        "models.Prefetch(**each, filter=where, limit=most, params=params)",
+        "models.Prefetch(**each, limit=most, params=params)",
+        "tests/contract/test_index.py::TestQdrantKeywords::test_each_way_keeps_to_the_filter_and_to_the_source",
+    ),
+    Sabotage(
+        "search: what holds a number of the query comes before what is merely near in meaning",
+        "hybrid-numbers-first",
+        "[encoder.query(numbers_of_query(query))] if encoder else []",
+        "[]",
+        "tests/integration/test_search_modes.py::"
+        "test_the_row_of_a_number_comes_first_wherever_it_is_in_meaning_and_whatever_words_are_beside",
+    ),
+    Sabotage(
         "search: a point of another source is no hit, by item or by chunk",
         "search-own-source",
         "filter_of(terms.where, ours, without=own)",

@@ -1,0 +1,35 @@
+"""Queries as Qdrant takes them: by meaning, by keywords, or by several rankings that are fused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from qdrant_client import models
+
+from reindexer.adapters.qdrant.points import KEYWORDS, sparse
+from reindexer.core.keywords import Keywords
+from reindexer.core.search_terms import SearchTerms
+from reindexer.ports import Vector
+
+TIMES, LEAST = 8, 100
+"""Each ranking is fused so far: an item may have several chunks, which count once."""
+_EXACT = models.SearchParams(exact=True, quantization=models.QuantizationSearchParams(ignore=True))
+
+
+def query_of(
+    vector: Vector | None, keywords: Sequence[Keywords], terms: SearchTerms, where: models.Filter, *, exact: bool
+) -> dict[str, Any]:
+    """Return the arguments of a query for Qdrant's client. `where` is the filter of the whole.
+
+    A query of several rankings has no points of its own, so each of them carries the filter.
+    """
+    rankings: list[dict[str, Any]] = [] if vector is None else [{"query": vector.tolist()}]
+    rankings += [{"query": sparse(each), "using": KEYWORDS} for each in keywords]
+    params = _EXACT if exact else None
+    if len(rankings) == 1:
+        return {**rankings[0], "search_params": params}
+    most = max(LEAST, TIMES * terms.depth)
+    # guard hybrid-filter-in-each-ranking
+    parts = [models.Prefetch(**each, filter=where, limit=most, params=params) for each in rankings]
+    return {"prefetch": parts, "query": models.FusionQuery(fusion=models.Fusion.RRF)}
