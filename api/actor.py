@@ -1,4 +1,4 @@
-"""The actor of a request, for the audit: the client's address and, if it sends one, a name."""
+"""The actor of a request, for the audit: the client's address, its key's name, and, if it sends one, a name."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from fastapi import Depends, Header, Request
 
 from reindexer import audit
 
-from .dependencies import SettingsDep
+from .auth import AccessPart, given_keys
 
 
 def get_actor(
     request: Request,
-    settings: SettingsDep,
+    access: AccessPart,
     name: Annotated[
         str | None,
         Header(alias="X-Actor", max_length=audit.MAX_NAME, description="Who you are, for the audit. Nobody checks it."),
     ] = None,
 ) -> str:
-    """`api ADDRESS`, and the given name. A name that contains the admin key is dropped."""
-    address = request.client.host if request.client else "local"
+    """`api ADDRESS`, then `key NAME` if it is one of the database, and the given name. A name that contains a key is
+    dropped."""
+    who = f"api {request.client.host if request.client else 'local'}"
+    if access.name is not None:
+        who += f" key {access.name}"  # guard audit-key-name
     named = audit.plain(name or "")
-    key = settings.admin_api_key.get_secret_value() if settings.admin_api_key else ""
-    if not named or (key and key in (name or "")):
-        return f"api {address}"
-    return f"api {address} ({named})"
+    if not named or any(key in (name or "") for key in given_keys(request.headers)):
+        return who
+    return f"{who} ({named})"
 
 
 ActorPart = Annotated[str, Depends(get_actor)]

@@ -1,42 +1,55 @@
-"""The admin key: `Authorization: Bearer KEY` or `X-API-Key: KEY`.
+"""Keys: `Authorization: Bearer KEY` or `X-API-Key: KEY`. The key of the setting may do everything, also while Postgres
+is away. Keys of the database may do what their roles allow.
 
-The key is checked before the body of a request is read: a request without the key causes no work.
+The key is checked before the body of a request is read. A request without a key causes no work, nor does a text that
+has not the form of a key.
 """
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.datastructures import Headers
 
+from reindexer.core.api_key import Access, is_key, same
 from reindexer.settings import Settings
 
-_ABOUT = "REINDEXER_ADMIN_API_KEY"
+from .dependencies import Container
+from .rights import allows
+
+_ABOUT = "REINDEXER_ADMIN_API_KEY, or a key that `reindexer keys create` made"
 _DOCUMENTED = (
     Depends(HTTPBearer(auto_error=False, description=_ABOUT)),
     Depends(APIKeyHeader(name="X-API-Key", auto_error=False, description=_ABOUT)),
 )
 """These document the key in OpenAPI, and check nothing."""
 
+_EVERYTHING = Access("admin")
+_ANYBODY = Access("search")
+"""Of a request without a key, where search is open."""
+
 
 def keyed_router(
     *, prefix: str = "", tags: list[str], unless: Callable[[Settings], bool] = lambda _: False
 ) -> APIRouter:
-    """A router whose routes need the key, unless `unless(settings)` is true."""
-    return APIRouter(prefix=prefix, tags=[*tags], dependencies=_DOCUMENTED, route_class=keyed_route(unless))
+    """A router whose routes need a key, unless `unless(settings)` is true. A key that is given narrows it even then."""
+    route = keyed_route(unless, heeds_keys=True)
+    return APIRouter(prefix=prefix, tags=[*tags], dependencies=_DOCUMENTED, route_class=route)
 
 
-def keyed_route(unless: Callable[[Settings], bool]) -> type[APIRoute]:
-    """The class of routes that need the key, unless `unless(settings)` is true."""
+def keyed_route(unless: Callable[[Settings], bool], *, heeds_keys: bool = False) -> type[APIRoute]:
+    """The class of routes that need a key, unless `unless(settings)` is true.
+
+    `heeds_keys`: then a key that is given must be a right one, and allows no more than it says.
+    """
 
     class Route(_KeyedRoute):
-        def is_open(self, settings: Settings) -> bool:
-            return unless(settings)
+        def needs_key(self, settings: Settings, given: Sequence[str]) -> bool:
+            return not unless(settings) or (heeds_keys and bool(given))  # guard key-heeded-while-open
 
     return Route
 
@@ -46,34 +59,68 @@ class _KeyedRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def keyed(request: Request) -> Response:
-            settings = request.app.state.parts.settings
-            if not self.is_open(settings):
-                require_key(settings, request.headers)  # guard api-key-required
+            parts: Container = request.app.state.parts
+            given = given_keys(request.headers)
+            access = _ANYBODY
+            if self.needs_key(parts.settings, given):
+                access = await _access(parts, given)  # guard api-key-required
+                _require_right(access, f"{request.method} {self.path_format}")
+            request.state.access = access
             return await handle(request)
 
         return keyed
 
-    def is_open(self, settings: Settings) -> bool:
-        """Whether the route needs no key."""
+    def needs_key(self, settings: Settings, given: Sequence[str]) -> bool:
+        """Whether the route needs a key; `given`: those that the request has."""
         raise NotImplementedError
 
 
-def require_key(settings: Settings, headers: Headers) -> None:
-    """Raises HTTPException 401 if the request has no key or a wrong one, 503 if no key is set."""
-    wanted = settings.admin_api_key.get_secret_value().encode() if settings.admin_api_key else b""
-    if not wanted:
-        raise HTTPException(503, "no admin key is set: set REINDEXER_ADMIN_API_KEY and start the API again")
+def given_keys(headers: Headers) -> list[str]:
+    """The keys that a request gives."""
     scheme, _, credentials = headers.get("Authorization", "").partition(" ")
     given = [headers.get("X-API-Key", ""), credentials.strip() if scheme.lower() == "bearer" else ""]
+    return [each for each in given if each]
+
+
+async def _access(parts: Container, given: Sequence[str]) -> Access:
+    wanted = parts.settings.admin_api_key.get_secret_value().encode() if parts.settings.admin_api_key else b""
     # Headers are decoded as Latin-1. No shortcut: the time must not tell which header matched, nor how much of it.
-    if not any([same(each.encode("latin-1"), wanted) for each in given]):  # noqa: C419
+    if wanted and any([same(each.encode("latin-1"), wanted) for each in given]):  # noqa: C419
+        return _EVERYTHING
+    for key in filter(is_key, given):
+        if (found := await parts.keys.find(key)) is not None:
+            return found
+    if not wanted and not any(map(is_key, given)):
         raise HTTPException(
-            401,
-            "the admin key is wrong or missing; send `Authorization: Bearer KEY` or `X-API-Key: KEY`",
-            {"WWW-Authenticate": "Bearer"},
+            503,
+            "no admin key is set: set REINDEXER_ADMIN_API_KEY and start the API again, or make a key for this",
         )
+    raise _refused()
 
 
-def same(given: bytes, wanted: bytes) -> bool:
-    """Whether a key is the wanted one. Takes the same time wherever they differ."""
-    return hmac.compare_digest(given, wanted)  # guard api-key-constant-time
+def _refused() -> HTTPException:
+    return HTTPException(
+        401,
+        "the key is wrong, has ended or is missing; send `Authorization: Bearer KEY` or `X-API-Key: KEY`",
+        {"WWW-Authenticate": "Bearer"},
+    )
+
+
+def require_key(access: Access) -> None:
+    """Raises HTTPException 401 if the request has no key, which an open search does not need."""
+    if access is _ANYBODY:
+        raise _refused()
+
+
+def _require_right(access: Access, operation: str) -> None:
+    if access is not _EVERYTHING and not allows(access.role, operation):
+        raise HTTPException(403, f"a key of the role {access.role} does not allow this")
+
+
+def get_access(request: Request) -> Access:
+    """What the request may do."""
+    access: Access = request.state.access
+    return access
+
+
+AccessPart = Annotated[Access, Depends(get_access)]

@@ -19,6 +19,7 @@ from reindexer.postgres.connect import Connection, Postgres
 from reindexer.settings import Settings
 from reindexer.sources.store import find_source
 
+from .key_cache import KeyCache
 from .metrics_endpoint import MetricsEndpoint
 from .probes import Probes
 from .request_sender import RequestSender
@@ -73,6 +74,11 @@ class Container:
         return MetricsEndpoint(self.postgres, self.broker, self.index)
 
     @cached_property
+    def keys(self) -> KeyCache:
+        """The keys of the database."""
+        return KeyCache(self.postgres)
+
+    @cached_property
     def probes(self) -> Probes:
         """The checks of /readyz."""
         return Probes()
@@ -85,13 +91,16 @@ class Container:
 
     def make(self) -> None:
         """Build every part, before requests race for them. Raises UsageError if the settings can't work."""
-        for _ in (self.postgres, self.broker, self.embedder_of(CONTEXT_ITEMS), self.index, self.probes, self.scrape):
+        checks = self.probes, self.scrape, self.keys
+        for _ in (self.postgres, self.broker, self.embedder_of(CONTEXT_ITEMS), self.index, *checks):
             pass
 
     def close(self) -> None:
         """Send unsent reindex requests, then close the connections."""
         if self._sender is not None:
             self._sender.close()
+        if "keys" in self.__dict__:
+            self.keys.close()
         if "probes" in self.__dict__:
             self.probes.close()
         if "scrape" in self.__dict__:

@@ -33,8 +33,9 @@ from .routes import (
 from .startup import StartCheck
 
 _DESCRIPTION = """
-Keeps embeddings in Qdrant equal to text in Postgres. Admin routes need `Authorization: Bearer KEY` or `X-API-Key: KEY`
-with the key of `REINDEXER_ADMIN_API_KEY`. Every error is an RFC 9457 `application/problem+json`.
+Keeps embeddings in Qdrant equal to text in Postgres. Routes need `Authorization: Bearer KEY` or `X-API-Key: KEY`, with
+the key of `REINDEXER_ADMIN_API_KEY` or one that `reindexer keys create` made. Every error is an RFC 9457
+`application/problem+json`.
 """
 
 

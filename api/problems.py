@@ -48,8 +48,12 @@ _STATUS: Mapping[type[ReindexerError], int] = {
 }
 
 
-KEYED = {401: "The admin key is wrong or missing.", 503: "Postgres does not answer, or no admin key is set."}
-"""The problems of every route that needs the key."""
+KEYED = {
+    401: "The key is wrong, has ended or is missing.",
+    403: "The key's role does not allow it.",
+    503: "Postgres does not answer, or no admin key is set.",
+}
+"""The problems of every route that needs a key."""
 
 
 class Problem(BaseModel):

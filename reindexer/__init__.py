@@ -17,6 +17,7 @@ The packages, in the order in which a change meets them:
     backfills    whole sources, page by page
     generations  another model without a gap: rebuild, promote, roll back, prune
     monitoring   metrics, status, heartbeats
+    api_keys     who may do what by the HTTP API, and which rows a key sees
 
 Below them: `core` (plain data and pure functions), `ports` (Protocols for products that can be exchanged), `registry`
 (which embedders, chunkers and indexes there are, by name), `postgres` (part of the design, not a port), `audit`.
@@ -34,6 +35,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reindexer.api_keys import ApiKey, NewKey
     from reindexer.backfills.runs import NoSuchRun, Run, RunConflict
     from reindexer.client import Client, Detached, QueryVector
     from reindexer.core.errors import (
@@ -76,15 +78,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Attached", "BreakerStatus", "ChangedMeanwhile", "Client", "DeadLetter", "DefinitionError",
+    "ApiKey", "Attached", "BreakerStatus", "ChangedMeanwhile", "Client", "DeadLetter", "DefinitionError",
     "DependencyUnavailable", "Detached", "Generation", "GenerationConflict", "GenerationStatus", "Hit",
-    "ItemFailed", "ItemState", "NoSuchItem", "NoSuchRun", "OtherEmbedder", "PastRequest", "PermanentError", "Profile",
-    "Promoted", "QueryVector", "RateLimited", "ReindexerError", "RelatedTable", "RowsWouldMove", "Run", "RunConflict",
-    "SearchResult", "Settings", "Source", "SourceError", "SourceStatus", "Status", "TaskState",
+    "ItemFailed", "ItemState", "NewKey", "NoSuchItem", "NoSuchRun", "OtherEmbedder", "PastRequest", "PermanentError",
+    "Profile", "Promoted", "QueryVector", "RateLimited", "ReindexerError", "RelatedTable", "RowsWouldMove", "Run",
+    "RunConflict", "SearchResult", "Settings", "Source", "SourceError", "SourceStatus", "Status", "TaskState",
     "TransientError", "UnfitRequest", "UsageError", "__version__",
 ]  # fmt: skip
 
 _HOMES = {
+    "api_keys": ("ApiKey", "NewKey"),
     "backfills.runs": ("NoSuchRun", "Run", "RunConflict"),
     "client": ("Client", "Detached", "QueryVector"),
     "core.errors": (

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Literal
 
 from psycopg.rows import class_row
@@ -23,6 +24,7 @@ Action = Literal[
     "bulk", "replay", "pause", "resume", "backfill_start", "backfill_pause", "backfill_resume", "backfill_cancel",
     "repair", "adopt", "migrate", "attach", "detach",
     "rebuild", "rebuild_cancel", "promote", "rollback", "prune", "generation_broken",
+    "key_create", "key_revoke", "forget",
 ]  # fmt: skip
 
 KEEP_DAYS = 365
@@ -93,6 +95,14 @@ def _user_and_host() -> str:
     except (KeyError, OSError):  # a container's user without a name
         user = "unknown"
     return f"{plain(user)}@{plain(socket.gethostname())}"
+
+
+def item_mark(source: str | None, item_id: str) -> str:
+    """Return what stands for an item in the audit, where an id that is to be forgotten must not stand: a hash.
+
+    Whoever can guess the id can make the same hash, and so find out what was done with an item.
+    """
+    return "sha256:" + sha256(f"{source or ''}\n{item_id}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def plain(name: str) -> str:

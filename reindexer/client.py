@@ -17,9 +17,11 @@ from typing import Any, Self
 
 import psycopg
 
-from reindexer import audit, rebuilding, wiring
+from reindexer import api_keys, audit, rebuilding, wiring
+from reindexer.api_keys import ApiKey, NewKey
 from reindexer.backfills import runs
 from reindexer.backfills.runs import Run
+from reindexer.core.api_key import Role
 from reindexer.core.errors import ReindexerError, SourceError, TransientError, UnfitRequest, UsageError
 from reindexer.core.filters import parse_filter
 from reindexer.core.profile import Profile
@@ -447,6 +449,38 @@ class Client:
         with self._long() as connection:
             which = dead_letters.which(connection, source, item_id, error)
             return dead_letters.replay(connection, which, who=audit.of_python(), limit=limit)
+
+    def create_key(
+        self,
+        name: str,
+        *,
+        role: Role,
+        source: str | None = None,
+        filter: Mapping[str, Any] | None = None,
+        expires_s: float | None = None,
+    ) -> NewKey:
+        """Make a key of the HTTP API. `NewKey.key` is the key: keep it, because nothing shows it again.
+
+        `role` is `search`, `operate` or `admin`. A key of the role `search` may be narrowed to a source, and to rows by
+        `filter`: values of its payload columns, as in `{"tenant": "acme"}`. `expires_s`: seconds after which it ends;
+        None: never. Raises UsageError, and makes none, if a live key has the name, if there is no such source, if the
+        filter does not fit it, or if the database role may not write keys.
+        """
+        with self._connection() as connection:
+            return api_keys.create(
+                connection, name, who=audit.of_python(), role=role, source=source, where=filter or {},
+                expires_s=expires_s,
+            )  # fmt: skip
+
+    def list_keys(self) -> list[ApiKey]:
+        """The keys of the HTTP API by name, those too that have ended. None holds the key itself."""
+        with self._connection() as connection:
+            return api_keys.all_keys(connection)
+
+    def revoke_key(self, name: str) -> None:
+        """End a key: no process takes it any more 5 s from now on. Raises UsageError if no live key has the name."""
+        with self._connection() as connection:
+            api_keys.revoke(connection, name, who=audit.of_python())
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:

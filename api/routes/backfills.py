@@ -15,7 +15,7 @@ from reindexer.postgres.connect import Connection, Postgres
 from reindexer.sources.condition import ConditionRejected
 
 from ..actor import ActorPart
-from ..auth import keyed_router
+from ..auth import AccessPart, keyed_router
 from ..dependencies import PostgresPart, source_or_404
 from ..fields import SourceName, Text
 from ..problems import KEYED, documented
@@ -71,8 +71,13 @@ class Backfills(BaseModel):
         }
     ),
 )
-def start(body: BackfillRequest, postgres: PostgresPart, actor: ActorPart) -> Run:
-    """The listener queues the items page by page, in the `bulk` lane; edits go first."""
+def start(body: BackfillRequest, postgres: PostgresPart, actor: ActorPart, access: AccessPart) -> Run:
+    """The listener queues the items page by page, in the `bulk` lane; edits go first.
+
+    A condition is SQL, which may read whatever the API's database role may: it needs a key of the role `admin`.
+    """
+    if body.where is not None and access.role != "admin":  # guard key-condition-admin
+        raise HTTPException(403, f"a key of the role {access.role} starts backfills without `where`, which is SQL")
     with postgres.connection() as connection:
         source = source_or_404(connection, body.source)
         try:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Self
 
-from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from reindexer.core.api_key import Access
 from reindexer.core.filters import parse_filter
 from reindexer.core.search_terms import MAX_DEPTH, MAX_LIMIT, MAX_SCORE, MAX_SOURCES, Group, Mode, SearchTerms
 from reindexer.core.source import CONTEXT_ITEMS
@@ -19,9 +19,10 @@ from reindexer.ports import Hit
 from reindexer.postgres.connect import Postgres
 from reindexer.postgres.payload_kinds import payload_columns
 
-from ..auth import keyed_router, require_key
-from ..dependencies import IndexPart, PostgresPart, SearcherPart, SettingsDep, source_or_404
+from ..auth import AccessPart, keyed_router, require_key
+from ..dependencies import PostgresPart, SearcherPart
 from ..fields import ItemId, JsonObject, Query, SourceName
+from ..narrowing import forced_conditions, searched_source
 from ..problems import documented
 
 router = keyed_router(tags=["search"], unless=lambda settings: settings.search_open)
@@ -177,7 +178,8 @@ class SearchAnswer(BaseModel):
 
 
 _PROBLEMS = {
-    401: "The admin key is wrong or missing (REINDEXER_SEARCH_OPEN=1 lets everybody search, without `text`).",
+    401: "The key is wrong, has ended or is missing (REINDEXER_SEARCH_OPEN=1 lets everybody search, without `text`).",
+    403: "The key's role does not allow it; its source is not attached; or its filter does not fit any more.",
     502: "Qdrant refuses the request.",
 }
 
@@ -189,26 +191,21 @@ _PROBLEMS = {
     responses=documented(
         {
             **_PROBLEMS,
-            404: "There is no such source.",
+            404: "There is no such source, or it is another one than the key's.",
             503: "The embedding provider, Qdrant or Postgres does not answer in time; the provider refuses whatever it "
             "is asked; the source's points are made by another embedder than this process has; its rows can't be read "
             "for their texts; or no admin key is set.",
         }
     ),
 )
-def search(
-    body: SearchRequest,
-    request: Request,
-    settings: SettingsDep,
-    postgres: PostgresPart,
-    by: SearcherPart,
-) -> SearchAnswer:
+def search(body: SearchRequest, postgres: PostgresPart, by: SearcherPart, access: AccessPart) -> SearchAnswer:
     """Embeds the query and asks Qdrant."""
     if body.text:
-        require_key(settings, request.headers)  # guard open-search-text
+        require_key(access)  # guard open-search-text
     found = search_sources(
-        by, [partial(_searchable, postgres, name, body) for name in body.names], body.query,
+        by, [partial(_searchable, postgres, name, body, access) for name in body.names], body.query,
         replace(body.terms(), mode=body.mode), partial(parse_filter, body.filter),
+        forced_of=partial(forced_conditions, access),
         texts=postgres.connection if body.text else None,
     )  # fmt: skip
     return SearchAnswer.of(found, body)
@@ -227,21 +224,20 @@ def search(
         }
     ),
 )
-def more_like_this(
-    body: SimilarRequest, request: Request, settings: SettingsDep, postgres: PostgresPart, index: IndexPart
-) -> SearchAnswer:
+def more_like_this(body: SimilarRequest, postgres: PostgresPart, by: SearcherPart, access: AccessPart) -> SearchAnswer:
     """Asks Qdrant, by the vectors that it holds of the item. The item itself is no hit. Asks no provider."""
     if body.text:
-        require_key(settings, request.headers)  # guard open-similar-text
+        require_key(access)  # guard open-similar-text
     found = similar(
-        partial(_searchable, postgres, body.source, body), postgres.connection, index, body.item_id, body.terms(),
-        partial(parse_filter, body.filter), text=body.text,
+        partial(_searchable, postgres, body.source, body, access), postgres.connection, by.index, body.item_id,
+        body.terms(), partial(parse_filter, body.filter), text=body.text,
+        forced_of=partial(forced_conditions, access),
     )  # fmt: skip
     return SearchAnswer.of(found, body)
 
 
-def _searchable(postgres: Postgres, name: str, body: Terms) -> Searchable:
+def _searchable(postgres: Postgres, name: str, body: Terms, access: Access) -> Searchable:
     with postgres.connection() as connection:
-        source = source_or_404(connection, name)
-        columns = payload_columns(connection, source) if body.filter else ()
+        source = searched_source(connection, name, access)
+        columns = payload_columns(connection, source) if body.filter or access.filter else ()
         return Searchable(source, collection_of(connection, source), columns, None)

@@ -19,6 +19,7 @@ from reindexer.cli.demo import demo
 from reindexer.cli.estimate import estimate
 from reindexer.cli.generations import generation_commands
 from reindexer.cli.health import health
+from reindexer.cli.keys import keys
 from reindexer.cli.migrate import setup
 from reindexer.cli.output import Failed, debug_wanted, on_one_line
 from reindexer.cli.pause import control
@@ -43,6 +44,7 @@ compare(app)
 estimate(app)
 generation_commands(app)
 health(app)
+keys(app)
 control(app)
 demo(app)
 letters(app)

@@ -35,6 +35,8 @@ class SearchTerms:
     """How many of the best hits are left out."""
     where: Filter = ()
     """The filter that each hit passes."""
+    corpus: Filter = ()
+    """How rare a word is counts among the points that pass this filter. Else a score would tell of the others."""
     min_score: float | None = None
     """The least score of a hit. Where a smaller score is nearer (the distances `euclid`, `manhattan`): the largest."""
     group: Group = "item"

@@ -170,7 +170,17 @@ def params_of(raw: Json) -> edge.SearchParams | None:
         )
         if quantization
         else None,
+        idf=_idf(raw.get("idf")),
     )
+
+
+def _idf(raw: Json) -> edge.IdfParams | None:
+    match raw:
+        case None | "global":
+            return None
+        case {"corpus": dict(corpus)}:
+            return edge.IdfParams(filter_of(corpus))
+    raise ValueError(f"idf does not understand {_short(raw)}")
 
 
 # Points and vectors

@@ -68,6 +68,12 @@ Resolve = Callable[[], Searchable]
 FilterOf = Callable[[Sequence[PayloadColumn]], Filter]
 """Returns the filter over a source's payload columns. Raises UsageError if it does not fit them."""
 
+
+def every_item(_: Sequence[PayloadColumn]) -> Filter:
+    """The filter that each item passes."""
+    return ()
+
+
 Connecting = Callable[[], AbstractContextManager[Connection]]
 """Lends a connection to Postgres."""
 
@@ -120,25 +126,28 @@ def search_sources(
     terms: SearchTerms,
     filter_of: FilterOf,
     *,
+    forced_of: FilterOf = every_item,
     texts: Connecting | None = None,
 ) -> SearchResult:
     """Search one source or several. Hits of several are fused by rank, and their scores are 1 / (60 + rank).
 
-    The filter has to fit each of them, and `terms` are those of the whole. `texts`: how to read the texts of the hits;
-    None: they are not wanted. Raises as `search_source` does, UnfitRequest if the terms are out of range, and
-    SourceError if texts can't be read.
+    The filter has to fit each of them, and `terms` are those of the whole. `forced_of` returns the conditions of the
+    caller's key, which stand beside those of the filter; it raises what it likes where they do not fit. `texts`: how to
+    read the texts of the hits; None: they are not wanted. Raises as `search_source` does, UnfitRequest if the terms are
+    out of range, and SourceError if texts can't be read.
     """
     terms.check(len(resolves))
     sources = [resolve() for resolve in resolves]
     for there in sources:  # before a provider is asked
+        forced_of(there.columns)
         fitting_filter(there, filter_of)
         terms.mode_of(there.source)
     if len(resolves) == 1:
-        found = search_source(by, sources[0], resolves[0], query, terms, filter_of)
+        found = search_source(by, sources[0], resolves[0], query, terms, filter_of, forced_of)
         return result(by.index, [(found, hit) for hit in found.hits], [found], texts)
     once, of_each = replace(by, embedder_of=asked_once(by.embedder_of)), replace(terms, limit=terms.depth, offset=0)
     founds = [
-        search_source(once, there, resolve, query, of_each, filter_of)
+        search_source(once, there, resolve, query, of_each, filter_of, forced_of)
         for there, resolve in zip(sources, resolves, strict=True)
     ]
     ranked = fused([[(found, hit) for hit in found.hits] for found in founds])[terms.offset : terms.depth]
@@ -146,7 +155,13 @@ def search_sources(
 
 
 def search_source(
-    by: Searcher, there: Searchable, resolve: Resolve, query: str, terms: SearchTerms, filter_of: FilterOf
+    by: Searcher,
+    there: Searchable,
+    resolve: Resolve,
+    query: str,
+    terms: SearchTerms,
+    filter_of: FilterOf,
+    forced_of: FilterOf = every_item,
 ) -> Found:
     """Search a source by the generation that searches use: `there`, or by then another, as `resolve` says.
 
@@ -156,7 +171,9 @@ def search_source(
 
     def ask(there: Searchable) -> Sequence[Hit]:
         nonlocal degraded
-        by_filter = replace(terms, where=fitting_filter(there, filter_of))
+        forced = forced_of(there.columns)
+        where = (*forced, *fitting_filter(there, filter_of))  # guard key-forced-filter
+        by_filter = replace(terms, where=where, corpus=forced)
         mode, degraded = terms.mode_of(there.source), False
         encoder = by.encoder_of(there.source) if mode != "meaning" else None
         words = [encoder.query(query)] if encoder else []

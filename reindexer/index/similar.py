@@ -8,8 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from reindexer.core.errors import NoSuchItem
-from reindexer.core.filters import Filter
-from reindexer.core.payload import PayloadColumn
 from reindexer.core.search_terms import SearchTerms
 from reindexer.index.search import (
     Connecting,
@@ -19,6 +17,7 @@ from reindexer.index.search import (
     Searchable,
     SearchResult,
     by_active_generation,
+    every_item,
     fitting_filter,
     result,
 )
@@ -29,11 +28,6 @@ MOST_CHUNKS = 64
 """An item stands for the mean of its chunks, of at most so many: more of them change the mean little."""
 
 
-def every_item(_: Sequence[PayloadColumn]) -> Filter:
-    """The filter that each item passes."""
-    return ()
-
-
 def similar(
     resolve: Resolve,
     connecting: Connecting,
@@ -42,22 +36,23 @@ def similar(
     terms: SearchTerms,
     filter_of: FilterOf,
     *,
-    seen_of: FilterOf = every_item,
+    forced_of: FilterOf = every_item,
     text: bool = False,
 ) -> SearchResult:
     """Search a source for what is nearest to one of its items, which is no hit itself.
 
-    `filter_of` is for the hits. `seen_of` is for the item: one that does not pass is as one that is not there. `text`:
+    `filter_of` is for the hits. `forced_of` returns the conditions of the caller's key, for the hits and for the item:
+    one that does not pass is as one that is not there. `text`:
     hits get their texts. Raises NoSuchItem, UnfitRequest, what `resolve` raises, and what the index does.
     """
     terms.check()
 
     def ask(there: Searchable) -> Sequence[Hit] | None:
-        where = fitting_filter(there, filter_of)
+        forced = forced_of(there.columns)
+        where = (*forced, *fitting_filter(there, filter_of))  # guard key-forced-filter-similar
         with connecting() as connection:
             own = item_id_of(connection, there.source, item_id)
-        seen = fitting_filter(there, seen_of)
-        vectors = index.vectors_of(there.collection, own, seen, MOST_CHUNKS)  # guard similar-item-seen
+        vectors = index.vectors_of(there.collection, own, forced, MOST_CHUNKS)  # guard similar-item-seen
         if not vectors:
             return None
         mean = np.asarray(np.mean(vectors, axis=0), dtype=np.float32)

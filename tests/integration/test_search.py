@@ -221,7 +221,7 @@ def test_similar_to_an_item_that_a_condition_hides_is_as_to_one_that_is_not_ther
         condition = partial(parse_filter, seen)
         found = similar(
             partial(client._searchable, "notes"), client._connection, index, item_id, SearchTerms(3), condition,
-            seen_of=condition,
+            forced_of=condition,
         )  # fmt: skip
         return [hit.item_id for hit in found.hits]
 
@@ -299,7 +299,7 @@ def test_an_open_search_gives_no_texts_without_the_key(
         assert ids(hits(api, query="x")) == [item_id]
         assert hits(api, "/similar", item_id=item_id) == []
         for route, asked in (("/search", {"query": "x"}), ("/similar", {"item_id": item_id})):
-            assert "the admin key is wrong or missing" in refusal(api, 401, route, **asked, text=True)
+            assert "the key is wrong, has ended or is missing" in refusal(api, 401, route, **asked, text=True)
             assert api.post(route, json=asked | {"text": True}, headers=KEY).status_code == 200
 
 

@@ -16,8 +16,8 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 import api.routes
-from api.auth import same
 from api.main import create_app
+from reindexer.core.api_key import same
 from reindexer.settings import Settings
 from tests.support.timing import median_ratio
 

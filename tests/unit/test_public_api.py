@@ -12,11 +12,11 @@ import pytest
 import reindexer
 
 NAMES = [
-    "Attached", "BreakerStatus", "ChangedMeanwhile", "Client", "DeadLetter", "DefinitionError",
+    "ApiKey", "Attached", "BreakerStatus", "ChangedMeanwhile", "Client", "DeadLetter", "DefinitionError",
     "DependencyUnavailable", "Detached", "Generation", "GenerationConflict", "GenerationStatus", "Hit",
-    "ItemFailed", "ItemState", "NoSuchItem", "NoSuchRun", "OtherEmbedder", "PastRequest", "PermanentError", "Profile",
-    "Promoted", "QueryVector", "RateLimited", "ReindexerError", "RelatedTable", "RowsWouldMove", "Run", "RunConflict",
-    "SearchResult", "Settings", "Source", "SourceError", "SourceStatus", "Status", "TaskState",
+    "ItemFailed", "ItemState", "NewKey", "NoSuchItem", "NoSuchRun", "OtherEmbedder", "PastRequest", "PermanentError",
+    "Profile", "Promoted", "QueryVector", "RateLimited", "ReindexerError", "RelatedTable", "RowsWouldMove", "Run",
+    "RunConflict", "SearchResult", "Settings", "Source", "SourceError", "SourceStatus", "Status", "TaskState",
     "TransientError", "UnfitRequest", "UsageError", "__version__",
 ]  # fmt: skip
 
@@ -37,6 +37,10 @@ METHODS = {
     "cancel_rebuild": "(self, source: 'str') -> 'int'",
     "cancel_run": "(self, run_id: 'int') -> 'Run'",
     "close": "(self) -> 'None'",
+    "create_key": (
+        "(self, name: 'str', *, role: 'Role', source: 'str | None' = None, filter: 'Mapping[str, Any] | None' = None,"
+        " expires_s: 'float | None' = None) -> 'NewKey'"
+    ),
     "dead_letters": (
         "(self, source: 'str | None' = None, *, item_id: 'str | None' = None, error: 'str | None' = None,"
         " limit: 'int' = 50, after: 'DeadLetter | None' = None) -> 'list[DeadLetter]'"
@@ -44,6 +48,7 @@ METHODS = {
     "detach": "(self, name: 'str', *, drop_collection: 'bool') -> 'Detached'",
     "embed_query": "(self, source: 'str', query: 'str') -> 'QueryVector'",
     "generations": "(self, source: 'str') -> 'list[Generation]'",
+    "list_keys": "(self) -> 'list[ApiKey]'",
     "pause_run": "(self, run_id: 'int') -> 'Run'",
     "promote": (
         "(self, source: 'str', *, wait_s: 'float' = 60.0, accept_lag: 'bool' = False, accept_failed: 'bool' = False)"
@@ -58,6 +63,7 @@ METHODS = {
         " limit: 'int | None' = None) -> 'int'"
     ),
     "resume_run": "(self, run_id: 'int') -> 'Run'",
+    "revoke_key": "(self, name: 'str') -> 'None'",
     "rollback": (
         "(self, source: 'str', *, wait_s: 'float' = 60.0, accept_lag: 'bool' = False, accept_failed: 'bool' = False)"
         " -> 'Promoted'"
@@ -83,6 +89,10 @@ RESULTS = {
     "RelatedTable": (
         "name", "table", "of", "through", "on", "to", "many", "order", "separator", "where", "limit", "columns",
     ),
+    "ApiKey": (
+        "id", "name", "role", "source", "filter", "created_at", "created_by", "expires_at", "revoked_at", "state",
+    ),
+    "NewKey": ("key", "about"),
     "Attached": ("source", "changed", "redefined", "problem", "note"),
     "BreakerStatus": ("state", "reason", "failures", "since", "next_probe_at"),
     "DeadLetter": ("source", "item_id", "error", "attempts", "failed_at", "heals_at"),

@@ -7,6 +7,7 @@ from typing import Any
 
 from qdrant_client import models
 
+from reindexer.adapters.qdrant.filters import filter_of
 from reindexer.adapters.qdrant.points import KEYWORDS, sparse
 from reindexer.core.keywords import Keywords
 from reindexer.core.search_terms import SearchTerms
@@ -24,12 +25,15 @@ def query_of(
 
     A query of several rankings has no points of its own, so each of them carries the filter.
     """
-    rankings: list[dict[str, Any]] = [] if vector is None else [{"query": vector.tolist()}]
-    rankings += [{"query": sparse(each), "using": KEYWORDS} for each in keywords]
-    params = _EXACT if exact else None
+    params, words = _EXACT if exact else None, _EXACT if exact else None
+    if terms.corpus:  # guard keywords-own-corpus
+        idf = models.IdfCorpusParams(corpus=filter_of(terms.corpus))
+        words = (params or models.SearchParams()).model_copy(update={"idf": idf})
+    rankings: list[dict[str, Any]] = [] if vector is None else [{"query": vector.tolist(), "params": params}]
+    rankings += [{"query": sparse(each), "using": KEYWORDS, "params": words} for each in keywords]
     if len(rankings) == 1:
-        return {**rankings[0], "search_params": params}
+        return {"search_params" if name == "params" else name: value for name, value in rankings[0].items()}
     most = max(LEAST, TIMES * terms.depth)
     # guard hybrid-filter-in-each-ranking
-    parts = [models.Prefetch(**each, filter=where, limit=most, params=params) for each in rankings]
+    parts = [models.Prefetch(**each, filter=where, limit=most) for each in rankings]
     return {"prefetch": parts, "query": models.FusionQuery(fusion=models.Fusion.RRF)}

@@ -10,8 +10,8 @@ SEARCHES = (
     Sabotage(
         "search: of several rankings that are fused each one has the filter",
         "hybrid-filter-in-each-ranking",
-        "models.Prefetch(**each, filter=where, limit=most, params=params)",
-        "models.Prefetch(**each, limit=most, params=params)",
+        "models.Prefetch(**each, filter=where, limit=most)",
+        "models.Prefetch(**each, limit=most)",
         "tests/contract/test_index.py::TestQdrantKeywords::test_each_way_keeps_to_the_filter_and_to_the_source",
     ),
     Sabotage(
@@ -39,14 +39,14 @@ SEARCHES = (
     Sabotage(
         "search: an open search gives no texts without the key",
         "open-search-text",
-        "require_key(settings, request.headers)",
+        "require_key(access)",
         "pass",
         SEARCH + "test_an_open_search_gives_no_texts_without_the_key",
     ),
     Sabotage(
         "search: one that is open gives no texts of what is like an item, either",
         "open-similar-text",
-        "require_key(settings, request.headers)",
+        "require_key(access)",
         "pass",
         SEARCH + "test_an_open_search_gives_no_texts_without_the_key",
     ),
@@ -60,7 +60,7 @@ SEARCHES = (
     Sabotage(
         "similar: an item that the caller may not see is as one that is not there",
         "similar-item-seen",
-        "own, seen, MOST_CHUNKS",
+        "own, forced, MOST_CHUNKS",
         "own, (), MOST_CHUNKS",
         SEARCH + "test_similar_to_an_item_that_a_condition_hides_is_as_to_one_that_is_not_there",
     ),

@@ -24,14 +24,14 @@ SECRETS = (
     Sabotage(
         "the key is asked for",
         "api-key-required",
-        "require_key(settings, request.headers)\n",
-        "pass\n",
+        "access = await _access(parts, given)",
+        "access = _EVERYTHING",
         "tests/security/test_closed.py::test_every_route_but_health_is_closed_without_the_key_and_with_a_wrong_one",
     ),
     Sabotage(
         "the key is compared in constant time",
         "api-key-constant-time",
-        "return hmac.compare_digest(given, wanted)",
+        "return compare_digest(given, wanted)",
         "return given == wanted",
         "tests/security/test_closed.py::test_the_key_is_compared_in_constant_time",
     ),

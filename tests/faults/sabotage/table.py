@@ -10,6 +10,7 @@ from tests.faults.sabotage.claims import CLAIM, DOUBT, FENCE
 from tests.faults.sabotage.drain import DRAIN
 from tests.faults.sabotage.engine import ENGINE
 from tests.faults.sabotage.generations import GENERATIONS
+from tests.faults.sabotage.keys import KEYS
 from tests.faults.sabotage.keywords import KEYWORDS
 from tests.faults.sabotage.lag import LAG
 from tests.faults.sabotage.lifecycle import LIFECYCLE
@@ -59,6 +60,7 @@ TABLE = (
     *LAG,
     *KEYWORDS,
     *SECRETS,
+    *KEYS,
     *SOURCES,
     *PLUGINS,
     *CHUNKS,
