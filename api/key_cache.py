@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from reindexer.api_keys import FoundKey, find
 from reindexer.core.api_key import Access, key_hash
-from reindexer.core.errors import ReindexerError
+from reindexer.core.errors import ReindexerError, TransientError
 from reindexer.postgres.connect import Postgres
 
 KEEP_S = 4.0
@@ -19,6 +20,8 @@ MAX_KEPT = 1_000
 """Answers that are kept at once, those about unknown keys too."""
 MAX_LOOKUPS = 2
 """Connections that lookups use at once, so that a flood of wrong keys leaves the others to requests."""
+MAX_WAITING = 200
+"""Lookups that wait or run. What comes beyond is answered at once, by 503."""
 
 Answer = FoundKey | ReindexerError | None
 
@@ -53,13 +56,18 @@ class KeyCache:
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
         self._executor = ThreadPoolExecutor(MAX_LOOKUPS, thread_name_prefix="keys")
+        self._free = threading.BoundedSemaphore(MAX_WAITING)
         self._lookups: dict[bytes, _Lookup] = {}
+        self._failure: tuple[float, ReindexerError] | None = None
+        """What the last lookup met, and when. Those that wait need not wait for the same."""
 
     async def find(self, key: str) -> Access | None:
         """What a key allows. None: it is no live key. Raises DependencyUnavailable if Postgres does not answer."""
         known, now = key_hash(key), time.monotonic()
         lookup = self._lookups.get(known)
         if lookup is None or not lookup.serves(now):
+            if not self._free.acquire(blocking=False):
+                raise TransientError("too many unknown keys are asked for; try again")
             lookup = _Lookup(now, self._executor.submit(self._look, key))
             self._lookups.pop(known, None)
             self._lookups[known] = lookup
@@ -74,7 +82,12 @@ class KeyCache:
 
     def _look(self, key: str) -> Answer:
         try:
+            if self._failure is not None and time.monotonic() < self._failure[0] + KEEP_FAILURE_S:
+                return self._failure[1]
             with self._postgres.connection() as connection:
                 return find(connection, key)
         except ReindexerError as exc:
+            self._failure = time.monotonic(), exc
             return exc
+        finally:
+            self._free.release()

@@ -29,6 +29,7 @@ RIGHTS: Mapping[str, frozenset[Role]] = {
     "POST /admin/backfills/{run_id}/cancel": _OPERATE,
     "GET /admin/generations/{source}": _OPERATE,
     "GET /metrics": _OPERATE,
+    "POST /admin/items/{source}/{item_id}/forget": _ADMIN,
     "POST /admin/generations/{source}/rebuild": _ADMIN,
     "POST /admin/generations/{source}/cancel": _ADMIN,
     "POST /admin/generations/{source}/promote": _ADMIN,

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from reindexer.core.source import Source
     from reindexer.generations.promotion import Promoted
     from reindexer.generations.rows import Generation
+    from reindexer.index.forget import Forgotten, RowIsThere
     from reindexer.index.search import SearchResult
     from reindexer.monitoring.status import (
         BreakerStatus,
@@ -79,9 +80,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ApiKey", "Attached", "BreakerStatus", "ChangedMeanwhile", "Client", "DeadLetter", "DefinitionError",
-    "DependencyUnavailable", "Detached", "Generation", "GenerationConflict", "GenerationStatus", "Hit",
+    "DependencyUnavailable", "Detached", "Forgotten", "Generation", "GenerationConflict", "GenerationStatus", "Hit",
     "ItemFailed", "ItemState", "NewKey", "NoSuchItem", "NoSuchRun", "OtherEmbedder", "PastRequest", "PermanentError",
-    "Profile", "Promoted", "QueryVector", "RateLimited", "ReindexerError", "RelatedTable", "RowsWouldMove", "Run",
+    "Profile", "Promoted", "QueryVector", "RateLimited", "ReindexerError", "RelatedTable", "RowIsThere",
+    "RowsWouldMove", "Run",
     "RunConflict", "SearchResult", "Settings", "Source", "SourceError", "SourceStatus", "Status", "TaskState",
     "TransientError", "UnfitRequest", "UsageError", "__version__",
 ]  # fmt: skip
@@ -99,6 +101,7 @@ _HOMES = {
     "core.source": ("Source",),
     "generations.promotion": ("Promoted",),
     "generations.rows": ("Generation",),
+    "index.forget": ("Forgotten", "RowIsThere"),
     "index.search": ("SearchResult",),
     "monitoring.status": ("BreakerStatus", "GenerationStatus", "ItemState", "PastRequest", "SourceStatus", "Status"),
     "ports": ("Hit",),

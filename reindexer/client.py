@@ -31,6 +31,7 @@ from reindexer.core.wording import counted
 from reindexer.generations import lifecycle
 from reindexer.generations.promotion import Promoted, Terms
 from reindexer.generations.rows import Generation, generations
+from reindexer.index.forget import Forgotten, forget
 from reindexer.index.search import Searchable, Searcher, SearchResult, collections_of, search_sources, searchable
 from reindexer.index.similar import similar
 from reindexer.monitoring.status import ItemState, Status, status, why
@@ -449,6 +450,20 @@ class Client:
         with self._long() as connection:
             which = dead_letters.which(connection, source, item_id, error)
             return dead_letters.replay(connection, which, who=audit.of_python(), limit=limit)
+
+    def forget(self, source: str, item_id: str) -> Forgotten:
+        """Remove an item whose row is gone from everything: points of all generations, records, reasons of failure.
+
+        Waits for a claim that works on it, at most for a lease. Raises UsageError if there is no such source or if the
+        database role may not do it, RowIsThere if the item has a row that would be indexed again, SourceError if that
+        can't be decided, DependencyUnavailable if Qdrant does not answer: then do it again.
+        """
+        index = self._searching().index
+        with self._long() as connection:
+            return forget(
+                connection, index, source, item_id, who=audit.of_python(), policy=self._settings.retry_policy,
+                lease_s=self._settings.lease_s,
+            )  # fmt: skip
 
     def create_key(
         self,

@@ -17,6 +17,7 @@ from reindexer.cli.compare import compare
 from reindexer.cli.dead_letters import letters
 from reindexer.cli.demo import demo
 from reindexer.cli.estimate import estimate
+from reindexer.cli.forget import forget
 from reindexer.cli.generations import generation_commands
 from reindexer.cli.health import health
 from reindexer.cli.keys import keys
@@ -42,6 +43,7 @@ attachments(app)
 backfill(app)
 compare(app)
 estimate(app)
+forget(app)
 generation_commands(app)
 health(app)
 keys(app)

@@ -84,7 +84,9 @@ def replay(
     """
     wanted = count(connection, which)
     wanted = wanted if limit is None else min(limit, wanted)
-    details = {"items": wanted, "item_id": which.item_id, "error": which.error is not None}
+    # guard audit-no-item-id
+    named = None if which.item_id is None else audit.item_mark(which.source, which.item_id)
+    details = {"items": wanted, "item": named, "error": which.error is not None}
     audit.note(connection, who, "replay", which.source, details)
     queued, looked_at, after = 0, 0, None
     while looked_at < wanted:

@@ -13,9 +13,10 @@ import reindexer
 
 NAMES = [
     "ApiKey", "Attached", "BreakerStatus", "ChangedMeanwhile", "Client", "DeadLetter", "DefinitionError",
-    "DependencyUnavailable", "Detached", "Generation", "GenerationConflict", "GenerationStatus", "Hit",
+    "DependencyUnavailable", "Detached", "Forgotten", "Generation", "GenerationConflict", "GenerationStatus", "Hit",
     "ItemFailed", "ItemState", "NewKey", "NoSuchItem", "NoSuchRun", "OtherEmbedder", "PastRequest", "PermanentError",
-    "Profile", "Promoted", "QueryVector", "RateLimited", "ReindexerError", "RelatedTable", "RowsWouldMove", "Run",
+    "Profile", "Promoted", "QueryVector", "RateLimited", "ReindexerError", "RelatedTable", "RowIsThere",
+    "RowsWouldMove", "Run",
     "RunConflict", "SearchResult", "Settings", "Source", "SourceError", "SourceStatus", "Status", "TaskState",
     "TransientError", "UnfitRequest", "UsageError", "__version__",
 ]  # fmt: skip
@@ -47,6 +48,7 @@ METHODS = {
     ),
     "detach": "(self, name: 'str', *, drop_collection: 'bool') -> 'Detached'",
     "embed_query": "(self, source: 'str', query: 'str') -> 'QueryVector'",
+    "forget": "(self, source: 'str', item_id: 'str') -> 'Forgotten'",
     "generations": "(self, source: 'str') -> 'list[Generation]'",
     "list_keys": "(self) -> 'list[ApiKey]'",
     "pause_run": "(self, run_id: 'int') -> 'Run'",
@@ -97,6 +99,7 @@ RESULTS = {
     "BreakerStatus": ("state", "reason", "failures", "since", "next_probe_at"),
     "DeadLetter": ("source", "item_id", "error", "attempts", "failed_at", "heals_at"),
     "Detached": ("source", "items", "collection", "dropped"),
+    "Forgotten": ("source", "points", "records", "verified_for_s"),
     "Hit": ("item_id", "score", "chunk", "span", "payload", "fingerprint", "source", "text", "changed"),
     "ItemState": (
         "source", "item_id", "status", "wanted", "indexed", "lane", "attempts", "error", "waits_for", "next_try_at",

@@ -17,9 +17,11 @@ RETURNING item_id;
 DELETE FROM reindexer.request WHERE finished_at < clock_timestamp() - make_interval(days => %(days)s);
 
 -- name: forget_deleted
--- Not before its last recheck, which waits where a source is paused.
+-- Not before its last recheck, which waits where a source is paused. One that is to be forgotten, right after it.
 DELETE FROM reindexer.ledger
-WHERE outcome = 'DELETED' AND settled_at < clock_timestamp() - make_interval(days => %(days)s) AND recheck_at IS NULL;
+WHERE outcome = 'DELETED' AND recheck_at IS NULL
+    -- guard forget-after-recheck
+    AND (forgotten_at IS NOT NULL OR settled_at < clock_timestamp() - make_interval(days => %(days)s));
 
 -- name: forget_long_keys
 DELETE FROM reindexer.long_key

@@ -82,7 +82,8 @@ WITH relaxed AS MATERIALIZED (
         recheck_at = excluded.recheck_at,
         chunk_tokens = excluded.chunk_tokens, -- guard chunk-size-remembered
         changed_at = CASE WHEN excluded.outcome = 'FAILED' THEN least(ledger.changed_at, excluded.changed_at) END,
-        settled_at = excluded.settled_at
+        settled_at = excluded.settled_at,
+        forgotten_at = CASE WHEN excluded.outcome = 'DELETED' THEN ledger.forgotten_at END -- guard forgotten-row-back
 ), requested AS MATERIALIZED (
     -- LATERAL and OFFSET: looked up by item, whatever the planner thinks of how many requests are open. `succeeded`, because
     -- `finished_at` has an index: where it took none to be open, it read all that are by that index, once for each item.

@@ -9,6 +9,7 @@ from tests.faults.sabotage.chunks import CHUNKS
 from tests.faults.sabotage.claims import CLAIM, DOUBT, FENCE
 from tests.faults.sabotage.drain import DRAIN
 from tests.faults.sabotage.engine import ENGINE
+from tests.faults.sabotage.forgetting import FORGETTING
 from tests.faults.sabotage.generations import GENERATIONS
 from tests.faults.sabotage.keys import KEYS
 from tests.faults.sabotage.keywords import KEYWORDS
@@ -61,6 +62,7 @@ TABLE = (
     *KEYWORDS,
     *SECRETS,
     *KEYS,
+    *FORGETTING,
     *SOURCES,
     *PLUGINS,
     *CHUNKS,
