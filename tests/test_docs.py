@@ -21,6 +21,7 @@ from psycopg.conninfo import make_conninfo
 
 import reindexer
 from api.main import app as api
+from reindexer import api_keys
 from reindexer.backfills.pager import walk_page
 from reindexer.cli import app as cli
 from reindexer.embedded.children import Children, free_port
@@ -318,6 +319,9 @@ def test_the_rights_that_the_operations_document_grants_are_enough(
             with httpx.Client(base_url=url, headers=headers, timeout=10) as client:
                 an_application_writes_and_sees_its_items(urls["app"], client)
                 an_administrator_uses_every_route(client)
+                with connect(database, application_name="test") as owner:
+                    key = api_keys.create(owner, "operator", who="test", role="operate").key
+                ok(client.get("/admin/status", headers={"X-API-Key": key}))
             timers_and_walks_may_do_their_work(urls["listener"])
             commands_may_compare_repair_and_tell(urls["api"], env)
             with psycopg.connect(urls["app"]) as app, pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -363,6 +367,7 @@ def an_administrator_uses_every_route(client: httpx.Client) -> None:
     ok(client.get("/readyz"))
     assert "\nreindexer_up 1.0\n" in client.get("/metrics").text
     assert client.delete(f"/context-items/{item}").status_code == 204
+    ok(client.post(f"/admin/items/context_items/{item}/forget"))
 
 
 def commands_may_compare_repair_and_tell(url: str, env: Mapping[str, str]) -> None:
