@@ -207,8 +207,8 @@ def test_every_error_is_a_problem_and_echoes_no_input(client: TestClient) -> Non
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
-        ({"query": 1, "limit": "many"}, "body.query: must be text; body.limit: must be a whole number"),
-        ({"query": "  ", "limit": 0}, "body.query: must not be empty; body.limit: must be at least 1"),
+        ({"query": 1, "limit": "many"}, "body.limit: must be a whole number; body.query: must be text"),
+        ({"query": "  ", "limit": 0}, "body.limit: must be at least 1; body.query: must not be empty"),
         ({"query": "x", "limit": 1000}, "body.limit: must be at most 100"),
         ({"query": "nul \x00"}, "body.query: must not contain the NUL character"),
         ({}, "body.query: is missing"),

@@ -43,6 +43,8 @@ NOWHERE = "postgresql://postgres@127.0.0.1:9/x"
         (["why", "context_items"], "Missing argument 'ID'. See `reindexer why --help`."),
         (["search", "context_items", "x", "--limit", "0"], "Invalid value for '--limit': must be at least 1. See"),
         (["search", "context_items", " "], "is empty"),
+        (["search", "context_items", "x", "--min-score", "high"], "Invalid value for '--min-score': must be a number."),
+        (["similar", "context_items"], "Missing argument 'ID'. See `reindexer similar --help`."),
         (["health", "nobody"], "Invalid value for 'role': 'nobody' is not one of 'listener', 'worker', 'api'. See"),
         (["up", "--port", "99999"], "Invalid value for '--port': must be at most 65535. See"),
         (["demo", "--limit", "many"], "Invalid value for '--limit': must be a whole number. See"),
@@ -78,7 +80,7 @@ def test_a_wrong_command_line_is_one_line_and_exit_2(
         ),
     ],
 )
-@pytest.mark.parametrize("command", [["status"], ["why", "s", "1"], ["search", "s", "x"], ["sources"], ["pause"], ["resume"], ["migrate"], ["backfill", "s"], ["reconcile", "s"], ["dead-letters"], ["audit"], ["estimate", "s"], ["adopt"], ["attach", "s", "--table", "t", "--text", "c"], ["detach", "s"]], ids=lambda c: c[0])  # fmt: skip
+@pytest.mark.parametrize("command", [["status"], ["why", "s", "1"], ["search", "s", "x"], ["similar", "s", "1"], ["sources"], ["pause"], ["resume"], ["migrate"], ["backfill", "s"], ["reconcile", "s"], ["dead-letters"], ["audit"], ["estimate", "s"], ["adopt"], ["attach", "s", "--table", "t", "--text", "c"], ["detach", "s"]], ids=lambda c: c[0])  # fmt: skip
 def test_wrong_settings_and_dead_databases_are_one_line(
     here: Callable[..., Done], command: list[str], env: dict[str, str], code: int, line: str
 ) -> None:
