@@ -283,6 +283,19 @@ def test_a_search_that_can_not_ask_by_the_record_is_an_error_and_never_wrong_hit
     assert told in asked.json()["detail"]
 
 
+def test_more_like_an_item_is_found_where_the_model_on_record_can_not_be_made(
+    db: Connection, settings: Settings, worker: Worker, index: IndexReader
+) -> None:
+    ready(db, worker, 3)
+    item_id, text = db.execute("SELECT id::text, content FROM context_items ORDER BY id").fetchone() or ("", "")
+    left_out = {"embedder": "hashing", "openai_api_key": None, "openai_base_url": None}
+    with Client(settings.model_copy(update=left_out)) as client:
+        hits = client.similar("context_items", item_id, text=True).hits
+        assert {hit.text for hit in hits} == {"text 0", "text 1", "text 2"} - {text}
+        with pytest.raises(SourceError, match="OPENAI_API_KEY is not set here"):
+            client.search("context_items", "text 0")
+
+
 @pytest.mark.parametrize("others", [True, False])
 def test_readyz_of_an_api_of_another_model_tells_what_it_can_not_search(
     db: Connection, worker: Worker, index: IndexReader, processes: Processes, others: bool

@@ -211,6 +211,25 @@ def test_similar_to_an_item_that_is_not_indexed_is_404_in_one_line(
     assert refusal(api, 404, "/similar", item_id=known) == detail
 
 
+def test_similar_takes_a_composite_key_in_any_spelling_and_a_key_that_is_too_long_to_be_an_id(
+    client: Client, db: Connection, worker: Worker
+) -> None:
+    db.execute("CREATE TABLE parts (id int, part uuid, body text, PRIMARY KEY (id, part))")
+    db.execute("CREATE TABLE words (word text PRIMARY KEY, body text)")
+    one = uuid.uuid4()
+    db.execute("INSERT INTO parts VALUES (1, %s, 'one'), (2, %s, 'two')", [one, one])
+    db.execute("INSERT INTO words VALUES (%s, 'one'), ('short', 'two')", [long := "word " * 530])
+    client.attach("parts", table="parts", text="body")
+    client.attach("words", table="words", text="body")
+    settle(db, worker)
+    for given in (f'["1", "{one}"]', f'[1,"{str(one).upper()}"]'):
+        assert [hit.item_id for hit in client.similar("parts", given).hits] == [f'["2", "{one}"]']
+    (alike,) = client.similar("words", "short", text=True).hits
+    assert (len(alike.item_id), alike.text) == (274, "one")
+    for given in (long, alike.item_id):
+        assert [hit.item_id for hit in client.similar("words", given).hits] == ["short"]
+
+
 def test_similar_to_an_item_that_a_condition_hides_is_as_to_one_that_is_not_there(
     settings: Settings, client: Client, pages: None
 ) -> None:
