@@ -16,7 +16,8 @@ import structlog
 
 from reindexer import registry
 from reindexer.core.errors import NotThisProcess, OtherEmbedder, SourceError, UsageError
-from reindexer.core.profile import DEFAULT_MODEL, Profile
+from reindexer.core.model_sides import advice as advice_on
+from reindexer.core.profile import DEFAULT_MODEL, Profile, Side
 from reindexer.core.source import Source
 from reindexer.core.urls import server_address
 from reindexer.ports import Embedder, EmbedderConfig
@@ -34,38 +35,38 @@ _told: set[tuple[str, str, str | None]] = set()
 """Sources, records and wishes that this process has told of."""
 
 
-def make_embedder(settings: Settings, source: Source) -> Embedder:
-    """Make the embedder of a source's vectors.
+def make_embedder(settings: Settings, source: Source, side: Side = "document") -> Embedder:
+    """Make the embedder of a source's vectors, for chunks or for queries.
 
     Raises OtherEmbedder if this process can't make the one on record, SourceError if a profile can't be used here,
     UsageError where nothing is recorded and no embedder is set.
     """
     if source.made_by is None:
-        return _make(settings, source, source.profile)
-    wished = _wished(settings, source)
+        return _make(settings, source, source.profile, side)
+    wished = _wished(settings, source, side)
     if wished is not None and wished.fingerprint == source.made_by:
         return wished
-    recorded = _recorded(settings, source)  # guard embedder-as-recorded
+    recorded = _recorded(settings, source, side)  # guard embedder-as-recorded
     _tell_once(source, wished.fingerprint if wished else None)
     return recorded
 
 
-def _wished(settings: Settings, source: Source) -> Embedder | None:
+def _wished(settings: Settings, source: Source, side: Side) -> Embedder | None:
     """What profile and settings say. None: that can't be made, or nothing is said."""
     try:
-        return _make(settings, source, source.profile)
+        return _make(settings, source, source.profile, side)
     except (SourceError, UsageError):
         return None
 
 
-def _recorded(settings: Settings, source: Source) -> Embedder:
+def _recorded(settings: Settings, source: Source, side: Side) -> Embedder:
     """Make the embedder on record, whatever profile and settings say. A plug-in may be given its model by another name
     than its fingerprint holds."""
     profile = in_effect(source)
     why = "another version of the program made them"
     for model in dict.fromkeys((profile.model, source.profile.model, settings.embedding_model)):
         try:
-            made = _make(settings, source, replace(profile, model=model), model_is_open=False)
+            made = _make(settings, source, replace(profile, model=model), side, model_is_open=False)
         except NotThisProcess:
             raise
         except (SourceError, UsageError) as exc:
@@ -110,7 +111,7 @@ def _registered(name: str) -> str:
     return method if method in known.built_in or name not in known.names() else name
 
 
-def _make(settings: Settings, source: Source, profile: Profile, *, model_is_open: bool = True) -> Embedder:
+def _make(settings: Settings, source: Source, profile: Profile, side: Side, *, model_is_open: bool = True) -> Embedder:
     name = provider(settings, profile)
     config = EmbedderConfig(
         model=profile.model or (settings.embedding_model if model_is_open else None),
@@ -120,6 +121,8 @@ def _make(settings: Settings, source: Source, profile: Profile, *, model_is_open
         limits=settings.request_limits,
         options=profile.options,
         profile=source.profile,
+        side=side,
+        input_type=profile.asking(side).input_type,  # guard input-type-of-side
     )
     try:
         return registry.embedder(name, config)
@@ -148,6 +151,16 @@ def server_of(settings: Settings, source: Source) -> str | None:
 def model(settings: Settings, profile: Profile) -> str:
     """The model's name."""
     return profile.model or settings.embedding_model or DEFAULT_MODEL
+
+
+def advice(settings: Settings, source: Source) -> str | None:
+    """What a source's profile should say for its model, in one line; None: nothing is known of it. See
+    `reindexer.core.model_sides`."""
+    profile = in_effect(source)
+    if (profile.implied_provider or settings.embedder_name) != OPENAI:
+        return None
+    told = advice_on(model(settings, profile), profile)
+    return told and f"source {source.name!r}: {told}; docs/providers.md, Queries and documents"
 
 
 def api_key(settings: Settings, source: Source, profile: Profile) -> str | None:

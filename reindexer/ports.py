@@ -16,7 +16,7 @@ from reindexer.core.keywords import Keywords
 from reindexer.core.lanes import Lane
 from reindexer.core.owner import Owner
 from reindexer.core.payload import PayloadColumn
-from reindexer.core.profile import Profile
+from reindexer.core.profile import Profile, Side
 from reindexer.core.queues import Names
 from reindexer.core.rate_limit import AdvertisedLimits, RateLimitState, Reservation
 from reindexer.core.search_terms import SearchTerms
@@ -61,6 +61,10 @@ class EmbedderConfig:
     """The profile's table `options`, for whatever the embedder itself wants to know."""
     profile: Profile = field(default_factory=Profile)
     """The profile as it stands in the sources file, without what the settings add."""
+    side: Side = "document"
+    """What it is to embed. Both sides have one fingerprint: their vectors are compared."""
+    input_type: str | None = None
+    """As the profile says for that side, for models that take a word for it. None: nothing is said."""
 
 
 class Embedder(Protocol):

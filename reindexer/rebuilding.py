@@ -14,6 +14,7 @@ from reindexer.core.errors import (
     UsageError,
 )
 from reindexer.core.owner import Owner
+from reindexer.core.profile import SIDES
 from reindexer.core.source import Source
 from reindexer.generations import lifecycle, promotion
 from reindexer.generations.lifecycle import Made
@@ -73,6 +74,9 @@ def rebuild_as(
     if embedder.fingerprint not in {each.embedder for each in generations(connection, name) if each.is_kept}:
         # guard rebuild-embedder-asked
         require_usable(embedder, name, settings.embedding_timeout_s)  # else it was usable, and may not be needed
+    for side in SIDES:
+        if source.profile.asking(side).input_type:  # guard rebuild-input-type-asked
+            require_usable(wiring.embedder_of(settings, side=side)(source), name, settings.embedding_timeout_s)
 
     def is_free(number: int) -> bool:
         there = Collection(name, f"{source.alias}__g{number}", source.alias, source.profile, None, number, False)

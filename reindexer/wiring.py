@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 from reindexer import registry
 from reindexer.core.errors import SourceError, UsageError
 from reindexer.core.price import listed_price
-from reindexer.core.profile import Profile
+from reindexer.core.profile import Profile, Side
 from reindexer.core.rate_limit import Caps, RateLimitState, account
 from reindexer.core.source import Source
 from reindexer.embedder_choice import OPENAI, api_key, base_url, in_effect, make_embedder, model, provider, server_of
-from reindexer.embedding.decorators import CountedEmbedder, RateLimitedEmbedder
+from reindexer.embedding.decorators import CountedEmbedder, PrefixedEmbedder, RateLimitedEmbedder
 from reindexer.embedding.rate_limit import Unlimited
 from reindexer.embedding.server_proof import ServerProof
 from reindexer.index.search import Searcher
@@ -57,13 +57,15 @@ def postgres(settings: Settings, role: str) -> Postgres:
 
 
 def embedder_of(
-    settings: Settings, counted: Callable[[Embedder], Embedder] | None = None, proof: ServerProof | None = None
-) -> EmbedderOf:
+    settings: Settings, counted: Callable[[Embedder], Embedder] | None = None, proof: ServerProof | None = None,
+    side: Side = "document",
+) -> EmbedderOf:  # fmt: skip
     """Returns a function that gives each source its embedder: one per profile and record, made at its first use.
 
     With a `proof` an address that is not known to make the source's vectors proves it before it embeds anything. The
-    function raises as `make_embedder` does.
+    function raises as `make_embedder` does. What is in front of a text, the caller adds.
     """
+    documents = embedder_of(settings, counted) if proof and side == "query" else None
     made: dict[tuple[Profile, str | None], Embedder] = {}
     lock = threading.Lock()
 
@@ -75,10 +77,10 @@ def embedder_of(
                 if first is not None and first.fingerprint == source.made_by:
                     made[wanted] = first  # it has found out what its server takes
                 else:
-                    new = make_embedder(settings, source)
+                    new = make_embedder(settings, source, side)
                     made[wanted] = counted(new) if counted else new
             embedder = made[wanted]
-        return proof.of(source, embedder, server_of(settings, source)) if proof else embedder
+        return proof.of(source, embedder, server_of(settings, source), documents) if proof else embedder
 
     return of
 
@@ -144,13 +146,20 @@ def token_counter_of(settings: Settings, source: Source) -> TokenCounter:
 
 
 def query_embedder_of(settings: Settings, counters: Counters | None = None) -> EmbedderOf:
-    """As `embedder_of`, for searches: each query waits for its slot in the rate limiter, and is counted."""
+    """As `embedder_of`, for searches: each query gets its source's prefix, waits for its slot in the rate limiter, and
+    is counted."""
     counted: Callable[[Embedder], Embedder] | None = None
     if counters is not None:
         counted = lambda made: CountedEmbedder(made, counters, "queries")  # noqa: E731
     proof = ServerProof(partial(_own_connection, settings), cache(partial(index, settings)), settings.qdrant_timeout_s)
-    made, rate_limiters = embedder_of(settings, counted, proof), rate_limiter_of(settings)
-    return lambda source: RateLimitedEmbedder(made(source), rate_limiters(source), counters)
+    made, rate_limiters = embedder_of(settings, counted, proof, "query"), rate_limiter_of(settings)
+
+    def of(source: Source) -> Embedder:
+        limited = RateLimitedEmbedder(made(source), rate_limiters(source), counters)
+        prefix = source.profile.asking("query").prefix
+        return PrefixedEmbedder(limited, prefix) if prefix else limited  # guard query-prefix-of-source
+
+    return of
 
 
 @contextmanager

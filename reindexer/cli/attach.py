@@ -8,7 +8,7 @@ import typer
 
 from reindexer import audit, wiring
 from reindexer.cli.output import JSON, Failed, report
-from reindexer.cli.redefine import as_facts, confirm, in_words
+from reindexer.cli.redefine import as_facts, confirm, in_words, tell_advice
 from reindexer.cli.status import database
 from reindexer.core.errors import TransientError, UsageError
 from reindexer.core.profile import Profile
@@ -105,6 +105,7 @@ def attachments(app: typer.Typer) -> None:
             if wanted.before is not None:
                 confirm(wanted, yes=yes, told=sys.stderr if as_json else sys.stdout)
             changed = apply(connection, wanted, who=audit.of_command()).changed
+        tell_advice(settings, [wanted.after])
         done = "attached" if wanted.before is None else "changed"
         report({name: f"{done}; a fill is started" if changed else "up to date"}, as_json=as_json)
 

@@ -9,6 +9,7 @@ import typer
 
 from reindexer.cli.output import JSON, Failed, report, require_yes
 from reindexer.cli.plan import made, tell
+from reindexer.cli.redefine import tell_advice
 from reindexer.core.errors import UsageError
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.planning.survey import Options
@@ -17,6 +18,7 @@ from reindexer.postgres.namesake import trap
 from reindexer.postgres.schema import REVISION, revision
 from reindexer.settings import Settings
 from reindexer.sources.attach import Attached
+from reindexer.sources.store import all_sources
 from reindexer.sources_file.read import SourcesFile, read_sources
 
 
@@ -61,6 +63,8 @@ def setup(app: typer.Typer) -> None:
         states = {each.source: _state(each) for each in done}
         if with_context_items and CONTEXT_ITEMS.name not in states:
             states[CONTEXT_ITEMS.name] = "not attached: another source follows its table, or has its name"
+        with connect(url, application_name="reindexer migrate") as connection:
+            tell_advice(settings, all_sources(connection))
         report(states | _unnamed(states, file), as_json=as_json)
         if not states and not as_json:
             typer.echo(

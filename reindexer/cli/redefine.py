@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, TextIO
 
 from reindexer.cli.output import require_yes
+from reindexer.core.source import Source
+from reindexer.embedder_choice import advice
+from reindexer.settings import Settings
 from reindexer.sources.redefinition import Redefinition
 
 NOTHING = "nothing would be changed"
@@ -24,6 +28,13 @@ def as_facts(wanted: Redefinition) -> dict[str, Any]:
     """The change in a form for programs."""
     changes = {key: asdict(change) for key, change in wanted.changes.items()}
     return {wanted.after.name: {"new": wanted.before is None, "changes": changes, "rows": asdict(wanted.moved)}}
+
+
+def tell_advice(settings: Settings, sources: Iterable[Source]) -> None:
+    """Say on stderr what a profile should say for a well-known model."""
+    for source in sources:
+        if told := advice(settings, source):
+            sys.stderr.write(f"reindexer: note: {told}\n")
 
 
 def confirm(wanted: Redefinition, *, yes: bool, told: TextIO) -> None:

@@ -12,10 +12,11 @@ TEXTS = "lines-1"
 become due."""
 
 
-def text_fingerprint(text: str, embedder: str) -> str:
-    """Return the hash of a text (rendered by its template) and of the embedder (its model and dimensions). 32 hex
-    digits."""
-    return digest([TEXTS, embedder, text])
+def text_fingerprint(text: str, embedder: str, input_type: str | None = None) -> str:
+    """Return the hash of a text as it is embedded and of the embedder: its model and dimensions, and the `input_type`
+    that it is asked with, if any. 32 hex digits."""
+    asked = [TEXTS, embedder, text]
+    return digest(asked if input_type is None else [*asked, input_type])  # guard fingerprint-input-type
 
 
 def payload_fingerprint(payload: Mapping[str, Any], keywords: str = "") -> str:

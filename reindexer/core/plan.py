@@ -40,8 +40,8 @@ class Write:
     chunks: tuple[Chunk, ...]
 
     def text(self, chunk: Chunk) -> str:
-        """Return the text of one chunk."""
-        return chunk.of(self.row.text)
+        """Return the text of one chunk, without its lead."""
+        return chunk.text(self.row.text)
 
     @property
     def keywords_differ(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 DEFAULT_MODEL = "text-embedding-3-small"
 DEFAULT_DIMENSIONS = 1536
@@ -14,9 +14,24 @@ DEFAULT_DIMENSIONS = 1536
 Distance = Literal["cosine", "dot", "euclid", "manhattan"]
 
 
+Side = Literal["document", "query"]
+"""What is embedded: the chunks of items, or queries."""
+SIDES: tuple[Side, Side] = ("document", "query")
+
+
+class Asking(NamedTuple):
+    """How a model is asked for the vectors of one side."""
+
+    prefix: str
+    """In front of each text. Empty: nothing."""
+    input_type: str | None
+    """What a request says as `input_type`. None: nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """None in a field: the settings decide. Holds no secret: a key stays in an environment variable of the workers."""
+    """None in a field: the settings decide, or nothing is said. Holds no secret: a key stays in an environment variable
+    of the workers."""
 
     provider: str | None = None
     """The embedder's name in the registry."""
@@ -30,11 +45,25 @@ class Profile:
     """Parameters for the index, for when it makes the collection."""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Passed on to the embedder."""
+    document_prefix: str | None = None
+    """What is embedded in front of every chunk, such as `search_document: `."""
+    query_prefix: str | None = None
+    """What is embedded in front of every query."""
+    document_input_type: str | None = None
+    """What a request for chunks says as `input_type`."""
+    query_input_type: str | None = None
+    """What a request for queries says as `input_type`."""
 
     @property
     def implied_provider(self) -> str | None:
         """The provider that the profile names or implies: a `base_url` implies OpenAI's API."""
         return self.provider or ("openai" if self.base_url else None)
+
+    def asking(self, side: Side) -> Asking:
+        """How vectors of chunks are asked for, or of queries. Only the former changes what is stored."""
+        if side == "query":
+            return Asking(self.query_prefix or "", self.query_input_type or None)
+        return Asking(self.document_prefix or "", self.document_input_type or None)
 
     def as_json(self) -> dict[str, Any]:
         """Return the values that differ from the default profile."""
@@ -70,6 +99,9 @@ def other_vectors(before: Profile, after: Profile, embedder: str) -> str | None:
             return f"{name} {says}"
         if says is None and said is not None:
             return f"no {name} any more"
+    for name, said, says in zip(Asking._fields, before.asking("document"), after.asking("document"), strict=True):
+        if said != says:  # guard profile-document-side
+            return f"document_{name} {says!r}" if says else f"no document_{name} any more"
     return None
 
 

@@ -34,6 +34,7 @@ class Input:
     """One text that has to be embedded."""
 
     text: str
+    """Without its lead."""
     fingerprint: str
     """Covers everything that the vector depends on: inputs with the same fingerprint get the same vector."""
     group: int = 0
@@ -41,6 +42,13 @@ class Input:
     longer."""
     tried: bool = False
     """An earlier request with this input failed, so the input may be the cause."""
+    lead: str = ""
+    """What is sent in front of the text."""
+
+    @property
+    def sent(self) -> str:
+        """What the provider gets."""
+        return self.lead + self.text  # guard document-prefix-sent
 
 
 def embed_inputs(
@@ -59,7 +67,7 @@ def embed_inputs(
     if not inputs:
         return {}
     requests = _Requests(embedder, embedder.begin(), fails)
-    counts = {each.fingerprint: estimate_tokens(each.text) for each in inputs}
+    counts = {each.fingerprint: estimate_tokens(each.sent) for each in inputs}
     waiting = list(inputs)
     try:
         while waiting:  # the limits of a request change with each answer
@@ -106,7 +114,7 @@ class _Requests:
         began = time.monotonic()
         try:
             embedding = self._embedder.embed(
-                [each.text for each in batch], self._window, patience_s=self._patience_s(batch)
+                [each.sent for each in batch], self._window, patience_s=self._patience_s(batch)
             )
         except InputRejected as exc:  # guard bisect-refused-input
             return exc

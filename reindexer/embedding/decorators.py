@@ -99,6 +99,18 @@ class RateLimitedEmbedder(EmbedderDecorator):
         return embedding
 
 
+class PrefixedEmbedder(EmbedderDecorator):
+    """An embedder for queries of a model that wants words in front of each."""
+
+    def __init__(self, embedder: Embedder, prefix: str) -> None:
+        super().__init__(embedder)
+        self._prefix = prefix
+
+    def embed(self, texts: Sequence[str], *, timeout_s: float) -> Embedding:
+        """See `reindexer.ports.Embedder`."""
+        return self._embedder.embed([self._prefix + text for text in texts], timeout_s=timeout_s)
+
+
 class ClaimEmbedder(EmbedderDecorator):
     """The embedder as one claim sees it: a request waits for its slot in the rate limit, within the claim's time."""
 

@@ -32,7 +32,7 @@ from reindexer.core.source import Source
 from reindexer.core.text.batching import pack
 from reindexer.core.text.tokens import estimate_tokens
 from reindexer.index.search import collection_of
-from reindexer.ports import Embedder, EmbedderDecorator, Embedding, Index, Vector
+from reindexer.ports import Embedder, EmbedderDecorator, EmbedderOf, Embedding, Index, Vector
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
 from reindexer.sources.embedding_specs import embedding_spec_of
@@ -76,11 +76,17 @@ class ServerProof:
     _alone_from: dict[tuple[str, int, str], float] = field(default_factory=dict)
     """Since when there was nothing to compare with (monotonic)."""
 
-    def of(self, source: Source, embedder: Embedder, server: str | None) -> Embedder:
-        """Return the embedder, which first proves its address unless that is known. None: it has no address."""
+    def of(
+        self, source: Source, embedder: Embedder, server: str | None, documents: EmbedderOf | None = None
+    ) -> Embedder:
+        """Return the embedder, which first proves its address unless that is known. None: it has no address.
+
+        `documents`: what embeds chunks there, if the embedder itself is one of queries.
+        """
         if server is None or source.made_by is None or server in source.servers:
             return embedder
-        return ProvenEmbedder(embedder, self, source, server)  # guard server-proven-first
+        proving = documents(source) if documents else embedder  # guard server-proven-by-documents
+        return ProvenEmbedder(embedder, self, source, server, proving)  # guard server-proven-first
 
     def require(self, source: Source, embedder: Embedder, server: str, timeout_s: float) -> None:
         """Raises OtherEmbedder if the address makes other vectors, TransientError if that can't be found out now, as
@@ -122,8 +128,11 @@ class ServerProof:
     def _stored(self, connection: Connection, source: Source, embedder: Embedder) -> list[Stored]:
         """Some texts with their stored vectors, of this generation or of another whose vectors it may take over."""
         named = {"source": source.name, "generation": source.generation, "embedder": source.made_by}
+        input_type = source.profile.asking("document").input_type
         for (number,) in connection.execute(load("sources.sql")["generations_of_embedder"], named).fetchall():
             there = find_source(connection, source.name, number)
+            if there.profile.asking("document").input_type != input_type:  # guard server-proof-input-type
+                continue  # its vectors were asked for in another way
             if found := self._stored_of(connection, there, embedder):
                 return found
         return []
@@ -185,8 +194,10 @@ class ServerProof:
 class ProvenEmbedder(EmbedderDecorator):
     """Proves its address before it embeds anything."""
 
-    def __init__(self, embedder: Embedder, proof: ServerProof, source: Source, server: str) -> None:
+    def __init__(self, embedder: Embedder, proof: ServerProof, source: Source, server: str, proving: Embedder) -> None:
+        """`proving`: what embeds chunks at that address."""
         super().__init__(embedder)
+        self._proving = proving
         self._proof = proof
         self._source = source
         self._server = server
@@ -194,19 +205,19 @@ class ProvenEmbedder(EmbedderDecorator):
     def embed(self, texts: Sequence[str], *, timeout_s: float) -> Embedding:
         """See `reindexer.ports.Embedder`. Raises OtherEmbedder if the address makes other vectors."""
         until = time.monotonic() + timeout_s
-        self._proof.require(self._source, self._embedder, self._server, timeout_s)
+        self._proof.require(self._source, self._proving, self._server, timeout_s)
         return self._embedder.embed(texts, timeout_s=max(until - time.monotonic(), timeout_s / 2))
 
 
 def _chunks_of(
     connection: Connection, source: Source, embedder: Embedder, page: dict[str, int | None]
 ) -> Iterator[tuple[tuple[str, int, str], str]]:
-    """The first chunk of each of these items as its row is now: item, number and fingerprint, with its text."""
+    """The first chunk of each of these items as its row is now: item, number and fingerprint, with its input."""
     spec = embedding_spec_of(source, embedder)
     for item_id, row in find_rows(connection, source, list(page)).rows.items():
         with suppress(ChunkerFailed):
             for chunk in spec.within(page.get(item_id)).chunks(row.text)[:1]:
-                yield (item_id, 0, chunk.fingerprint), row.text[chunk.span.start : chunk.span.end]
+                yield (item_id, 0, chunk.fingerprint), chunk.input(row.text)
 
 
 def _difference(stored: Sequence[Stored], embedder: Embedder, timeout_s: float) -> str | None:

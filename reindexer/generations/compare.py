@@ -49,6 +49,12 @@ class Side:
     state: State
     collection: Collection
     embedder: Embedder
+    """Of queries."""
+
+    @property
+    def asked_as(self) -> object:
+        """What the vector of a query depends on, beside its text."""
+        return self.embedder.fingerprint, self.source.profile.asking("query")  # guard compare-own-query-side
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,14 +214,12 @@ def compare(index: Index, one: Side, other: Side, queries: Sequence[Query], *, t
     `timeout_s` is the embedders'. Raises as `reindexer.index.search.search` does.
     """
     texts = [query.text for query in queries]
-    vectors = dict[str, list[Vector]]()
+    vectors = dict[object, list[Vector]]()
     for side in (one, other):
         require_comparable(index, side.collection, side.embedder)
-        fingerprint = side.embedder.fingerprint
-        if fingerprint not in vectors:
-            vectors[fingerprint] = list(_embedded(side.embedder, texts, timeout_s))
-    # guard compare-own-model
-    ours, theirs = vectors[one.embedder.fingerprint], vectors[other.embedder.fingerprint]
+        if side.asked_as not in vectors:
+            vectors[side.asked_as] = list(_embedded(side.embedder, texts, timeout_s))
+    ours, theirs = vectors[one.asked_as], vectors[other.asked_as]  # guard compare-own-model
     for side, first in ((one, ours[0]), (other, theirs[0])):
         index.search(side.collection, first, SearchTerms(MOST))
     return Comparison(

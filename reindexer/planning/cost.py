@@ -220,7 +220,7 @@ def _add_texts(change: Change, text: str, chunks: Sequence[Chunk], there: set[st
     some_certain = some_possible = False
     estimated_most = 0
     for chunk in chunks:
-        part = text[chunk.span.start : chunk.span.end]
+        part = chunk.input(text)
         estimated = estimate_tokens(part)
         exact = maker.count(part) if maker.count else 0
         sums.every.add(part, estimated, exact)

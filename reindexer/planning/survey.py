@@ -23,6 +23,7 @@ from reindexer.core.redefinition import changes, may_move, rebuild_reasons
 from reindexer.core.source import Source
 from reindexer.core.text.embedding_spec import EmbeddingSpec
 from reindexer.core.token_range import Measured
+from reindexer.embedder_choice import advice
 from reindexer.generations.lifecycle import UNDER_WAY
 from reindexer.index.ownership import identity
 from reindexer.index.search import collection_of
@@ -104,6 +105,8 @@ def survey(
         asked = bool(file and source.name in file.sources and file.sources[source.name].change == "rebuild")
         missing = file is not None and source in others and not is_built_in(source)
         plans.append(_surveyed(its, before.get(source.name), source, asked, missing, options, file))
+        if told := advice(settings, source):
+            notes.append(told)
     return Plan(its.instance, found, REVISION, tuple(plans), tuple(notes))
 
 
@@ -252,7 +255,8 @@ def _costed(
             again = Change(before, _maker(its, before, None), before, lost=True)
             cost = cost.and_also(cost_of(its.connection, again))
         hours = its.settings.standby_for_s / 3600
-        cost = replace(cost, standby=standby_of(its.connection, before, _maker(its, before, None), hours, stores_alike))
+        takes = stores_alike and before.profile.asking("document") == after.profile.asking("document")
+        cost = replace(cost, standby=standby_of(its.connection, before, _maker(its, before, None), hours, takes))
     why = plan.why if why_not is None else (*plan.why, why_not)
     return replace(plan, cost=cost, why=why, locks=_locks(its, plan, before, after))
 

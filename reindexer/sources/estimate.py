@@ -128,8 +128,8 @@ def _add(
         sums.rows += 1
         if not text:
             continue
-        # What chunks share with their neighbours is embedded with each of them.
-        tokens = sum(count(text[each.span.start : each.span.end]) for each in chunks)  # guard estimate-chunk-overlap
+        # What chunks share with their neighbours, or begin with, is embedded with each of them.
+        tokens = sum(count(each.input(text)) for each in chunks)  # guard estimate-chunk-overlap
         sums.with_text += 1
         sums.tokens += tokens
         if indexed.get(item_id) != item_fingerprint(chunks):

@@ -22,6 +22,7 @@ Kind = Callable[[object], Any]
 
 MAX_NUMBER = 2**31 - 1
 MAX_DEPTH = 8
+MAX_PREFIX = 1000
 
 _SECRET = re.compile(r"api_?key|secret|passw|^(key|token)$", re.I)
 _WORDS: dict[type, str] = {
@@ -67,6 +68,13 @@ def names(value: object) -> tuple[str, ...]:
             raise Unfit("holds an empty name")
         text(each)
     return tuple(value)
+
+
+def prefix(value: object) -> str:
+    """Text that stands in front of another one. A blank at its end is part of it."""
+    if len(text(value)) > MAX_PREFIX:
+        raise Unfit(f"is too long; write at most {MAX_PREFIX} characters")
+    return text(value)
 
 
 def separator(value: object) -> str:

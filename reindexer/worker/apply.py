@@ -161,7 +161,7 @@ class Delivery:
         wanting: dict[str, list[Embed]] = {}
         for place, step in enumerate(steps):
             for chunk in got.missing(step):
-                one = Input(step.text(chunk), chunk.fingerprint, place, is_tried(step))
+                one = Input(step.text(chunk), chunk.fingerprint, place, is_tried(step), chunk.lead)
                 inputs.setdefault(chunk.fingerprint, one)
                 wanting.setdefault(chunk.fingerprint, []).append(step)
 
@@ -171,7 +171,7 @@ class Delivery:
             if isinstance(error, RefusesAll):
                 self.refusals.note(self.attempt.source, error)  # guard refusal-shared-probe
             if isinstance(error, InputRejected):
-                error = cut_smaller(self.attempt.source, refused.text, error, self.embedder.limits)
+                error = cut_smaller(self.attempt.source, refused.lead, refused.text, error, self.embedder.limits)
             for step in wanting[refused.fingerprint]:
                 failed.setdefault(step.item, error)
 

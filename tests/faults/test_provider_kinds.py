@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.monitoring.status import status as state_of_everything
 from reindexer.postgres.connect import Connection
+from reindexer.postgres.locks import changing_triggers
 from reindexer.queue.breaker import open_breakers
 from reindexer.settings import Settings
+from reindexer.sources.attach import attach
 from reindexer.testing.provider import FakeProvider, vector_of
 from reindexer.wiring import embedder_of
 from reindexer.worker.worker import Worker
 from tests.support.flow import insert, status, work
 from tests.support.index_reader import IndexReader
-from tests.support.provider_kinds import KINDS, Kind, refusal
+from tests.support.provider_kinds import KINDS, PROFILES, Kind, refusal
 
 POISON = "poison"
 
@@ -43,6 +48,9 @@ def test_every_item_is_embedded_by_a_server_that_takes_requests_in_another_form_
 ) -> None:
     if name == "Azure":
         request.getfixturevalue("as_azure")
+    if name in PROFILES:
+        with changing_triggers(db):
+            attach(db, replace(CONTEXT_ITEMS, profile=PROFILES[name]))
     be(provider, KINDS[name])
     texts = {insert(db, text): text for text in (f"text {n}" for n in range(150))}
     poison_id = insert(db, POISON)

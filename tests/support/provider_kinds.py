@@ -6,11 +6,15 @@ Each function takes a request and returns what the server answers to it, or None
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+from reindexer.core.profile import Profile
 from reindexer.testing.provider import DIMENSIONS, Call, FakeProvider, Reply, error, vector_of
 
 Kind = Callable[[FakeProvider, Call], Reply | None]
+WIDTH = 16
+"""The length that a Voyage model gives its vectors unless it is asked for another."""
 
 
 def refusal(status: int, message: str) -> Reply:
@@ -113,6 +117,36 @@ def azure(provider: FakeProvider, call: Call) -> Reply | None:
     return None
 
 
+def voyage(provider: FakeProvider, call: Call) -> Reply | None:
+    """Voyage: `output_dimension` in place of `dimensions`, no encoding but base64, 1,000 texts a request, and an error
+    shape of its own."""
+    wrong = "The request body is not valid JSON, or some arguments were not specified properly. In particular, "
+    if "dimensions" in call.body:
+        return Reply(400, {"detail": f"{wrong}Argument 'dimensions' is not supported by our API"})
+    if call.body.get("encoding_format") not in (None, "base64"):
+        return Reply(400, {"detail": f"{wrong}Argument 'encoding_format' is not valid"})
+    if len(call.inputs) > 1000:
+        return Reply(400, {"detail": f"{wrong}The batch size limit is 1000."})
+    width = call.body.get("output_dimension", WIDTH)
+    return provider.vectors(replace(call, body={**call.body, "dimensions": width}))
+
+
+def nim(provider: FakeProvider, call: Call) -> Reply | None:
+    """NVIDIA NIM: a model that embeds queries and passages differently, and has to be told which it gets."""
+    if call.body.get("input_type") not in ("query", "passage"):
+        return Reply(400, {"error": "'input_type' parameter is required for asymmetric models"})
+    return floats(provider, call)
+
+
+def cohere(provider: FakeProvider, call: Call) -> Reply | None:
+    """Cohere's models from v3 on, behind a gateway that passes `input_type` on: 96 texts a request."""
+    if call.body.get("input_type") not in ("search_document", "search_query"):
+        return Reply(400, {"message": "invalid request: valid input_type must be provided with the provided model"})
+    if len(call.inputs) > 96:
+        return Reply(400, {"message": "invalid request: total number of texts must be at most 96"})
+    return floats(provider, call)
+
+
 def gateway_200(provider: FakeProvider, call: Call) -> Reply | None:
     """A gateway (OpenRouter, LiteLLM) that answers 200 with the error of the server behind it in the body."""
     if "dimensions" in call.body:
@@ -139,6 +173,16 @@ KINDS: dict[str, Kind] = {
     "TEI, an older version": tei_413,
     "one string a request": one_string,
     "Azure": azure,
+    "Voyage": voyage,
+    "NVIDIA NIM": nim,
+    "Cohere": cohere,
     "a gateway that answers 200 with an error": gateway_200,
     "a gateway that answers with HTML pages": gateway_html,
 }
+
+PROFILES: dict[str, Profile] = {
+    "Voyage": Profile(document_input_type="document", query_input_type="query"),
+    "NVIDIA NIM": Profile(document_input_type="passage", query_input_type="query"),
+    "Cohere": Profile(document_input_type="search_document", query_input_type="search_query"),
+}
+"""Of the kinds that want one."""

@@ -38,6 +38,10 @@ dimensions = 512
 base_url = "https://llm.example/v1"
 api_key_env = "SMALL_KEY"
 distance = "dot"
+document_prefix = "passage: "
+query_prefix = "query: "
+document_input_type = "passage"
+query_input_type = "query"
 [profiles.small.collection]
 on_disk = true
 replication_factor = 2
@@ -51,6 +55,7 @@ SMALL = Profile(
         "on_disk": True, "replication_factor": 2, "hnsw_config": {"m": 8},
         "quantization_config": {"scalar": {"type": "int8", "quantile": 0.99}},
     },
+    document_prefix="passage: ", query_prefix="query: ", document_input_type="passage", query_input_type="query",
 )  # fmt: skip
 
 
@@ -183,6 +188,8 @@ WRONG: dict[str, tuple[str, str]] = {
     "a profile's key in a source": (S + "model = 'x'", "4: sources.p.model belongs under [profiles.NAME]; write profile ="),
     "a key in a profile": ("[profiles.s]\napi_key = 'sk-verysecret'", "2: profiles.s.api_key is refused: no key or password belongs"),
     "a key in a source": (S + "openai_api_key = 'sk-verysecret'", "4: sources.p.openai_api_key is refused: no key or password belongs"),
+    "a long prefix": (f'[profiles.s]\ndocument_prefix = "{"x" * 1001}"', "2: profiles.s.document_prefix is too long; write at most 1000 characters"),
+    "no prefix": ("[profiles.s]\nquery_prefix = ' '", "2: profiles.s.query_prefix is empty"),
     "a key for its variable": ("[profiles.s]\napi_key_env = 'sk-verysecret'", "2: profiles.s.api_key_env is no name of an environment variable"),
     "a password in a URL": ("[profiles.s]\nbase_url = 'https://u:verysecret@h/v1'", "2: profiles.s.base_url holds a user or a password"),
     "no URL": ("[profiles.s]\nbase_url = 'localhost'", "2: profiles.s.base_url is not a URL that can be read; write https://host/v1"),

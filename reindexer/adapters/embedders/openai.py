@@ -54,9 +54,11 @@ class OpenAIEmbedder:
     """`Embedder` over HTTP. One client, with its own connections, for each process."""
 
     def __init__(
-        self, *, api_key: str | None, base_url: str | None, model: str, dimensions: int, limits: RequestLimits
-    ) -> None:
+        self, *, api_key: str | None, base_url: str | None, model: str, dimensions: int, limits: RequestLimits,
+        input_type: str | None = None,
+    ) -> None:  # fmt: skip
         self._model = model
+        self._input_type = input_type
         self._dimensions = dimensions
         self._limits = limits
         self._size = RequestSize(limits.max_inputs)
@@ -84,6 +86,7 @@ class OpenAIEmbedder:
             model=config.model or DEFAULT_MODEL,
             dimensions=config.dimensions or DEFAULT_DIMENSIONS,
             limits=config.limits,
+            input_type=config.input_type,
         )
 
     @property
@@ -139,8 +142,10 @@ class OpenAIEmbedder:
         taken_at, taken = self._taken
         # guard refusal-single-input-reask
         trusted = inputs > 1 and number <= taken and time.monotonic() - taken_at < TRUST_S
-        if trusted or self._takes(number, form, until):  # guard refusal-harmless-text-probe
+        if trusted or (harmless := self._refusal(number, form, until)) is None:  # guard refusal-harmless-text-probe
             raise refused.of_input() from refused
+        if harmless.names_input_type:  # neither a smaller request nor another form cures that
+            raise harmless.of_input_type(self._input_type) from refused
         if number > 1 and self._takes(1, form, until):
             most = number // 2
             while most > 1 and not self._takes(most, form, until):
@@ -182,16 +187,20 @@ class OpenAIEmbedder:
 
     def _takes(self, inputs: int, form: Form, until: float) -> bool:
         """Whether the server takes harmless texts in this form. Raises OtherDimensions."""
+        return self._refusal(inputs, form, until) is None
+
+    def _refusal(self, inputs: int, form: Form, until: float) -> Refused | None:
+        """How the server refuses harmless texts in this form; None: it takes them. Raises OtherDimensions."""
         try:
             self._ask([HARMLESS] * inputs, form, until)
-        except Refused:
-            return False
+        except Refused as exc:
+            return exc
         except DependencyUnavailable as exc:
             if time.monotonic() < until - LATE_S:
                 raise
             raise TransientError(_NO_TIME) from exc  # the probe had less than a request's time
         self._taken = (time.monotonic(), inputs)
-        return True
+        return None
 
     def _ask(self, texts: Sequence[str], form: Form, until: float) -> Embedding:
         """Send one request. Raises Refused, OtherDimensions, or an error of ours."""
@@ -208,7 +217,7 @@ class OpenAIEmbedder:
             response = self._client.get().post(
                 "/embeddings",
                 cast_to=httpx2.Response,
-                body=form.body(texts, self._model, self._dimensions),
+                body=form.body(texts, self._model, self._dimensions, self._input_type),
                 options={"timeout": timeout, "security": {"bearer_auth": True}, "headers": self._headers},
             )
         return response.content, response.headers

@@ -56,6 +56,7 @@ class Refused(Exception):
         self.text = text
         self.complaint = complaint
         self.may_be_form = status in _FORM
+        self.names_input_type = self.may_be_form and "input_type" in complaint
         self.may_be_number = status in _NUMBER
 
     def of_input(self) -> InputRejected:
@@ -67,6 +68,14 @@ class Refused(Exception):
     def of_all(self) -> RefusesAll:
         """The error if the server takes no input."""
         return RefusesAll(f"{self.text}: check OPENAI_API_KEY, OPENAI_BASE_URL and REINDEXER_EMBEDDING_MODEL")
+
+    def of_input_type(self, input_type: str | None) -> RefusesAll:
+        """The error if the server takes no input that is asked for with this input type, or without one."""
+        if input_type is None:
+            what = "it wants an `input_type`; set query_input_type and document_input_type in the source's profile"
+        else:
+            what = f"it does not take the `input_type` {input_type!r} of the source's profile"
+        return RefusesAll(f"{self.text}: {what}")
 
 
 class OtherDimensions(Exception):

@@ -11,6 +11,8 @@ from itertools import product
 from typing import Any, Literal
 
 Encoding = Literal["base64", "float"]
+Dimensions = Literal["dimensions", "output_dimension"]
+"""What servers call the number of dimensions: OpenAI, and Voyage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +21,24 @@ class Form:
 
     encoding: Encoding | None = "base64"
     """None: left out of the request."""
-    dimensions: bool = True
-    """Whether the request names the number of dimensions: models that can't shorten their vectors refuse it."""
+    dimensions: Dimensions | None = "dimensions"
+    """As what the request names the number of dimensions. None: not at all, as models that can't shorten their vectors
+    refuse it."""
     listed: bool = True
     """False: one text per request, as a string."""
 
-    def body(self, texts: Sequence[str], model: str, dimensions: int) -> dict[str, Any]:
-        """The request's body. A form without a list takes the first text only."""
+    def body(self, texts: Sequence[str], model: str, dimensions: int, input_type: str | None) -> dict[str, Any]:
+        """The request's body. A form without a list takes the first text only.
+
+        An `input_type` is never left out: the vectors would be others.
+        """
         asked: dict[str, Any] = {"input": list(texts) if self.listed else texts[0], "model": model}
+        if input_type:
+            asked["input_type"] = input_type
         if self.encoding:
             asked["encoding_format"] = self.encoding
         if self.dimensions:
-            asked["dimensions"] = dimensions
+            asked[self.dimensions] = dimensions
         return asked
 
     def others(self, complaint: str) -> list[Form]:
@@ -44,5 +52,6 @@ class Form:
             return (sum(change != name for change, name in zip(changes, named, strict=True)), sum(changes))
 
         encodings: tuple[Encoding | None, ...] = ("base64", "float", None)
-        forms = (Form(*each) for each in product(encodings, (True, False), (True, False)))
+        names: tuple[Dimensions | None, ...] = ("dimensions", None, "output_dimension")
+        forms = (Form(*each) for each in product(encodings, names, (True, False)))
         return sorted((form for form in forms if form != self), key=rank)

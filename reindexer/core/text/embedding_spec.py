@@ -1,14 +1,21 @@
 """EmbeddingSpec: everything besides the text that its vectors depend on. Makes chunks and their fingerprints. Pure
-functions."""
+functions.
+
+The input of a chunk is what is embedded: its lead, then its text. Fingerprints are of inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from reindexer.core.errors import SourceError
 from reindexer.core.fingerprint import digest, text_fingerprint
-from reindexer.core.source import Source
+from reindexer.core.source import MIN_CHUNK_TOKENS, Source
 from reindexer.core.text.chunks import Cut, Span, spans
+from reindexer.core.text.tokens import estimate_tokens
+
+SEAM = 2
+"""Tokens that two texts may have more together than apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +25,16 @@ class Chunk:
 
     span: Span
     fingerprint: str
+    lead: str = ""
+    """What is embedded in front of its text. Part of neither span nor text."""
 
-    def of(self, text: str) -> str:
-        """Return the chunk's part of the item's text."""
+    def text(self, text: str) -> str:
+        """Return the chunk's own part of its item's text."""
         return text[self.span.start : self.span.end]
+
+    def input(self, text: str) -> str:
+        """Return what is embedded of its item's text: the chunk's input."""
+        return self.lead + self.text(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +48,31 @@ class EmbeddingSpec:
     overlap_tokens: int = 0
     cut: Cut = spans
     """How a text is cut."""
+    prefix: str = ""
+    """What is embedded in front of every chunk."""
+    input_type: str | None = None
+    """As what the provider is asked to embed chunks."""
     keywords: str = ""
     """The fingerprint of the rules by which chunks become keywords. Empty: they do not."""
 
     @classmethod
     def of(cls, source: Source, embedder: str, max_input_tokens: int, cut: Cut = spans) -> EmbeddingSpec:
-        """Return the source's embedding spec with an embedder that accepts texts of `max_input_tokens`."""
-        most = min(source.chunk_tokens or max_input_tokens, max_input_tokens)
-        rules = source.keyword_rules
-        return cls(embedder, most, min(source.chunk_overlap, most // 2), cut, rules.fingerprint if rules else "")
+        """Return the source's embedding spec with an embedder that accepts inputs of `max_input_tokens`.
+
+        Raises SourceError if the profile's prefix leaves no room for a text.
+        """
+        prefix, input_type = source.profile.asking("document")
+        room = max_input_tokens
+        if prefix:
+            room -= estimate_tokens(prefix) + SEAM  # guard prefix-token-room
+        if room < min(MIN_CHUNK_TOKENS, max_input_tokens):
+            raise SourceError(
+                f"source {source.name!r}: its profile's document_prefix leaves no room for a text: an input may have "
+                f"{max_input_tokens} tokens; use a shorter one"
+            )
+        most, rules = min(source.chunk_tokens or room, room), source.keyword_rules
+        overlap = min(source.chunk_overlap, most // 2)
+        return cls(embedder, most, overlap, cut, prefix, input_type, rules.fingerprint if rules else "")
 
     def within(self, chunk_tokens: int | None) -> EmbeddingSpec:
         """Return the embedding spec for an item whose chunks may hold at most `chunk_tokens`. None: no limit of its
@@ -62,7 +91,8 @@ class EmbeddingSpec:
 
     def chunk(self, text: str, span: Span) -> Chunk:
         """Return the chunk that lies there in a text."""
-        return Chunk(span, text_fingerprint(text[span.start : span.end], self.embedder))
+        sent = self.prefix + text[span.start : span.end]  # guard fingerprint-document-prefix
+        return Chunk(span, text_fingerprint(sent, self.embedder, self.input_type), self.prefix)
 
     def fingerprint(self, text: str) -> str | None:
         """Return the fingerprint of all chunks of a text. None if it has none. Raises ChunkerFailed."""

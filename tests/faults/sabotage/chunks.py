@@ -40,7 +40,7 @@ CHUNKS = (
     Sabotage(
         "chunks: a text of more than half of what the model takes is cut smaller whatever the provider's words",
         "chunk-likely-too-long",
-        "or tokens > limits.max_input_tokens // 2",
+        "or estimate_tokens(lead + text) > limits.max_input_tokens // 2",
         "",
         "tests/faults/test_texts.py::"
         "test_a_text_of_more_than_half_of_what_the_model_takes_is_cut_smaller_whatever_the_reason_and_others_fail",

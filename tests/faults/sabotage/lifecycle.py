@@ -162,8 +162,8 @@ LIFECYCLE = (
     Sabotage(
         "compare: each generation is searched with vectors of its own model",
         "compare-own-model",
-        "ours, theirs = vectors[one.embedder.fingerprint], vectors[other.embedder.fingerprint]",
-        "ours = theirs = vectors[one.embedder.fingerprint]",
+        "ours, theirs = vectors[one.asked_as], vectors[other.asked_as]",
+        "ours = theirs = vectors[one.asked_as]",
         "tests/integration/generations/test_compare.py::test_a_golden_file_tells_recall_and_rank",
     ),
 )

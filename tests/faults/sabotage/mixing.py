@@ -11,8 +11,8 @@ MIXING = (
     Sabotage(
         "nothing mixed: the embedder on record makes the vectors, whatever the settings say",
         "embedder-as-recorded",
-        "recorded = _recorded(settings, source)\n",
-        "return wished or _recorded(settings, source)\n",
+        "recorded = _recorded(settings, source, side)\n",
+        "return wished or _recorded(settings, source, side)\n",
         OTHER + "test_a_worker_of_another_model_works_by_the_record",
     ),
     Sabotage(
@@ -83,7 +83,7 @@ MIXING = (
     Sabotage(
         "nothing mixed: another address is asked for vectors only after it has shown that it makes the same",
         "server-proven-first",
-        "return ProvenEmbedder(embedder, self, source, server)\n",
+        "return ProvenEmbedder(embedder, self, source, server, proving)\n",
         "return embedder\n",
         ADDRESS + "test_an_address_that_makes_other_vectors_writes_none_and_others_take_the_items_at_once",
     ),

@@ -20,7 +20,7 @@ PLANS = (
     Sabotage(
         "plans: what chunks share is counted with each of them",
         "estimate-chunk-overlap",
-        "sum(count(text[each.span.start : each.span.end]) for each in chunks)",
+        "sum(count(each.input(text)) for each in chunks)",
         "count(text)",
         ESTIMATE + "test_what_chunks_share_is_counted_with_each_of_them",
     ),

@@ -21,7 +21,7 @@ REFUSALS = (
     Sabotage(
         "refusals: a harmless text decides whose fault one is",
         "refusal-harmless-text-probe",
-        "if trusted or self._takes(number, form, until):",
+        "if trusted or (harmless := self._refusal(number, form, until)) is None:",
         "if True:",
         ALL,
     ),

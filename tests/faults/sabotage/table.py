@@ -29,6 +29,7 @@ from tests.faults.sabotage.restores import RESTORES
 from tests.faults.sabotage.rows import LONG_KEYS, ODD_ROWS, SESSIONS
 from tests.faults.sabotage.searches import SEARCHES
 from tests.faults.sabotage.security import SECRETS
+from tests.faults.sabotage.sides import SIDES
 from tests.faults.sabotage.sources import SOURCES
 from tests.faults.sabotage.upkeep import UPKEEP
 from tests.faults.sabotage.watermarks import WATERMARKS
@@ -58,6 +59,7 @@ TABLE = (
     *OUTAGES,
     *RESTORES,
     *MIXING,
+    *SIDES,
     *LAG,
     *KEYWORDS,
     *SECRETS,

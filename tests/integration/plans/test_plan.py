@@ -155,6 +155,7 @@ VECTORS = {
     "dimensions": ('profile = "p"\n[profiles.p]\ndimensions = 16\n', ":16 would make them"),
     "provider": ('profile = "p"\n[profiles.p]\nprovider = "hashing"\ndimensions = 32\n', "hashing"),
     "distance": ('profile = "p"\n[profiles.p]\ndistance = "dot"\n', "distance"),
+    "document side": ('profile = "p"\n[profiles.p]\ndocument_prefix = "passage: "\n', "document_prefix 'passage: '"),
     "the collection's parameters": ('profile = "p"\n[profiles.p.collection]\non_disk_payload = true\n', "parameters"),
 }
 
@@ -190,6 +191,33 @@ def test_what_would_mix_vectors_or_needs_another_collection_is_a_rebuild_and_mig
     assert len(asked) == (0 if why in ("hashing", "parameters") else 3)
     assert planned.source()["why"] == ["generation 2 is ready: reindexer promote products"]
     assert "products       left as it is" in planned.run("migrate").stdout
+
+
+def test_another_document_side_of_the_same_model_is_paid_for_with_its_prefix_and_another_query_side_is_free(
+    planned: Planned,
+) -> None:
+    planned.plan()
+    planned.apply()
+    planned.settle()
+    sided = PRODUCTS + 'profile = "p"\n[profiles.p]\ndocument_prefix = "some words in front: "\n'
+    planned.says(sided)
+    told, before = planned.source(), planned.tokens_billed()
+    assert low_high(told["cost"]["points"]) == (3, 3)
+    assert told["cost"]["standby"]["tokens_per_1000_edits"]["low"] > 0
+    planned.apply()
+    planned.settle_all()
+    texts = planned.provider.inputs[-3:]
+    assert all(text.startswith("some words in front: ") for text in texts)
+    low, high = low_high(told["cost"]["tokens"])
+    assert low <= planned.tokens_billed() - before <= high
+    assert planned.run("promote", "products").returncode == 0
+    planned.says(sided + 'query_prefix = "query: "\n')
+    told, calls = planned.source(), len(planned.provider.calls)
+    assert (told["action"], list(told["changes"])) == ("change", ["profile.query_prefix"])
+    assert low_high(told["cost"]["tokens"]) == (0, 0)
+    planned.apply()
+    planned.settle_all()
+    assert len(planned.provider.calls) == calls
 
 
 def test_a_way_back_that_holds_the_vectors_makes_the_lower_end_nothing(planned: Planned) -> None:
