@@ -282,6 +282,7 @@ def test_a_comparison_asks_each_generation_in_its_own_way(
     provider.calls.clear()
     done = here("compare", NAME, "--json", env=env)
     assert done.returncode == 0, done.stderr
+    assert len(provider.calls) == 2
     plain, prefixed = (call.inputs for call in provider.calls)
     assert prefixed == tuple(f"{QUERY}{text}" for text in plain)
     assert json.loads(done.stdout)["overlap_exact"] == 1.0

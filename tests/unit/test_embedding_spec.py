@@ -48,8 +48,9 @@ def test_equal_inputs_have_equal_fingerprints_whatever_of_them_is_the_prefix() -
 
 @given(WORDS, st.text(min_size=1, max_size=40), st.integers(200, 400))
 def test_a_chunk_and_its_prefix_are_never_more_than_the_model_takes(text: str, prefix: str, most: int) -> None:
-    for chunk in spec(most, document_prefix=prefix).chunks(text):
-        assert estimate_tokens(chunk.input(text)) <= most
+    for each in (text, f"{text} words and words" * 30):
+        for chunk in spec(most, document_prefix=prefix).chunks(each):
+            assert estimate_tokens(chunk.input(each)) <= most
 
 
 def test_a_prefix_moves_no_cut_of_chunks_that_leave_room_for_it() -> None:
