@@ -59,6 +59,9 @@ def attachments(app: typer.Typer) -> None:
         chunker: str | None = typer.Option(
             None, "--chunker", help="What cuts long texts: `text`, or the chunker of a package; `text` if not given."
         ),
+        chunk_header: str | None = typer.Option(
+            None, "--chunk-header", help="Embedded in front of each chunk: '{title} › {headings}'."
+        ),
         tenant: str | None = typer.Option(
             None, "--tenant", help="Payload column by which Qdrant keeps a tenant's points together."
         ),
@@ -90,7 +93,7 @@ def attachments(app: typer.Typer) -> None:
             "payload": _names("--payload", payload), "related": _relations(related),
             "template": template, "where": where, "alias": alias,
             "chunk_tokens": chunk_tokens, "chunk_overlap": chunk_overlap, "chunker": chunker,
-            "tenant": tenant, "keywords": keywords, "language": language,
+            "chunk_header": chunk_header, "tenant": tenant, "keywords": keywords, "language": language,
             "stop_words": _names("--stop-words", stop_words), "stemmer": stemmer,
             "profile": _profile(settings, profile),
         }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha1
 from typing import Any
 
@@ -76,6 +76,8 @@ class Row:
     """The text to embed: the text columns, joined by the source's template. Empty: nothing to embed."""
     payload: Mapping[str, Any]
     """Values of the payload columns, as JSON values."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Values of the text columns that the source's chunk header names."""
 
 
 @dataclass(frozen=True, slots=True)

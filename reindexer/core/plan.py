@@ -43,6 +43,10 @@ class Write:
         """Return the text of one chunk, without its lead."""
         return chunk.text(self.row.text)
 
+    def said(self, chunk: Chunk) -> str:
+        """Return what the keywords of one chunk are made from."""
+        return chunk.said(self.row.text)
+
     @property
     def keywords_differ(self) -> bool:
         """Whether points that keep their vectors may lack the keywords of their texts."""
@@ -90,7 +94,7 @@ def plan(item: ClaimedItem, row: Row | None, spec: EmbeddingSpec) -> Step:
     """
     if row is None:
         return Delete(item, None)
-    chunks = spec.within(item.chunk_tokens).chunks(row.text)
+    chunks = spec.within(item.chunk_tokens).chunks(row.text, row.columns)
     text_print, payload_print = item_fingerprint(chunks), payload_fingerprint(row.payload, spec.keywords)
     if text_print is None:
         return Delete(item, row, text_fingerprint("", spec.embedder), payload_print)

@@ -14,7 +14,8 @@ from reindexer.core.errors import DefinitionError, NewerDefinition, UsageError
 from reindexer.core.keywords import ENGLISH, LANGUAGES, KeywordRules
 from reindexer.core.profile import Profile
 from reindexer.core.related import Followed, Related, check_related, followed, joined_by, merged, split_name
-from reindexer.core.text.template import check_template
+from reindexer.core.text.header import check_header, header_columns
+from reindexer.core.text.template import check_template, parse
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
 
@@ -43,6 +44,7 @@ class Source:
     - A text of more than `chunk_tokens` (None: more than the model accepts) is split. Each chunk begins with the last
       `chunk_overlap` tokens of the one before.
     - `chunker` is the name in the registry of what splits it.
+    - `chunk_header` is a template over the text columns and `{headings}`, embedded in front of each chunk.
     - `tenant_column` is the payload column by which Qdrant keeps the points of one tenant together.
     - `keywords`: points are found by their words as well. `language`, `stop_words` and `stemmer` say what a word is.
     - `related` are the tables that a row is read with. `author.name` among the text and payload columns is a column of
@@ -62,6 +64,7 @@ class Source:
     chunk_tokens: int | None = None
     chunk_overlap: int = 0
     chunker: str = field(default="text", kw_only=True)
+    chunk_header: str | None = field(default=None, kw_only=True)
     tenant_column: str | None = None
     profile: Profile = field(default_factory=Profile)
     keywords: bool = field(default=False, kw_only=True)
@@ -106,11 +109,7 @@ class Source:
             for column in columns:
                 if columns.count(column) > 1:
                     raise self._wrong(what, f"the {what} column {column!r} is named twice")
-        if self.template is not None:
-            try:
-                check_template(self.template, self.text_columns)
-            except UsageError as exc:
-                raise self._wrong("template", str(exc)) from None
+        self._check_templates()
         self._check_shape()
         self._check_keywords()
         try:
@@ -119,6 +118,17 @@ class Source:
             raise DefinitionError(f"source {self.name!r}: {exc}", key=exc.key) from None
         if not self.alias:
             object.__setattr__(self, "alias", self.name)
+
+    def _check_templates(self) -> None:
+        key = "chunk_header"
+        try:
+            if self.chunk_header is not None:
+                check_header(self.chunk_header, self.text_columns)
+            key = "template"
+            if self.template is not None:
+                check_template(self.template, self.text_columns, header_columns(self.chunk_header))
+        except UsageError as exc:
+            raise self._wrong(key, str(exc)) from None
 
     def _check_shape(self) -> None:
         tokens, overlap = self.chunk_tokens, self.chunk_overlap
@@ -153,6 +163,14 @@ class Source:
         joined = joined_by(None, self.related)  # guard related-join-columns
         # guard condition-columns-recorded
         return tuple(dict.fromkeys(read + self.condition_columns + joined))
+
+    @property
+    def columns_of_text(self) -> tuple[str, ...]:
+        """The text columns that an item's text is made of. The others stand in the chunk header alone."""
+        if self.template is None:
+            return self.text_columns
+        named = {name for _, name in parse(self.template)}
+        return tuple(name for name in self.text_columns if name in named)
 
     def own_columns(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return those of the names that are columns of the table itself."""

@@ -216,7 +216,7 @@ def _chunks_of(
     spec = embedding_spec_of(source, embedder)
     for item_id, row in find_rows(connection, source, list(page)).rows.items():
         with suppress(ChunkerFailed):
-            for chunk in spec.within(page.get(item_id)).chunks(row.text)[:1]:
+            for chunk in spec.within(page.get(item_id)).chunks(row.text, row.columns)[:1]:
                 yield (item_id, 0, chunk.fingerprint), chunk.input(row.text)
 
 

@@ -28,7 +28,7 @@ def row_difference(
         if point and (point.fingerprint != chunk.fingerprint or not same_json(point.payload, row.payload)):
             return "stale"
         # guard reconcile-keywords
-        if point and keywords_of and not same_keywords(point.keywords, keywords_of(chunk.text(row.text))):
+        if point and keywords_of and not same_keywords(point.keywords, keywords_of(chunk.said(row.text))):
             return "stale"
     return None
 

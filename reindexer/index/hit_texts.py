@@ -34,6 +34,6 @@ def with_texts(
 def _with_text(hit: Hit, row: Row | None, spec: EmbeddingSpec) -> Hit:
     if row is not None and hit.span is not None:
         span = Span(*hit.span)
-        if spec.chunk(row.text, span).fingerprint == hit.fingerprint:  # guard hit-text-fingerprint
+        if spec.chunk(row.text, span, row.columns).fingerprint == hit.fingerprint:  # guard hit-text-fingerprint
             return replace(hit, text=row.text[span.start : span.end], changed=False)
     return replace(hit, text=None, changed=True)

@@ -285,7 +285,7 @@ def _read(sides: Sides, item_ids: Sequence[str]) -> _Rows:
     for item_id, row in found.rows.items():
         try:
             # guard reconcile-recorded-chunk-size
-            chunks[item_id] = sides.spec.within(most.get(item_id)).chunks(row.text)
+            chunks[item_id] = sides.spec.within(most.get(item_id)).chunks(row.text, row.columns)
         except ChunkerFailed:  # guard reconcile-chunker-failure
             unreadable.append(item_id)
         else:

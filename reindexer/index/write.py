@@ -139,5 +139,5 @@ def _points(
 def point_of(index: FencedIndex, step: Write, number: int, chunk: Chunk, vector: Vector | None) -> Point:
     """Return the point of one chunk. Without a vector it keeps the one that it has, and its keywords, if they are
     right."""
-    keywords = index.keywords(step.text(chunk)) if vector is not None or step.keywords_differ else None
+    keywords = index.keywords(step.said(chunk)) if vector is not None or step.keywords_differ else None
     return Point(step.item.item_id, number, vector, step.row.payload, chunk.fingerprint, chunk.span, keywords)

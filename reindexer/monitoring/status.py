@@ -224,7 +224,8 @@ def item(connection: Connection, source: Source, item_id: str, spec: EmbeddingSp
     if known is None or not (known["is_due"] or known["is_known"] or known["in_outbox"] or row or unreadable):
         return None
     try:
-        wanted = spec.within(known["chunk_tokens"]).fingerprint(row.text if row else "")
+        spec = spec.within(known["chunk_tokens"])
+        wanted = spec.fingerprint(row.text, row.columns) if row else None
     except ChunkerFailed as exc:
         wanted, unreadable = None, str(exc)
     return ItemState(

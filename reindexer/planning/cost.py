@@ -15,6 +15,7 @@ from reindexer.backfills.pager import MAX_BACKLOG, PAGE
 from reindexer.backfills.runs import Run, recent
 from reindexer.core.change_plan import Cost, Standby
 from reindexer.core.errors import ChunkerFailed
+from reindexer.core.items import Row
 from reindexer.core.source import Source
 from reindexer.core.storage import collection_size
 from reindexer.core.text.embedding_spec import Chunk, EmbeddingSpec, item_fingerprint
@@ -189,8 +190,8 @@ def _add(connection: Connection, change: Change, item_ids: Sequence[str], sums: 
     for item_id, row in found.rows.items():
         limit = limits.get(item_id)
         try:
-            chunks = maker.spec.within(limit).chunks(row.text)
-            there = _there(change, was[item_id].text if item_id in was else "", limit, known.get(item_id))
+            chunks = maker.spec.within(limit).chunks(row.text, row.columns)
+            there = _there(change, was.get(item_id), limit, known.get(item_id))
         except ChunkerFailed:
             sums.unreadable += 1
             continue
@@ -203,15 +204,15 @@ def _add(connection: Connection, change: Change, item_ids: Sequence[str], sums: 
 
 def _reads_otherwise(before: Source, after: Source) -> bool:
     """Whether the two definitions make other texts of a row."""
-    told = [(each.text_columns, each.template, each.related) for each in (before, after)]
+    told = [(each.text_columns, each.template, each.chunk_header, each.related) for each in (before, after)]
     return told[0] != told[1]
 
 
-def _there(change: Change, text: str, limit: int | None, indexed: str | None) -> Sequence[Chunk] | None:
+def _there(change: Change, row: Row | None, limit: int | None, indexed: str | None) -> Sequence[Chunk] | None:
     """The item's chunks that are in the index, by the former definition. None: they are not what the ledger knows."""
-    if change.before_spec is None or indexed is None:
+    if change.before_spec is None or indexed is None or row is None:
         return None
-    chunks = change.before_spec.within(limit).chunks(text)
+    chunks = change.before_spec.within(limit).chunks(row.text, row.columns)
     return chunks if item_fingerprint(chunks) == indexed else None
 
 

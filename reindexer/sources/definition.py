@@ -55,6 +55,8 @@ class Wanted:
     chunk_tokens: int | None = None
     chunk_overlap: int = 0
     chunker: str = field(default="text", kw_only=True)
+    chunk_header: str | None = field(default=None, kw_only=True)
+    """A template over the text columns and `{headings}`."""
     tenant: str | None = None
     profile: Profile = field(default_factory=Profile)
     keywords: bool = field(default=False, kw_only=True)

@@ -121,7 +121,7 @@ def _add(
     for item_id, row in found.rows.items():
         text = row.text
         try:
-            chunks = spec.within(most.get(item_id)).chunks(text)
+            chunks = spec.within(most.get(item_id)).chunks(text, row.columns)
         except ChunkerFailed:
             sums.unreadable += 1
             continue

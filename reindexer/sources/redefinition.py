@@ -166,7 +166,7 @@ def moved_by(connection: Connection, before: Source, after: Source) -> Moved:
 def _in_index(source: Source) -> sql.Composed:
     """Return SQL for whether row `t` has a point: it is an item, and has text."""
     texts = sql.SQL(" OR ").join(
-        sql.SQL("coalesce({} ~ '\\S', false)").format(text_of(source, name)) for name in source.text_columns
+        sql.SQL("coalesce({} ~ '\\S', false)").format(text_of(source, name)) for name in source.columns_of_text
     )
     if source.related:
         texts = sql.SQL("EXISTS (SELECT FROM (SELECT) AS always{} WHERE {})").format(laterals(source), texts)

@@ -18,7 +18,8 @@ from reindexer.core.errors import SourceError
 from reindexer.core.items import Row
 from reindexer.core.payload import UnfitPayload, read_payload
 from reindexer.core.source import Source
-from reindexer.core.text.template import render_text
+from reindexer.core.text.header import header_columns
+from reindexer.core.text.template import render_text, values_of
 from reindexer.postgres.connect import Connection, is_of_the_statement, keep_plan, may_be_of_a_row, one_line
 from reindexer.postgres.names import Name
 from reindexer.postgres.session import IN_TRANSACTION, READS_AS_OURS
@@ -159,7 +160,9 @@ def find_rows(connection: Connection, source: Source, item_ids: Sequence[str], t
 
 def _row(source: Source, item_id: str, texts: Sequence[str | None], payload: str) -> Row | Unreadable:
     try:
-        return Row(item_id, render_text(source.text_columns, texts, source.template), read_payload(payload))
+        text = render_text(source.text_columns, texts, source.template)
+        columns = values_of(header_columns(source.chunk_header), source.text_columns, texts)
+        return Row(item_id, text, read_payload(payload), columns)
     except UnfitPayload as exc:  # guard row-payload-parse-isolation
         return Unreadable(str(exc))
     except (ValueError, ArithmeticError, RecursionError) as exc:  # the message may quote the row

@@ -28,6 +28,7 @@ _SOURCE: Mapping[str, kinds.Kind] = {
     "chunk_tokens": kinds.whole_number,
     "chunk_overlap": kinds.whole_number,
     "chunker": kinds.name_of(registry.CHUNKERS),
+    "chunk_header": kinds.text,
     "tenant": kinds.text,
     "keywords": kinds.boolean,
     "language": kinds.one_of(*LANGUAGES),

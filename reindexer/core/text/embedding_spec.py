@@ -5,15 +5,19 @@ The input of a chunk is what is embedded: its lead, then its text. Fingerprints 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from reindexer.core.errors import SourceError
 from reindexer.core.fingerprint import digest, text_fingerprint
 from reindexer.core.source import MIN_CHUNK_TOKENS, Source
 from reindexer.core.text.chunks import Cut, Span, spans
+from reindexer.core.text.header import MOST_TOKENS, render_header
+from reindexer.core.text.headings import Headings
 from reindexer.core.text.tokens import estimate_tokens
 
+NO_COLUMNS: Mapping[str, str] = MappingProxyType({})
 SEAM = 2
 """Tokens that two texts may have more together than apart."""
 
@@ -25,12 +29,23 @@ class Chunk:
 
     span: Span
     fingerprint: str
-    lead: str = ""
-    """What is embedded in front of its text. Part of neither span nor text."""
+    prefix: str = ""
+    """What is embedded in front of every chunk."""
+    header: str = ""
+    """What is embedded in front of this one."""
+
+    @property
+    def lead(self) -> str:
+        """What is embedded in front of its text: prefix and header. Part of neither span nor text."""
+        return self.prefix + self.header
 
     def text(self, text: str) -> str:
         """Return the chunk's own part of its item's text."""
         return text[self.span.start : self.span.end]
+
+    def said(self, text: str) -> str:
+        """Return what keywords are made from: header and text, without the prefix, which is the model's."""
+        return self.header + self.text(text)
 
     def input(self, text: str) -> str:
         """Return what is embedded of its item's text: the chunk's input."""
@@ -52,6 +67,10 @@ class EmbeddingSpec:
     """What is embedded in front of every chunk."""
     input_type: str | None = None
     """As what the provider is asked to embed chunks."""
+    header: str | None = None
+    """The template of the chunks' headers."""
+    header_tokens: int = 0
+    """Maximum tokens of a header."""
     keywords: str = ""
     """The fingerprint of the rules by which chunks become keywords. Empty: they do not."""
 
@@ -63,6 +82,9 @@ class EmbeddingSpec:
         """
         prefix, input_type = source.profile.asking("document")
         room = max_input_tokens
+        header_tokens = min(MOST_TOKENS, max_input_tokens // 4) if source.chunk_header else 0
+        if header_tokens:
+            room -= header_tokens + SEAM  # guard header-token-room
         if prefix:
             room -= estimate_tokens(prefix) + SEAM  # guard prefix-token-room
         if room < min(MIN_CHUNK_TOKENS, max_input_tokens):
@@ -71,8 +93,10 @@ class EmbeddingSpec:
                 f"{max_input_tokens} tokens; use a shorter one"
             )
         most, rules = min(source.chunk_tokens or room, room), source.keyword_rules
-        overlap = min(source.chunk_overlap, most // 2)
-        return cls(embedder, most, overlap, cut, prefix, input_type, rules.fingerprint if rules else "")
+        return cls(
+            embedder, most, min(source.chunk_overlap, most // 2), cut, prefix, input_type, source.chunk_header,
+            header_tokens, rules.fingerprint if rules else "",
+        )  # fmt: skip
 
     def within(self, chunk_tokens: int | None) -> EmbeddingSpec:
         """Return the embedding spec for an item whose chunks may hold at most `chunk_tokens`. None: no limit of its
@@ -81,22 +105,31 @@ class EmbeddingSpec:
             return self
         return replace(self, max_tokens=chunk_tokens, overlap_tokens=min(self.overlap_tokens, chunk_tokens // 2))
 
-    def chunks(self, text: str) -> tuple[Chunk, ...]:
+    def chunks(self, text: str, columns: Mapping[str, str] = NO_COLUMNS) -> tuple[Chunk, ...]:
         """Return the chunks of a text in order; none for an empty text. Their texts are not copied.
 
-        Raises ChunkerFailed if a package's chunker can't cut the text.
+        `columns` are what the header names, as `Row` holds them. Raises ChunkerFailed if a package's chunker can't cut
+        the text.
         """
         found = self.cut(text, self.max_tokens, self.overlap_tokens) if text else ()
-        return tuple(self.chunk(text, each) for each in found)
+        headings = Headings(text) if self.header and found else None
+        return tuple(self._chunk(text, each, columns, headings) for each in found)
 
-    def chunk(self, text: str, span: Span) -> Chunk:
+    def chunk(self, text: str, span: Span, columns: Mapping[str, str] = NO_COLUMNS) -> Chunk:
         """Return the chunk that lies there in a text."""
-        sent = self.prefix + text[span.start : span.end]  # guard fingerprint-document-prefix
-        return Chunk(span, text_fingerprint(sent, self.embedder, self.input_type), self.prefix)
+        return self._chunk(text, span, columns, Headings(text) if self.header else None)
 
-    def fingerprint(self, text: str) -> str | None:
+    def _chunk(self, text: str, span: Span, columns: Mapping[str, str], headings: Headings | None) -> Chunk:
+        header = ""
+        if self.header and headings is not None:
+            header = render_header(self.header, columns, headings.above(span.start), self.header_tokens)
+        own = header + text[span.start : span.end]  # guard fingerprint-chunk-header
+        sent = self.prefix + own  # guard fingerprint-document-prefix
+        return Chunk(span, text_fingerprint(sent, self.embedder, self.input_type), self.prefix, header)
+
+    def fingerprint(self, text: str, columns: Mapping[str, str] = NO_COLUMNS) -> str | None:
         """Return the fingerprint of all chunks of a text. None if it has none. Raises ChunkerFailed."""
-        return item_fingerprint(self.chunks(text))
+        return item_fingerprint(self.chunks(text, columns))
 
 
 def item_fingerprint(chunks: Sequence[Chunk]) -> str | None:

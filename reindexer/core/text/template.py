@@ -24,16 +24,29 @@ def render_text(columns: Sequence[str], values: Sequence[str | None], template: 
     else:
         named = dict(zip(columns, stripped, strict=True))
         text = "".join(literal + (named[name] if name is not None else "") for literal, name in parse(template)).strip()
+    return _encodable(text)
+
+
+def values_of(wanted: Sequence[str], columns: Sequence[str], values: Sequence[str | None]) -> dict[str, str]:
+    """Return the values of the wanted columns by name, as texts are made of them."""
+    named = dict(zip(columns, values, strict=True))
+    return {name: _encodable((named[name] or "").strip()) for name in wanted}
+
+
+def _encodable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def check_template(template: str, columns: Sequence[str]) -> None:
-    """Raises UsageError if the template is invalid, or does not use exactly the text columns."""
+def check_template(template: str, columns: Sequence[str], elsewhere: Sequence[str] = ()) -> None:
+    """Raises UsageError if the template is invalid, or does not use exactly the text columns.
+
+    Columns that are used `elsewhere` may be missing from it.
+    """
     names = {name for _, name in parse(template) if name is not None}
     for name in sorted(names - set(columns)):
         raise UsageError(f"the template names {name!r}, which is not one of the text columns {', '.join(columns)}")
     for name in columns:
-        if name not in names:
+        if name not in names and name not in elsewhere:
             raise UsageError(f"the template does not use the text column {name!r}; write {{{name}}} where it belongs")
 
 

@@ -55,8 +55,8 @@ CHUNKS = (
     Sabotage(
         "chunks: who compares knows how small a text was cut",
         "reconcile-recorded-chunk-size",
-        "sides.spec.within(most.get(item_id)).chunks(row.text)",
-        "sides.spec.chunks(row.text)",
+        "sides.spec.within(most.get(item_id)).chunks(row.text, row.columns)",
+        "sides.spec.chunks(row.text, row.columns)",
         "tests/faults/test_texts.py::test_all_processes_cut_in_the_same_way_what_the_provider_found_too_long",
     ),
     Sabotage(

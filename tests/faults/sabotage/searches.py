@@ -32,7 +32,7 @@ SEARCHES = (
     Sabotage(
         "search: a text is told only if it is what was indexed",
         "hit-text-fingerprint",
-        "if spec.chunk(row.text, span).fingerprint == hit.fingerprint:",
+        "if spec.chunk(row.text, span, row.columns).fingerprint == hit.fingerprint:",
         "if True:",
         SEARCH + "test_a_hit_has_the_text_of_its_chunk_while_that_is_what_was_indexed",
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.sabotage.row import Sabotage
 
 SIDES_TEST = "tests/integration/test_sides.py::"
+HEADER = "tests/integration/test_chunk_header.py::"
 SPEC = "tests/unit/test_embedding_spec.py::"
 GENERATIONS = (
     SIDES_TEST + "test_generations_of_one_model_with_other_document_sides_share_no_vector"
@@ -15,8 +16,8 @@ SIDES = (
     Sabotage(
         "sides: the prefix of documents is part of a chunk's fingerprint, and no donor hands over a vector without it",
         "fingerprint-document-prefix",
-        "sent = self.prefix + text[span.start : span.end]",
-        "sent = text[span.start : span.end]",
+        "sent = self.prefix + own",
+        "sent = own",
         f"{GENERATIONS}[prefix]",
     ),
     Sabotage(
@@ -39,6 +40,20 @@ SIDES = (
         "room -= estimate_tokens(prefix) + SEAM",
         "pass",
         SPEC + "test_a_chunk_and_its_prefix_are_never_more_than_the_model_takes",
+    ),
+    Sabotage(
+        "headers: the header is part of a chunk's fingerprint",
+        "fingerprint-chunk-header",
+        "own = header + text[span.start : span.end]",
+        "own = text[span.start : span.end]",
+        HEADER + "test_a_title_embeds_the_chunks_of_its_item_and_no_others",
+    ),
+    Sabotage(
+        "headers: a chunk and its header are never more than the model takes",
+        "header-token-room",
+        "room -= header_tokens + SEAM",
+        "pass",
+        "tests/unit/test_header.py::test_a_chunk_and_its_header_are_never_more_than_the_model_takes",
     ),
     Sabotage(
         "sides: a query gets the prefix of the generation that is searched",
