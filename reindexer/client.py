@@ -135,6 +135,7 @@ class Client:
         chunk_overlap: int | None = None,
         chunker: str | None = None,
         chunk_header: str | None = None,
+        store_text: str | None = None,
         tenant: str | None = None,
         keywords: bool | None = None,
         language: str | None = None,
@@ -148,11 +149,12 @@ class Client:
 
         A new source needs `table` (as in SQL: `shop.products`) and `text`. `chunk_tokens` and `chunk_overlap` are in
         tokens of the source's model. `chunk_header`, a template over the text columns and `{headings}`, is embedded in
-        front of each chunk. `related` replaces all relations that the source has. `chunker` names what cuts the texts:
-        `text`, or the chunker of an installed package. With `keywords` rows are found by their words as well;
-        `language`, `stop_words` and `stemmer` say what a word is, and are fixed for a generation. `unset` names what is
-        taken away again, such as `where` or `profile.model`. The call returns when the triggers are in place; the
-        listener and the workers then fill the index.
+        front of each chunk. `store_text` is the key under which a payload holds its chunk's text. `related` replaces
+        all relations that the source has. `chunker` names what cuts the texts: `text`, or the chunker of an installed
+        package. With `keywords` rows are found by their words as well; `language`, `stop_words` and `stemmer` say what
+        a word is, and are fixed for a generation. `unset` names what is taken away again, such as `where` or
+        `profile.model`. The call returns when the triggers are in place; the listener and the workers then fill the
+        index.
 
         Raises DefinitionError if the definition does not fit the table, or RowsWouldMove if rows of an attached source
         would enter the index or leave it and `rows_may_move` is false; nothing is changed then. Raises SourceError if
@@ -162,8 +164,9 @@ class Client:
             "table": table, "text": _names(text), "key": _names(key), "payload": _names(payload),
             "related": None if related is None else tuple(related), "template": template, "where": where,
             "alias": alias, "chunk_tokens": chunk_tokens, "chunk_overlap": chunk_overlap,
-            "chunker": chunker, "chunk_header": chunk_header, "tenant": tenant, "keywords": keywords,
-            "language": language, "stop_words": _names(stop_words), "stemmer": stemmer, "profile": profile,
+            "chunker": chunker, "chunk_header": chunk_header, "store_text": store_text, "tenant": tenant,
+            "keywords": keywords, "language": language, "stop_words": _names(stop_words), "stemmer": stemmer,
+            "profile": profile,
         }  # fmt: skip
         with self._long() as connection:
             wanted = change.propose(connection, name, {k: v for k, v in given.items() if v is not None}, unset)

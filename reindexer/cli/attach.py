@@ -62,6 +62,9 @@ def attachments(app: typer.Typer) -> None:
         chunk_header: str | None = typer.Option(
             None, "--chunk-header", help="Embedded in front of each chunk: '{title} › {headings}'."
         ),
+        store_text: str | None = typer.Option(
+            None, "--store-text", help="Key under which the payload of a point holds its chunk's text."
+        ),
         tenant: str | None = typer.Option(
             None, "--tenant", help="Payload column by which Qdrant keeps a tenant's points together."
         ),
@@ -93,8 +96,8 @@ def attachments(app: typer.Typer) -> None:
             "payload": _names("--payload", payload), "related": _relations(related),
             "template": template, "where": where, "alias": alias,
             "chunk_tokens": chunk_tokens, "chunk_overlap": chunk_overlap, "chunker": chunker,
-            "chunk_header": chunk_header, "tenant": tenant, "keywords": keywords, "language": language,
-            "stop_words": _names("--stop-words", stop_words), "stemmer": stemmer,
+            "chunk_header": chunk_header, "store_text": store_text, "tenant": tenant, "keywords": keywords,
+            "language": language, "stop_words": _names("--stop-words", stop_words), "stemmer": stemmer,
             "profile": _profile(settings, profile),
         }  # fmt: skip
         with database(settings) as connection:

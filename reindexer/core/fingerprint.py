@@ -11,6 +11,9 @@ TEXTS = "lines-1"
 """Name of the way in which a text is passed to the embedder. A different way needs a different name, so that items
 become due."""
 
+RESERVED = "_reindexer"
+"""No payload column has this name."""
+
 
 def text_fingerprint(text: str, embedder: str, input_type: str | None = None) -> str:
     """Return the hash of a text as it is embedded and of the embedder: its model and dimensions, and the `input_type`
@@ -19,10 +22,12 @@ def text_fingerprint(text: str, embedder: str, input_type: str | None = None) ->
     return digest(asked if input_type is None else [*asked, input_type])  # guard fingerprint-input-type
 
 
-def payload_fingerprint(payload: Mapping[str, Any], keywords: str = "") -> str:
-    """Return the hash of the payload columns' values, 32 hex digits, and behind it the fingerprint of the rules by
-    which the keywords beside it are made. Empty: there are none."""
-    return with_keywords(digest(payload), keywords)
+def payload_fingerprint(payload: Mapping[str, Any], text_key: str | None = None, keywords: str = "") -> str:
+    """Return the hash of the payload columns' values and of the key, if any, under which texts stand beside them, 32
+    hex digits; and behind it the fingerprint of the rules by which the keywords beside it are made. Empty: there are
+    none."""
+    whole = payload if text_key is None else {**payload, RESERVED: text_key}  # guard fingerprint-text-key
+    return with_keywords(digest(whole), keywords)
 
 
 def with_keywords(fingerprint: str, keywords: str) -> str:

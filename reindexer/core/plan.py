@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from reindexer.core.fingerprint import keywords_of, payload_fingerprint, text_fingerprint, with_keywords
 from reindexer.core.items import ClaimedItem, Row
@@ -38,6 +40,11 @@ class Write:
     text_fingerprint: str
     payload_fingerprint: str
     chunks: tuple[Chunk, ...]
+    text_key: str | None = None
+
+    def payload(self, chunk: Chunk) -> Mapping[str, Any]:
+        """Return the payload of one chunk's point."""
+        return chunk.payload(self.row, self.text_key)
 
     def text(self, chunk: Chunk) -> str:
         """Return the text of one chunk, without its lead."""
@@ -95,12 +102,13 @@ def plan(item: ClaimedItem, row: Row | None, spec: EmbeddingSpec) -> Step:
     if row is None:
         return Delete(item, None)
     chunks = spec.within(item.chunk_tokens).chunks(row.text, row.columns)
-    text_print, payload_print = item_fingerprint(chunks), payload_fingerprint(row.payload, spec.keywords)
+    text_print = item_fingerprint(chunks)
+    payload_print = payload_fingerprint(row.payload, spec.text_key, spec.keywords)
     if text_print is None:
         return Delete(item, row, text_fingerprint("", spec.embedder), payload_print)
     certain = not item.forced and not item.uncertain and item.chunks == len(chunks)  # guard doubt-no-skip
     if certain and item.text_fingerprint == text_print:
         if item.payload_fingerprint == payload_print:
             return Skip(item, row, text_print, payload_print)
-        return UpdatePayload(item, row, text_print, payload_print, chunks)
-    return Embed(item, row, text_print, payload_print, chunks)
+        return UpdatePayload(item, row, text_print, payload_print, chunks, spec.text_key)
+    return Embed(item, row, text_print, payload_print, chunks, spec.text_key)

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from reindexer.core.errors import DefinitionError, NewerDefinition, UsageError
+from reindexer.core.fingerprint import RESERVED
 from reindexer.core.keywords import ENGLISH, LANGUAGES, KeywordRules
 from reindexer.core.profile import Profile
 from reindexer.core.related import Followed, Related, check_related, followed, joined_by, merged, split_name
@@ -18,6 +19,8 @@ from reindexer.core.text.header import check_header, header_columns
 from reindexer.core.text.template import check_template, parse
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
+
+_PAYLOAD_KEY = re.compile(r"[\w-]{1,64}")
 
 _BESIDE = frozenset(
     {"name", "alias", "read_by", "generation", "made_by", "recorded_by_others", "followed_by_others", "servers"}
@@ -45,6 +48,7 @@ class Source:
       `chunk_overlap` tokens of the one before.
     - `chunker` is the name in the registry of what splits it.
     - `chunk_header` is a template over the text columns and `{headings}`, embedded in front of each chunk.
+    - `store_text` is the key under which the payload of a point holds its chunk's text. None: it does not.
     - `tenant_column` is the payload column by which Qdrant keeps the points of one tenant together.
     - `keywords`: points are found by their words as well. `language`, `stop_words` and `stemmer` say what a word is.
     - `related` are the tables that a row is read with. `author.name` among the text and payload columns is a column of
@@ -65,6 +69,7 @@ class Source:
     chunk_overlap: int = 0
     chunker: str = field(default="text", kw_only=True)
     chunk_header: str | None = field(default=None, kw_only=True)
+    store_text: str | None = field(default=None, kw_only=True)
     tenant_column: str | None = None
     profile: Profile = field(default_factory=Profile)
     keywords: bool = field(default=False, kw_only=True)
@@ -111,6 +116,7 @@ class Source:
                     raise self._wrong(what, f"the {what} column {column!r} is named twice")
         self._check_templates()
         self._check_shape()
+        self._check_store_text()
         self._check_keywords()
         try:
             check_related(self.related, self.text_columns, self.payload_columns)
@@ -146,6 +152,17 @@ class Source:
             close = get_close_matches(self.language.lower(), LANGUAGES, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(LANGUAGES)}"
             raise self._wrong("language", f"the language {self.language[:40]!r} is not known; {hint}")
+
+    def _check_store_text(self) -> None:
+        key = self.store_text
+        if key is None:
+            return
+        if not _PAYLOAD_KEY.fullmatch(key):
+            raise self._wrong("store_text", f"store_text is {key[:64]!r}; use letters, digits, '_' and '-', at most 64")
+        if key in (*self.payload_columns, *(each.name for each in self.related)):
+            raise self._wrong("store_text", f"store_text is {key!r}, which the payload has for something else")
+        if key == RESERVED:
+            raise self._wrong("store_text", f"store_text is {key!r}, which is reserved for the program's facts")
 
     def _wrong(self, key: str, words: str) -> DefinitionError:
         return DefinitionError(f"source {self.name!r}: {words}", key=key)

@@ -17,18 +17,22 @@ def row_difference(
     row: Row,
     chunks: Sequence[Chunk],
     stored: Mapping[tuple[str, int], StoredPoint],
+    text_key: str | None = None,
     keywords_of: Callable[[str], Keywords] | None = None,
 ) -> Literal["missing", "stale"] | None:
     """Return what is wrong with a row's points, which must be one per chunk. `stored`: the index, by (item_id, chunk).
-    `keywords_of`: a chunk's text as keywords, where the source has some."""
+    `text_key`: under which key their payloads are to hold their texts. `keywords_of`: what is said in a chunk as
+    keywords, where the source has some."""
     points = [stored.get((row.item_id, number)) for number in range(len(chunks))]
     if None in points:
         return "missing"
     for chunk, point in zip(chunks, points, strict=True):
-        if point and (point.fingerprint != chunk.fingerprint or not same_json(point.payload, row.payload)):
+        if point is None or point.fingerprint != chunk.fingerprint:
+            return "stale"
+        if not same_json(point.payload, chunk.payload(row, text_key)):  # guard reconcile-stored-text
             return "stale"
         # guard reconcile-keywords
-        if point and keywords_of and not same_keywords(point.keywords, keywords_of(chunk.said(row.text))):
+        if keywords_of and not same_keywords(point.keywords, keywords_of(chunk.said(row.text))):
             return "stale"
     return None
 

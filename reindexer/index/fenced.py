@@ -34,6 +34,11 @@ class IndexView:
         with self._reading() as timeout_s:
             return self._index.stored(self.collection, places, timeout_s, payload=False)
 
+    def payloads(self, places: Sequence[Place]) -> Mapping[Place, StoredPoint]:
+        """See `reindexer.ports.Index.stored`; with payload."""
+        with self._reading() as timeout_s:
+            return self._index.stored(self.collection, places, timeout_s)
+
     def points_of(self, item_ids: Sequence[str]) -> Sequence[StoredPoint]:
         """See `reindexer.ports.Index.points_of`."""
         with self._reading() as timeout_s:

@@ -70,7 +70,7 @@ class Sides:
 
     def difference(self, row: Row, chunks: Sequence[Chunk], stored: Mapping[Place, StoredPoint]) -> Kind | None:
         """Return what is wrong with a row's points. `stored`: the index."""
-        return row_difference(row, chunks, stored, self.encoder.document if self.encoder else None)
+        return row_difference(row, chunks, stored, self.spec.text_key, self.encoder.document if self.encoder else None)
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from reindexer.core.items import ClaimedItem, StoredPoint
 from reindexer.core.plan import Delete, Embed, Step, UpdatePayload, Write
@@ -63,7 +64,8 @@ def highest_tokens(refused: Mapping[Place, int]) -> dict[str, int]:
 def exchange_payloads(index: FencedIndex, steps: Sequence[Embed]) -> Mapping[str, int]:
     """Give the items' existing points the payload of their rows, beside the vectors of their older texts.
 
-    Each point keeps its own facts about its text. Returns and raises as `write` does.
+    Each point keeps its own facts about its text, and the text itself if it holds that. Returns and raises as `write`
+    does.
     """
     stored = list[StoredPoint]()
     certain = [(s.item.item_id, chunk) for s in steps if not s.item.uncertain for chunk in range(s.item.chunks)]
@@ -71,10 +73,16 @@ def exchange_payloads(index: FencedIndex, steps: Sequence[Embed]) -> Mapping[str
         stored += index.stored(places).values()
     for some in slices([s.item.item_id for s in steps if s.item.uncertain], TOKENS):
         stored += index.points_of(some)  # guard doubt-payload-all-points
-    payloads = {s.item.item_id: s.row.payload for s in steps}
+    of = {step.item.item_id: step for step in steps}
+    kept = _kept_texts(index, [p for p in stored if p.fingerprint and of[p.item_id].text_key], of)
+
+    def payload_of(point: StoredPoint) -> Mapping[str, Any]:
+        text = kept.get((point.item_id, point.chunk))
+        return {**of[point.item_id].row.payload, **text} if text else of[point.item_id].row.payload
+
     points = [
         # guard payload-exchange-text-facts
-        Point(p.item_id, p.chunk, None, payloads[p.item_id], p.fingerprint, p.span)
+        Point(p.item_id, p.chunk, None, payload_of(p), p.fingerprint, p.span)
         for p in stored
         if p.fingerprint
     ]
@@ -82,6 +90,20 @@ def exchange_payloads(index: FencedIndex, steps: Sequence[Embed]) -> Mapping[str
         index.update_payload(some_points)
     found = _tokens(index, [(point.item_id, point.chunk) for point in points])
     return {item_id: stands for (item_id, _), stands in found.items() if stands != index.token}
+
+
+def _kept_texts(
+    index: FencedIndex, points: Sequence[StoredPoint], of: Mapping[str, Embed]
+) -> Mapping[Place, Mapping[str, Any]]:
+    """Return the texts that points hold in their payloads, by place, as part of a payload. The rows have newer ones."""
+    kept: dict[Place, Mapping[str, Any]] = {}
+    fingerprints = {(point.item_id, point.chunk): point.fingerprint for point in points}
+    for places in slices(list(fingerprints), POINTS):
+        for place, point in index.payloads(places).items():
+            key, held = str(of[place[0]].text_key), point.payload or {}
+            if key in held and point.fingerprint == fingerprints[place]:  # guard stored-text-kept
+                kept[place] = {key: held[key]}
+    return kept
 
 
 def has_other_payload(step: Embed) -> bool:
@@ -140,4 +162,4 @@ def point_of(index: FencedIndex, step: Write, number: int, chunk: Chunk, vector:
     """Return the point of one chunk. Without a vector it keeps the one that it has, and its keywords, if they are
     right."""
     keywords = index.keywords(step.said(chunk)) if vector is not None or step.keywords_differ else None
-    return Point(step.item.item_id, number, vector, step.row.payload, chunk.fingerprint, chunk.span, keywords)
+    return Point(step.item.item_id, number, vector, step.payload(chunk), chunk.fingerprint, chunk.span, keywords)

@@ -199,6 +199,8 @@ def _add(connection: Connection, change: Change, item_ids: Sequence[str], sums: 
         sums.points += len(chunks)
         sums.points_before += len(there) if there is not None else 0
         sums.payload += len(json.dumps(row.payload, default=str))
+        if maker.spec.text_key and chunks:
+            sums.payload += len(row.text.encode("utf-8", "replace")) // len(chunks)
         _add_texts(change, row.text, chunks, {each.fingerprint for each in there or ()}, sums)
 
 

@@ -57,6 +57,8 @@ class Wanted:
     chunker: str = field(default="text", kw_only=True)
     chunk_header: str | None = field(default=None, kw_only=True)
     """A template over the text columns and `{headings}`."""
+    store_text: str | None = field(default=None, kw_only=True)
+    """The key of the payload that holds a chunk's text."""
     tenant: str | None = None
     profile: Profile = field(default_factory=Profile)
     keywords: bool = field(default=False, kw_only=True)

@@ -29,6 +29,7 @@ _SOURCE: Mapping[str, kinds.Kind] = {
     "chunk_overlap": kinds.whole_number,
     "chunker": kinds.name_of(registry.CHUNKERS),
     "chunk_header": kinds.text,
+    "store_text": kinds.text,
     "tenant": kinds.text,
     "keywords": kinds.boolean,
     "language": kinds.one_of(*LANGUAGES),

@@ -69,6 +69,11 @@ def test_a_chunk_and_its_header_are_never_more_than_the_model_takes() -> None:
     chunks = EmbeddingSpec.of(source, "e:m:3", 200).chunks(text, {"title": "A title " * 50})
     assert len(chunks) > 9
     assert max(estimate_tokens(chunk.input(text)) for chunk in chunks) <= 200
+    for words in range(1, 200):
+        text = "word " * words
+        chunks = EmbeddingSpec.of(source, "e:m:3", 200).chunks(text, {"title": "A title " * 50})
+        assert max(estimate_tokens(chunk.input(text)) for chunk in chunks) <= 200
+    chunks = EmbeddingSpec.of(source, "e:m:3", 200).chunks(text, {"title": "A title " * 50})
     assert all(chunk.header.startswith("A title A title") for chunk in chunks)
 
 

@@ -29,7 +29,7 @@ METHODS = {
         " related: 'Sequence[RelatedTable] | None' = None, template: 'str | None' = None,"
         " where: 'str | None' = None, alias: 'str | None' = None, chunk_tokens: 'int | None' = None,"
         " chunk_overlap: 'int | None' = None, chunker: 'str | None' = None,"
-        " chunk_header: 'str | None' = None, tenant: 'str | None' = None,"
+        " chunk_header: 'str | None' = None, store_text: 'str | None' = None, tenant: 'str | None' = None,"
         " keywords: 'bool | None' = None, language: 'str | None' = None, stop_words: 'Columns | None' = None,"
         " stemmer: 'bool | None' = None,"
         " profile: 'Profile | None' = None,"

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 from reindexer.core.errors import SourceError
 from reindexer.core.fingerprint import digest, text_fingerprint
+from reindexer.core.items import Row
 from reindexer.core.source import MIN_CHUNK_TOKENS, Source
 from reindexer.core.text.chunks import Cut, Span, spans
 from reindexer.core.text.header import MOST_TOKENS, render_header
@@ -47,6 +49,12 @@ class Chunk:
         """Return what keywords are made from: header and text, without the prefix, which is the model's."""
         return self.header + self.text(text)
 
+    def payload(self, row: Row, text_key: str | None) -> Mapping[str, Any]:
+        """Return the payload of its point: that of its row and, under `text_key`, its own text."""
+        if text_key is None:
+            return row.payload
+        return {**row.payload, text_key: self.text(row.text)}  # guard stored-text-of-chunk
+
     def input(self, text: str) -> str:
         """Return what is embedded of its item's text: the chunk's input."""
         return self.lead + self.text(text)
@@ -71,6 +79,8 @@ class EmbeddingSpec:
     """The template of the chunks' headers."""
     header_tokens: int = 0
     """Maximum tokens of a header."""
+    text_key: str | None = None
+    """Under which key a point's payload holds its chunk's text. None: it does not."""
     keywords: str = ""
     """The fingerprint of the rules by which chunks become keywords. Empty: they do not."""
 
@@ -95,7 +105,7 @@ class EmbeddingSpec:
         most, rules = min(source.chunk_tokens or room, room), source.keyword_rules
         return cls(
             embedder, most, min(source.chunk_overlap, most // 2), cut, prefix, input_type, source.chunk_header,
-            header_tokens, rules.fingerprint if rules else "",
+            header_tokens, source.store_text, rules.fingerprint if rules else "",
         )  # fmt: skip
 
     def within(self, chunk_tokens: int | None) -> EmbeddingSpec:
@@ -135,8 +145,11 @@ class EmbeddingSpec:
 def item_fingerprint(chunks: Sequence[Chunk]) -> str | None:
     """Return a fingerprint that changes with the text or place of any chunk. None without chunks.
 
-    The fingerprint of a single chunk is the chunk's own.
+    The fingerprint of a single chunk without a header is the chunk's own. With a header, the same input may be of
+    another text: what was in the one is in the other now.
     """
-    if len(chunks) <= 1:
-        return chunks[0].fingerprint if chunks else None
+    if not chunks:
+        return None
+    if len(chunks) == 1 and not chunks[0].header:
+        return chunks[0].fingerprint
     return digest([[each.fingerprint, each.span.start, each.span.end] for each in chunks])

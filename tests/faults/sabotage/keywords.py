@@ -47,7 +47,7 @@ KEYWORDS = (
     Sabotage(
         "keywords: who compares finds a point that lacks them",
         "reconcile-keywords",
-        "point and keywords_of and not same_keywords(point.keywords, keywords_of(chunk.said(row.text)))",
+        "keywords_of and not same_keywords(point.keywords, keywords_of(chunk.said(row.text)))",
         "False",
         OF_POINTS + "test_a_point_that_lacks_its_keywords_or_has_others_is_found_and_mended",
     ),

@@ -6,6 +6,7 @@ from tests.faults.sabotage.row import Sabotage
 
 SIDES_TEST = "tests/integration/test_sides.py::"
 HEADER = "tests/integration/test_chunk_header.py::"
+STORED = "tests/integration/test_store_text.py::"
 SPEC = "tests/unit/test_embedding_spec.py::"
 GENERATIONS = (
     SIDES_TEST + "test_generations_of_one_model_with_other_document_sides_share_no_vector"
@@ -54,6 +55,34 @@ SIDES = (
         "room -= header_tokens + SEAM",
         "pass",
         "tests/unit/test_header.py::test_a_chunk_and_its_header_are_never_more_than_the_model_takes",
+    ),
+    Sabotage(
+        "stored texts: a payload holds the text of its own chunk",
+        "stored-text-of-chunk",
+        "return {**row.payload, text_key: self.text(row.text)}",
+        "return {**row.payload, text_key: row.text}",
+        STORED + "test_each_point_holds_its_own_text_without_prefix_and_header",
+    ),
+    Sabotage(
+        "stored texts: beside a vector that waits for a new one stays the text that it was made of",
+        "stored-text-kept",
+        "if key in held and point.fingerprint == fingerprints[place]:",
+        "if False:",
+        STORED + "test_while_a_new_text_waits_for_the_provider_the_point_keeps_the_old_one_beside_the_new_payload",
+    ),
+    Sabotage(
+        "stored texts: another key rewrites payloads",
+        "fingerprint-text-key",
+        "return digest(payload if text_key is None else {**payload, RESERVED: text_key})",
+        "return digest(payload)",
+        STORED + "test_it_is_added_renamed_and_taken_away_in_place_without_the_provider",
+    ),
+    Sabotage(
+        "stored texts: a comparison looks at them",
+        "reconcile-stored-text",
+        "if not same_json(point.payload, chunk.payload(row, text_key)):",
+        "if not same_json({**(point.payload or {}), text_key: None}, {**row.payload, text_key: None}):",
+        STORED + "test_reconcile_finds_another_text_and_repair_mends_it",
     ),
     Sabotage(
         "sides: a query gets the prefix of the generation that is searched",

@@ -47,8 +47,8 @@ WITHOUT_PROVIDER = (
     Sabotage(
         "without a provider: a point whose payload is exchanged keeps what it says of its text",
         "payload-exchange-text-facts",
-        "Point(p.item_id, p.chunk, None, payloads[p.item_id], p.fingerprint, p.span)",
-        "Point(p.item_id, p.chunk, None, payloads[p.item_id], p.fingerprint, None)",
+        "Point(p.item_id, p.chunk, None, payload_of(p), p.fingerprint, p.span)",
+        "Point(p.item_id, p.chunk, None, payload_of(p), p.fingerprint, None)",
         CHANGES + "test_a_payload_that_changed_with_its_text_is_written_beside_the_older_vector_and_the_text_follows",
     ),
     Sabotage(
