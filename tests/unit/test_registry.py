@@ -12,7 +12,7 @@ import pytest
 from reindexer import registry
 from reindexer.adapters.embedders.hashing import HashingEmbedder
 from reindexer.core.errors import DefinitionError, InputRejected, SourceError, TransientError, UsageError
-from reindexer.core.profile import Profile, other_vectors
+from reindexer.core.profile import SIDES, Profile, other_vectors
 from reindexer.core.source import CONTEXT_ITEMS, Source
 from reindexer.core.text.chunks import Span, spans
 from reindexer.ports import EmbedderConfig, Embedding, IndexConfig
@@ -184,6 +184,16 @@ def test_a_packages_embedder_is_chosen_by_a_profile_and_gets_what_it_says(
     )
     assert config.options == {"device": "cpu", "layers": [1, 2]}
     assert "sk-letters" not in repr(config)
+
+
+def test_a_packages_embedder_is_told_which_side_it_embeds(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = source(provider="letters", document_input_type="passage", query_input_type="query", query_prefix="find: ")
+    chosen = settings(monkeypatch)
+    for side in SIDES:
+        found = embedder_of(chosen, side=side)(there)
+        config: EmbedderConfig = found._embedder.config  # type: ignore[attr-defined]
+        assert (config.side, config.input_type) == (side, "query" if side == "query" else "passage")
+        assert found.fingerprint == "letters:plain:26"
 
 
 def test_a_packages_embedder_is_chosen_by_the_settings_and_gets_no_key_of_openai(
