@@ -13,9 +13,11 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from reindexer.adapters.qdrant.index import QdrantIndex
-from reindexer.core.errors import DependencyUnavailable, SourceError
+from reindexer.core.errors import DependencyUnavailable, SourceError, UnfitRequest
+from reindexer.core.filters import parse_filter
 from reindexer.core.items import StoredPoint, point_id
 from reindexer.core.owner import Owner
+from reindexer.core.payload import PayloadColumn
 from reindexer.core.profile import Distance, Profile
 from reindexer.core.search_terms import GROUPS, Group, SearchTerms
 from reindexer.ports import Collection, Index
@@ -23,8 +25,8 @@ from reindexer.testing.filters import FilteringIndexContract
 from reindexer.testing.indexes import NOW, OWNER, SIZE, point, scrolled
 from reindexer.testing.keywords import NEW, OLD, KeywordIndexContract
 from reindexer.testing.provider import vector_of
-from tests.support.batches_in_parts import batches_in_parts
 from tests.support.garbage import left_behind
+from tests.support.other_qdrant import batches_in_parts, of_version
 from tests.support.servers import Servers
 
 
@@ -57,6 +59,28 @@ def test_a_point_whose_keywords_were_lost_meanwhile_keeps_its_token(
         slow.update_payload(having, [replace(point("a"), vector=None, keywords=NEW)], NOW + 2, 5)
     assert index.tokens(having, [("1", 0)], 5) == {("1", 0): NOW + 1}
     assert index.stored(having, [("1", 0)], 5)["1", 0].keywords is None
+
+
+def test_an_older_server_refuses_what_it_can_not_keep_of_keywords(
+    servers: Servers, index: QdrantIndex, collection: Collection
+) -> None:
+    having = replace(collection, keywords=True)
+    own = parse_filter({"tenant": "a"}, [PayloadColumn("tenant", "keyword")])
+    with of_version(servers.qdrant_url, "1.18.2") as url:
+        older = QdrantIndex(url, api_key=None, grpc_port=None, timeout_s=10)
+        older.prepare(having, SIZE, OWNER)
+        assert older.search(having, None, SearchTerms(3), keywords=[NEW]) == []
+        with pytest.raises(UnfitRequest, match=r"Qdrant is 1\.18\.2.*mode meaning"):
+            older.search(having, None, SearchTerms(3, where=own, corpus=own), keywords=[NEW])
+    with of_version(servers.qdrant_url, "1.17.0") as url:
+        older = QdrantIndex(url, api_key=None, grpc_port=None, timeout_s=10)
+        plain = Collection(f"{collection.source}_c", f"{collection.alias}_c__g1", f"{collection.alias}_c")
+        older.prepare(plain, SIZE, OWNER)
+        try:
+            with pytest.raises(SourceError, match=f"from 1.18 on; `reindexer rebuild {plain.source}`"):
+                older.prepare(replace(plain, keywords=True), SIZE, OWNER)
+        finally:
+            index.drop(plain)
 
 
 def test_a_search_asks_the_collection_by_its_own_name(

@@ -15,7 +15,7 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 from reindexer.adapters.qdrant.filters import index_of, key_of
 from reindexer.adapters.qdrant.parameters import HIDING, OF_VECTORS, hides_points
 from reindexer.adapters.qdrant.points import FACTS, KEYWORDS
-from reindexer.core.errors import SourceError
+from reindexer.core.errors import SourceError, UnfitRequest
 from reindexer.core.owner import Owner
 from reindexer.core.payload import PayloadColumn
 from reindexer.core.profile import Distance
@@ -212,6 +212,16 @@ def _require_conditional_writes(client: QdrantClient) -> None:
     version = client.info().version
     if _numbers(version) < (1, 16):
         raise SourceError(f"Qdrant is {version}; writes can be fenced from 1.16 on")
+
+
+def require_corpus(client: QdrantClient) -> None:
+    """Raises UnfitRequest for an older server, which counts how rare a word is among all points."""
+    version = client.info().version
+    if _numbers(version) < (1, 19):  # guard keywords-corpus-server
+        raise UnfitRequest(
+            f"Qdrant is {version}; from 1.19 on it counts how rare a word is among the rows of a key alone: search in "
+            "mode meaning by this key"
+        )
 
 
 def _numbers(version: str) -> tuple[int, ...]:

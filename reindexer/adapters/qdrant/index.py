@@ -82,6 +82,8 @@ class QdrantIndex:
     def __init__(self, url: str, *, api_key: str | None, grpc_port: int | None, timeout_s: float = 10.0) -> None:
         self._address = QdrantAddress(url, grpc_port)
         self._timeout_s = timeout_s
+        self._counts_corpus = False
+        """The server was seen to count how rare a word is among some points alone."""
         self._deadline = HttpDeadline()
         self._clients = PerProcess(partial(_new_client, self._address, api_key, timeout_s, self._deadline))
 
@@ -307,6 +309,9 @@ class QdrantIndex:
         where = filter_of(terms.where, ours, without=own)  # guard search-own-source
         try:
             with self._asking(self._timeout_s):
+                if terms.corpus and keywords and not self._counts_corpus:
+                    collections.require_corpus(self._client)
+                    self._counts_corpus = True
                 found = self._found(collection, query_of(vector, keywords, terms, where, exact=exact), terms, where)
                 return [hit_of(each) for each in found]
         except _CollectionMissing:

@@ -15,6 +15,13 @@ KEYS = (
         "tests/security/test_keys_property.py::test_scores_under_a_keys_filter_do_not_depend_on_foreign_rows",
     ),
     Sabotage(
+        "a server that can't count so is not asked",
+        "keywords-corpus-server",
+        "_numbers(version) < (1, 19)",
+        "False",
+        "tests/contract/test_index.py::test_an_older_server_refuses_what_it_can_not_keep_of_keywords",
+    ),
+    Sabotage(
         "a key's filter holds for what is like an item, too",
         "key-forced-filter-similar",
         "(*forced, *fitting_filter(there, filter_of))",
