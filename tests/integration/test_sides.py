@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from reindexer import rebuilding
@@ -24,12 +25,14 @@ from reindexer.sources.attach import attach
 from reindexer.sources.embedding_specs import embedding_spec_of
 from reindexer.sources.estimate import estimate
 from reindexer.testing.provider import Call, FakeProvider, Reply, error, vector_of
+from reindexer.testing.waiting import eventually
 from reindexer.wiring import worker as make_worker
 from reindexer.worker.worker import Worker
 from tests.support.commands import Done
 from tests.support.flow import insert, status, work
 from tests.support.generations import NAME, SOON, settle
 from tests.support.index_reader import IndexReader
+from tests.support.processes import Processes
 from tests.support.reconciling import differences
 from tests.support.sides import BY_PREFIX, BY_TYPE, DOCUMENT, QUERY, by_prefix, by_type
 
@@ -316,3 +319,58 @@ def test_a_profile_that_says_nothing_of_a_known_model_is_told_of_in_one_line(
     assert (done.returncode, done.stderr) == (0, f"reindexer: note: {told}\n")
     done = here("attach", "notes", "--profile", "p", env=settings)
     assert (done.returncode, done.stderr) == (0, f"reindexer: note: {told}\n")
+
+
+FILE = """
+[sources.notes]
+table = "notes"
+text = ["body"]
+profile = "plain"
+
+[profiles.plain]
+
+[profiles.sided]
+document_prefix = "search_document: "
+query_prefix = "search_query: "
+"""
+
+
+def test_a_running_system_goes_to_another_prefix_and_back_and_each_search_asks_by_the_prefix_of_what_it_searches(
+    db: Connection, index: IndexReader, provider: FakeProvider, processes: Processes, here: Callable[..., Done],
+    env: Mapping[str, str], tmp_path: Path,
+) -> None:  # fmt: skip
+    by_prefix(provider)
+    db.execute("CREATE TABLE notes (id int PRIMARY KEY, body text)")
+    db.execute("INSERT INTO notes VALUES (1, 'a bicycle'), (2, 'green tea')")
+    (file := tmp_path / "my.toml").write_text(FILE)
+    settings = {**env, "REINDEXER_SOURCES": str(file)}
+    processes.listener()
+    processes.worker(pool="solo", concurrency=1)
+    _, api = processes.api()
+
+    def command(*arguments: str) -> None:
+        done = here(*arguments, env=settings)
+        assert done.returncode == 0, done.stderr
+
+    def found(query: str) -> bool:
+        answer = httpx.post(
+            f"{api}/search",
+            json={"source": "notes", "query": query},
+            headers={"X-API-Key": "test-admin-key"},
+            timeout=20,
+        )
+        assert answer.status_code == 200, answer.text
+        return any(exact(hit) for hit in answer.json()["hits"])
+
+    command("migrate")
+    eventually(lambda: found("green tea"), within=30)
+    command("rebuild", "notes", "--profile", "sided", "--promote-when-ready")
+    assert found("green tea")
+    assert provider.inputs[-1] == f"{QUERY}green tea"
+    db.execute("UPDATE notes SET body = 'black tea' WHERE id = 2")
+    eventually(lambda: found("black tea"), within=30)
+    command("rollback", "notes")
+    eventually(lambda: found("black tea"), within=30)  # an edit of the last second may follow
+    assert provider.inputs[-1] == "black tea"
+    stored = {(text, text.startswith(DOCUMENT)) for text in provider.inputs if not text.startswith(QUERY)}
+    assert {(f"{DOCUMENT}black tea", True), ("black tea", False)} <= stored

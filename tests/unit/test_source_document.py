@@ -22,6 +22,7 @@ BASE = Source("notes", "public", "notes", ("id",), ("body",), payload_columns=("
 VALUES = (
     ("x",),
     "x",
+    "y",
     "{body}",
     20,
     True,
