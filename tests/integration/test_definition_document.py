@@ -48,6 +48,10 @@ chunker = "another"
 chunk_header = "{tenant}"
 store_text = "chunk"
 tenant = "tenant"
+keywords = true
+language = "german"
+stop_words = ["gmbh"]
+stemmer = false
 profile = "all"
 [profiles.all]
 provider = "hashing"
@@ -75,7 +79,9 @@ def test_all_that_the_file_says_of_a_source_is_in_the_database_and_comes_back(
     assert described(source) == {
         "table": "public.odd", "key": ["a", "B c"], "text": ["body", "tenant"], "payload": ["tenant", "shown"],
         "template": "{tenant}:\n{body}", "where": "shown", "alias": "Odd ones", "chunk_tokens": 400,
-        "chunk_overlap": 40, "chunker": "another", "chunk_header": "{tenant}", "store_text": "chunk", "tenant": "tenant", "profile.provider": "hashing", "profile.model": "m",
+        "chunk_overlap": 40, "chunker": "another", "chunk_header": "{tenant}", "store_text": "chunk",
+        "tenant": "tenant", "keywords": True, "language": "german", "stop_words": ["gmbh"], "stemmer": False,
+        "profile.provider": "hashing", "profile.model": "m",
         "profile.dimensions": 64, "profile.base_url": "http://localhost:9/v1", "profile.api_key_env": "A_KEY",
         "profile.distance": "dot", "profile.collection": {"hnsw_config": {"m": 8, "ef_construct": 100}},
     }  # fmt: skip
@@ -159,15 +165,9 @@ def test_a_process_of_the_version_before_reads_the_columns_that_it_knows(db: Con
     source = replace(SOURCES[1], condition="tenant <> ''", condition_columns=("tenant",), resolved_condition=None)
     attach(db, source)
     newer = {
-        "chunker",
-        "chunk_header",
-        "store_text",
-        "made_by",
-        "recorded_by_others",
-        "followed_by_others",
-        "related",
-        "servers",
-    }
+        "chunker", "chunk_header", "store_text", "keywords", "language", "stop_words", "stemmer", "made_by",
+        "recorded_by_others", "followed_by_others", "related", "servers",
+    }  # fmt: skip
     columns = [each.name for each in fields(Source) if each.name not in {"read_by", "alias"} | newer]
     row = db.execute("SELECT to_jsonb(source) FROM reindexer.source WHERE name = %s", [source.name]).fetchone()
     assert row is not None
