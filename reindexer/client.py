@@ -286,8 +286,7 @@ class Client:
         `manhattan`: the largest). Hits of several sources are fused by rank, and their scores are 1 / (60 + rank).
         `group`: `item` finds each item once, `chunk` each part of its text. `mode`: `meaning` compares vectors,
         `keywords` words, and `hybrid` both, fused by rank; not given: `hybrid` where a source has keywords. `text`: a
-        hit gets its part of the text, as the row is now. The result is `degraded` if keywords alone counted, because
-        the provider did not serve the query.
+        hit gets its part of the text, as the row is now. The result is `degraded` if one of both alone counted.
 
         Raises UsageError if there is no such source, UnfitRequest if the filter or a number does not fit,
         OtherEmbedder if the settings here can't make the embedder that the database records, DependencyUnavailable or

@@ -165,7 +165,10 @@ class SearchAnswer(BaseModel):
     hits: list[SearchHit]
     degraded: Annotated[
         Mode | None,
-        Field(description="`keywords`: the query could not be embedded, so its words alone count. null: as was asked."),
+        Field(
+            description="`keywords`: the query could not be embedded, so its words alone count. `meaning`: the source "
+            "has no keywords yet. null: as was asked."
+        ),
     ] = None
 
     @classmethod

@@ -122,8 +122,10 @@ def _filter_of(where: list[str]) -> FilterOf:
 def _show(found: SearchResult, *, with_source: bool, with_text: bool, as_json: bool) -> None:
     if found.behind:
         sys.stderr.write(f"reindexer: warning: {found.behind}\n")
-    if found.degraded:
+    if found.degraded == "keywords":
         sys.stderr.write("reindexer: warning: the query could not be embedded; what follows has its words\n")
+    if found.degraded == "meaning":
+        sys.stderr.write("reindexer: warning: there are no keywords yet; what follows is near in meaning\n")
     if as_json:
         degraded = {"degraded": found.degraded} if found.degraded else {}
         report({"hits": [_facts(hit, with_text) for hit in found.hits], **degraded}, as_json=True)

@@ -17,6 +17,7 @@
     ├── TransientError              transient: tried again later, counts as an attempt
     │   ├── RateLimited             a wait, not an attempt
     │   │   └── NoReservation       the caller may not wait for the rate limiter
+    │   ├── KeywordsMissing         a collection holds no keywords yet: a worker has to add them
     │   └── DependencyUnavailable   Qdrant, the provider or the broker did not answer
     │       ├── TimedOut            no answer in time
     │       │   └── TooSlow         no answer to several texts in time: the next request holds fewer
@@ -126,6 +127,10 @@ class RateLimited(TransientError):
 
 class NoReservation(RateLimited):
     """The rate limiter denied a slot to a caller that may not wait. Claims of marked items wait instead."""
+
+
+class KeywordsMissing(TransientError):
+    """The collection holds no keywords yet. They come when a worker next works on the source."""
 
 
 class DependencyUnavailable(TransientError):

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import cast
 
-from reindexer.core.errors import RefusesAll, TransientError, UnfitRequest, UsageError
+from reindexer.core.errors import KeywordsMissing, RefusesAll, TransientError, UnfitRequest, UsageError
 from reindexer.core.filters import Filter
 from reindexer.core.keywords import Keywords, numbers_of_query
 from reindexer.core.payload import PayloadColumn
@@ -45,8 +45,8 @@ class SearchResult:
     behind: str | None = None
     """Why recent writes may be missing, in one line. None: edits are indexed as they should be."""
     degraded: Mode | None = None
-    """By what alone the query was compared, in one source or several, because it could not be embedded. None: as was
-    asked."""
+    """By what alone the query was compared in a source that is searched by both: `keywords`, because it could not be
+    embedded; `meaning`, because there are no keywords yet. None: as was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Searcher:
     timeout_s: float
     """The embedder's."""
     degrades: bool = True
-    """A query that can't be embedded is compared by its keywords alone, where both were to count."""
+    """Where meaning and keywords are to count, and one of them is not to be had, the other counts alone."""
 
 
 Resolve = Callable[[], Searchable]
@@ -84,7 +84,7 @@ class Found:
 
     there: Searchable
     hits: Sequence[Hit]
-    degraded: bool = False
+    degraded: Mode | None = None
 
 
 def searchable(connection: Connection, name: str) -> Searchable:
@@ -167,14 +167,14 @@ def search_source(
 
     Raises as `search` does, what `resolve` raises, and UnfitRequest if filter or mode do not fit.
     """
-    degraded = False
+    degraded: Mode | None = None
 
     def ask(there: Searchable) -> Sequence[Hit]:
         nonlocal degraded
         forced = forced_of(there.columns)
         where = (*forced, *fitting_filter(there, filter_of))  # guard key-forced-filter
         by_filter = replace(terms, where=where, corpus=forced)
-        mode, degraded = terms.mode_of(there.source), False
+        mode, degraded = terms.mode_of(there.source), None
         encoder = by.encoder_of(there.source) if mode != "meaning" else None
         words = [encoder.query(query)] if encoder else []
         if mode == "keywords":
@@ -186,9 +186,15 @@ def search_source(
         except (TransientError, RefusesAll):
             if not by.degrades or not any(each.indices for each in words):
                 raise
-            degraded = True
+            degraded = "keywords"
             return find(by.index, there.collection, None, words, by_filter)
-        return find(by.index, there.collection, vector, words + numbers, by_filter)
+        try:
+            return find(by.index, there.collection, vector, words + numbers, by_filter)
+        except KeywordsMissing:  # guard search-before-keywords
+            if not by.degrades:
+                raise
+            degraded = "meaning"
+            return find(by.index, there.collection, vector, (), by_filter)
 
     there, hits = by_active_generation(there, resolve, ask)
     return Found(there, hits or (), degraded)
@@ -233,7 +239,8 @@ def result(
             for place, hit in zip(of_source, read, strict=True):
                 told[place] = hit
     behind = "; ".join(found.there.behind for found in founds if found.there.behind)
-    return SearchResult(told, behind or None, "keywords" if any(found.degraded for found in founds) else None)
+    degraded = next((found.degraded for found in founds if found.degraded), None)
+    return SearchResult(told, behind or None, degraded)
 
 
 def find(

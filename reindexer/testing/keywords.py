@@ -78,6 +78,7 @@ class KeywordIndexContract:
     def test_keywords_come_to_a_collection_that_holds_points(self, index: Index, plain: Collection) -> None:
         index.upsert(plain, [point("a")], NOW, TIMEOUT_S)
         collection = replace(plain, keywords=True)
+        assert self.stored(index, collection) == (None, "a")  # nobody has prepared it
         index.prepare(collection, SIZE, OWNER)
         index.prepare(collection, SIZE, OWNER)
         assert self.stored(index, collection) == (None, "a")

@@ -128,6 +128,26 @@ def test_while_no_query_can_be_embedded_its_words_count_and_the_answer_says_so(
     assert "degraded" not in api.post("/search", json={"source": "letters", "query": "INV-2291"}).json()
 
 
+def test_until_a_worker_adds_keywords_a_search_goes_by_meaning_and_says_so(
+    api: TestClient, client: Client, db: Connection, worker: Worker, here: Callable[..., Done], env: Mapping[str, str],
+    settings: Settings,
+) -> None:  # fmt: skip
+    client.attach("notes", keywords=True)
+    asked = {"source": "notes", "query": "Invoice INV-2291"}
+    answer = api.post("/search", json=asked)
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["degraded"], len(answer.json()["hits"])) == ("meaning", 1)
+    assert "no keywords yet" in here("search", "notes", "x", env=env).stderr
+    refused = api.post("/search", json=asked | {"mode": "keywords"})
+    assert refused.status_code == 503
+    assert "holds no keywords yet" in refused.json()["detail"]
+    with Client(settings.model_copy(update={"search_degrades": False})) as strict, pytest.raises(TransientError):
+        strict.search("notes", "x")
+    settle(db, worker)
+    assert "degraded" not in api.post("/search", json=asked).json()
+    assert len(api.post("/search", json=asked | {"mode": "keywords"}).json()["hits"]) == 1
+
+
 def test_python_and_commands_search_alike(
     client: Client, here: Callable[..., Done], env: Mapping[str, str], provider: FakeProvider, letters: None
 ) -> None:

@@ -15,7 +15,7 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 from reindexer.adapters.qdrant.filters import index_of, key_of
 from reindexer.adapters.qdrant.parameters import HIDING, OF_VECTORS, hides_points
 from reindexer.adapters.qdrant.points import FACTS, KEYWORDS
-from reindexer.core.errors import SourceError, UnfitRequest
+from reindexer.core.errors import KeywordsMissing, SourceError, UnfitRequest
 from reindexer.core.owner import Owner
 from reindexer.core.payload import PayloadColumn
 from reindexer.core.profile import Distance
@@ -67,7 +67,7 @@ def prepare(
     require_dimensions(info, collection.name, dimensions)
     _require_distance(info, collection)
     _require_found(info, collection)
-    if collection.keywords and not _holds_keywords(info):
+    if collection.keywords and not holds_keywords(info):
         # guard keywords-added-in-place
         _add_keywords(client, collection)
     if noted != Owner(owner.instance or noted.instance, owner.embedder):
@@ -180,11 +180,21 @@ def _add_keywords(client: QdrantClient, collection: Collection) -> None:
     try:
         client.create_vector_name(collection.name, KEYWORDS, of_keywords)
     except (UnexpectedResponse, grpc.RpcError):
-        if not _holds_keywords(client.get_collection(collection.name)):  # else another process just did
+        if not holds_keywords(client.get_collection(collection.name)):  # else another process just did
             raise
 
 
-def _holds_keywords(info: models.CollectionInfo) -> bool:
+def require_keywords(info: models.CollectionInfo, collection: Collection) -> None:
+    """Raises KeywordsMissing if points can't have keywords yet."""
+    if not holds_keywords(info):
+        raise KeywordsMissing(
+            f"source {collection.source!r}: its collection holds no keywords yet; a worker adds them when it next "
+            "works on the source"
+        )
+
+
+def holds_keywords(info: models.CollectionInfo) -> bool:
+    """Whether points can have keywords."""
     return KEYWORDS in (info.config.params.sparse_vectors or {})
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from json import JSONDecodeError
 from typing import Any, cast
@@ -236,14 +237,19 @@ class QdrantIndex:
     ) -> Mapping[tuple[str, int], StoredPoint]:
         """See `reindexer.ports.Index.stored`."""
         ids = {point_id(collection.source, item_id, chunk): (item_id, chunk) for item_id, chunk in points}
+        with_keywords = payload and collection.keywords
         try:
             with self._asking(timeout_s):
                 records = self._client.retrieve(
                     collection.name, list(ids), with_payload=True if payload else [FACTS],
-                    with_vectors=[KEYWORDS] if payload and collection.keywords else False, timeout=_seconds(timeout_s),
+                    with_vectors=[KEYWORDS] if with_keywords else False, timeout=_seconds(timeout_s),
                 )  # fmt: skip
         except _CollectionMissing:
             return {}
+        except PermanentError:
+            if not with_keywords or collections.holds_keywords(self._client.get_collection(collection.name)):
+                raise
+            return self.stored(replace(collection, keywords=False), points, timeout_s)
         return {ids[str(record.id)]: stored_point(*ids[str(record.id)], record) for record in records}
 
     def points_of(self, collection: Collection, item_ids: Sequence[str], timeout_s: float) -> list[StoredPoint]:
@@ -317,8 +323,10 @@ class QdrantIndex:
         except _CollectionMissing:
             return []
         except PermanentError:
+            info = self._client.get_collection(collection.name)
+            if keywords:
+                collections.require_keywords(info, collection)
             if vector is not None:
-                info = self._client.get_collection(collection.name)
                 collections.require_dimensions(info, collection.name, len(vector))
             raise
 

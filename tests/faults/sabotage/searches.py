@@ -15,6 +15,13 @@ SEARCHES = (
         "tests/contract/test_index.py::TestQdrantKeywords::test_each_way_keeps_to_the_filter_and_to_the_source",
     ),
     Sabotage(
+        "search: before a worker has added keywords, meaning counts",
+        "search-before-keywords",
+        "except KeywordsMissing:",
+        "except ZeroDivisionError:",
+        "tests/integration/test_search_modes.py::test_until_a_worker_adds_keywords_a_search_goes_by_meaning_and_says_so",
+    ),
+    Sabotage(
         "search: what holds a number of the query comes before what is merely near in meaning",
         "hybrid-numbers-first",
         "[encoder.query(numbers_of_query(query))] if encoder else []",
