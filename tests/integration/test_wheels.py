@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +12,7 @@ from packaging.markers import Environment
 from packaging.pylock import Package, PackageWheel, Pylock
 from packaging.tags import Tag, compatible_tags, cpython_tags, mac_platforms
 
+from tests.support.package_index import PackageIndex, package_index
 from tests.support.processes import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -52,33 +50,9 @@ def tags(system: str, machine: str, oldest: tuple[int, int], python: str) -> Ite
 
 
 @pytest.fixture(scope="module")
-def uv() -> list[str]:
-    """The resolver, asking the index that pip asks. Skips the test where there is none."""
-    listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True, timeout=60
-    )
-    # A command's own value overrides the general one, the environment both.
-    of = dict[str, str]()
-    for where in ("global", "install", ":env:"):
-        of |= dict(re.findall(rf"^{where}\.([\w-]+)='(.*)'$", listed.stdout, re.MULTILINE))
-    if of.get("no-index"):
-        pytest.skip("pip is told to ask no index")
-    command = [str(Path(sys.executable).with_name("uv")), "--quiet", "--no-config"]
-    if certificates := of.get("cert"):
-        os.environ["SSL_CERT_FILE"] = certificates
-    options = ["--default-index", of["index-url"]] if "index-url" in of else []
-    options += [part for url in of.get("extra-index-url", "").split() for part in ("--index", url)]
-    command += ["pip", "compile", *options]
-    tried = subprocess.run(
-        [*command, "-"], input="packaging", capture_output=True, text=True, check=False, timeout=60, env=_impatient()
-    )
-    if tried.returncode:
-        pytest.skip(f"no package index: {' '.join(tried.stderr.split())[:200]}")
-    return command
-
-
-def _impatient() -> dict[str, str]:
-    return {**os.environ, "UV_HTTP_TIMEOUT": "10", "UV_HTTP_RETRIES": "0"}
+def index() -> PackageIndex:
+    """Skips the test where there is none."""
+    return package_index()
 
 
 def test_the_readme_names_the_platforms_that_we_want() -> None:
@@ -89,16 +63,13 @@ def test_the_readme_names_the_platforms_that_we_want() -> None:
 
 @pytest.mark.parametrize("extra", EXTRAS, ids=lambda extra: extra or "no extra")
 def test_whatever_is_installed_has_a_wheel_on_every_platform_that_the_readme_names(
-    uv: list[str], tmp_path: Path, extra: str
+    index: PackageIndex, tmp_path: Path, extra: str
 ) -> None:
     """Whatever a resolver chooses from our ranges now, transitive dependencies too. And on Windows, so that `up` can
     tell of WSL, except the tools of development."""
     locked = tmp_path / "pylock.toml"
     options = ["--universal", "--python-version", "3.11", "--format", "pylock.toml", "-o", str(locked)]
-    done = subprocess.run(
-        [*uv, "pyproject.toml", *(["--extra", extra] if extra else []), *options],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=110,
-    )  # fmt: skip
+    done = index.uv("compile", "pyproject.toml", *(["--extra", extra] if extra else []), *options, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     lock = Pylock.from_dict(tomllib.loads(locked.read_text(encoding="utf-8")))
     cells = named_platforms()
