@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         UnfitRequest,
         UsageError,
     )
+    from reindexer.core.keywords import Keywords
     from reindexer.core.profile import Profile
     from reindexer.core.source import Source
     from reindexer.generations.promotion import Promoted
@@ -81,11 +82,10 @@ __version__ = "0.1.0"
 __all__ = [
     "ApiKey", "Attached", "BreakerStatus", "ChangedMeanwhile", "Client", "DeadLetter", "DefinitionError",
     "DependencyUnavailable", "Detached", "Forgotten", "Generation", "GenerationConflict", "GenerationStatus", "Hit",
-    "ItemFailed", "ItemState", "NewKey", "NoSuchItem", "NoSuchRun", "OtherEmbedder", "PastRequest", "PermanentError",
-    "Profile", "Promoted", "QueryVector", "RateLimited", "ReindexerError", "RelatedTable", "RowIsThere",
-    "RowsWouldMove", "Run",
-    "RunConflict", "SearchResult", "Settings", "Source", "SourceError", "SourceStatus", "Status", "TaskState",
-    "TransientError", "UnfitRequest", "UsageError", "__version__",
+    "ItemFailed", "ItemState", "Keywords", "NewKey", "NoSuchItem", "NoSuchRun", "OtherEmbedder", "PastRequest",
+    "PermanentError", "Profile", "Promoted", "QueryVector", "RateLimited", "ReindexerError", "RelatedTable",
+    "RowIsThere", "RowsWouldMove", "Run", "RunConflict", "SearchResult", "Settings", "Source", "SourceError",
+    "SourceStatus", "Status", "TaskState", "TransientError", "UnfitRequest", "UsageError", "__version__",
 ]  # fmt: skip
 
 _HOMES = {
@@ -97,6 +97,7 @@ _HOMES = {
         "NoSuchItem", "PermanentError", "OtherEmbedder", "TransientError", "RateLimited", "ReindexerError",
         "RowsWouldMove", "SourceError", "UnfitRequest", "UsageError",
     ),
+    "core.keywords": ("Keywords",),
     "core.profile": ("Profile",),
     "core.source": ("Source",),
     "generations.promotion": ("Promoted",),

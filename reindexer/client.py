@@ -24,6 +24,7 @@ from reindexer.backfills.runs import Run
 from reindexer.core.api_key import Role
 from reindexer.core.errors import ReindexerError, SourceError, TransientError, UnfitRequest, UsageError
 from reindexer.core.filters import parse_filter
+from reindexer.core.keywords import Keywords
 from reindexer.core.profile import Profile
 from reindexer.core.search_terms import Group, Mode, SearchTerms
 from reindexer.core.source import Source
@@ -84,6 +85,9 @@ class QueryVector:
     embedder: str
     """The embedder of vector and points, as `NAME:MODEL:DIMENSIONS`."""
     vector: list[float]
+    keywords: Keywords | None = None
+    """The query's words, for the sparse vector `bm25`: their numbers, and the weight 1 of each. None: they were not
+    asked for, or the source has no keywords."""
 
 
 class Client:
@@ -328,16 +332,19 @@ class Client:
         with self._connection() as connection:
             return searchable(connection, source)
 
-    def embed_query(self, source: str, query: str) -> QueryVector:
+    def embed_query(self, source: str, query: str, *, keywords: bool = False) -> QueryVector:
         """Embed a query for a search of your own, with the collection whose points it may be compared with.
 
         Ask for both at once, and for each query anew: after a promotion another model makes the vectors of another
-        collection. Raises as `search` does.
+        collection. With `keywords` the result holds the query's words as well, by the rules of that collection. Raises
+        as `search` does, and SourceError if keywords can't be computed here.
         """
         there, by = self._searchable(source), self._searching()
+        encoder = by.encoder_of(there.source) if keywords else None
+        words = encoder.query(query) if encoder else None
         embedder = by.embedder_of(there.source)
         embedding = embedder.embed([query], timeout_s=self._settings.embedding_timeout_s)
-        return QueryVector(there.collection.name, embedder.fingerprint, embedding.vectors[0].tolist())
+        return QueryVector(there.collection.name, embedder.fingerprint, embedding.vectors[0].tolist(), words)
 
     def backfill(self, source: str, *, where: str | None = None, force: bool = False) -> Run:
         """Start to rebuild all items of a source, or those that `where` (SQL over its columns) selects.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from fastapi.testclient import TestClient
+from qdrant_client import models
 
 from api.main import create_app
 from reindexer import Client
@@ -146,6 +147,19 @@ def test_until_a_worker_adds_keywords_a_search_goes_by_meaning_and_says_so(
     settle(db, worker)
     assert "degraded" not in api.post("/search", json=asked).json()
     assert len(api.post("/search", json=asked | {"mode": "keywords"}).json()["hits"]) == 1
+
+
+@pytest.mark.parametrize(("query", "item_id"), [("overdue INV-2291", "1"), ("물", "100"), ("検索", "101")])
+def test_an_application_gets_the_words_of_a_query_beside_its_vector_and_asks_qdrant_itself(
+    client: Client, letters: None, index: IndexReader, query: str, item_id: str
+) -> None:
+    asked = client.embed_query("letters", query, keywords=True)
+    assert asked.keywords is not None
+    words = models.SparseVector(indices=list(asked.keywords.indices), values=list(asked.keywords.values))
+    found = index.client.query_points(asked.collection, query=words, using="bm25", limit=1).points
+    assert [(each.payload or {})["_reindexer"]["item_id"] for each in found] == [item_id]
+    assert client.embed_query("letters", query).keywords is None
+    assert client.embed_query("notes", query, keywords=True).keywords is None
 
 
 def test_python_and_commands_search_alike(

@@ -14,11 +14,10 @@ import reindexer
 NAMES = [
     "ApiKey", "Attached", "BreakerStatus", "ChangedMeanwhile", "Client", "DeadLetter", "DefinitionError",
     "DependencyUnavailable", "Detached", "Forgotten", "Generation", "GenerationConflict", "GenerationStatus", "Hit",
-    "ItemFailed", "ItemState", "NewKey", "NoSuchItem", "NoSuchRun", "OtherEmbedder", "PastRequest", "PermanentError",
-    "Profile", "Promoted", "QueryVector", "RateLimited", "ReindexerError", "RelatedTable", "RowIsThere",
-    "RowsWouldMove", "Run",
-    "RunConflict", "SearchResult", "Settings", "Source", "SourceError", "SourceStatus", "Status", "TaskState",
-    "TransientError", "UnfitRequest", "UsageError", "__version__",
+    "ItemFailed", "ItemState", "Keywords", "NewKey", "NoSuchItem", "NoSuchRun", "OtherEmbedder", "PastRequest",
+    "PermanentError", "Profile", "Promoted", "QueryVector", "RateLimited", "ReindexerError", "RelatedTable",
+    "RowIsThere", "RowsWouldMove", "Run", "RunConflict", "SearchResult", "Settings", "Source", "SourceError",
+    "SourceStatus", "Status", "TaskState", "TransientError", "UnfitRequest", "UsageError", "__version__",
 ]  # fmt: skip
 
 METHODS = {
@@ -48,7 +47,7 @@ METHODS = {
         " limit: 'int' = 50, after: 'DeadLetter | None' = None) -> 'list[DeadLetter]'"
     ),
     "detach": "(self, name: 'str', *, drop_collection: 'bool') -> 'Detached'",
-    "embed_query": "(self, source: 'str', query: 'str') -> 'QueryVector'",
+    "embed_query": "(self, source: 'str', query: 'str', *, keywords: 'bool' = False) -> 'QueryVector'",
     "forget": "(self, source: 'str', item_id: 'str') -> 'Forgotten'",
     "generations": "(self, source: 'str') -> 'list[Generation]'",
     "list_keys": "(self) -> 'list[ApiKey]'",
@@ -119,7 +118,7 @@ RESULTS = {
         "standby_until", "emptied_at", "removed_at", "pending", "failed", "oldest_change_age_s", "run_id",
     ),
     "Promoted": ("source", "former", "lacking"),
-    "QueryVector": ("collection", "embedder", "vector"),
+    "QueryVector": ("collection", "embedder", "vector", "keywords"),
     "Status": (
         "outbox", "pending", "processing", "failed", "healing", "completed", "open_runs", "oldest_change_age_s",
         "listener", "workers", "triggers", "breakers", "sources",
