@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo lint site test coverage test-long torture sabotage bench bench-quick clean
+.PHONY: help install lock lock-recipes demo lint site test coverage test-long torture sabotage bench bench-quick clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,11 +28,15 @@ install: $(VENV)/installed ## make .venv with everything
 
 # One file for all platforms and Pythons. Run it, and the tests, before a release.
 LOCKED ?= constraints.txt
-LOCK := --all-extras --universal --python-version 3.11 --no-annotate --no-emit-index-url --quiet --upgrade \
-	--custom-compile-command "make lock"
+LOCK = --universal --python-version 3.11 --no-annotate --no-emit-index-url --quiet --upgrade \
+	--custom-compile-command "make $@"
 
 lock: install ## write the newest versions that pyproject.toml allows into constraints.txt
-	"$(BIN)/uv" pip compile pyproject.toml $(LOCK) --output-file "$(LOCKED)"
+	"$(BIN)/uv" pip compile pyproject.toml --all-extras $(LOCK) --output-file "$(LOCKED)"
+
+lock-recipes: install ## the same for what the recipes of docs/clients.md install
+	sed -n 's/^pip install //p' docs/clients.md | tr ' ' '\n' | \
+		"$(BIN)/uv" pip compile - $(LOCK) --output-file tests/recipes/constraints.txt
 
 demo: $(VENV)/runs ## the whole story with real text on this machine, in 20 seconds and the installation
 	"$(BIN)/reindexer" demo

@@ -9,7 +9,9 @@ A ```sh block carries a mark on the line before it, which says how a test treats
     <!-- test: skip REASON -->   not run; the reason is shown
 
 A ```toml block under `<!-- test: file -->` is the sources file from then on. Blocks of ```python under
-`<!-- test: python -->` are one program, and the ```sql blocks under it run before.
+`<!-- test: python -->` are one program, and the ```sql blocks under it run before. Blocks under
+`<!-- test: recipe FILE -->` belong together: a program of that name, the `pip install` of what it imports, and what it
+prints.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from tests.support.processes import ROOT
 
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
-_MARK = re.compile(r"<!-- test: (settings|start|run until|run|skip|roles|demo|file|python)\b\s*(.*?)\s*-->")
+_MARK = re.compile(r"<!-- test: (settings|start|run until|run|skip|roles|demo|file|python|recipe)\b\s*(.*?)\s*-->")
 _COMMENT = re.compile(r"\s+#\s.*$|^#.*$")
 _EXPORT = re.compile(r"export ([A-Z_]+)=")
 
@@ -83,6 +85,30 @@ def blocks(document: Path) -> Iterator[Block]:
 def program(document: Path) -> str:
     """The document's Python blocks, as the one program that they are."""
     return "\n".join(each.text for each in blocks(document) if (each.mark, each.language) == ("python", "python"))
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A program of a document that runs in an environment of its own."""
+
+    name: str
+    """Of its file."""
+    program: str
+    packages: tuple[str, ...]
+    """None: other recipes import it."""
+    prints: str
+
+
+def recipes(document: Path) -> dict[str, Recipe]:
+    """The document's recipes, by the names of their files."""
+    found: dict[str, dict[str, str]] = {}
+    for each in blocks(document):
+        if each.mark == "recipe":
+            found.setdefault(each.about, {})[each.language] = each.text
+    return {
+        name: Recipe(name, parts["python"], tuple(parts.get("sh", "").split()[2:]), parts.get("text", ""))
+        for name, parts in found.items()
+    }
 
 
 def without_blocks(document: Path) -> str:
