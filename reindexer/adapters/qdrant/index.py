@@ -247,7 +247,7 @@ class QdrantIndex:
         except _CollectionMissing:
             return {}
         except PermanentError:
-            if not with_keywords or collections.holds_keywords(self._client.get_collection(collection.name)):
+            if not with_keywords or self._holds_keywords(collection):  # guard keywords-not-there-yet
                 raise
             return self.stored(replace(collection, keywords=False), points, timeout_s)
         return {ids[str(record.id)]: stored_point(*ids[str(record.id)], record) for record in records}
@@ -352,6 +352,11 @@ class QdrantIndex:
         """See `reindexer.ports.Index.ping`."""
         with self._asking(self._timeout_s):
             self._client.get_collections()
+
+    def _holds_keywords(self, collection: Collection) -> bool:
+        """Whether its points can have keywords. A source has them at once, its collection from the next claim on."""
+        with self._asking(self._timeout_s):
+            return collections.holds_keywords(self._client.get_collection(collection.name))
 
     def _delete(self, collection: Collection, conditions: list[models.Condition], token: int, timeout_s: float) -> None:
         with self._asking(timeout_s):

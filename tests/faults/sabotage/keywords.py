@@ -45,6 +45,14 @@ KEYWORDS = (
         fails_with="Qdrant answered 400",
     ),
     Sabotage(
+        "keywords: a collection that holds none yet can be read",
+        "keywords-not-there-yet",
+        "not with_keywords or self._holds_keywords(collection)",
+        "True",
+        CONTRACT + "test_keywords_come_to_a_collection_that_holds_points",
+        fails_with="Qdrant answered 400",
+    ),
+    Sabotage(
         "keywords: who compares finds a point that lacks them",
         "reconcile-keywords",
         "keywords_of and not same_keywords(point.keywords, keywords_of(chunk.said(row.text)))",
