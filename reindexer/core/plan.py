@@ -73,9 +73,20 @@ class Embed(Write):
 
     @property
     def exchanged_fingerprint(self) -> str:
-        """The payload's fingerprint once it stands beside the vectors of older texts: these keep their keywords."""
+        """The payload's fingerprint once it stands beside the vectors of older texts.
+
+        These keep their keywords. They may lack their texts, which the row has no more: so no key of theirs is in it.
+        """
         # guard keywords-of-older-text
-        return with_keywords(self.payload_fingerprint, keywords_of(self.item.payload_fingerprint))
+        keywords = keywords_of(self.item.payload_fingerprint)
+        return payload_fingerprint(self.row.payload, keywords=keywords)  # guard stored-text-of-older-text
+
+    @property
+    def payload_differs(self) -> bool:
+        """Whether the points beside whose vectors the payload is to stand hold another one."""
+        stands = self.item.payload_fingerprint
+        whole = with_keywords(self.payload_fingerprint, keywords_of(stands))
+        return stands not in (whole, self.exchanged_fingerprint)
 
     @property
     def reuses_before(self) -> int | None:

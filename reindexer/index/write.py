@@ -108,9 +108,7 @@ def _kept_texts(
 
 def has_other_payload(step: Embed) -> bool:
     """Whether the item may have points in Qdrant whose payload differs from its row's."""
-    return _may_have_points(step.item) and (
-        step.item.doubtful or step.item.payload_fingerprint != step.exchanged_fingerprint
-    )
+    return _may_have_points(step.item) and (step.item.doubtful or step.payload_differs)
 
 
 def write_chunks(index: FencedIndex, points: Sequence[Point]) -> Mapping[str, int]:

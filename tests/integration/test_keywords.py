@@ -194,6 +194,8 @@ def test_keywords_that_are_added_while_a_text_waits_reach_its_kept_chunks_as_wel
     manuals.write("long", LONG.replace("Paragraph 3", "Section 3"), "new")
     manuals.settle()
     manuals.attach(keywords=True)
+    manuals.write("long", LONG.replace("Paragraph 3", "Section 3"), "newer")
+    manuals.settle()
     manuals.provider.behave = lambda _: None
     eventually(lambda: None not in manuals.settled().values(), within=30)
     manuals.assert_all_right()

@@ -99,6 +99,29 @@ def test_while_a_new_text_waits_for_the_provider_the_point_keeps_the_old_one_bes
     assert texts(index, item_id) == ["new text"]
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, "chunk"), ("chunk", "page"), ("chunk", None)])
+def test_a_text_that_comes_back_while_its_key_is_new_is_stored(
+    db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider, before: str | None, after: str | None
+) -> None:
+    item_id = insert(db, "old text")
+    attached(db, worker, replace(STORED, store_text=before))
+    provider.behave = lambda _: error(503)
+    with changing_triggers(db):
+        attach(db, replace(STORED, store_text=after))
+    db.execute("UPDATE context_items SET content = 'new text', metadata = '{\"a\": 1}' WHERE id = %s", [item_id])
+    work(db, worker)
+    assert (index.payload(item_id) or {})["metadata"] == {"a": 1}
+    db.execute("UPDATE context_items SET content = 'old text' WHERE id = %s", [item_id])
+    db.execute("UPDATE reindexer.due SET not_before = now()")
+    settle(db, worker)
+    payload = index.payload(item_id) or {}
+    assert (payload.get("chunk"), payload.get("page")) == (
+        "old text" if after == "chunk" else None,
+        "old text" if after == "page" else None,
+    )
+    assert differences(db, worker) == {}
+
+
 def test_it_is_added_renamed_and_taken_away_in_place_without_the_provider(
     db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider
 ) -> None:

@@ -18,8 +18,8 @@ KEYWORDS = (
     Sabotage(
         "keywords: a payload beside an older text tells nothing of new ones",
         "keywords-of-older-text",
-        "with_keywords(self.payload_fingerprint, keywords_of(self.item.payload_fingerprint))",
-        "self.payload_fingerprint",
+        "keywords = keywords_of(self.item.payload_fingerprint)",
+        "keywords = keywords_of(self.payload_fingerprint)",
         OF_POINTS + "test_keywords_that_are_added_while_a_text_waits_reach_its_kept_chunks_as_well",
     ),
     Sabotage(

@@ -71,6 +71,13 @@ SIDES = (
         STORED + "test_while_a_new_text_waits_for_the_provider_the_point_keeps_the_old_one_beside_the_new_payload",
     ),
     Sabotage(
+        "stored texts: a payload beside an older text tells of no text that stands in it",
+        "stored-text-of-older-text",
+        "payload_fingerprint(self.row.payload, keywords=keywords)",
+        "with_keywords(self.payload_fingerprint, keywords)",
+        STORED + "test_a_text_that_comes_back_while_its_key_is_new_is_stored",
+    ),
+    Sabotage(
         "stored texts: another key rewrites payloads",
         "fingerprint-text-key",
         "payload if text_key is None else {**payload, RESERVED: text_key}",
