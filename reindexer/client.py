@@ -324,7 +324,7 @@ class Client:
         """
         terms = SearchTerms(limit, offset, min_score=min_score, group=group)
         return similar(
-            partial(self._searchable, source), self._connection, self._searching().index, item_id, terms,
+            partial(self._searchable, source), self._connection, self._searching(), item_id, terms,
             partial(parse_filter, filter or {}), text=text,
         )  # fmt: skip
 

@@ -232,7 +232,7 @@ def more_like_this(body: SimilarRequest, postgres: PostgresPart, by: SearcherPar
     if body.text:
         require_key(access)  # guard open-similar-text
     found = similar(
-        partial(_searchable, postgres, body.source, body, access), postgres.connection, by.index, body.item_id,
+        partial(_searchable, postgres, body.source, body, access), postgres.connection, by, body.item_id,
         body.terms(), partial(parse_filter, body.filter), text=body.text,
         forced_of=partial(forced_conditions, access),
     )  # fmt: skip

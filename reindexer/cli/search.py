@@ -90,7 +90,7 @@ def search(app: typer.Typer) -> None:
         resolve = _Resolve(settings, source)
         resolve.look()
         found = similar(
-            resolve, partial(database, settings), wiring.index(settings), item_id,
+            resolve, partial(database, settings), wiring.searcher(settings), item_id,
             SearchTerms(limit, offset, min_score=min_score, group=group), _filter_of(where), text=text,
         )  # fmt: skip
         _show(found, with_source=False, with_text=text, as_json=as_json)

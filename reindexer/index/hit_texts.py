@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reindexer.core.items import Row
-from reindexer.core.source import MAX_CHUNK_TOKENS, Source
+from reindexer.core.source import Source
 from reindexer.core.text.chunks import Span
 from reindexer.core.text.embedding_spec import EmbeddingSpec
 from reindexer.ports import Collection, Hit, Index
@@ -19,15 +19,20 @@ from reindexer.sources.rows import read_rows
 
 
 def with_texts(
-    connection: Connection, index: Index, source: Source, collection: Collection, hits: Sequence[Hit]
+    connection: Connection,
+    index: Index,
+    source: Source,
+    collection: Collection,
+    hits: Sequence[Hit],
+    max_input_tokens: int,
 ) -> list[Hit]:
     """Return these hits of one source with their texts, from one read of their rows.
 
-    A hit whose row holds another text there by now, or that has no row any more, is `changed` and gets no text. Raises
-    SourceError if the rows can't be read.
+    `max_input_tokens` are the embedder's: a chunk's header is cut by them. A hit whose row holds another text there by
+    now, or that has no row any more, is `changed` and gets no text. Raises SourceError if the rows can't be read.
     """
     rows = read_rows(connection, source, list(dict.fromkeys(hit.item_id for hit in hits)))
-    spec = EmbeddingSpec.of(source, vectors_made_by(index, collection) or "", MAX_CHUNK_TOKENS)
+    spec = EmbeddingSpec.of(source, vectors_made_by(index, collection) or "", max_input_tokens)
     return [_with_text(hit, rows.get(hit.item_id), spec) for hit in hits]
 
 

@@ -7,13 +7,21 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import cast
 
-from reindexer.core.errors import KeywordsMissing, RefusesAll, TransientError, UnfitRequest, UsageError
+from reindexer.core.errors import (
+    KeywordsMissing,
+    RefusesAll,
+    SourceError,
+    TransientError,
+    UnfitRequest,
+    UsageError,
+)
 from reindexer.core.filters import Filter
 from reindexer.core.keywords import Keywords, numbers_of_query
 from reindexer.core.payload import PayloadColumn
 from reindexer.core.ranking import fused
 from reindexer.core.search_terms import Mode, SearchTerms
 from reindexer.core.source import Source
+from reindexer.core.text.batching import RequestLimits
 from reindexer.index.asked_once import asked_once
 from reindexer.index.hit_texts import with_texts
 from reindexer.ports import Collection, Embedder, EmbedderOf, Hit, Index, KeywordEncoderOf, Vector
@@ -144,14 +152,14 @@ def search_sources(
         terms.mode_of(there.source)
     if len(resolves) == 1:
         found = search_source(by, sources[0], resolves[0], query, terms, filter_of, forced_of)
-        return result(by.index, [(found, hit) for hit in found.hits], [found], texts)
+        return result(by, [(found, hit) for hit in found.hits], [found], texts)
     once, of_each = replace(by, embedder_of=asked_once(by.embedder_of)), replace(terms, limit=terms.depth, offset=0)
     founds = [
         search_source(once, there, resolve, query, of_each, filter_of, forced_of)
         for there, resolve in zip(sources, resolves, strict=True)
     ]
     ranked = fused([[(found, hit) for hit in found.hits] for found in founds])[terms.offset : terms.depth]
-    return result(by.index, [(found, replace(hit, score=score)) for (found, hit), score in ranked], founds, texts)
+    return result(by, [(found, replace(hit, score=score)) for (found, hit), score in ranked], founds, texts)
 
 
 def search_source(
@@ -225,7 +233,7 @@ def fitting_filter(there: Searchable, filter_of: FilterOf) -> Filter:
 
 
 def result(
-    index: Index, hits: Sequence[tuple[Found, Hit]], founds: Sequence[Found], texts: Connecting | None
+    by: Searcher, hits: Sequence[tuple[Found, Hit]], founds: Sequence[Found], texts: Connecting | None
 ) -> SearchResult:
     """Return these hits, each with the name of its source and, if they are wanted, with the texts of the rows now."""
     told = [replace(hit, source=found.there.source.name) for found, hit in hits]
@@ -234,13 +242,22 @@ def result(
             of_source = [place for place, hit in enumerate(told) if hit.source == there.source.name]
             if not of_source:
                 continue
+            most, some = _max_input_tokens(by, there.source), [told[each] for each in of_source]
             with texts() as connection:
-                read = with_texts(connection, index, there.source, there.collection, [told[each] for each in of_source])
+                read = with_texts(connection, by.index, there.source, there.collection, some, most)
             for place, hit in zip(of_source, read, strict=True):
                 told[place] = hit
     behind = "; ".join(found.there.behind for found in founds if found.there.behind)
     degraded = next((found.degraded for found in founds if found.degraded), None)
     return SearchResult(told, behind or None, degraded)
+
+
+def _max_input_tokens(by: Searcher, source: Source) -> int:
+    """Of the embedder that made the source's vectors, as far as this process knows it."""
+    try:
+        return by.embedder_of(source).limits.max_input_tokens  # guard hit-text-header-cut
+    except (SourceError, UsageError):
+        return RequestLimits().max_input_tokens
 
 
 def find(

@@ -15,13 +15,14 @@ from reindexer.index.search import (
     Found,
     Resolve,
     Searchable,
+    Searcher,
     SearchResult,
     by_active_generation,
     every_item,
     fitting_filter,
     result,
 )
-from reindexer.ports import Hit, Index
+from reindexer.ports import Hit
 from reindexer.sources.long_keys import item_id_of
 
 MOST_CHUNKS = 64
@@ -31,7 +32,7 @@ MOST_CHUNKS = 64
 def similar(
     resolve: Resolve,
     connecting: Connecting,
-    index: Index,
+    by: Searcher,
     item_id: str,
     terms: SearchTerms,
     filter_of: FilterOf,
@@ -52,12 +53,12 @@ def similar(
         where = (*forced, *fitting_filter(there, filter_of))  # guard key-forced-filter-similar
         with connecting() as connection:
             own = item_id_of(connection, there.source, item_id)
-        vectors = index.vectors_of(there.collection, own, forced, MOST_CHUNKS)  # guard similar-item-seen
+        vectors = by.index.vectors_of(there.collection, own, forced, MOST_CHUNKS)  # guard similar-item-seen
         if not vectors:
             return None
         mean = np.asarray(np.mean(vectors, axis=0), dtype=np.float32)
         alike = replace(terms, where=where, without_item=own)  # guard similar-own-item
-        return index.search(there.collection, mean, alike)
+        return by.index.search(there.collection, mean, alike)
 
     there, hits = by_active_generation(resolve(), resolve, ask)
     if hits is None:
@@ -66,4 +67,4 @@ def similar(
             "yet, or it has no text; `reindexer why` tells which"
         )
     found = Found(there, hits)
-    return result(index, [(found, hit) for hit in hits], [found], connecting if text else None)
+    return result(by, [(found, hit) for hit in hits], [found], connecting if text else None)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
+from reindexer import Client, Settings
 from reindexer.core.source import CONTEXT_ITEMS, Source
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.locks import changing_triggers
@@ -14,10 +16,11 @@ from reindexer.sources.attach import attach
 from reindexer.sources.embedding_specs import embedding_spec_of
 from reindexer.sources.estimate import estimate
 from reindexer.testing.provider import FakeProvider, vector_of
+from reindexer.wiring import worker as make_worker
 from reindexer.worker.worker import Worker
 from tests.support.commands import Done
 from tests.support.flow import insert
-from tests.support.generations import settle
+from tests.support.generations import NAME, settle
 from tests.support.index_reader import IndexReader
 from tests.support.reconciling import differences
 
@@ -94,6 +97,18 @@ def test_a_header_that_is_added_in_place_is_counted_and_embeds_what_it_changes(
     attached(db, worker, headed)
     assert (told.changed, told.changed_tokens) == (1, sum(map(len, provider.inputs)))
     assert differences(db, worker) == {}
+
+
+def test_a_hit_has_its_text_where_a_short_input_cuts_its_header(
+    db: Connection, settings: Settings, index: IndexReader
+) -> None:
+    short = settings.model_copy(update={"embedding_max_input_tokens": 100})
+    item_id = insert(db, "a text", "A title that is longer than a quarter of an input " * 4)
+    insert(db, "another", "Short")
+    with closing(make_worker(short, None)) as worker, Client(short) as client:
+        attached(db, worker, HEADED)
+        assert {hit.text for hit in client.search(NAME, "x", text=True).hits} == {"a text", "another"}
+        assert [hit.text for hit in client.similar(NAME, item_id, text=True).hits] == ["another"]
 
 
 @pytest.mark.parametrize("again", [True, False])

@@ -236,10 +236,10 @@ def test_similar_to_an_item_that_a_condition_hides_is_as_to_one_that_is_not_ther
     """As of a caller who sees only some items: no answer tells whether another one is there."""
 
     def ids_like(item_id: str, seen: Mapping[str, Any]) -> list[str]:
-        index = wiring.index(settings)
+        by = wiring.searcher(settings)
         condition = partial(parse_filter, seen)
         found = similar(
-            partial(client._searchable, "notes"), client._connection, index, item_id, SearchTerms(3), condition,
+            partial(client._searchable, "notes"), client._connection, by, item_id, SearchTerms(3), condition,
             forced_of=condition,
         )  # fmt: skip
         return [hit.item_id for hit in found.hits]

@@ -44,6 +44,13 @@ SEARCHES = (
         SEARCH + "test_a_hit_has_the_text_of_its_chunk_while_that_is_what_was_indexed",
     ),
     Sabotage(
+        "search: the header of a hit's chunk is cut as when it was indexed",
+        "hit-text-header-cut",
+        "by.embedder_of(source).limits.max_input_tokens",
+        "RequestLimits().max_input_tokens",
+        "tests/integration/test_chunk_header.py::test_a_hit_has_its_text_where_a_short_input_cuts_its_header",
+    ),
+    Sabotage(
         "search: an open search gives no texts without the key",
         "open-search-text",
         "require_key(access)",
