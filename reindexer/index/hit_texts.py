@@ -1,6 +1,6 @@
 """The texts of hits: read from the rows as they are now, and told only where they are what was indexed.
 
-The index holds no text. A row may have changed since its point was written, or be gone.
+The index need hold no text. A row may have changed since its point was written, or be gone.
 """
 
 from __future__ import annotations
