@@ -107,9 +107,14 @@ def _refused() -> HTTPException:
 
 
 def require_key(access: Access) -> None:
-    """Raises HTTPException 401 if the request has no key, which an open search does not need."""
-    if access is _ANYBODY:
+    """Raises HTTPException 401 if the request has no key."""
+    if not has_key(access):
         raise _refused()
+
+
+def has_key(access: Access) -> bool:
+    """Whether the request has a key, which an open search does not need."""
+    return access is not _ANYBODY
 
 
 def _require_right(access: Access, operation: str) -> None:

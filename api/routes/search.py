@@ -19,7 +19,7 @@ from reindexer.ports import Hit
 from reindexer.postgres.connect import Postgres
 from reindexer.postgres.payload_kinds import payload_columns
 
-from ..auth import AccessPart, keyed_router, require_key
+from ..auth import AccessPart, has_key, keyed_router, require_key
 from ..dependencies import PostgresPart, SearcherPart
 from ..fields import ItemId, JsonObject, Query, SourceName
 from ..narrowing import forced_conditions, searched_source
@@ -243,4 +243,4 @@ def _searchable(postgres: Postgres, name: str, body: Terms, access: Access) -> S
     with postgres.connection() as connection:
         source = searched_source(connection, name, access)
         columns = payload_columns(connection, source) if body.filter or access.filter else ()
-        return Searchable(source, collection_of(connection, source), columns, None)
+        return Searchable(source, collection_of(connection, source), columns, None, hides_texts=not has_key(access))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 from reindexer.core.errors import (
     KeywordsMissing,
@@ -43,6 +43,8 @@ class Searchable:
     """What a filter may name."""
     behind: str | None
     """Why recent writes may be missing, in one line."""
+    hides_texts: bool = False
+    """Hits show payload columns alone, and not the text of a chunk that may stand beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +238,7 @@ def result(
     by: Searcher, hits: Sequence[tuple[Found, Hit]], founds: Sequence[Found], texts: Connecting | None
 ) -> SearchResult:
     """Return these hits, each with the name of its source and, if they are wanted, with the texts of the rows now."""
-    told = [replace(hit, source=found.there.source.name) for found, hit in hits]
+    told = [replace(hit, source=found.there.source.name, payload=_shown(found.there, hit)) for found, hit in hits]
     if texts is not None:
         for there in (found.there for found in founds):
             of_source = [place for place, hit in enumerate(told) if hit.source == there.source.name]
@@ -250,6 +252,14 @@ def result(
     behind = "; ".join(found.there.behind for found in founds if found.there.behind)
     degraded = next((found.degraded for found in founds if found.degraded), None)
     return SearchResult(told, behind or None, degraded)
+
+
+def _shown(there: Searchable, hit: Hit) -> Mapping[str, Any]:
+    """The payload of a hit, as far as it is shown. While the key of texts changes, a point has it under the former."""
+    if not there.hides_texts:
+        return hit.payload
+    shown = {*there.source.payload_columns, *(each.name for each in there.source.related)}
+    return {key: value for key, value in hit.payload.items() if key in shown}  # guard open-search-stored-text
 
 
 def _max_input_tokens(by: Searcher, source: Source) -> int:

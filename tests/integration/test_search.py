@@ -322,6 +322,22 @@ def test_an_open_search_gives_no_texts_without_the_key(
             assert api.post(route, json=asked | {"text": True}, headers=KEY).status_code == 200
 
 
+def test_an_open_search_gives_no_texts_of_payloads_without_the_key(
+    settings: Settings, db: Connection, worker: Worker, client: Client
+) -> None:
+    db.execute("CREATE TABLE memos (id int PRIMARY KEY, lang text, body text)")
+    db.execute("INSERT INTO memos VALUES (1, 'en', 'secret words'), (2, 'en', 'other words')")
+    client.attach("memos", table="memos", text="body", payload="lang", store_text="chunk")
+    settle(db, worker)
+    client.attach("memos", store_text="page")  # the points have the former key yet
+    with TestClient(create_app(settings.model_copy(update={"search_open": True}))) as api:
+        for route, asked in (("/search", {"query": "x", "limit": 1}), ("/similar", {"item_id": "2"})):
+            (hit,) = hits(api, route, source="memos", **asked)
+            assert hit["payload"] == {"lang": "en"}
+            answer = api.post(route, json={"source": "memos", **asked}, headers=KEY)
+            assert answer.json()["hits"][0]["payload"].keys() == {"lang", "chunk"}
+
+
 def test_the_python_api_searches_alike(client: Client, db: Connection, pages: None) -> None:
     found = client.search(["notes", "pages"], "note 7", limit=2, text=True)
     best = found.hits[0]

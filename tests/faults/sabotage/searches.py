@@ -65,6 +65,13 @@ SEARCHES = (
         SEARCH + "test_an_open_search_gives_no_texts_without_the_key",
     ),
     Sabotage(
+        "search: one that is open gives no texts that stand in payloads",
+        "open-search-stored-text",
+        "if key in shown}",
+        "}",
+        SEARCH + "test_an_open_search_gives_no_texts_of_payloads_without_the_key",
+    ),
+    Sabotage(
         "similar: the item itself is no hit",
         "similar-own-item",
         ", without_item=own",
