@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
+import sys
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -217,6 +219,16 @@ def test_the_image_is_slim_pinned_and_runs_as_nobody_special() -> None:
     assert users[-1] not in ("root", "0")
     copied = [rest for instruction, rest in stages[-1] if instruction in ("COPY", "ADD")]
     assert copied == ["--from=build /venv /venv"]
+
+
+def test_the_image_has_what_keywords_need(tmp_path: Path) -> None:
+    (run,) = (rest for _, rest in dockerfile_stages()[0] if "dependencies.txt" in rest)
+    _, *arguments = shlex.split(run.partition(" > ")[0])
+    (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    done = subprocess.run([sys.executable, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True)
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["keywords"]]
+    assert done.stdout.splitlines() == wanted
 
 
 def test_the_image_is_built_from_all_that_the_wheel_holds_and_nothing_else() -> None:
