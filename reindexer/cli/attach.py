@@ -163,7 +163,7 @@ def _names(option: str, given: list[str]) -> tuple[str, ...] | None:
     """The names in an option's values; None: the option was not given."""
     names = split_names(given)
     if given and not names:
-        raise UsageError(f"{option} names no column; to take away what was given before, say --unset {option[2:]}")
+        raise UsageError(f"{option} names nothing; to take away what was given before, say --unset {option[2:]}")
     return names or None
 
 
