@@ -21,7 +21,7 @@ $(VENV)/runs: pyproject.toml constraints.txt
 	@touch "$@"
 
 $(VENV)/installed: $(VENV)/runs
-	$(INSTALL) --editable '.[embedded,dev,docs]'
+	$(INSTALL) --editable '.[embedded,structure,dev,docs]'
 	@touch "$@"
 
 install: $(VENV)/installed ## make .venv with everything

@@ -154,11 +154,11 @@ class Client:
         A new source needs `table` (as in SQL: `shop.products`) and `text`. `chunk_tokens` and `chunk_overlap` are in
         tokens of the source's model. `chunk_header`, a template over the text columns and `{headings}`, is embedded in
         front of each chunk. `store_text` is the key under which a payload holds its chunk's text. `related` replaces
-        all relations that the source has. `chunker` names what cuts the texts: `text`, or the chunker of an installed
-        package. With `keywords` rows are found by their words as well; `language`, `stop_words` and `stemmer` say what
-        a word is, and are fixed for a generation. `unset` names what is taken away again, such as `where` or
-        `profile.model`. The call returns when the triggers are in place; the listener and the workers then fill the
-        index.
+        all relations that the source has. `chunker` names what cuts the texts: `text`, `markdown`, `html`, `code`,
+        `code-LANGUAGE`, or the chunker of an installed package. With `keywords` rows are found by their words as well;
+        `language`, `stop_words` and `stemmer` say what a word is, and are fixed for a generation. `unset` names what is
+        taken away again, such as `where` or `profile.model`. The call returns when the triggers are in place; the
+        listener and the workers then fill the index.
 
         Raises DefinitionError if the definition does not fit the table, or RowsWouldMove if rows of an attached source
         would enter the index or leave it and `rows_may_move` is false; nothing is changed then. Raises SourceError if

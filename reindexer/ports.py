@@ -123,6 +123,7 @@ class Chunker(Protocol):
 
     def __call__(self, text: str, max_tokens: int, overlap_tokens: int, /) -> Sequence[Span]:
         """Return the chunks of a text that is not blank: at least one, none of them blank, by their first character.
+        (The built-in `html` gives none for markup without words: such an item has no point.)
 
         `max_tokens` (estimated) is the most that the source and its model take; a longer chunk of a package's chunker
         is cut again. With `overlap_tokens` each chunk should begin with so many of the one before. What no chunk holds

@@ -57,7 +57,10 @@ def attachments(app: typer.Typer) -> None:
             None, "--chunk-overlap", help="Tokens of a chunk that the next one begins with; 0 if not given."
         ),
         chunker: str | None = typer.Option(
-            None, "--chunker", help="What cuts long texts: `text`, or the chunker of a package; `text` if not given."
+            None,
+            "--chunker",
+            help="What cuts long texts: `text`, `markdown`, `html`, `code`, `code-LANGUAGE`, or the chunker of a "
+            "package; `text` if not given.",
         ),
         chunk_header: str | None = typer.Option(
             None, "--chunk-header", help="Embedded in front of each chunk: '{title} › {headings}'."

@@ -97,8 +97,9 @@ class Embed(Write):
     @property
     def may_reuse(self) -> bool:
         """Whether Qdrant may hold vectors that are needed again and known to be right."""
-        several = self.item.chunks > 0 and (self.item.chunks > 1 or len(self.chunks) > 1)
-        return self.reuses_before != 0 and (several or self.item.begun_upto is not None)  # guard chunk-vector-reuse
+        is_part = self.item.chunks > 1 or len(self.chunks) > 1 or self.chunks[0].span.start > 0
+        known = self.item.chunks > 0 and is_part
+        return self.reuses_before != 0 and (known or self.item.begun_upto is not None)  # guard chunk-vector-reuse
 
 
 Step = Delete | Skip | UpdatePayload | Embed

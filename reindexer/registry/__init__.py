@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from typing import Any, cast
 
 from reindexer.core.errors import ReindexerError, UsageError
@@ -67,6 +68,8 @@ class Registry:
     """Of entry points."""
     built_in: Mapping[str, str] = field(default_factory=dict)
     """The built-in ones: name and `module:object`, as an entry point has it."""
+    needs: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Of built-in ones that need more than is always installed: the extra that has it, and a module of it."""
 
     @cached_property
     def _found(self) -> Mapping[str, tuple[EntryPoint, ...]]:
@@ -83,9 +86,13 @@ class Registry:
         return list(self._found)
 
     def require(self, name: str) -> None:
-        """Raises UsageError if the name is not known. Does not import the plug-in."""
+        """Raises UsageError if the name is not known, or if its extra is not installed. Does not import the plug-in."""
         if name not in self.built_in and name not in self._found:
             raise UsageError(f"there is no {self.word} {name[:60]!r}; {self.known(name)}")
+        if name in self.needs:
+            extra, module = self.needs[name]
+            if find_spec(module) is None:  # guard chunker-extra-missing
+                raise UsageError(f"the {self.word} {name!r} needs other packages: pip install '{OURS}[{extra}]'")
 
     def known(self, name: str) -> str:
         """The known names in words, for the message about an unknown one."""
@@ -115,7 +122,17 @@ EMBEDDERS = Registry("embedder", "reindexer.embedders", {
     "static": "reindexer.adapters.embedders.static:StaticEmbedder.from_config",
     "hashing": "reindexer.adapters.embedders.hashing:HashingEmbedder.from_config",
 })  # fmt: skip
-CHUNKERS = Registry("chunker", "reindexer.chunkers", {"text": "reindexer.core.text.chunks:spans"})
+_LANGUAGES = (
+    "c", "cpp", "csharp", "go", "java", "javascript", "php", "python", "ruby", "rust", "tsx", "typescript"
+)  # fmt: skip
+_CODE = "reindexer.adapters.chunkers.code"
+_OF_CODE = {"code": f"{_CODE}:spans"} | {f"code-{each}": f"{_CODE}:{each}" for each in _LANGUAGES}
+CHUNKERS = Registry("chunker", "reindexer.chunkers", {
+    "text": "reindexer.core.text.chunks:spans",
+    "html": "reindexer.adapters.chunkers.html:spans",
+    "markdown": "reindexer.adapters.chunkers.markdown:spans",
+    **_OF_CODE,
+}, {"markdown": ("structure", "markdown_it"), **dict.fromkeys(_OF_CODE, ("structure", "tree_sitter"))})  # fmt: skip
 INDEXES = Registry("index", "reindexer.indexes", {"qdrant": "reindexer.adapters.qdrant.index:QdrantIndex.from_config"})
 
 _IN_PROCESS = {"openai": False, "static": True, "hashing": True}
@@ -153,8 +170,8 @@ def is_in_process(name: str) -> bool:
 def chunker(name: str) -> Chunker:
     """Find a chunker; a class is made once in a process, without arguments. Raises UsageError.
 
-    A package's is checked at each text. The built-in one is not, because a short text would take two thirds longer;
-    tests hold it to the port.
+    A package's is checked at each text. The built-in ones are not, because a short text would take two thirds longer;
+    tests hold them to the port.
     """
     plugin = CHUNKERS.load(name)
     if plugin.is_ours:

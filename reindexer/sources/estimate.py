@@ -126,7 +126,7 @@ def _add(
             sums.unreadable += 1
             continue
         sums.rows += 1
-        if not text:
+        if not chunks:
             continue
         # What chunks share with their neighbours, or begin with, is embedded with each of them.
         tokens = sum(count(each.input(text)) for each in chunks)  # guard estimate-chunk-overlap

@@ -152,7 +152,8 @@ def name_of(plugins: Registry) -> Kind:
         try:
             plugins.require(name := text(value))
         except UsageError as exc:
-            raise Unfit(f"is not known: {exc}") from None
+            problem = "can't be used here" if value in plugins.names() else "is not known"
+            raise Unfit(f"{problem}: {exc}") from None
         return name
 
     return kind

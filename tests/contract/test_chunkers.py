@@ -1,4 +1,4 @@
-"""The built-in `Chunker` keeps the contract."""
+"""Our own `Chunker`s keep the contract."""
 
 from __future__ import annotations
 
@@ -13,3 +13,21 @@ class TestBuiltInChunker(ChunkerContract):
     @pytest.fixture
     def chunker(self) -> Chunker:
         return registry.chunker("text")
+
+
+class TestHtmlChunker(ChunkerContract):
+    @pytest.fixture
+    def chunker(self) -> Chunker:
+        return registry.chunker("html")
+
+
+class TestMarkdownChunker(ChunkerContract):
+    @pytest.fixture
+    def chunker(self) -> Chunker:
+        return registry.chunker("markdown")
+
+
+class TestCodeChunker(ChunkerContract):
+    @pytest.fixture(params=["code", "code-python", "code-c", "code-typescript"])
+    def chunker(self, request: pytest.FixtureRequest) -> Chunker:
+        return registry.chunker(request.param)

@@ -165,7 +165,8 @@ def test_a_host_without_the_package_reports_a_problem_of_the_source(things: Thin
     drain(things.db)
     things.flow.worker.run_lane(Lane.LIVE, budget_s=0.5)
     problem = (
-        "source 'things': there is no chunker 'lines'; there are text; docs/extend.md tells how a package adds one"
+        f"source 'things': there is no chunker 'lines'; there are {', '.join(registry.CHUNKERS.names())}; "
+        "docs/extend.md tells how a package adds one"
     )
     assert status(things.db).sources["things"].problem == problem
     assert problem in things.reindexer("why", "things", "1", code=1)

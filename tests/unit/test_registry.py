@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from reindexer import registry
+from reindexer.adapters.chunkers.code import GRAMMARS
 from reindexer.adapters.embedders.hashing import HashingEmbedder
 from reindexer.core.errors import DefinitionError, InputRejected, SourceError, TransientError, UsageError
 from reindexer.core.profile import SIDES, Profile, other_vectors
@@ -322,7 +323,7 @@ def test_a_packages_chunker_is_a_function_or_a_class_that_is_made_once(plugins: 
         ("deaf", "the chunker 'deaf' of the package letters-plugin can't be made: TypeError: "),
         ("needy", "the chunker 'needy' of the package letters-plugin can't be made: TypeError: "),
         ("number", "the chunker 'number' of the package letters-plugin is int, and can't be called; see docs/extend.md"),
-        ("halvs", "there is no chunker 'halvs'; did you mean 'halves'? there are text, halves, "),
+        ("halvs", "there is no chunker 'halvs'; did you mean 'halves'? there are text, html, markdown, code, code-c, "),
     ],
 )  # fmt: skip
 def test_a_chunker_that_can_not_be_used_is_one_line_of_its_source(plugins: Path, name: str, words: str) -> None:
@@ -343,6 +344,32 @@ def test_an_unknown_chunker_is_refused_in_the_sources_file_and_by_attach(plugins
     with pytest.raises(DefinitionError) as refused:
         draft(Wanted("p", "t", ("a",), chunker="wrods"))
     assert str(refused.value).startswith(f"source 'p': {unknown}")
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("markdown", "markdown_it"), ("code", "tree_sitter"), ("code-go", "tree_sitter")]
+)
+def test_a_chunker_whose_extra_is_not_installed_is_one_line_wherever_it_is_named(
+    site: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not there
+    missing = f"the chunker '{name}' needs other packages: pip install 'reindexer[structure]'"
+    with pytest.raises(UsageError) as raised:
+        parse_sources(parse_document("reindexer.toml", f'[sources.p]\ntable = "t"\ntext = ["a"]\nchunker = "{name}"\n'))
+    assert str(raised.value) == f"reindexer.toml:4: sources.p.chunker can't be used here: {missing}"
+    with pytest.raises(DefinitionError) as refused:
+        draft(Wanted("p", "t", ("a",), chunker=name))
+    assert str(refused.value) == f"source 'p': {missing}"
+    with pytest.raises(SourceError) as at_work:
+        embedding_spec_of(Source("p", "public", "t", ("id",), ("text",), chunker=name), HashingEmbedder(8))
+    assert str(at_work.value) == f"source 'p': {missing}"
+    assert registry.chunker("html")("<p>x</p>", 16, 0) == (Span(0, 8),)
+
+
+def test_a_name_stands_for_each_language_that_code_is_parsed_in() -> None:
+    assert [name for name in registry.CHUNKERS.names() if name.startswith("code-")] == [
+        f"code-{language}" for language in sorted(GRAMMARS)
+    ]
 
 
 @pytest.mark.parametrize("name", ["mine", "text"])

@@ -7,11 +7,15 @@ moved. Chunks that are filled one after the other would all change with the firs
 again.
 
 A chunk holds at least a quarter of its maximum (0.6 on average), unless the text's structure allows no such cut.
+
+Whoever knows more of a text's structure names the places to cut at (`spans_at`). They then stand before all separators
+but headings, in whose place they are.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -28,6 +32,8 @@ _LEVELS: tuple[re.Pattern[str], ...] = (
 )
 """Where the parts of a text begin: at the end of a match. The strongest separators come first."""
 _HEADINGS = 6
+Places = Sequence[Sequence[int]]
+"""Where a text may be cut: characters in order, level by level. The strongest level comes first."""
 BYTES = 4
 """Maximum bytes of UTF-8 per character, and so about the maximum tokens. Short texts therefore need no token count."""
 
@@ -61,10 +67,30 @@ def spans(text: str, max_tokens: int, overlap_tokens: int = 0) -> tuple[Span, ..
     """
     if not text:
         return ()
-    if BYTES * len(text) < max_tokens or estimate_tokens(text) <= max_tokens:
+    if fits(text, max_tokens):
         return (Span(0, len(text)),)
+    return _spans(text, (), max_tokens, overlap_tokens)
+
+
+def spans_at(text: str, places: Places, max_tokens: int, overlap_tokens: int = 0) -> tuple[Span, ...]:
+    """Cut a text as `spans` does, but at these places before any other. A heading is none of itself.
+
+    What lies between two neighbouring places of a level is cut only if it is too long: then at the next level, and
+    after the last one at paragraphs, lines, sentences and words.
+    """
+    if fits(text, max_tokens):
+        return (Span(0, len(text)),)
+    return _spans(text, places or ((),), max_tokens, overlap_tokens)
+
+
+def fits(text: str, max_tokens: int) -> bool:
+    """Whether a text is short enough for one chunk."""
+    return BYTES * len(text) < max_tokens or estimate_tokens(text) <= max_tokens
+
+
+def _spans(text: str, places: Places, max_tokens: int, overlap_tokens: int) -> tuple[Span, ...]:
     room = max(1, max_tokens - overlap_tokens)
-    parts = list(_parts(text, 0, len(text), room, 0))
+    parts = list(_parts(text, 0, len(text), room, min(0, 1 - len(places)), places))
     found = (_trimmed(text, parts[first].start, parts[last - 1].end) for first, last in _cut(text, parts, room))
     bare = [span for span in found if span.end > span.start]
     if not overlap_tokens:
@@ -76,30 +102,34 @@ def spans(text: str, max_tokens: int, overlap_tokens: int = 0) -> tuple[Span, ..
     return (bare[0], *after)
 
 
-def _parts(text: str, start: int, end: int, room: int, level: int) -> Iterator[_Part]:
-    """Yield the parts of a range of text, each small enough to be one chunk."""
-    bounds = [start, *(at for at in _separators(text, start, end, room, level) if start < at < end), end]
+def _parts(text: str, start: int, end: int, room: int, level: int, places: Places) -> Iterator[_Part]:
+    """Yield the parts of a range of text, each small enough to be one chunk. With `places` their last level is 0."""
+    bounds = [start, *(at for at in _separators(text, start, end, room, level, places) if start < at < end), end]
     for at, following in pairwise(bounds):
         tokens = estimate_tokens(text[at:following])
-        if tokens <= room or level > len(_LEVELS):
-            yield _Part(at, following, tokens, _strength(text, at, following, level))
+        strength = _strength(text, at, following, level, bool(places))
+        if tokens <= room or level > len(_LEVELS):  # guard placed-part-too-long
+            yield _Part(at, following, tokens, strength)
             continue
-        inner = _parts(text, at, following, room, level + 1)
+        inner = _parts(text, at, following, room, level + 1, places)
         first = next(inner)
-        yield _Part(first.start, first.end, first.tokens, (_strength(text, at, following, level)[0], first.strength[1]))
+        yield _Part(first.start, first.end, first.tokens, (strength[0], first.strength[1]))
         yield from inner
 
 
-def _separators(text: str, start: int, end: int, room: int, level: int) -> Iterator[int]:
+def _separators(text: str, start: int, end: int, room: int, level: int, places: Places) -> Iterator[int]:
+    if places and level <= 0:
+        of_level = places[level - 1]
+        return iter(of_level[bisect_right(of_level, start) : bisect_left(of_level, end)])
     if level < len(_LEVELS):
         return (match.end() for match in _LEVELS[level].finditer(text, start, end))
     piece = max(1, room // 4)  # for a word longer than a chunk
     return iter(range(start + piece, end, piece))
 
 
-def _strength(text: str, at: int, following: int, level: int) -> tuple[int, bytes]:
+def _strength(text: str, at: int, following: int, level: int, is_placed: bool) -> tuple[int, bytes]:
     rank = _HEADINGS + level
-    if level == 0:
+    if level == 0 and not is_placed:
         marks = len(text[at : at + _HEADINGS]) - len(text[at : at + _HEADINGS].lstrip("#"))
         rank = marks or _HEADINGS
     words = text[at:following].strip().encode("utf-8", "surrogatepass")
@@ -109,7 +139,7 @@ def _strength(text: str, at: int, following: int, level: int) -> tuple[int, byte
 def _cut(text: str, parts: list[_Part], room: int) -> Iterator[tuple[int, int]]:
     """Yield runs of parts that fit, in order, as (first, last + 1)."""
 
-    def fits(first: int, last: int) -> bool:
+    def fit(first: int, last: int) -> bool:
         # Together they may have slightly more tokens than their sum: two characters meet at a seam.
         seen = before[last] - before[first] <= room
         # guard token-estimate-whole-chunk
@@ -119,7 +149,7 @@ def _cut(text: str, parts: list[_Part], room: int) -> Iterator[tuple[int, int]]:
     todo = [(0, len(parts))]
     while todo:
         first, last = todo.pop()
-        if last - first == 1 or fits(first, last):
+        if last - first == 1 or fit(first, last):
             yield first, last
             continue
         at = _cut_of(parts, before, first, last, room / 4)

@@ -145,11 +145,11 @@ class EmbeddingSpec:
 def item_fingerprint(chunks: Sequence[Chunk]) -> str | None:
     """Return a fingerprint that changes with the text or place of any chunk. None without chunks.
 
-    The fingerprint of a single chunk without a header is the chunk's own. With a header, the same input may be of
-    another text: what was in the one is in the other now.
+    The fingerprint of a single chunk that begins its text, without a header, is the chunk's own. A chunk elsewhere may
+    move. With a header, the same input may be of another text: what was in the one is in the other now.
     """
     if not chunks:
         return None
-    if len(chunks) == 1 and not chunks[0].header:
+    if len(chunks) == 1 and not chunks[0].header and not chunks[0].span.start:  # guard fingerprint-of-moved-chunk
         return chunks[0].fingerprint
     return digest([[each.fingerprint, each.span.start, each.span.end] for each in chunks])

@@ -6,6 +6,7 @@ from tests.faults.sabotage.row import Sabotage
 
 SLOW = "tests/faults/test_slow_provider.py::"
 CHUNKED = "tests/integration/test_chunks.py::"
+STRUCTURE = "tests/unit/test_structure_chunkers.py::"
 
 CHUNKS = (
     Sabotage(
@@ -15,6 +16,34 @@ CHUNKS = (
         "off_middle(at)",
         "tests/unit/test_chunks.py::"
         "test_a_changed_paragraph_makes_at_most_three_new_chunks_of_a_hundred_in_nearly_all_texts",
+    ),
+    Sabotage(
+        "chunks: what is too long between the places of a structure is cut on",
+        "placed-part-too-long",
+        "if tokens <= room or",
+        "if tokens <= room or (places and level == 0) or",
+        STRUCTURE + "test_places_stand_before_all_separators_and_what_is_too_long_is_cut_on",
+    ),
+    Sabotage(
+        "chunks: markup without words is no chunk",
+        "html-markup-alone",
+        "if chunk is None:",
+        "if (chunk := chunk or Span(start + each.start, start + each.end)) is None:",
+        STRUCTURE + "test_broken_html_and_markup_alone",
+    ),
+    Sabotage(
+        "chunks: a script is part of no chunk",
+        "html-script-gap",
+        "self._gaps.append(Span(start, at))",
+        "pass",
+        STRUCTURE + "test_html_is_cut_at_headings_and_blocks_and_what_is_around_words_is_left_out",
+    ),
+    Sabotage(
+        "chunks: a single chunk that moved is told from one that did not",
+        "fingerprint-of-moved-chunk",
+        " and not chunks[0].span.start",
+        "",
+        "tests/integration/test_structure_chunkers.py::test_words_that_moved_are_found_where_they_are_and_not_embedded_again",
     ),
     Sabotage(
         "tokens: other scripts than Latin have weights of their own",

@@ -75,4 +75,11 @@ PLUGINS = (
         "except ZeroDivisionError:",
         CHUNKERS + "test_a_text_that_a_chunker_can_not_cut_fails_alone_and_is_named",
     ),
+    Sabotage(
+        "plug-ins: a chunker whose extra is not installed is told before anything is cut",
+        "chunker-extra-missing",
+        "if find_spec(module) is None:",
+        "if False:",
+        REGISTRY + "test_a_chunker_whose_extra_is_not_installed_is_one_line_wherever_it_is_named",
+    ),
 )
