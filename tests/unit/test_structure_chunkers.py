@@ -208,7 +208,7 @@ def test_remarks_stay_with_the_function_below_and_a_long_class_is_cut_between_it
 
 
 def test_what_is_no_code_is_cut_as_text() -> None:
-    text = "\n\n".join(document(random.Random(4), 40))
+    text = "\n\n".join(f"# Title\n\n{each}" for each in document(random.Random(4), 40))
     assert chunks("code", text, 120) == chunks("text", text, 120)
 
 

@@ -7,6 +7,7 @@ its own. Code that can't be parsed is cut as far as it can be, and else as text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from importlib import import_module
@@ -14,7 +15,8 @@ from importlib import import_module
 from tree_sitter import Language, Node, Parser
 
 from reindexer.adapters.chunkers.places import DEEPEST, PlaceCollector, characters
-from reindexer.core.text.chunks import Places, Span, fits, spans_at
+from reindexer.core.text import chunks
+from reindexer.core.text.chunks import Places, Span
 from reindexer.ports import Chunker
 
 GRAMMARS = {
@@ -37,6 +39,8 @@ _SAMPLE = 16_384
 """Characters by which a language is guessed."""
 _MOST_ERRORS = 0.1
 """The part of a sample that may be wrong in the language that is guessed."""
+_ENDS = re.compile(r"^\s*end\b", re.MULTILINE)
+"""Ruby has such a line. Without it, prose is Ruby too: words that call each other."""
 _LEADS = ("comment", "attribute_item", "decorator")
 """Nodes of these kinds belong to what follows them."""
 _OPAQUE = ("comment", "string", "heredoc", "template")
@@ -70,10 +74,12 @@ def __getattr__(name: str) -> Chunker:
 def _spans(
     language_of: Callable[[str], str | None], text: str, max_tokens: int, overlap_tokens: int, /
 ) -> tuple[Span, ...]:
-    if fits(text, max_tokens):
+    if chunks.fits(text, max_tokens):
         return (Span(0, len(text)),)
     name = language_of(text)
-    return spans_at(text, _places(text, _language(name)) if name else (), max_tokens, overlap_tokens)
+    if name is None:
+        return chunks.spans(text, max_tokens, overlap_tokens)
+    return chunks.spans_at(text, _places(text, _language(name)), max_tokens, overlap_tokens)
 
 
 def _places(text: str, language: Language) -> Places:
@@ -121,7 +127,11 @@ def _guessed(text: str) -> str | None:
     """Return the language in which least of the text is wrong. None: too much is, in each of them."""
     sample = text if len(text) <= _SAMPLE else text[: text.rfind("\n", 0, _SAMPLE) + 1 or _SAMPLE]
     data = sample.encode("utf-8", "replace")
-    names = ["php"] if "<?php" in sample[:1000] else [each for each in GRAMMARS if each != "php"]
+    if "<?php" in sample[:1000]:
+        names = ["php"]
+    else:
+        without = ("php",) if _ENDS.search(sample) else ("php", "ruby")
+        names = [each for each in GRAMMARS if each not in without]
     best, least = None, _MOST_ERRORS * len(data)
     for name in names:
         wrong = _wrong(Parser(_language(name)).parse(data).root_node, least)
