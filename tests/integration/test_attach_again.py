@@ -129,7 +129,10 @@ def test_a_profile_can_be_taken_away_or_a_part_of_it(
         (("--unset", "where", "--where", "published"), "--unset where: it is given as well; say one of both"),
         (("--unset", "payload"), "the tenant column 'sku' is no payload column"),
         (("--payload", ""), "--payload names nothing; to take away what was given before, say --unset payload"),
-        (("--stop-words", ""), "--stop-words names nothing; to take away what was given before, say --unset stop-words"),
+        (
+            ("--stop-words", ""),
+            "--stop-words names nothing; to take away what was given before, say --unset stop-words",
+        ),
         (("--where", ""), "the condition is empty"),
     ],
 )
