@@ -13,6 +13,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -55,6 +56,16 @@ def scrolled(index: Index, collection: Collection, limit: int) -> tuple[list[Sto
             return points, foreign, pages
 
 
+@contextmanager
+def own_collection(index: Index, *, keywords: bool = False) -> Iterator[Collection]:
+    """A new collection, without points. It is dropped afterwards."""
+    alias = f"contract_{uuid.uuid4().hex[:12]}"
+    collection = Collection(alias, f"{alias}__g1", alias, keywords=keywords)
+    index.prepare(collection, SIZE, OWNER)
+    yield collection
+    index.drop(collection)
+
+
 class IndexContract:
     """Tests of one index. They make collections of their own, and drop them."""
 
@@ -66,11 +77,8 @@ class IndexContract:
     @pytest.fixture
     def collection(self, index: Index) -> Iterator[Collection]:
         """A collection without points."""
-        alias = f"contract_{uuid.uuid4().hex[:12]}"
-        collection = Collection(alias, f"{alias}__g1", alias)
-        index.prepare(collection, SIZE, OWNER)
-        yield collection
-        index.drop(collection)
+        with own_collection(index) as collection:
+            yield collection
 
     @pytest.fixture
     def lost(self) -> Collection:

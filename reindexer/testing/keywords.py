@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -14,7 +13,7 @@ from reindexer.core.keywords import Keywords
 from reindexer.core.payload import PayloadColumn
 from reindexer.core.search_terms import GROUPS, Group, SearchTerms
 from reindexer.ports import Collection, Index, Point
-from reindexer.testing.indexes import NOW, OWNER, SIZE, TIMEOUT_S, point
+from reindexer.testing.indexes import NOW, OWNER, SIZE, TIMEOUT_S, own_collection, point
 from reindexer.testing.provider import vector_of
 
 OLD, NEW = Keywords((3, 8), (1.5, 0.75)), Keywords((5,), (1.25,))
@@ -41,20 +40,14 @@ class KeywordIndexContract:
     @pytest.fixture
     def plain(self, index: Index) -> Iterator[Collection]:
         """A collection without keywords."""
-        alias = f"contract_{uuid.uuid4().hex[:12]}"
-        collection = Collection(alias, f"{alias}__g1", alias)
-        index.prepare(collection, SIZE, OWNER)
-        yield collection
-        index.drop(collection)
+        with own_collection(index) as collection:
+            yield collection
 
     @pytest.fixture
     def collection(self, index: Index) -> Iterator[Collection]:
         """A collection with keywords, without points."""
-        alias = f"contract_{uuid.uuid4().hex[:12]}"
-        collection = Collection(alias, f"{alias}__g1", alias, keywords=True)
-        index.prepare(collection, SIZE, OWNER)
-        yield collection
-        index.drop(collection)
+        with own_collection(index, keywords=True) as collection:
+            yield collection
 
     @staticmethod
     def stored(index: Index, collection: Collection) -> tuple[Keywords | None, str]:

@@ -232,7 +232,8 @@ def _equal(row: Row, points: Sequence[Found], model: str | None) -> bool:
     text, reached, fits = row.text, 0, True
     for number, point in enumerate(points):
         start, end = point.facts.get("span") or (0, 0)
-        fits &= point.columns == row.payload
+        stored = {"passage": text[start:end]} if row.source == CHUNKED else {}
+        fits &= point.columns == {**row.payload, **stored}
         fits &= [point.facts.get(name) for name in ("source", "item_id", "chunk")] == [row.source, row.item_id, number]
         fits &= bool(np.allclose(point.vector, vector(model, text[start:end]), atol=TOLERANCE))
         fits &= reached <= start < end and not text[reached:start].strip()

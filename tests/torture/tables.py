@@ -13,7 +13,7 @@ from reindexer.sources.attach import attach
 
 ARTICLES = Source(
     "torture_articles", "public", "articles", ("slug",), ("body",), ("views",), chunk_tokens=40, chunk_overlap=0,
-    keywords=True,
+    store_text="passage", keywords=True,
 )  # fmt: skip
 CUSTOMER = Related("customer", (Link("public", "customers", ("customer_id",), ("id",)),), key_columns=("id",))
 LABELS = Related(

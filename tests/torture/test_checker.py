@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reindexer.core.items import point_id
-from tests.torture.checker import BM25, Differences, Found, Kept, Row, compare, compare_all
+from tests.torture.checker import BM25, CHUNKED, Differences, Found, Kept, Row, compare, compare_all
 from tests.torture.journal import Entry, wasted
 from tests.torture.models import MODELS, vector
 
@@ -33,8 +33,10 @@ def point_of(row: Row, chunk: int = 0, start: int = 0, end: int | None = None) -
         "fingerprint": "f",
         "span": span,
     }
-    made = vector(None, row.text[span[0] : span[1]])
-    return Found(point_id(row.source, row.item_id, chunk), made, {**row.payload, "_reindexer": facts})
+    text = row.text[span[0] : span[1]]
+    stored = {"passage": text} if row.source == CHUNKED else {}
+    payload = {**row.payload, **stored, "_reindexer": facts}
+    return Found(point_id(row.source, row.item_id, chunk), vector(None, text), payload)
 
 
 def with_payload(point: Found, changes: Mapping[str, Any]) -> Found:
@@ -93,6 +95,13 @@ def test_chunks_lie_one_after_the_other_and_leave_no_word_out(
     chunks: list[tuple[int, int, int]], differences: Differences
 ) -> None:
     assert compare([ARTICLE], [point_of(ARTICLE, *chunk) for chunk in chunks]) == differences
+
+
+def test_a_stored_text_that_is_another_or_lacks_is_stale() -> None:
+    right = point_of(ARTICLE)
+    assert not compare([ARTICLE], [right])
+    for payload in ({**right.payload, "passage": "an older text"}, {"views": 1, "_reindexer": right.facts}):
+        assert compare([ARTICLE], [replace(right, payload=payload)]).stale == ["torture_articles größer"]
 
 
 def test_an_embedding_is_wasted_beyond_one_for_each_time_that_it_was_called_for() -> None:
