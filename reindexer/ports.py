@@ -31,6 +31,9 @@ Vectors = NDArray[np.float32]
 Vector = NDArray[np.float32]
 """Shape (dimensions,)."""
 
+Numbers = Vector | list[float]
+"""A vector to write. A list is one that an index gave: it goes back as it came, with its digits and unconverted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
@@ -194,7 +197,7 @@ class Point:
 
     item_id: str
     chunk: int
-    vector: Vector | None
+    vector: Numbers | None
     """None where only the payload is written."""
     payload: Mapping[str, Any]
     """The source's payload columns; the index adds `_reindexer`."""
@@ -210,7 +213,7 @@ class StoredVector(NamedTuple):
 
     fingerprint: str
     """Empty if the point holds none."""
-    vector: Vector
+    vector: Numbers
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import qdrant_edge as edge
 from reindexer.embedded.qdrant_words import (
     Json,
     all_of,
+    as_floats,
     equals_any,
     filter_of,
     order_of,
@@ -93,7 +94,8 @@ def _records(shard: edge.EdgeShard, raw: Mapping[str, Json], ids: Sequence[Any])
     if not payload and not vector:
         return {each: {"payload": None, "vector": None} for each in ids}
     return {
-        each.id: {"payload": each.payload, "vector": each.vector} for each in shard.retrieve(list(ids), payload, vector)
+        each.id: {"payload": each.payload, "vector": as_floats(each.vector)}
+        for each in shard.retrieve(list(ids), payload, vector)
     }
 
 
@@ -111,7 +113,8 @@ def _each(value: Json) -> list[Json]:
 
 def _hit(hit: edge.ScoredPoint) -> dict[str, Json]:
     answer = {
-        "id": hit.id, "version": hit.version, "score": hit.score, "payload": hit.payload, "vector": hit.vector,
+        "id": hit.id, "version": hit.version, "score": hit.score, "payload": hit.payload,
+        "vector": as_floats(hit.vector),
     }  # fmt: skip
     return answer if hit.order_value is None else {**answer, "order_value": hit.order_value}
 

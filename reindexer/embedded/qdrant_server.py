@@ -26,6 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
 import uvicorn
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
@@ -236,7 +237,7 @@ def scroll(call: Call) -> dict[str, Any]:
 
 
 def as_record(record: edge.Record) -> dict[str, Json]:
-    answer = {"id": record.id, "payload": record.payload, "vector": record.vector}
+    answer = {"id": record.id, "payload": record.payload, "vector": qdrant_words.as_floats(record.vector)}
     return answer if record.order_value is None else {**answer, "order_value": record.order_value}
 
 
@@ -366,7 +367,7 @@ def answer(call: Call, verb: str, body: bytes, handler: Handler) -> Response:
     if verb in ("POST", "PUT", "PATCH") and not isinstance(call.body, dict):
         return refuse(400, "Format error in JSON body: not an object")
     try:
-        result = to_json(handler(call), fallback=qdrant_words.as_json)
+        result = orjson.dumps(handler(call), default=qdrant_words.as_json, option=orjson.OPT_SERIALIZE_NUMPY)
     except Exception as exc:  # noqa: BLE001 - the edge: every failure becomes an answer
         return refuse(*refusal(exc))
     text = b'{"result":%b,"status":"ok","time":%.9f}' % (result, time.perf_counter() - started)

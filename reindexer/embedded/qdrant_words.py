@@ -215,6 +215,14 @@ def _rows(vectors: Json, count: int) -> list[Any]:
     return list(vectors)
 
 
+def as_floats(vector: Any) -> Any:
+    """A stored vector in the form that the serializer writes shortest: it is of single precision, so nine digits name
+    each number."""
+    if isinstance(vector, dict):
+        return {name: as_floats(each) for name, each in vector.items()}
+    return np.asarray(vector, dtype=np.float32) if isinstance(vector, list) else vector
+
+
 def as_json(value: Any) -> Json:
     """The JSON form of values that the serializer does not know."""
     if isinstance(value, edge.SparseVector):

@@ -153,7 +153,9 @@ class ServerProof:
             chosen = list(islice(same, COMPARED))
             vectors = index.vectors(collection, [each[:2] for each in chosen], self.index_timeout_s) if chosen else {}
             held = [(each, vectors[each[:2]]) for each in chosen if each[:2] in vectors]
-            if found := [(texts[each], at.vector) for each, at in held if at.fingerprint == each[2]]:
+            if found := [
+                (texts[each], np.asarray(at.vector, dtype=np.float32)) for each, at in held if at.fingerprint == each[2]
+            ]:
                 return found
             after = max(page)
         return []

@@ -10,7 +10,7 @@ from reindexer.core.plan import Delete, Embed, Step, UpdatePayload, Write
 from reindexer.core.text.batching import slices
 from reindexer.core.text.embedding_spec import Chunk
 from reindexer.index.fenced import FencedIndex, Place
-from reindexer.ports import Point, Vector
+from reindexer.ports import Numbers, Point
 
 POINTS = 64
 """Maximum points per write request. As lists of floats, points take eight times their memory. The process that builds
@@ -23,7 +23,7 @@ TOKENS = 1024
 def write(
     index: FencedIndex,
     steps: Sequence[Step],
-    vectors: Mapping[str, Vector],
+    vectors: Mapping[str, Numbers],
     kept: Collection[Place],
     done: Collection[Place],
 ) -> Mapping[str, int]:
@@ -141,11 +141,11 @@ def _may_have_more(step: Embed) -> bool:
 def _points(
     index: FencedIndex,
     step: Write,
-    vectors: Mapping[str, Vector],
+    vectors: Mapping[str, Numbers],
     kept: Collection[Place],
     done: Collection[Place],
 ) -> Sequence[Point]:
-    def vector_of(number: int, chunk: Chunk) -> Vector | None:
+    def vector_of(number: int, chunk: Chunk) -> Numbers | None:
         has_one = isinstance(step, UpdatePayload) or (step.item.item_id, number) in kept
         return None if has_one else vectors[chunk.fingerprint]
 
@@ -156,7 +156,7 @@ def _points(
     ]
 
 
-def point_of(index: FencedIndex, step: Write, number: int, chunk: Chunk, vector: Vector | None) -> Point:
+def point_of(index: FencedIndex, step: Write, number: int, chunk: Chunk, vector: Numbers | None) -> Point:
     """Return the point of one chunk. Without a vector it keeps the one that it has, and its keywords, if they are
     right."""
     keywords = index.keywords(step.said(chunk)) if vector is not None or step.keywords_differ else None

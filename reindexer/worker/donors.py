@@ -14,7 +14,7 @@ from reindexer.core.errors import PermanentError, TransientError
 from reindexer.core.profile import Distance, Profile, hands_on
 from reindexer.index.fenced import FencedIndex, IndexView
 from reindexer.index.reuse import Known, Wanted, find_elsewhere
-from reindexer.ports import Collection, Vector
+from reindexer.ports import Collection, Numbers
 from reindexer.postgres.connect import Postgres
 from reindexer.postgres.queries import load
 from reindexer.queue.claim import Claim
@@ -43,7 +43,7 @@ class Donors:
     def __bool__(self) -> bool:
         return bool(self.claim.donors if self._open is None else self._open)
 
-    def vectors(self, wanted: Sequence[Wanted]) -> dict[str, Vector]:
+    def vectors(self, wanted: Sequence[Wanted]) -> dict[str, Numbers]:
         """Return the vectors, by fingerprint, of those chunks that donors hold. Raises LeaseExpired.
 
         A donor that fails is left out from then on. `failed` tells whether one did just now.
@@ -51,7 +51,7 @@ class Donors:
         self.failed = False
         if self._open is None:
             self._open = self._donors()
-        found = dict[str, Vector]()
+        found = dict[str, Numbers]()
         known = self._known([each.step.item.item_id for each in wanted]) if self._open else {}
         for donor in list(self._open):
             left = [

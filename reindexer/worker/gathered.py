@@ -9,7 +9,7 @@ from reindexer.core.text.embedding_spec import Chunk
 from reindexer.index.fenced import FencedIndex, Place
 from reindexer.index.reuse import Reused
 from reindexer.index.write import point_of
-from reindexer.ports import Point, Vector
+from reindexer.ports import Numbers, Point
 
 
 class Got:
@@ -20,7 +20,7 @@ class Got:
         """Points that had their vectors before this claim."""
         self.written: set[Place] = set()
         """Points that this claim has written."""
-        self.vectors: dict[str, Vector] = dict(reused.vectors)
+        self.vectors: dict[str, Numbers] = dict(reused.vectors)
         """By fingerprint."""
         self._moved = reused.vectors.keys()
 

@@ -34,6 +34,7 @@ from reindexer.adapters.qdrant.points import (
     MEANING,
     hit_of,
     meaning_of,
+    numbers,
     own_point,
     payload_of,
     sparse,
@@ -137,7 +138,7 @@ class QdrantIndex:
     def upsert(self, collection: Collection, points: Sequence[Point], token: int, timeout_s: float) -> None:
         """See `reindexer.ports.Index.upsert`. Shape of the request: one batch of float lists, of the vectors and of the
         keywords."""
-        vectors: Any = [p.vector.tolist() for p in points if p.vector is not None]
+        vectors: Any = [numbers(p.vector) for p in points if p.vector is not None]
         if collection.keywords:
             vectors = {MEANING: vectors, KEYWORDS: [sparse(p.keywords) for p in points]}
         batch = models.Batch.model_construct(  # unchecked: to check each float takes as long as to send them
@@ -298,7 +299,7 @@ class QdrantIndex:
                 )  # fmt: skip
         except _CollectionMissing:
             return []
-        return [meaning_of(record) for record in records]
+        return [np.asarray(meaning_of(record), dtype=np.float32) for record in records]
 
     def search(
         self,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
-import numpy as np
 from qdrant_client import models
 
 from reindexer.core.items import StoredPoint, point_id
 from reindexer.core.keywords import Keywords
 from reindexer.core.text.chunks import Span
-from reindexer.ports import Hit, Point, StoredVector, Vector
+from reindexer.ports import Hit, Numbers, Point, StoredVector
 
 FACTS = "_reindexer"
 
@@ -66,10 +65,14 @@ def stored_vector(record: models.Record) -> StoredVector:
     return StoredVector(str(fingerprint or ""), meaning_of(record))
 
 
-def meaning_of(record: models.Record) -> Vector:
-    """The vector of a point's meaning."""
-    vector = record.vector[MEANING] if isinstance(record.vector, dict) else record.vector
-    return np.asarray(vector, dtype=np.float32)
+def meaning_of(record: models.Record) -> list[float]:
+    """The vector of a point's meaning, as the client read it."""
+    return cast("list[float]", record.vector[MEANING] if isinstance(record.vector, dict) else record.vector)
+
+
+def numbers(vector: Numbers) -> list[float]:
+    """A vector as Qdrant's client takes it."""
+    return vector if isinstance(vector, list) else vector.tolist()
 
 
 def sparse(keywords: Keywords | None) -> models.SparseVector:

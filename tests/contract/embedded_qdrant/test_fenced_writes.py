@@ -1,5 +1,7 @@
 """Writes under a condition, payload changes, batches and named vectors on the embedded Qdrant."""
 
+from typing import Any
+
 import pytest
 from qdrant_client import QdrantClient
 from qdrant_client import models as m
@@ -138,3 +140,25 @@ def test_named_vectors_change_and_go_by_themselves(client: QdrantClient, new_nam
     client.delete_vectors(name, ["sparse"], points=[1])
     (record,) = client.retrieve(name, [1], with_vectors=True)
     assert record.vector == {"dense": [3.0, 4.0]}
+
+
+def test_vectors_are_answered_with_the_digits_of_single_precision(client: QdrantClient, new_name: NewName) -> None:
+    name = new_name()
+    client.create_collection(
+        name,
+        vectors_config={
+            "one": m.VectorParams(size=2, distance=m.Distance.DOT),
+            "rows": m.VectorParams(
+                size=1, distance=m.Distance.DOT,
+                multivector_config=m.MultiVectorConfig(comparator=m.MultiVectorComparator.MAX_SIM),
+            ),
+        },
+    )  # fmt: skip
+    written: Any = {"one": [0.1, 1 / 3], "rows": [[0.7], [1e-9]]}
+    client.upsert(name, [m.PointStruct(id=1, vector=written)])
+    short = {"one": [0.1, 0.33333334], "rows": [[0.7], [1e-9]]}
+    (retrieved,) = client.retrieve(name, [1], with_vectors=True)
+    (scrolled,), _ = client.scroll(name, with_vectors=True)
+    (found,) = client.query_points(name, query=[1.0, 0.0], using="one", with_vectors=True).points
+    for each in (retrieved, scrolled, found):
+        assert each.vector == short
