@@ -1,4 +1,4 @@
-"""Changes the generations of one source at random: rebuild, promote, roll back, prune, cancel. Killed at random.
+"""Changes the generations of one source at random: rebuild, promote, roll back, prune, cancel, forget. Killed at random.
 
 `python -m tests.torture.actor --seed 7 --source context_items --journal …`. It goes on until it is killed, and begins
 where the one before it was killed.
@@ -22,6 +22,7 @@ from reindexer.core.errors import GenerationConflict, ReindexerError, SourceErro
 from reindexer.generations import lifecycle
 from reindexer.generations.promotion import Terms
 from reindexer.generations.rows import Generation, generations
+from reindexer.index.forget import forget
 from reindexer.ports import Index
 from reindexer.postgres.connect import Connection, connect, server_errors
 from reindexer.settings import Settings
@@ -98,6 +99,7 @@ class Actor:
             )  # fmt: skip
         else:
             acts["rebuild"] = (8.0, lambda: self._rebuild(connection))
+        acts["forget"] = (1.0, lambda: self._forget(connection))
         acts["keywords"] = (0.5, lambda: self._turn_keywords(connection))
         if "standby" in states:
             acts["rollback"] = (4.0, lambda: rebuilding.rollback(*common, who=WHO, terms=terms))
@@ -113,6 +115,17 @@ class Actor:
         """Add them in place, or take them away."""
         given = {"keywords": not find_source(connection, self._source).keywords}
         change.apply(connection, change.propose(connection, self._source, given, ()), who=WHO)
+
+    def _forget(self, connection: Connection) -> None:
+        """One that is deleted, as far as the ledger knows."""
+        query = (
+            "SELECT item_id FROM reindexer.ledger WHERE source = %s AND outcome = 'DELETED' ORDER BY random() LIMIT 1"
+        )
+        if row := connection.execute(query, [self._source]).fetchone():
+            forget(
+                connection, self._index, self._source, row[0], who=WHO, policy=self._settings.retry_policy,
+                lease_s=self._settings.lease_s,
+            )  # fmt: skip
 
     def _note(self, act: str, **what: object) -> None:
         self._journal.write(json.dumps({"at": time.time(), "act": act, **what}) + "\n")

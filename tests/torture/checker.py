@@ -38,13 +38,13 @@ FROM public.context_items
 OTHERS = """
 SELECT 'torture_articles',
        CASE WHEN octet_length(slug) > 2600 THEN left(slug, 200) || '...sha256:' || encode(sha256(convert_to(slug, 'UTF8')), 'hex') ELSE slug END,
-       ARRAY[body], jsonb_build_object('views', views)
+       ARRAY[body], jsonb_build_object('views', views), title
 FROM public.articles
 UNION ALL
 SELECT 'torture_tickets', jsonb_build_array(queue, number::text)::text, ARRAY[subject, body, customers.name, labelled.names],
        jsonb_build_object(
            'state', state, 'queue', queue, 'labels', jsonb_build_object('id', coalesce(labelled.ids, '[]')),
-           'customer', CASE WHEN customers.id IS NOT NULL THEN jsonb_build_object('name', customers.name) END)
+           'customer', CASE WHEN customers.id IS NOT NULL THEN jsonb_build_object('name', customers.name) END), NULL
 FROM public.tickets
 LEFT JOIN public.customers ON customers.id = customer_id
 LEFT JOIN (
@@ -64,11 +64,19 @@ class Row:
     item_id: str
     texts: Sequence[str | None]
     payload: Mapping[str, Any]
+    title: str | None = None
+    """Of an article: it is the header of each chunk."""
 
     @property
     def text(self) -> str:
         """What is embedded."""
         return text_of(*self.texts)
+
+    @property
+    def header(self) -> str:
+        """What is embedded in front of each chunk: a line of its own."""
+        title = (self.title or "").strip()
+        return f"{title}\n" if title else ""
 
     @property
     def name(self) -> str:
@@ -213,7 +221,7 @@ def _has_its_keywords(row: Row, point: Found) -> bool:
     """Qdrant's own BM25 says which they are. It does not divide Chinese: the one such word that is written does not
     stand for itself alone."""
     start, end = point.facts.get("span") or (0, 0)
-    wanted = BM25.embed_document(row.text[start:end].replace("漢字", " 漢 字 漢字 "))
+    wanted = BM25.embed_document((row.header + row.text[start:end]).replace("漢字", " 漢 字 漢字 "))
     found = point.keywords
     return (
         found is not None
@@ -235,7 +243,7 @@ def _equal(row: Row, points: Sequence[Found], model: str | None) -> bool:
         stored = {"passage": text[start:end]} if row.source == CHUNKED else {}
         fits &= point.columns == {**row.payload, **stored}
         fits &= [point.facts.get(name) for name in ("source", "item_id", "chunk")] == [row.source, row.item_id, number]
-        fits &= bool(np.allclose(point.vector, vector(model, text[start:end]), atol=TOLERANCE))
+        fits &= bool(np.allclose(point.vector, vector(model, row.header + text[start:end]), atol=TOLERANCE))
         fits &= reached <= start < end and not text[reached:start].strip()
         reached = end
     return fits and not text[reached:].strip()

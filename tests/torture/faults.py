@@ -129,6 +129,13 @@ def connections_terminated(scene: Scene) -> Course:
     yield 0.1
 
 
+def related_table_locked(scene: Scene) -> Course:
+    """For longer than a statement of ours waits: its documents can't be read meanwhile."""
+    with scene.stage.connect() as connection, connection.transaction():
+        connection.execute(f"LOCK TABLE {scene.rng.choice(['customers', 'labels', 'ticket_labels'])}".encode())
+        yield scene.rng.uniform(0.5, 6.0)
+
+
 def due_table_locked(scene: Scene) -> Course:
     """As by an administrator's VACUUM FULL."""
     with scene.stage.connect() as connection, connection.transaction():
@@ -186,6 +193,7 @@ FAULTS: Sequence[Fault] = (
     Fault("lies", 8, ("provider",), provider_lies),
     Fault("has a slow model", 5, ("provider",), slow_model),
     Fault("connections terminated", 4, ("postgres",), connections_terminated),
+    Fault("related table locked", 1, ("postgres",), related_table_locked),
     Fault("due locked", 1, ("postgres",), due_table_locked),
     Fault("flushed", 3, ("redis",), redis_flushed),
     Fault("restarted", 3, ("redis",), redis_restarted, kills_server=True),

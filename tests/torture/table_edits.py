@@ -68,6 +68,11 @@ def edit_article(hand: Hand) -> None:
         )
 
 
+def title_article(hand: Hand) -> None:
+    """Its title is in the header of each of its chunks."""
+    hand.touch("UPDATE articles SET title = %s WHERE slug = %s", [hand.rng.choice([None, " ", *WORDS]), _slug(hand)])
+
+
 def view_articles(hand: Hand) -> None:
     hand.touch("UPDATE articles SET views = views + 1 WHERE slug = %s", [_slug(hand)])
 
@@ -169,6 +174,7 @@ def delete_label(hand: Hand) -> None:
 TABLE_EDITS: dict[Edit, float] = {
     write_article: 6,
     edit_article: 12,
+    title_article: 3,
     view_articles: 4,
     rename_article: 1.5,
     delete_article: 1.5,

@@ -12,8 +12,8 @@ from reindexer.postgres.locks import changing_triggers
 from reindexer.sources.attach import attach
 
 ARTICLES = Source(
-    "torture_articles", "public", "articles", ("slug",), ("body",), ("views",), chunk_tokens=40, chunk_overlap=0,
-    store_text="passage", keywords=True,
+    "torture_articles", "public", "articles", ("slug",), ("title", "body"), ("views",), template="{body}",
+    chunk_tokens=40, chunk_overlap=0, chunk_header="{title}", store_text="passage", keywords=True,
 )  # fmt: skip
 CUSTOMER = Related("customer", (Link("public", "customers", ("customer_id",), ("id",)),), key_columns=("id",))
 LABELS = Related(
@@ -31,7 +31,9 @@ TICKETS = Source(
 )  # fmt: skip
 
 TABLES = """
-CREATE TABLE articles (slug text PRIMARY KEY, body text NOT NULL, views integer NOT NULL DEFAULT 0, note text);
+CREATE TABLE articles (
+    slug text PRIMARY KEY, title text, body text NOT NULL, views integer NOT NULL DEFAULT 0, note text
+);
 CREATE TABLE tickets (
     queue text, number integer, subject text, body text, state text NOT NULL, customer_id integer,
     PRIMARY KEY (queue, number)

@@ -104,6 +104,15 @@ def test_a_stored_text_that_is_another_or_lacks_is_stale() -> None:
         assert compare([ARTICLE], [replace(right, payload=payload)]).stale == ["torture_articles größer"]
 
 
+def test_a_chunk_is_embedded_under_its_title() -> None:
+    titled = replace(ARTICLE, title=" Bees ")
+    right = replace(point_of(titled), vector=vector(None, f"Bees\n{titled.text}"))
+    assert not compare([titled], [right])
+    for wrong in (titled.text, f"Wasps\n{titled.text}", f"\n{titled.text}"):
+        assert compare([titled], [replace(right, vector=vector(None, wrong))]).stale == ["torture_articles größer"]
+    assert not compare([replace(ARTICLE, title=" ")], [point_of(ARTICLE)])
+
+
 def test_an_embedding_is_wasted_beyond_one_for_each_time_that_it_was_called_for() -> None:
     entries = [Entry(texts=[("one", "a"), ("one", "b")]), Entry(texts=[("one", "a")]), Entry(texts=[("two", "c")])]
     assert wasted(entries, ["a", "b", "a", "c"]) == 0
