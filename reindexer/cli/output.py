@@ -44,12 +44,13 @@ def require_yes(question: str, *, yes: bool, otherwise: str, err: bool = False) 
 
 
 def report(facts: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print facts: one JSON object, or one line per fact."""
+    """Print facts: one JSON object, or one line per fact. A line for people tells nothing where there is nothing."""
     if as_json:
         sys.stdout.write(json.dumps(facts, default=str) + "\n")
         return
-    width = max(map(len, facts), default=0)
-    for name, value in facts.items():
+    told = {name: value for name, value in facts.items() if value is not None and value not in ([], {})}
+    width = max(map(len, told), default=0)
+    for name, value in told.items():
         sys.stdout.write(f"{name:<{width}}  {value}\n")
 
 
