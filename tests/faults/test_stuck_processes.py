@@ -49,6 +49,19 @@ def test_a_worker_beats_by_running_its_own_messages(
     assert heartbeat.alive(db, "worker") == []
 
 
+def test_only_what_a_restart_may_mend_counts_as_dead(db: Connection, env: Mapping[str, str]) -> None:
+    away = "127.0.0.1:9"
+    without_postgres = {**env, "DATABASE_URL": f"postgresql://{away}/x"}
+    without_broker = {**env, "CELERY_BROKER_URL": f"redis://{away}/0"}
+    for role in ("worker", "listener"):
+        assert health(env, role, "--liveness") == 1, "it does not beat, and its servers answer"
+        assert health(without_postgres, role) == 1
+        assert health(without_postgres, role, "--liveness") == 0
+    assert health(without_broker, "worker") == 1
+    assert health(without_broker, "worker", "--liveness") == 0
+    assert health(without_broker, "listener", "--liveness") == 1, "its beats go to Postgres"
+
+
 @pytest.mark.long  # tests/integration/test_compose.py does the same to every service at once
 def test_a_stopped_worker_and_a_stopped_listener_are_unhealthy_within_a_minute(
     db: Connection, processes: Processes, env: Mapping[str, str], index: IndexReader
