@@ -41,13 +41,17 @@ lock-recipes: install ## the same for what the recipes of docs/clients.md instal
 demo: $(VENV)/runs ## the whole story with real text on this machine, in 20 seconds and the installation
 	"$(BIN)/reindexer" demo
 
-lint: install site ## ruff, mypy --strict, import-linter, codespell, Markdown, the site with its links
+# Versions whose schemas the manifests of deploy/kubernetes fit.
+KUBERNETES := 1.35 1.36 1.37
+
+lint: install site ## ruff, mypy --strict, import-linter, codespell, Markdown, the site with its links, manifests
 	"$(BIN)/python" -m ruff format --check .
 	"$(BIN)/python" -m ruff check .
 	"$(BIN)/python" -m mypy
 	"$(BIN)/python" -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
 	"$(BIN)/codespell"
 	"$(BIN)/pymarkdown" --strict-config scan --recurse *.md docs
+	"$(BIN)/kubernetes-validate" --strict --quiet $(KUBERNETES:%=-k %) deploy/kubernetes/*.yaml
 
 site: install ## docs/ as a website in .site/; fails where a link of it leads nowhere
 	"$(BIN)/zensical" build --clean --strict

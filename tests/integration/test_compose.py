@@ -27,8 +27,9 @@ from reindexer.monitoring.heartbeat import STALE_S
 from reindexer.postgres.connect import connect
 from reindexer.testing.processes import log_of
 from reindexer.testing.waiting import eventually
-from tests.support.compose import COMPOSE, LocalServices, compose, health_command, interpolated, seconds, services
+from tests.support.compose import COMPOSE, compose, health_command, interpolated, our_service, seconds, services
 from tests.support.index_reader import IndexReader
+from tests.support.local_services import LocalServices
 from tests.support.processes import ROOT
 from tests.support.servers import Servers
 
@@ -54,7 +55,8 @@ def composed(
     directory = tmp_path / "app"
     directory.mkdir()
     with Children(tmp_path / "logs") as children:
-        local = LocalServices(children, variables, rewritten, free_port(), directory)
+        ours = {name: our_service(name, variables) for name in (ONE_SHOT, *LASTING)}
+        local = LocalServices(children, ours, rewritten, free_port(), directory)
         migrate = local.start(ONE_SHOT)
         assert migrate.process.wait(timeout=30) == 0, log_of(migrate)
         for name in LASTING:
