@@ -23,29 +23,28 @@ MAX_LOOKUPS = 2
 MAX_WAITING = 200
 """Lookups that wait or run. What comes beyond is answered at once, by 503."""
 
-Answer = FoundKey | ReindexerError | None
+TRIES = 2
+"""How often a request asks because Postgres answers too late."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Lookup:
+class _Answer:
     asked_at: float
-    """On the monotonic clock."""
-    answer: Future[Answer]
+    """On the monotonic clock: just before its question, or when that failed."""
+    found: FoundKey | Exception | None
 
     def serves(self, now: float) -> bool:
-        """Whether it may still be used, or is under way."""
-        if not self.answer.done():
-            return True
-        keep_s = KEEP_FAILURE_S if isinstance(self.answer.result(), ReindexerError) else KEEP_S
+        """Whether it may still be used."""
+        keep_s = KEEP_FAILURE_S if isinstance(self.found, Exception) else KEEP_S
         return now < self.asked_at + keep_s  # guard key-cache-bounded
 
-    def access(self) -> Access | None:
-        """What the key allows now. Raises what its lookup met."""
-        found = self.answer.result()
-        if isinstance(found, ReindexerError):
+    def access(self, now: float) -> Access | None:
+        """What the key allows now. Raises what the question met."""
+        found = self.found
+        if isinstance(found, Exception):
             raise found
         # guard key-expires-while-kept
-        if found is None or (found.left_s is not None and time.monotonic() >= self.asked_at + found.left_s):
+        if found is None or (found.left_s is not None and now >= self.asked_at + found.left_s):
             return None
         return found.access
 
@@ -57,37 +56,51 @@ class KeyCache:
         self._postgres = postgres
         self._executor = ThreadPoolExecutor(MAX_LOOKUPS, thread_name_prefix="keys")
         self._free = threading.BoundedSemaphore(MAX_WAITING)
-        self._lookups: dict[bytes, _Lookup] = {}
-        self._failure: tuple[float, ReindexerError] | None = None
-        """What the last lookup met, and when. Those that wait need not wait for the same."""
+        self._lookups: dict[bytes, Future[_Answer]] = {}
+        self._failure: _Answer | None = None
+        """What the last lookup met. Those that wait need not wait for the same."""
 
     async def find(self, key: str) -> Access | None:
-        """What a key allows. None: it is no live key. Raises DependencyUnavailable if Postgres does not answer."""
-        known, now = key_hash(key), time.monotonic()
-        lookup = self._lookups.get(known)
-        if lookup is None or not lookup.serves(now):
-            if not self._free.acquire(blocking=False):
-                raise TransientError("too many unknown keys are asked for; try again")
-            lookup = _Lookup(now, self._executor.submit(self._look, key))
-            self._lookups.pop(known, None)
-            self._lookups[known] = lookup
-            if len(self._lookups) > MAX_KEPT:
-                del self._lookups[next(iter(self._lookups))]
-        await asyncio.wait([asyncio.wrap_future(lookup.answer)])
-        return lookup.access()
+        """What a key allows. None: it is no live key. Raises DependencyUnavailable if Postgres does not answer, and
+        TransientError if it answers too late."""
+        for _ in range(TRIES):
+            lookup = self._lookup(key)
+            await asyncio.wait([asyncio.wrap_future(lookup)])
+            answer, now = lookup.result(), time.monotonic()
+            if isinstance(answer.found, Exception) or answer.serves(now):  # guard key-answer-late
+                return answer.access(now)
+        raise TransientError("Postgres answers too late to tell what the key allows; try again")
 
     def close(self) -> None:
         """Start no more lookups."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _look(self, key: str) -> Answer:
+    def _lookup(self, key: str) -> Future[_Answer]:
+        """One that serves or is under way, else a new one."""
+        known = key_hash(key)
+        lookup = self._lookups.get(known)
+        if lookup is not None and (not lookup.done() or lookup.result().serves(time.monotonic())):
+            return lookup
+        if not self._free.acquire(blocking=False):
+            raise TransientError("too many unknown keys are asked for; try again")
+        lookup = self._executor.submit(self._look, key)
+        self._lookups.pop(known, None)
+        self._lookups[known] = lookup
+        if len(self._lookups) > MAX_KEPT:
+            del self._lookups[next(iter(self._lookups))]
+        return lookup
+
+    def _look(self, key: str) -> _Answer:
         try:
-            if self._failure is not None and time.monotonic() < self._failure[0] + KEEP_FAILURE_S:
-                return self._failure[1]
+            if self._failure is not None and self._failure.serves(time.monotonic()):
+                return self._failure
             with self._postgres.connection() as connection:
-                return find(connection, key)
-        except ReindexerError as exc:
-            self._failure = time.monotonic(), exc
-            return exc
+                asked_at = time.monotonic()
+                return _Answer(asked_at, find(connection, key))
+        except Exception as exc:  # noqa: BLE001  raised where it is asked, and not kept for good
+            failed = _Answer(time.monotonic(), exc)
+            if isinstance(exc, ReindexerError):
+                self._failure = failed
+            return failed
         finally:
             self._free.release()

@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
-from api.key_cache import KEEP_FAILURE_S, MAX_WAITING, KeyCache
+from api.key_cache import KEEP_FAILURE_S, KEEP_S, MAX_WAITING, KeyCache
 from api.main import create_app
 from api.rights import RIGHTS
 from reindexer import api_keys, rebuilding
@@ -270,6 +270,40 @@ def test_while_postgres_is_away_only_the_settings_key_is_taken_and_no_kept_one_f
             assert client.get("/metrics", headers=bearer("no form of a key")).status_code == 401
             proxy.mode = Mode.PASS
             eventually(lambda: client.get("/metrics", headers=bearer(key)).status_code == 200, within=15, every=0.2)
+
+
+def test_a_key_works_again_once_what_was_wrong_with_the_table_of_keys_is_mended(
+    client: TestClient, db: Connection
+) -> None:
+    key = make(db, role="operate")
+    db.execute("ALTER TABLE reindexer.api_key RENAME TO elsewhere")
+    assert client.get("/admin/status", headers=bearer(key)).status_code == 503
+    db.execute("ALTER TABLE reindexer.elsewhere RENAME TO api_key")
+    eventually(lambda: client.get("/admin/status", headers=bearer(key)).status_code == 200, within=5, every=0.1)
+
+
+def test_an_answer_of_postgres_that_comes_late_lets_nobody_in(database: str, db: Connection) -> None:
+    """It may be of a time before the key was revoked."""
+    key = make(db, role="admin")
+    with Proxy.before(_url(database)) as proxy:
+        postgres = Postgres(proxy.instead(_url(database)), application_name="test", answer_s=20)
+        cache = KeyCache(postgres)
+
+        async def asked_while_held(held_s: float) -> list[object]:
+            proxy.matching, proxy.mode = b"api_key", Mode.HOLD_REPLY
+            asked = [asyncio.create_task(cache.find(key))]
+            await asyncio.sleep(0)
+            eventually(lambda: proxy.held > 0, within=5)
+            api_keys.revoke(db, "k", who="test")
+            await asyncio.sleep(held_s)
+            asked.append(asyncio.create_task(cache.find(key)))
+            await asyncio.sleep(0)
+            proxy.mode = Mode.PASS
+            return list(await asyncio.gather(*asked))
+
+        assert asyncio.run(asked_while_held(KEEP_S + 0.5)) == [None, None]
+        cache.close()
+        postgres.close()
 
 
 def test_a_flood_of_unknown_keys_is_bounded_and_ends_soon_while_postgres_stalls(database: str, db: Connection) -> None:

@@ -43,6 +43,13 @@ KEYS = (
         f"{_FILE}::test_a_revoked_key_ends_in_every_process_within_five_seconds",
     ),
     Sabotage(
+        "what a key allows is asked again if the answer came late",
+        "key-answer-late",
+        "if isinstance(answer.found, Exception) or answer.serves(now):",
+        "if True:",
+        f"{_FILE}::test_an_answer_of_postgres_that_comes_late_lets_nobody_in",
+    ),
+    Sabotage(
         "all of a key is hashed",
         "key-hash-whole",
         "return sha256(key.encode()).digest()",
@@ -73,7 +80,7 @@ KEYS = (
     Sabotage(
         "a key that is kept ends when it expires",
         "key-expires-while-kept",
-        "if found is None or (found.left_s is not None and time.monotonic() >= self.asked_at + found.left_s):",
+        "if found is None or (found.left_s is not None and now >= self.asked_at + found.left_s):",
         "if found is None:",
         f"{_FILE}::test_a_key_ends_when_it_expires_although_it_is_kept",
     ),
