@@ -37,7 +37,7 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "1": {
         "count": 9007199254740993, "price": 450, "ok": True, "owner": "6f1d8a1e-3f0b-5c55-9a52-7d1c0b1f6f0e",
         "made": "2026-01-31T10:00:00.5+01:00", "tags": ["x", "y"], "tenant": "t1", "größe": "XL", "a.b [c]": "here",
-        "facts": {"color": {"name": "red"}, "size": 42, "at": "2026-01-31"}, "age": "1 day",
+        "facts": {"color": {"name": "red"}, "size": 42, "at": "2026-01-31", "big": 2**53 + 1}, "age": "1 day",
         "author": {"country": "KR"}, "groups": {"id": [1, 2], "names": [["p", "q"], ["r"]]},
         "notes": [{"by": "ann", "at": "2026-01-01"}, {"by": "bo", "at": None}],
     },
@@ -67,6 +67,7 @@ ASKED: list[tuple[dict[str, Any], str]] = [
     ({"a.b [c]": "here"}, "1"), ({"facts.color.name": "red"}, "1"), ({"facts.color.name": ["red", "blue"]}, "12"),
     ({"facts.size": 42}, "1"), ({"facts.size": {"gt": 42}}, "2"), ({"facts.size": None}, "3"),
     ({"facts.at": {"gte": "2026-01-31", "lte": "2026-01-31"}}, "1"), ({"facts.odd key": 1}, "2"),
+    ({"facts.big": 2**53 + 1}, "1"), ({"facts.big": 2**53}, ""), ({"facts.big": 2.0**53}, ""),
     ({"facts.nothing": None}, "123"), ({"age": "1 day"}, "1"), ({"author.country": "KR"}, "1"),
     ({"author.country": {"not": "KR"}}, "23"), ({"author.country": None}, "3"), ({"groups.id": 2}, "12"),
     ({"groups.id": {"gt": 2}}, "2"), ({"groups.id": [1, 7]}, "1"), ({"groups.id": None}, "3"),

@@ -11,7 +11,8 @@ from qdrant_client import models
 from reindexer.core.filters import Absent, AnyOf, Condition, Filter, Scalar, Within
 from reindexer.core.payload import Path, PayloadColumn
 
-_SAFE_INTEGER = 2**53
+_SAME_DOUBLE, _TOO_LARGE = 2**53, 2**63
+"""From the first on, an integer and its neighbours are one double. Payloads hold no integers from the second on."""
 
 
 def key_of(path: Path) -> str:
@@ -66,9 +67,13 @@ def _any_of(key: str, values: tuple[Scalar, ...]) -> models.Condition:
 
 def _equals(key: str, value: Scalar) -> models.FieldCondition:
     """Equality. Times compare by range, because one moment can be written in many ways. Numbers do, too: 450 and 450.0
-    are equal in Postgres, and two different values to a match."""
+    are equal in Postgres, and two different values to a match. But a range is of doubles, so large integers are
+    matched."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _TOO_LARGE:
+        value = int(value)
     if isinstance(value, datetime):
         return models.FieldCondition(key=key, range=models.DatetimeRange(gte=value, lte=value))
-    if isinstance(value, str | bool) or (isinstance(value, int) and abs(value) > _SAFE_INTEGER):
+    # guard filter-large-integer
+    if isinstance(value, str | bool) or (isinstance(value, int) and abs(value) >= _SAME_DOUBLE):
         return models.FieldCondition(key=key, match=models.MatchValue(value=value))
     return models.FieldCondition(key=key, range=models.Range(gte=value, lte=value))

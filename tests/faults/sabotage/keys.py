@@ -121,6 +121,13 @@ KEYS = (
         f"{_FILE}::test_an_open_search_is_narrowed_by_a_key_and_refuses_a_wrong_one",
     ),
     Sabotage(
+        "a filter tells large integers apart that are one double",
+        "filter-large-integer",
+        "if isinstance(value, str | bool) or (isinstance(value, int) and abs(value) >= _SAME_DOUBLE):",
+        "if isinstance(value, str | bool):",
+        "tests/contract/test_index.py::TestQdrantIndex::test_a_search_finds_what_the_filter_lets_through",
+    ),
+    Sabotage(
         "the audit names the key",
         "audit-key-name",
         'who += f" key {access.name}"',
