@@ -71,7 +71,7 @@ def forget(
     """
     found = find_source(connection, source)
     item_id = canonical_id(connection, found, item_id) or item_id
-    item_id = long_keys.name(connection, item_id)
+    (item_id,) = long_keys.names(connection, found, [item_id])  # guard forget-long-key
     key = long_keys.keys(connection, found, [item_id]).get(item_id, item_id)
     forgetting = _Forgetting(connection, index, source, item_id, key, policy, lease_s)
     try:

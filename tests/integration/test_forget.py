@@ -417,6 +417,22 @@ def test_a_long_key_is_forgotten_by_its_name(
         assert mentions(db, long[:200]) == []
 
 
+def test_a_long_key_that_no_drain_has_named_yet_is_forgotten_or_refused_as_any_other(
+    db: Connection, settings: Settings, worker: Worker, index: IndexReader
+) -> None:
+    long = "k" * 2_650
+    with Client(settings) as client:
+        db.execute('CREATE TABLE letters (id text COLLATE "C" PRIMARY KEY, body text NOT NULL)')
+        client.attach("letters", table="letters", text="body")
+        settle(db, worker)
+        db.execute("INSERT INTO letters VALUES (%s, 'text')", [long])
+        with pytest.raises(RowIsThere):
+            client.forget("letters", long)
+        db.execute("DELETE FROM letters")
+        client.forget("letters", long)
+        assert mentions(db, long[:200]) == []
+
+
 def test_an_upgrade_takes_ids_of_items_out_of_the_audit(empty_url: str) -> None:
     migrate(empty_url, with_context_items=True)
     command.downgrade(alembic_config(empty_url), "0008")

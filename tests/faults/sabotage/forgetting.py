@@ -8,6 +8,13 @@ _FILE = "tests/integration/test_forget.py"
 
 FORGETTING = (
     Sabotage(
+        "forgetting knows a long key that nobody has noted",
+        "forget-long-key",
+        "(item_id,) = long_keys.names(connection, found, [item_id])",
+        "item_id = long_keys.name(connection, item_id)",
+        f"{_FILE}::test_a_long_key_that_no_drain_has_named_yet_is_forgotten_or_refused_as_any_other",
+    ),
+    Sabotage(
         "an item that has a row is not forgotten",
         "forget-row-refused",
         "if found.rows or found.unreadable:",
