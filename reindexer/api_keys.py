@@ -160,6 +160,8 @@ def _writing(name: str) -> Iterator[None]:
         yield
     except psycopg.errors.UniqueViolation as exc:
         raise UsageError(f"a live key is named {name!r} already; revoke it first, or choose another name") from exc
+    except psycopg.DataError as exc:
+        raise UsageError("the filter has a character that Postgres can't store: NUL, or half of a pair") from exc
     except psycopg.errors.InsufficientPrivilege as exc:
         raise UsageError("this database role may not write keys; use the one that ran `reindexer migrate`") from exc
 

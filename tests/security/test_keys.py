@@ -397,6 +397,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"source": "notes", "where": ["tenant=acme", "tenant=globex"]}, "names 'tenant' twice"),
     ({"source": "notes", "where": ["stars=many"]}, "its column holds integer values"),
     ({"source": "notes", "where": {"tenant": {"not": "acme"}}}, "one value, no list, null or comparison"),
+    ({"source": "notes", "where": {"tenant": "ac\0me"}}, "the filter has a character that Postgres can't store"),
+    ({"source": "notes", "where": {"meta.\ud800": "acme"}}, "the filter has a character that Postgres can't store"),
     ({"expires_s": 0}, "a key expires after one second"),
     ({"role": "root"}, "one of search, operate, admin"),
 ]
