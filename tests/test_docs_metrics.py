@@ -7,36 +7,18 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from reindexer.monitoring.metrics import METRICS
+from tests.support.alerts import ALERTS, EXPOSED, rules
 from tests.support.docs import DOCUMENTS, anchors, sections, table_rows
 from tests.support.processes import ROOT
 
 DOCS = ROOT / "docs"
-ALERTS = DOCS / "alerts.yml"
-
-EXPOSED = {
-    name: metric
-    for metric in METRICS.values()
-    for name in (
-        [f"{metric.name}_{part}" for part in ("bucket", "count", "sum")]
-        if metric.kind == "histogram"
-        else [metric.name]
-    )
-}
-"""By the name that a query uses."""
 
 _SELECTOR = re.compile(r"\b(reindexer_\w+)\b(?:\{([^}]*)\})?")
 _MATCHER = re.compile(r'(\w+)\s*(=~|!=|!~|=)\s*"([^"]*)"')
-
-
-def rules() -> list[dict[str, Any]]:
-    loaded = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))
-    return [rule for group in loaded["groups"] for rule in group["rules"]]
 
 
 def queries() -> Iterator[tuple[str, str]]:
