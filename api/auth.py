@@ -1,5 +1,6 @@
 """Keys: `Authorization: Bearer KEY` or `X-API-Key: KEY`. The key of the setting may do everything, also while Postgres
-is away. Keys of the database may do what their roles allow.
+is away. Keys of the database may do what their roles allow. Without either header the cookie of a login to the page
+stands for its key, if the request comes from the page itself.
 
 The key is checked before the body of a request is read. A request without a key causes no work, nor does a text that
 has not the form of a key.
@@ -15,10 +16,11 @@ from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.datastructures import Headers
 
-from reindexer.core.api_key import Access, is_key, same
+from reindexer.core.api_key import Access, is_key, key_hash, same
 from reindexer.settings import Settings
 
 from .dependencies import Container
+from .page.session import COOKIE, Session, is_from_page
 from .rights import allows
 
 _ABOUT = "REINDEXER_ADMIN_API_KEY, or a key that `reindexer keys create` made"
@@ -60,10 +62,10 @@ class _KeyedRoute(APIRoute):
 
         async def keyed(request: Request) -> Response:
             parts: Container = request.app.state.parts
-            given = given_keys(request.headers)
+            given = given_keys(request.headers) or given_cookies(request)
             access = _ANYBODY
             if self.needs_key(parts.settings, given):
-                access = await _access(parts, given)  # guard api-key-required
+                access = await access_of(parts, request)  # guard api-key-required
                 _require_right(access, f"{request.method} {self.path_format}")
             request.state.access = access
             return await handle(request)
@@ -82,8 +84,55 @@ def given_keys(headers: Headers) -> list[str]:
     return [each for each in given if each]
 
 
-async def _access(parts: Container, given: Sequence[str]) -> Access:
-    wanted = parts.settings.admin_api_key.get_secret_value().encode() if parts.settings.admin_api_key else b""
+def given_cookies(request: Request) -> list[str]:
+    """The cookie of a login that a request gives."""
+    return [cookie] if (cookie := request.cookies.get(COOKIE)) else []
+
+
+async def access_of(parts: Container, request: Request) -> Access:
+    """What a request may do by its key or, if it gives none, by its login to the page.
+
+    Raises HTTPException 401 or 403, and TransientError while Postgres does not answer.
+    """
+    given = given_keys(request.headers)
+    if given or not given_cookies(request):
+        return await access_by_keys(parts, given)
+    if not is_from_page(request.method, request.headers):
+        raise HTTPException(403, "a login to the page allows what the page itself asks for; send a key instead")
+    access = await access_by_session(parts, session_of(parts, request))
+    if access is None:
+        raise HTTPException(401, "the login has ended; log in again")
+    return access
+
+
+def session_of(parts: Container, request: Request) -> Session | None:
+    """The login of a request, whatever became of its key. None: it has none."""
+    return next(map(parts.sessions.read, given_cookies(request)), None)
+
+
+async def access_by_session(parts: Container, session: Session | None) -> Access | None:
+    """What a login allows now. None: nothing, because it has ended, or its key has."""
+    if session is None:
+        return None
+    if session.key_hash is None:
+        return _EVERYTHING
+    return await parts.keys.find_hash(session.key_hash)  # guard session-key-looked-up
+
+
+def wanted_key(parts: Container) -> bytes:
+    """The key of the setting. Empty: there is none."""
+    return parts.settings.admin_api_key.get_secret_value().encode() if parts.settings.admin_api_key else b""
+
+
+async def session_for(parts: Container, key: str) -> tuple[str, Access]:
+    """A cookie that stands for a key, and what that allows. Raises HTTPException 401 if it is no live key."""
+    access = await access_by_keys(parts, [key])
+    return parts.sessions.begin(None if access is _EVERYTHING else key_hash(key)), access
+
+
+async def access_by_keys(parts: Container, given: Sequence[str]) -> Access:
+    """What the first of these keys that is live allows. Raises HTTPException 401 and 503."""
+    wanted = wanted_key(parts)
     # Headers are decoded as Latin-1. No shortcut: the time must not tell which header matched, nor how much of it.
     if wanted and any([same(each.encode("latin-1"), wanted) for each in given]):  # noqa: C419
         return _EVERYTHING

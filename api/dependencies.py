@@ -21,6 +21,8 @@ from reindexer.sources.store import find_source
 
 from .key_cache import KeyCache
 from .metrics_endpoint import MetricsEndpoint
+from .page.overview import Overviews
+from .page.session import Sessions
 from .probes import Probes
 from .request_sender import RequestSender
 
@@ -79,6 +81,16 @@ class Container:
         return KeyCache(self.postgres)
 
     @cached_property
+    def sessions(self) -> Sessions:
+        """The logins to the page."""
+        return Sessions(self.settings)
+
+    @cached_property
+    def overviews(self) -> Overviews:
+        """What the page shows live."""
+        return Overviews(self.scrape, self.postgres, self.settings)
+
+    @cached_property
     def probes(self) -> Probes:
         """The checks of /readyz."""
         return Probes()
@@ -91,7 +103,7 @@ class Container:
 
     def make(self) -> None:
         """Build every part, before requests race for them. Raises UsageError if the settings can't work."""
-        checks = self.probes, self.scrape, self.keys
+        checks = self.probes, self.scrape, self.keys, self.sessions, self.overviews
         for _ in (self.postgres, self.broker, self.embedder_of(CONTEXT_ITEMS), self.index, *checks):
             pass
 
@@ -103,6 +115,8 @@ class Container:
             self.keys.close()
         if "probes" in self.__dict__:
             self.probes.close()
+        if "overviews" in self.__dict__:
+            self.overviews.close()
         if "scrape" in self.__dict__:
             self.scrape.close()
         if "counters" in self.__dict__:

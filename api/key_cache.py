@@ -8,7 +8,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from reindexer.api_keys import FoundKey, find
+from reindexer.api_keys import FoundKey, find_hash
 from reindexer.core.api_key import Access, key_hash
 from reindexer.core.errors import ReindexerError, TransientError
 from reindexer.postgres.connect import Postgres
@@ -63,8 +63,12 @@ class KeyCache:
     async def find(self, key: str) -> Access | None:
         """What a key allows. None: it is no live key. Raises DependencyUnavailable if Postgres does not answer, and
         TransientError if it answers too late."""
+        return await self.find_hash(key_hash(key))
+
+    async def find_hash(self, known: bytes) -> Access | None:
+        """The same of the key with this hash, for who has proved before that they have the key."""
         for _ in range(TRIES):
-            lookup = self._lookup(key)
+            lookup = self._lookup(known)
             await asyncio.wait([asyncio.wrap_future(lookup)])
             answer, now = lookup.result(), time.monotonic()
             if isinstance(answer.found, Exception) or answer.serves(now):  # guard key-answer-late
@@ -75,28 +79,27 @@ class KeyCache:
         """Start no more lookups."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _lookup(self, key: str) -> Future[_Answer]:
+    def _lookup(self, known: bytes) -> Future[_Answer]:
         """One that serves or is under way, else a new one."""
-        known = key_hash(key)
         lookup = self._lookups.get(known)
         if lookup is not None and (not lookup.done() or lookup.result().serves(time.monotonic())):
             return lookup
         if not self._free.acquire(blocking=False):
             raise TransientError("too many unknown keys are asked for; try again")
-        lookup = self._executor.submit(self._look, key)
+        lookup = self._executor.submit(self._look, known)
         self._lookups.pop(known, None)
         self._lookups[known] = lookup
         if len(self._lookups) > MAX_KEPT:
             del self._lookups[next(iter(self._lookups))]
         return lookup
 
-    def _look(self, key: str) -> _Answer:
+    def _look(self, known: bytes) -> _Answer:
         try:
             if self._failure is not None and self._failure.serves(time.monotonic()):
                 return self._failure
             with self._postgres.connection() as connection:
                 asked_at = time.monotonic()
-                return _Answer(asked_at, find(connection, key))
+                return _Answer(asked_at, find_hash(connection, known))
         except Exception as exc:  # noqa: BLE001  raised where it is asked, and not kept for good
             failed = _Answer(time.monotonic(), exc)
             if isinstance(exc, ReindexerError):

@@ -16,6 +16,8 @@ from reindexer.settings import Settings
 from . import problems
 from .dependencies import Container
 from .limits import BodyLimit
+from .page import routes as page
+from .page.ending import told_to_end
 from .routes import (
     backfills,
     bulk,
@@ -27,6 +29,7 @@ from .routes import (
     metrics,
     pause,
     search,
+    sources,
     status,
     tasks,
 )
@@ -44,14 +47,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     parts = Container(settings)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Imported modules stay for good: a garbage collection that visits them again costs some request 100 ms.
         gc.collect()
         gc.freeze()
-        try:
-            yield
-        finally:
-            await run_in_threadpool(parts.close)
+        with told_to_end() as app.state.ending:
+            try:
+                yield
+            finally:
+                await run_in_threadpool(parts.close)
 
     # /docs with its scripts in the package: FastAPI's page loads them from the internet, and stays blank without it.
     app = FastAPIOffline(
@@ -61,8 +65,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit)
     problems.install(app)
     app.add_middleware(StartCheck, parts=parts)
-    admin = bulk, backfills, generations, dead_letters, tasks, pause, items, status
-    for each in (*admin, search, context_items, health, metrics):
+    admin = bulk, backfills, generations, dead_letters, tasks, pause, items, status, sources
+    for each in (*admin, search, context_items, health, metrics, page):
         app.include_router(each.router)
     return app
 

@@ -42,6 +42,10 @@ class MetricsEndpoint:
 
     async def text(self) -> bytes:
         """The answer to one scrape."""
+        return generate_latest(_Families(await self.samples()))
+
+    async def samples(self) -> list[Sample]:
+        """All that is known now. However many ask, and for whatever, one query is counting at a time."""
         states, queues, qdrant, lag = await asyncio.gather(
             self._states.get(within_s=ANSWERS_WITHIN_S),
             self._queues.get(within_s=ANSWERS_WITHIN_S),
@@ -58,7 +62,7 @@ class MetricsEndpoint:
         ]
         for part in (states, lag if states is not None else None, queues):  # guard metrics-no-stale-lag
             samples += part or ()
-        return generate_latest(_Families(samples))
+        return samples
 
     def close(self) -> None:
         """Start no more queries; running ones end by their own timeouts."""

@@ -28,6 +28,8 @@ RIGHTS: Mapping[str, frozenset[Role]] = {
     "POST /admin/backfills/{run_id}/resume": _OPERATE,
     "POST /admin/backfills/{run_id}/cancel": _OPERATE,
     "GET /admin/generations/{source}": _OPERATE,
+    "GET /admin/sources/{source}": _OPERATE,
+    "GET /admin/sources/{source}/cost": _OPERATE,
     "GET /metrics": _OPERATE,
     "POST /admin/items/{source}/{item_id}/forget": _ADMIN,
     "POST /admin/generations/{source}/rebuild": _ADMIN,
@@ -48,3 +50,8 @@ nor reads context items, and names no condition in a backfill."""
 def allows(role: Role, operation: str) -> bool:
     """Whether a role may do that."""
     return role in RIGHTS.get(operation, frozenset())  # guard key-role
+
+
+def operations_of(role: Role) -> list[str]:
+    """What a role may do."""
+    return [operation for operation, roles in RIGHTS.items() if role in roles]

@@ -130,7 +130,11 @@ def revoke(connection: Connection, name: str, *, who: str) -> None:
 
 def find(connection: Connection, key: str) -> FoundKey | None:
     """Return what a key allows. None: it is no live key."""
-    wanted = key_hash(key)
+    return find_hash(connection, key_hash(key))
+
+
+def find_hash(connection: Connection, wanted: bytes) -> FoundKey | None:
+    """Return what the key with this hash allows. A hash proves nothing: who asks must have proved that it is theirs."""
     row = connection.execute(load("api_keys.sql")["find"], {"hash": wanted}).fetchone()
     if row is None:
         return None

@@ -34,6 +34,11 @@ TOLD_LINES = 30
 """Of each child's log, where a test fails."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--pictures DIRECTORY`: the tests of the page in a browser leave pictures there."""
+    parser.addoption("--pictures", help="where tests/browser writes pictures of the page")
+
+
 def pytest_configure() -> None:
     """Nothing here speaks TLS, but every HTTP client reads all certificate authorities when it is made: 30 ms of CPU,
     thousands of times. In a directory without any there is nothing to read."""

@@ -75,6 +75,7 @@ def demo(app: typer.Typer) -> None:
             started = time.monotonic()
             with running_stack(directory, "127.0.0.1", free_port(), console.print, without=without) as running:
                 console.print(f"   up after {time.monotonic() - started:.1f} s")
+                console.print(f"   its page: {running.api}/, with the key in {running.directory.key_file}")
                 figures = _Story(console, running, texts).tell()
         finally:
             shutil.rmtree(directory, ignore_errors=True)

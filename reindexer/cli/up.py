@@ -317,6 +317,7 @@ def _introduce(console: Console, running: Running) -> None:
     env, path = running.stack.env, running.directory.path
     console.print("[bold]reindexer is up[/] (Ctrl-C ends it, the data is kept)")
     for name, value in {
+        "page": f"{running.api}/",
         "API": f"{running.api}/docs",
         "admin key": str(running.directory.key_file),
         "psql": "".join(["env ", *(f"-u {name} " for name in running.foreign)] if running.foreign else [])

@@ -24,7 +24,7 @@ SECRETS = (
     Sabotage(
         "the key is asked for",
         "api-key-required",
-        "access = await _access(parts, given)",
+        "access = await access_of(parts, request)",
         "access = _EVERYTHING",
         "tests/security/test_closed.py::test_every_route_but_health_is_closed_without_the_key_and_with_a_wrong_one",
     ),

@@ -17,6 +17,7 @@ from tests.faults.sabotage.lag import LAG
 from tests.faults.sabotage.lifecycle import LIFECYCLE
 from tests.faults.sabotage.mixing import MIXING
 from tests.faults.sabotage.outages import OUTAGES
+from tests.faults.sabotage.page import PAGE
 from tests.faults.sabotage.plans import PLANS
 from tests.faults.sabotage.platforms import PLATFORMS
 from tests.faults.sabotage.plugins import PLUGINS
@@ -63,6 +64,7 @@ TABLE = (
     *LAG,
     *KEYWORDS,
     *SECRETS,
+    *PAGE,
     *KEYS,
     *FORGETTING,
     *SOURCES,

@@ -1,0 +1,81 @@
+"""What a stranger does on the page, at two widths, in a real browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.sync_api import expect
+
+from reindexer import api_keys
+from tests.browser.conftest import WIDTHS, Look, Site
+
+
+def test_a_stranger_finds_the_problem_backfills_and_logs_out(site: Site, look: Look, pictures: Path | None) -> None:
+    key = site.key("admin", "stranger")
+    for name, width in WIDTHS.items():
+        seen = look(width, "light" if name == "wide" else "dark")
+        page = seen.page
+        page.goto(f"{site.url}/")
+        expect(page.get_by_label("Key")).to_be_focused()
+        seen.shoot(pictures, f"{name}-login")
+        seen.check()
+        page.get_by_label("Key").fill("rdx_wrong")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("the key is wrong")
+        seen.log_in(key)
+        problem = page.get_by_role("article").filter(has_text="notes: 1 failed")
+        expect(problem).to_contain_text("Mend: the text (an edit tries again by itself)")
+        expect(problem).to_contain_text("Runbook: ReindexerItemsFailed")
+        expect(page.get_by_role("row").filter(has_text="worker").first).to_contain_text("ago")
+        seen.check()
+        seen.shoot(pictures, f"{name}-overview")
+
+        seen.go("Sources")
+        page.get_by_role("link", name="notes").click()
+        expect(page.get_by_role("heading", name="Source notes")).to_be_visible()
+        page.get_by_role("button", name="Backfill").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text("40 rows")
+        seen.check()
+        seen.shoot(pictures, f"{name}-backfill")
+        dialog.get_by_label("Embed anew").check()
+        dialog.get_by_role("button", name="Start the backfill").click()
+        begun = page.get_by_text("has begun")
+        expect(begun).to_be_visible()
+        run = page.get_by_role("row").filter(has_text=f"{begun.inner_text().split()[1]}: backfill")
+        expect(run).to_contain_text("finished", timeout=30_000)
+        expect(run).to_contain_text("40 of 40")
+        page.get_by_role("button", name="Pause", exact=True).click()
+        page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+        expect(page.get_by_role("button", name="Resume")).to_be_visible(timeout=15_000)
+        seen.shoot(pictures, f"{name}-source")
+        seen.check()
+        page.get_by_role("button", name="Resume").click()
+        expect(page.get_by_role("button", name="Pause", exact=True)).to_be_visible(timeout=15_000)
+
+        page.get_by_role("button", name="Log out").click()
+        expect(page.get_by_text("You are logged out.")).to_be_visible()
+        page.reload()
+        expect(page.get_by_label("Key")).to_be_visible()
+
+
+def test_a_page_whose_key_is_revoked_shows_the_login_within_five_seconds(site: Site, look: Look) -> None:
+    seen = look(WIDTHS["wide"])
+    seen.log_in(site.key("operate", "leaves"))
+    seen.go("Sources")
+    seen.page.get_by_role("link", name="notes").click()
+    expect(seen.page.get_by_text("Your key's role may not: rebuild")).to_be_visible()
+    expect(seen.page.get_by_role("button", name="Backfill")).to_be_visible()
+    expect(seen.page.get_by_role("button", name="Rebuild")).to_have_count(0)
+    api_keys.revoke(site.db, "leaves", who="test")
+    expect(seen.page.get_by_text("or its key has")).to_be_visible(timeout=7_000)
+    seen.check()
+
+
+def test_a_search_key_is_refused_in_words(site: Site, look: Look) -> None:
+    seen = look(WIDTHS["narrow"])
+    seen.page.goto(f"{site.url}/")
+    seen.page.get_by_label("Key").fill(site.key("search"))
+    seen.page.keyboard.press("Enter")
+    expect(seen.page.get_by_role("alert")).to_contain_text("needs one of the role operate or admin")
+    assert seen.page.context.cookies() == []
