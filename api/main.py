@@ -28,6 +28,7 @@ from .routes import (
     items,
     metrics,
     pause,
+    points,
     search,
     sources,
     status,
@@ -65,7 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit)
     problems.install(app)
     app.add_middleware(StartCheck, parts=parts)
-    admin = bulk, backfills, generations, dead_letters, tasks, pause, items, status, sources
+    admin = bulk, backfills, generations, dead_letters, tasks, pause, items, points, status, sources
     for each in (*admin, search, context_items, health, metrics, page):
         app.include_router(each.router)
     return app

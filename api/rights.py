@@ -37,6 +37,7 @@ RIGHTS: Mapping[str, frozenset[Role]] = {
     "POST /admin/generations/{source}/promote": _ADMIN,
     "POST /admin/generations/{source}/rollback": _ADMIN,
     "POST /admin/generations/{source}/prune": _ADMIN,
+    "GET /admin/points/{source}/{item_id}": _ADMIN,
     "GET /context-items": _ADMIN,
     "POST /context-items": _ADMIN,
     "GET /context-items/{item_id}": _ADMIN,

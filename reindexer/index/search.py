@@ -244,7 +244,7 @@ def result(
             of_source = [place for place, hit in enumerate(told) if hit.source == there.source.name]
             if not of_source:
                 continue
-            most, some = _max_input_tokens(by, there.source), [told[each] for each in of_source]
+            most, some = max_input_tokens(by, there.source), [told[each] for each in of_source]
             with texts() as connection:
                 read = with_texts(connection, by.index, there.source, there.collection, some, most)
             for place, hit in zip(of_source, read, strict=True):
@@ -262,7 +262,7 @@ def _shown(there: Searchable, hit: Hit) -> Mapping[str, Any]:
     return {key: value for key, value in hit.payload.items() if key in shown}  # guard open-search-stored-text
 
 
-def _max_input_tokens(by: Searcher, source: Source) -> int:
+def max_input_tokens(by: Searcher, source: Source) -> int:
     """Of the embedder that made the source's vectors, as far as this process knows it."""
     try:
         return by.embedder_of(source).limits.max_input_tokens  # guard hit-text-header-cut

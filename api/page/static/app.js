@@ -1,13 +1,19 @@
 // The page: login, the parts by the address after #, and logout.
 import { ask, whenLoggedOut } from "./ask.js";
 import { h, say } from "./dom.js";
+import { failed } from "./failed.js";
+import { item } from "./item.js";
 import * as live from "./live.js";
 import { overview } from "./overview.js";
+import { search } from "./search.js";
 import { source } from "./source.js";
 
 const PARTS = {
   overview: ["Overview", (place) => overview(place)],
   source: ["Sources", source],
+  item: ["Item", item],
+  failed: ["Dead letters", failed],
+  search: ["Search", search],
 };
 
 const main = document.getElementById("main");
