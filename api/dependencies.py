@@ -12,6 +12,7 @@ from reindexer import wiring
 from reindexer.celery_app import sending_broker
 from reindexer.core.errors import UsageError
 from reindexer.core.source import CONTEXT_ITEMS, Source
+from reindexer.embedding.purse import Purse
 from reindexer.index.search import Searcher
 from reindexer.monitoring.metrics_store import Counters
 from reindexer.ports import Broker, EmbedderOf, Index
@@ -53,7 +54,7 @@ class Container:
     @cached_property
     def searcher(self) -> Searcher:
         """What queries are searched with."""
-        return wiring.searcher(self.settings, self.counters)
+        return wiring.searcher(self.settings, self.counters, self.purse)
 
     @property
     def embedder_of(self) -> EmbedderOf:
@@ -69,6 +70,11 @@ class Container:
     def counters(self) -> Counters:
         """The metrics of this process."""
         return Counters(self.postgres)
+
+    @cached_property
+    def purse(self) -> Purse:
+        """What this process pays for queries with."""
+        return wiring.purse(self.settings, self.postgres)
 
     @cached_property
     def scrape(self) -> MetricsEndpoint:
@@ -119,6 +125,8 @@ class Container:
             self.overviews.close()
         if "scrape" in self.__dict__:
             self.scrape.close()
+        if "purse" in self.__dict__:
+            self.purse.close()
         if "counters" in self.__dict__:
             self.counters.close()
         if "postgres" in self.__dict__:

@@ -31,6 +31,7 @@ from .routes import (
     points,
     search,
     sources,
+    spend,
     status,
     tasks,
 )
@@ -66,7 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit)
     problems.install(app)
     app.add_middleware(StartCheck, parts=parts)
-    admin = bulk, backfills, generations, dead_letters, tasks, pause, items, points, status, sources
+    admin = bulk, backfills, generations, dead_letters, tasks, pause, items, points, status, sources, spend
     for each in (*admin, search, context_items, health, metrics, page):
         app.include_router(each.router)
     return app

@@ -14,6 +14,7 @@ RIGHTS: Mapping[str, frozenset[Role]] = {
     "POST /search": _SEARCH,
     "POST /similar": _SEARCH,
     "GET /admin/status": _OPERATE,
+    "GET /admin/spend": _OPERATE,
     "GET /admin/items/{source}/{item_id}": _OPERATE,
     "POST /admin/bulk/regenerate-embeddings": _OPERATE,
     "GET /admin/tasks/{task_id}": _OPERATE,

@@ -103,6 +103,7 @@ class Client:
         """
         self._settings = settings or Settings.load()
         self._postgres = wiring.postgres(self._settings, "client")
+        self._purse = wiring.purse(self._settings, self._postgres)
         self._embedder_of = wiring.embedder_of(self._settings)
         self._lock = threading.Lock()
         self._schema_is_ours = False
@@ -121,6 +122,7 @@ class Client:
             worker, self._worker = self._worker, None
         if worker is not None:
             worker.close()
+        self._purse.close()
         self._postgres.close()
 
     def attach(
@@ -539,7 +541,7 @@ class Client:
     def _searching(self) -> Searcher:
         with self._lock:
             if self._for_search is None:  # here, because Qdrant's client is slow to import
-                self._for_search = wiring.searcher(self._settings)
+                self._for_search = wiring.searcher(self._settings, paying=self._purse)
             return self._for_search
 
     def _own_worker(self) -> Worker:

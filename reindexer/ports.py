@@ -37,12 +37,14 @@ Numbers = Vector | list[float]
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """Vectors of one request, and the tokens that the provider counted (0 where it does not count)."""
+    """Vectors of one call, and the tokens that the provider counted for it (0 where it does not count)."""
 
     vectors: Vectors
     tokens: int
     advertised: AdvertisedLimits | None = None
     """The rate limits that the answer's headers advertise; None: it advertises none."""
+    is_unsure: bool = False
+    """An earlier request of the same call was not answered, and may have been counted, too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 
 from reindexer import wiring
@@ -64,19 +64,21 @@ def rebuild_as(
 
     Raises ChangedMeanwhile if the settings here name another one.
     """
-    name = source.name
-    embedder = wiring.embedder_of(settings)(source)
+    name, paying = source.name, wiring.purse(settings)
+    embedder = wiring.embedder_of(settings, purse=paying)(source)
     if makes not in (None, embedder.fingerprint):  # guard plan-same-embedder
         raise ChangedMeanwhile(
             f"source {name!r}: the plan says {makes}, and the settings here make vectors of {embedder.fingerprint}; "
             "nothing was changed; plan again with the settings that are meant"
         )
-    if embedder.fingerprint not in {each.embedder for each in generations(connection, name) if each.is_kept}:
-        # guard rebuild-embedder-asked
-        require_usable(embedder, name, settings.embedding_timeout_s)  # else it was usable, and may not be needed
-    for side in SIDES:
-        if source.profile.asking(side).input_type:  # guard rebuild-input-type-asked
-            require_usable(wiring.embedder_of(settings, side=side)(source), name, settings.embedding_timeout_s)
+    with closing(paying):
+        if embedder.fingerprint not in {each.embedder for each in generations(connection, name) if each.is_kept}:
+            # guard rebuild-embedder-asked
+            require_usable(embedder, name, settings.embedding_timeout_s)  # else it was usable, and may not be needed
+        for side in SIDES:
+            if source.profile.asking(side).input_type:  # guard rebuild-input-type-asked
+                asked = wiring.embedder_of(settings, side=side, purse=paying)(source)
+                require_usable(asked, name, settings.embedding_timeout_s)
 
     def is_free(number: int) -> bool:
         there = Collection(name, f"{source.alias}__g{number}", source.alias, source.profile, None, number, False)

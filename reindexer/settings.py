@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,12 +16,13 @@ from reindexer import registry
 from reindexer.core.breaker import BreakerPolicy
 from reindexer.core.broker_url import REDIS_SCHEMES, BrokerUrl, read_broker_url
 from reindexer.core.errors import UsageError
+from reindexer.core.price import PriceList, read_price_list
 from reindexer.core.queues import DEFAULT_PREFIX, PREFIX_PATTERN, Names
 from reindexer.core.retry import RetryPolicy
 from reindexer.core.text.batching import RequestLimits
 from reindexer.core.wording import refusal
 from reindexer.ports import IndexConfig
-from reindexer.postgres.connect import describe
+from reindexer.postgres.connect import describe, first_line
 from reindexer.running_stack import default_directory, reach_own_servers, running_stack
 from reindexer.variables import renamed, require_usable_urls, unknown
 
@@ -87,6 +90,7 @@ class Settings(BaseSettings):
     requests_per_minute: PositiveInt | None = None
     tokens_per_minute: PositiveInt | None = None
     price_per_million_tokens: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    prices: Path | None = None
 
     admin_api_key: SecretStr | None = None
     search_open: bool = False
@@ -184,6 +188,7 @@ class Settings(BaseSettings):
         except (OSError, UnicodeError) as exc:
             raise UsageError(f"the file .env can't be read: {type(exc).__name__}; it is text in UTF-8") from None
         settings._require_usable_urls()  # guard settings-url-validation
+        settings.price_list  # noqa: B018  a wrong file is told at the start
         return settings
 
     def _require_usable_urls(self) -> None:
@@ -236,6 +241,11 @@ class Settings(BaseSettings):
     def request_limits(self) -> RequestLimits:
         """The limits of one request to the provider."""
         return RequestLimits(self.embedding_max_inputs, self.embedding_max_tokens, self.embedding_max_input_tokens)
+
+    @property
+    def price_list(self) -> PriceList:
+        """The prices of a user's own file. Raises UsageError."""
+        return _price_list(self.prices) if self.prices else PriceList()
 
     @property
     def retry_policy(self) -> RetryPolicy:
@@ -309,6 +319,16 @@ class Settings(BaseSettings):
         """Raises UsageError if the index is Qdrant and has no URL. Another index judges its settings itself."""
         if self.index == QDRANT:
             _required(self.qdrant_url, "QDRANT_URL", "http://host:6333")
+
+
+@cache
+def _price_list(path: Path) -> PriceList:
+    try:
+        return read_price_list(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as exc:
+        raise UsageError(f"REINDEXER_PRICES: {path} can't be read: {exc.strerror}") from None
+    except ValueError as exc:  # of TOML, of UTF-8, and of what it says
+        raise UsageError(f"REINDEXER_PRICES: {path}: {first_line(exc)}") from None
 
 
 def _found(settings: Settings, running: dict[str, str]) -> dict[str, Any]:

@@ -20,8 +20,10 @@ from reindexer.core.price import listed_price
 from reindexer.core.profile import Profile, Side
 from reindexer.core.rate_limit import Caps, RateLimitState, account
 from reindexer.core.source import Source
+from reindexer.core.spend import Charged, Purpose
 from reindexer.embedder_choice import OPENAI, api_key, base_url, in_effect, make_embedder, model, provider, server_of
-from reindexer.embedding.decorators import CountedEmbedder, PrefixedEmbedder, RateLimitedEmbedder
+from reindexer.embedding.decorators import CountedEmbedder, PrefixedEmbedder, RateLimitedEmbedder, SpendingEmbedder
+from reindexer.embedding.purse import Purse
 from reindexer.embedding.rate_limit import Unlimited
 from reindexer.embedding.server_proof import ServerProof
 from reindexer.index.search import Searcher
@@ -58,14 +60,15 @@ def postgres(settings: Settings, role: str) -> Postgres:
 
 def embedder_of(
     settings: Settings, counted: Callable[[Embedder], Embedder] | None = None, proof: ServerProof | None = None,
-    side: Side = "document",
+    side: Side = "document", *, purse: Purse | None = None, purpose: Purpose = "probe",
 ) -> EmbedderOf:  # fmt: skip
     """Returns a function that gives each source its embedder: one per profile and record, made at its first use.
 
-    With a `proof` an address that is not known to make the source's vectors proves it before it embeds anything. The
-    function raises as `make_embedder` does. What is in front of a text, the caller adds.
+    With a `proof` an address that is not known to make the source's vectors proves it before it embeds anything. What
+    requests cost comes out of the `purse`; `purpose`: what they are for, where `spending` does not say. The function
+    raises as `make_embedder` does. What is in front of a text, the caller adds.
     """
-    documents = embedder_of(settings, counted) if proof and side == "query" else None
+    documents = embedder_of(settings, counted, purse=purse) if proof and side == "query" else None
     made: dict[tuple[Profile, str | None], Embedder] = {}
     lock = threading.Lock()
 
@@ -80,6 +83,8 @@ def embedder_of(
                     new = make_embedder(settings, source, side)
                     made[wanted] = counted(new) if counted else new
             embedder = made[wanted]
+        if purse is not None and not is_in_process(settings, source):
+            embedder = SpendingEmbedder(embedder, purse, charged(settings, source), purpose)
         return proof.of(source, embedder, server_of(settings, source), documents) if proof else embedder
 
     return of
@@ -119,13 +124,26 @@ def _account(settings: Settings, source: Source, named: str) -> str:
     return account(server, api_key(settings, source, profile), named)
 
 
+def charged(settings: Settings, source: Source) -> Charged:
+    """Whom a source's requests are charged to. Raises SourceError."""
+    named = model(settings, in_effect(source))
+    return Charged(source.name, _account(settings, source, ""), named, token_price(settings, source))
+
+
+def purse(settings: Settings, pool: Postgres | None = None, *, required: bool = False) -> Purse:
+    """What a process pays with. Without a pool it connects anew for each statement: for commands, which need few."""
+    return Purse(pool.connection if pool else partial(_own_connection, settings), required=required)
+
+
 def token_price(settings: Settings, source: Source) -> float | None:
-    """Dollars per million tokens of a source; None where the price is not known. A configured price applies to the
-    settings' model alone."""
+    """Dollars per million tokens of a source; None where the price is not known. A file of prices comes first. A
+    configured price applies to the settings' model alone."""
     if is_in_process(settings, source):
         return 0.0
     profile = in_effect(source)
     asked = provider(settings, profile), base_url(settings, profile), model(settings, profile)
+    if (price := settings.price_list.price(server_of(settings, source), asked[2])) is not None:
+        return price
     chosen = settings.embedder_name or OPENAI
     of_settings = chosen, settings.openai_base_url if chosen == OPENAI else None, model(settings, Profile())
     if settings.price_per_million_tokens is not None and asked == of_settings:
@@ -145,14 +163,16 @@ def token_counter_of(settings: Settings, source: Source) -> TokenCounter:
     return TokenCounter(embedder.fingerprint.partition(":")[2].rpartition(":")[0], count) if count else ESTIMATE
 
 
-def query_embedder_of(settings: Settings, counters: Counters | None = None) -> EmbedderOf:
+def query_embedder_of(settings: Settings, counters: Counters | None = None, paying: Purse | None = None) -> EmbedderOf:
     """As `embedder_of`, for searches: each query gets its source's prefix, waits for its slot in the rate limiter, and
-    is counted."""
+    is counted and accounted."""
     counted: Callable[[Embedder], Embedder] | None = None
     if counters is not None:
         counted = lambda made: CountedEmbedder(made, counters, "queries")  # noqa: E731
     proof = ServerProof(partial(_own_connection, settings), cache(partial(index, settings)), settings.qdrant_timeout_s)
-    made, rate_limiters = embedder_of(settings, counted, proof, "query"), rate_limiter_of(settings)
+    paying = paying or purse(settings)
+    made = embedder_of(settings, counted, proof, "query", purse=paying, purpose="search")
+    rate_limiters = rate_limiter_of(settings)
 
     def of(source: Source) -> Embedder:
         limited = RateLimitedEmbedder(made(source), rate_limiters(source), counters)
@@ -215,10 +235,10 @@ def rate_limits(settings: Settings, sources: Iterable[Source]) -> Mapping[str, R
     return found
 
 
-def searcher(settings: Settings, counters: Counters | None = None) -> Searcher:
+def searcher(settings: Settings, counters: Counters | None = None, paying: Purse | None = None) -> Searcher:
     """What a process searches with."""
     return Searcher(
-        query_embedder_of(settings, counters), index(settings), keyword_encoder_of(settings),
+        query_embedder_of(settings, counters, paying), index(settings), keyword_encoder_of(settings),
         settings.embedding_timeout_s, settings.search_degrades,
     )  # fmt: skip
 
@@ -249,12 +269,18 @@ def index(settings: Settings) -> Index:
 def worker(settings: Settings, broker: Broker | None, *, pool_threads: int = 0) -> Worker:
     """Everything that claims, embeds, writes and settles. `pool_threads`: threads per lane, beside the callers' own."""
     pool, found = postgres(settings, "worker"), index(settings)
-    counters = Counters(pool)
+    counters, paying = Counters(pool), purse(settings, pool, required=True)
     who = f"a worker on {socket.gethostname()}: "
     proof = ServerProof(pool.connection, lambda: found, settings.qdrant_timeout_s, who, writes=True)
     return Worker(
         postgres=pool,
-        embedder_of=embedder_of(settings, lambda embedder: CountedEmbedder(embedder, counters, "items"), proof),
+        embedder_of=embedder_of(
+            settings,
+            lambda embedder: CountedEmbedder(embedder, counters, "items"),
+            proof,
+            purse=paying,
+            purpose="edit",
+        ),
         index=found,
         broker=broker,
         limits=WorkLimits(
@@ -264,6 +290,7 @@ def worker(settings: Settings, broker: Broker | None, *, pool_threads: int = 0) 
         breaker=settings.breaker_policy,
         jitter=random.random,
         counters=counters,
+        purse=paying,
         pool=WorkerPool(pool_threads),
         rate_limiter_of=rate_limiter_of(settings),
         account_of=account_of(settings),

@@ -28,6 +28,7 @@ from reindexer.cli.plan import plan_commands
 from reindexer.cli.processes import PROCESSES, processes
 from reindexer.cli.reconcile import reconcile
 from reindexer.cli.search import search
+from reindexer.cli.spend import spend
 from reindexer.cli.status import look
 from reindexer.cli.up import StopWanted, up
 from reindexer.core.errors import ReindexerError, UsageError
@@ -56,6 +57,7 @@ processes(app)
 reconcile(app)
 search(app)
 setup(app)
+spend(app)
 up(app)
 
 

@@ -41,6 +41,11 @@ from reindexer.core.rate_limit import AdvertisedLimits
 class ReindexerError(Exception):
     """Base of all errors that this program raises on purpose. Its message is one line, fit for users and logs."""
 
+    tokens: int = 0
+    """What the provider counted in the requests of a call that failed."""
+    may_cost: bool | None = None
+    """Whether it may have counted more. None: the embedder does not say."""
+
 
 class UsageError(ReindexerError):
     """Settings or arguments are wrong. The message says what to change."""

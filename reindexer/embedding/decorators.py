@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from reindexer.core.errors import (
     DependencyUnavailable,
@@ -15,7 +17,9 @@ from reindexer.core.errors import (
     SourceError,
     TransientError,
 )
+from reindexer.core.spend import Charged, Purpose, most_tokens
 from reindexer.core.text.batching import RequestLimits
+from reindexer.embedding.purse import Purse
 from reindexer.embedding.rate_limit import PATIENCE_S, Throttle
 from reindexer.monitoring.buffer import MetricsBuffer
 from reindexer.monitoring.metrics import (
@@ -39,6 +43,21 @@ _ANSWERS: tuple[tuple[type[ReindexerError], str], ...] = (
     (SourceError, "refused"),
 )
 """The first matching error type decides."""
+
+_NOT_SERVED = (RateLimited, OutOfQuota, PermanentError, SourceError)
+"""Refusals: nothing was embedded. Of other errors nobody knows."""
+
+_purpose: ContextVar[Purpose | None] = ContextVar("purpose", default=None)
+
+
+@contextmanager
+def spending(purpose: Purpose) -> Iterator[None]:
+    """Context of requests that are made for this purpose, by this thread."""
+    before = _purpose.set(purpose)
+    try:
+        yield
+    finally:
+        _purpose.reset(before)
 
 
 class CountedEmbedder(EmbedderDecorator):
@@ -67,6 +86,38 @@ class CountedEmbedder(EmbedderDecorator):
     def _answered(self, started: float, outcome: str) -> None:
         self._metrics.add(PROVIDER_REQUESTS, purpose=self._purpose, outcome=outcome)
         self._metrics.observe(PROVIDER_SECONDS, [time.monotonic() - started], purpose=self._purpose)
+
+
+class SpendingEmbedder(EmbedderDecorator):
+    """Reserves the most that each request may cost before it is sent, and accounts what the provider counted."""
+
+    def __init__(self, embedder: Embedder, purse: Purse, charged: Charged, purpose: Purpose) -> None:
+        """`purpose`: what requests are for where `spending` does not say."""
+        super().__init__(embedder)
+        self._purse = purse
+        self._charged = charged
+        self._purpose = purpose
+
+    def embed(self, texts: Sequence[str], *, timeout_s: float) -> Embedding:
+        """See `reindexer.ports.Embedder`. Raises TransientError if nothing can be reserved."""
+        until = time.monotonic() + timeout_s
+        reserved = self._purse.reserve(self._charged, _purpose.get() or self._purpose, most_tokens(texts))
+        if reserved is None:
+            return self._embedder.embed(texts, timeout_s=timeout_s)
+        tokens, is_sure = 0, False
+        try:
+            embedding = self._embedder.embed(texts, timeout_s=max(until - time.monotonic(), timeout_s / 2))
+            tokens, is_sure = embedding.tokens, embedding.tokens > 0 and not embedding.is_unsure
+        except ReindexerError as exc:
+            tokens = exc.tokens
+            is_sure = isinstance(exc, _NOT_SERVED) if exc.may_cost is None else not exc.may_cost
+            raise
+        finally:
+            if is_sure:
+                reserved.counted(tokens)
+            else:
+                reserved.unconfirmed(tokens)
+        return embedding
 
 
 class ObservedEmbedder(EmbedderDecorator):

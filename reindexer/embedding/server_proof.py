@@ -31,6 +31,7 @@ from reindexer.core.errors import (
 from reindexer.core.source import Source
 from reindexer.core.text.batching import pack
 from reindexer.core.text.tokens import estimate_tokens
+from reindexer.embedding.decorators import spending
 from reindexer.index.search import collection_of
 from reindexer.ports import Embedder, EmbedderDecorator, EmbedderOf, Embedding, Index, Vector
 from reindexer.postgres.connect import Connection
@@ -110,7 +111,9 @@ class ServerProof:
                 return self._other(source, server, f"this process can't find out: {exc}")
             if not stored:
                 return self._without_any(connection, source, server)
-        if why := _difference(stored, embedder, timeout_s):
+        with spending("probe"):
+            why = _difference(stored, embedder, timeout_s)
+        if why is not None:
             return self._other(source, server, why)
         with _of_others(), self.connecting() as connection:
             self._note(connection, source, server, "add_server")

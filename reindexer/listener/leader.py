@@ -27,6 +27,7 @@ from reindexer.generations.upkeep import empty_dropped
 from reindexer.listener import election
 from reindexer.monitoring.buffer import MetricsBuffer
 from reindexer.monitoring.metrics import DRAINED, HEALING_TRIES
+from reindexer.monitoring.spend import count_the_dead
 from reindexer.postgres.connect import FEW, Connection, one_line
 from reindexer.queue.breaker import prune_breakers
 from reindexer.queue.dead_letters import MAX_HEALED, heal
@@ -49,6 +50,7 @@ REST_RATIO = 20
 each."""
 REFILL_S = 0.25
 """Interval between two checks of the queues while pages are queued. Workers of a lane go on without new messages."""
+SPEND_S = 30.0
 MAX_STUMBLE_S = 5.0
 MAX_BROKER_WAIT_S = 5.0
 
@@ -84,6 +86,7 @@ class Leader:
     _walk_timer: Timer = field(default_factory=lambda: Timer(1.0))
     _fan_out_timer: Timer = field(default_factory=lambda: Timer(1.0))
     _heal_timer: Timer = field(default_factory=lambda: Timer(5.0))
+    _spend_timer: Timer = field(default_factory=lambda: Timer(SPEND_S))
     _forget_timer: Timer = field(default_factory=lambda: Timer(3600.0))
     _broker_timer: Timer = field(default_factory=lambda: Timer(0.0))
     _broker_away: bool = False
@@ -158,6 +161,8 @@ class Leader:
             prune_breakers(connection)
             recheck(connection)
             empty_dropped(connection)
+        if self._spend_timer.due(now):
+            count_the_dead(connection)  # guard spend-dead-looked-for
         if self._forget_timer.due(now):
             forget(connection)
         walked = self._walk_timer.due(now) and self._walk(connection)

@@ -15,6 +15,7 @@ from reindexer.monitoring import heartbeat, metrics_store
 from reindexer.monitoring.backlog import completed, lag
 from reindexer.monitoring.buffer import Series, labels_text
 from reindexer.monitoring.metrics import METRICS, Metric
+from reindexer.monitoring.spend import spent
 from reindexer.monitoring.status import listener_state
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
@@ -33,7 +34,7 @@ class Sample:
 
 def measure_states(connection: Connection) -> list[Sample]:
     """Return states of processes, sources and dependencies. Takes milliseconds, whatever the backlog."""
-    return [*_sources(connection), *_breakers(connection), *_processes(connection)]
+    return [*_sources(connection), *_spent(connection), *_breakers(connection), *_processes(connection)]
 
 
 def measure_backlog(connection: Connection) -> list[Sample]:
@@ -81,6 +82,14 @@ def _sources(connection: Connection) -> Iterator[Sample]:
         yield Sample("reindexer_source_paused", source, row["paused"])
         has_problem = row["has_problem"] or (found_now is not None and found_now.problem is not None)
         yield Sample("reindexer_source_problem", source, has_problem)
+
+
+def _spent(connection: Connection) -> Iterator[Sample]:
+    for each in spent(connection, days=1):
+        labels = {"source": each.source, "model": each.model, "purpose": each.purpose}
+        yield Sample("reindexer_spent_dollars", labels, each.dollars)
+        yield Sample("reindexer_spent_tokens", labels | {"count": "confirmed"}, each.tokens)
+        yield Sample("reindexer_spent_tokens", labels | {"count": "unconfirmed"}, each.unconfirmed_tokens)
 
 
 def _breakers(connection: Connection) -> Iterator[Sample]:

@@ -18,6 +18,7 @@ OUTCOMES = ("embedded", "payload", "skipped", "blank", "deleted", "failed")
 CAUSES = ("error", "rate_limited", "provider", "fenced", "source", "late", "postgres", "too_long")
 ANSWERS = ("ok", "rate_limited", "rejected", "refused", "error", "away")
 PURPOSES = ("items", "queries")
+PAID_FOR = ("edit", "backfill", "rebuild", "search", "probe")
 
 QUICK_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 FRESHNESS_S = (*QUICK_S, 60.0, 120.0, 300.0, 900.0)
@@ -118,6 +119,14 @@ _READ = (
     Metric(
         "reindexer_open_runs", "gauge", "Scans of whole sources that are not finished.",
         {"kind": ("first_fill", "whole_source", "backfill")},
+    ),
+    Metric(
+        "reindexer_spent_tokens", "gauge", "Since 00:00 UTC: as the provider counted, or at most.",
+        {"source": AT_RUN_TIME, "model": AT_RUN_TIME, "purpose": PAID_FOR, "count": ("confirmed", "unconfirmed")},
+    ),
+    Metric(
+        "reindexer_spent_dollars", "gauge", "Since 00:00 UTC, of tokens whose price is known.",
+        {"source": AT_RUN_TIME, "model": AT_RUN_TIME, "purpose": PAID_FOR},
     ),
     Metric("reindexer_source_paused", "gauge", "1 while it is paused.", {"source": AT_RUN_TIME}),
     Metric("reindexer_source_problem", "gauge", "1 while it can't be worked on at all.", {"source": AT_RUN_TIME}),

@@ -78,6 +78,8 @@ class FakeProvider:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.tokens = 0
+        """What it counted in all right answers, whether or not they arrived."""
         self.latency_s = 0.0
         self.behave: Callable[[Call], Reply | None] = lambda _: None
         self.send_floats = False
@@ -118,6 +120,8 @@ class FakeProvider:
         vectors = [vector_of(text, int(body.get("dimensions", DIMENSIONS))) for text in inputs]
         data = [{"object": "embedding", "index": i, "embedding": self._encoded(v)} for i, v in enumerate(vectors)]
         tokens = sum(len(text) // 4 + 1 for text in inputs)
+        with self._lock:
+            self.tokens += tokens
         return Reply(200, {"object": "list", "data": data, "model": body["model"],
                            "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})  # fmt: skip
 

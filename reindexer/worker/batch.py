@@ -18,8 +18,9 @@ from reindexer.core.items import Row
 from reindexer.core.lanes import Lane
 from reindexer.core.plan import Skip, Step, plan
 from reindexer.core.source import Source
+from reindexer.core.spend import Purpose
 from reindexer.core.text.embedding_spec import EmbeddingSpec
-from reindexer.embedding.decorators import ClaimEmbedder
+from reindexer.embedding.decorators import ClaimEmbedder, spending
 from reindexer.embedding.rate_limit import PATIENCE_S, Throttle
 from reindexer.index.fenced import FencedIndex
 from reindexer.monitoring.instrument import count_claim, count_outcomes, count_source
@@ -46,6 +47,12 @@ log = structlog.get_logger(__name__)
 
 MAX_FAILED_LINES = 5
 """Maximum failed items of one claim that get a log line of their own. The ledger names all."""
+
+
+def _purpose(claim: Claim) -> Purpose:
+    if not claim.is_active:
+        return "rebuild"
+    return "edit" if claim.lane == Lane.LIVE else "backfill"
 
 
 class Batch:
@@ -86,7 +93,8 @@ class Batch:
         count_claim(using.counters, claim)
         execution = Execution(using.limits, self._deadline, self._health, using.pool.gate(claim.lane))
         try:
-            with execution.gate.taken(), using.pool.waiting(claim.lane, waits=claim.marked):  # guard edit-work-priority
+            # guard edit-work-priority
+            with spending(_purpose(claim)), execution.gate.taken(), using.pool.waiting(claim.lane, waits=claim.marked):
                 self._bring(execution)
         except LeaseExpired:
             # The next claim finds out what was written. This process holds nothing any more.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from reindexer.core.breaker import BreakerPolicy
 from reindexer.core.retry import RetryPolicy
 from reindexer.core.source import Source
+from reindexer.embedding.purse import Purse
 from reindexer.embedding.rate_limit import Unlimited
 from reindexer.embedding.refusals import Refusals
 from reindexer.monitoring.metrics_store import Counters
@@ -32,6 +33,7 @@ class Dependencies:
     breaker: BreakerPolicy
     jitter: Jitter
     counters: Counters
+    purse: Purse
     pool: WorkerPool = field(default_factory=WorkerPool)
     rate_limiter_of: RateLimiterOf = lambda _: Unlimited()
     account_of: AccountOf = lambda _: ""

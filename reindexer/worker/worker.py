@@ -51,8 +51,9 @@ class Worker(Dependencies):
     check again (monotonic)."""
 
     def close(self) -> None:
-        """Finish the work in progress, write the counters, and close connections."""
+        """Finish the work in progress, account it, write the counters, and close connections."""
         self.pool.close()
+        self.purse.close()
         self.counters.close()
         self.postgres.close()
 

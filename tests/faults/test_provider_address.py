@@ -21,7 +21,7 @@ from reindexer.settings import Settings
 from reindexer.sources.embedder_record import record
 from reindexer.sources.store import find_source
 from reindexer.testing.provider import FakeProvider, error
-from reindexer.wiring import query_embedder_of
+from reindexer.wiring import purse, query_embedder_of
 from reindexer.wiring import worker as make_worker
 from reindexer.worker.worker import Worker
 from tests.support.commands import Done
@@ -247,7 +247,7 @@ def test_a_search_at_a_known_address_asks_postgres_nothing_more(
     ready(db, worker, 3)
     there, calls = searchable(db, NAME), len(provider.calls)
     elsewhere = settings.model_copy(update={"database_url": None, "qdrant_url": None})
-    embedder = query_embedder_of(elsewhere)(there.source)
+    embedder = query_embedder_of(elsewhere, paying=purse(settings))(there.source)  # which Postgres has to know of
     assert len(search(embedder, worker.index, there.collection, "text 0", SearchTerms(5), timeout_s=5)) == 3
     assert [call.inputs for call in provider.calls[calls:]] == [("text 0",)]
     told = query_embedder_of(at(settings, same))

@@ -25,7 +25,7 @@ from reindexer.core.lanes import Lane
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.core.text.tokens import estimate_tokens
 from reindexer.monitoring import heartbeat
-from reindexer.monitoring.metrics import AT_RUN_TIME, CLAIMS, CLAIMS_EXPIRED, FORMER_NAMES, METRICS
+from reindexer.monitoring.metrics import AT_RUN_TIME, CLAIMS, CLAIMS_EXPIRED, FORMER_NAMES, METRICS, PAID_FOR
 from reindexer.monitoring.metrics_store import SLOTS, Counters, read, write
 from reindexer.postgres.connect import Connection, Postgres, connect
 from reindexer.queue.claim import claim_batch
@@ -78,6 +78,12 @@ def test_every_metric_is_told_with_its_type_and_labels_and_no_other_is(client: T
         heartbeat.beat(db, role, f"test@{role}")
     of_sources = [each for each in METRICS.values() if each.kind == "counter" and not all(each.labels.values())]
     write(db, {(each.name, json.dumps(dict.fromkeys(sorted(each.labels), "x"))): 1.0 for each in of_sources})
+    for purpose in PAID_FOR:
+        db.execute(
+            "INSERT INTO reindexer.spend (day, source, account, model, purpose)"
+            " VALUES ((clock_timestamp() AT TIME ZONE 'UTC')::date, 'x', 'x', 'x', %s)",
+            [purpose],
+        )
     families = list(text_string_to_metric_families(client.get("/metrics").text))
     told = {family.name + ("_total" if family.type == "counter" else ""): family for family in families}
     assert told.keys() == METRICS.keys() | set(FORMER_NAMES.values())

@@ -28,6 +28,12 @@ SELECT source, number, (SELECT count(*) FROM reindexer.due WHERE due.source = g.
 FROM reindexer.generation AS g WHERE state = 'dropped'
 """
 
+SPENT = """
+SELECT coalesce(sum(tokens), 0)::bigint, coalesce(sum(unconfirmed_tokens), 0)::bigint,
+       (SELECT coalesce(sum(tokens), 0)::bigint FROM reindexer.spend_reservation)
+FROM reindexer.spend
+"""
+
 Tell = Callable[[str], None]
 
 
@@ -66,6 +72,15 @@ def wrong_aliases(stage: Stage) -> list[str]:
         for source in SOURCES
         if aliases.get(source) != f"{source}__g{active[source]}"
     ]
+
+
+def too_little_spent(stage: Stage, tell: Tell) -> list[str]:
+    """The account is never below what the provider counted, whoever was killed when."""
+    counted = sum(stage.lies.tokens)
+    with stage.connect() as connection:
+        row = connection.execute(SPENT.encode()).fetchone() or (0, 0, 0)
+    tell(f"spend: the provider counted {counted} tokens; accounted {row[0]}, unconfirmed {row[1]}, set aside {row[2]}")
+    return [f"the provider counted {counted} tokens, and {sum(row)} are accounted"] if sum(row) < counted else []
 
 
 def reader_complaints(path: Path, broken: Sequence[tuple[str, float, float]], tell: Tell) -> list[str]:

@@ -21,6 +21,8 @@ class Lies:
     def __init__(self, provider: FakeProvider) -> None:
         self.answered: list[tuple[str, str]] = []
         """Models and texts."""
+        self.tokens: list[int] = []
+        """What each answer that names tokens says of them: what is billed, whether or not it arrives."""
         self._lie: Lie | None = None
         self._changed = threading.Condition()
         provider.behave = self._behave
@@ -34,9 +36,13 @@ class Lies:
     def _behave(self, call: Call) -> Reply | None:
         lie = self._lie
         if lie is not None and (reply := lie(call)) is not None:
+            if isinstance(reply.body, dict) and "usage" in reply.body:
+                self.tokens.append(reply.body["usage"]["total_tokens"])
             return reply
         self.answered += [(str(call.body["model"]), text) for text in call.inputs]
-        return _vectors(call, len(call.inputs))
+        reply = _vectors(call, len(call.inputs))
+        self.tokens.append(reply.body["usage"]["total_tokens"])
+        return reply
 
     def _hang(self, call: Call) -> Reply | None:
         with self._changed:
@@ -55,7 +61,8 @@ def _vectors(call: Call, count: int) -> Reply:
         {"object": "embedding", "index": i, "embedding": base64.b64encode(vector(model, text).tobytes()).decode()}
         for i, text in enumerate(call.inputs[:count])
     ]
-    usage = {"prompt_tokens": 1, "total_tokens": 1}
+    tokens = sum(len(text) // 4 + 1 for text in call.inputs)
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return Reply(200, {"object": "list", "data": data, "model": model, "usage": usage})
 
 

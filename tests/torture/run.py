@@ -16,7 +16,14 @@ from reindexer.embedded.children import Child, wait_until_ready
 from reindexer.testing.processes import log_of
 from tests.support.processes import ROOT
 from tests.torture import journal
-from tests.torture.afterwards import left_of_dropped, reader_complaints, told_of_actor, unsettled, wrong_aliases
+from tests.torture.afterwards import (
+    left_of_dropped,
+    reader_complaints,
+    told_of_actor,
+    too_little_spent,
+    unsettled,
+    wrong_aliases,
+)
 from tests.torture.checker import SOURCES, Differences, compare_all, read_collections, read_kept, read_rows
 from tests.torture.environment import API_KEY, Stage, stage
 from tests.torture.load import Storm
@@ -89,6 +96,7 @@ def run(seed: str, seconds: float, tell: Tell) -> Result:
         entries = journal.read(built.directory.glob("writer-*.journal"))
         complaints += [f"a writer saw {entry.error}" for entry in entries if entry.error][:5]
         complaints += _unanswered(built)
+        complaints += too_little_spent(built, tell)
         complaints += reader_complaints(built.directory / "reader.journal", storm.broken, tell)
         complaints += told_of_actor(cast.actor_journal, tell)
         for each in cast.ended:

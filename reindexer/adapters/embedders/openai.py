@@ -7,6 +7,7 @@ or for a server that refuses everything. It remembers what it finds out.
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,13 +19,14 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx2
 import openai
 
-from reindexer.adapters.embedders.openai_answer import OtherDimensions, Refused, parse, status_error
+from reindexer.adapters.embedders.openai_answer import OtherDimensions, Refused, is_of_gateway, parse, status_error
 from reindexer.adapters.embedders.openai_form import Form
 from reindexer.adapters.http_deadline import HttpDeadline
 from reindexer.core.errors import (
     DependencyUnavailable,
     InputRejected,
     RefusesAll,
+    ReindexerError,
     TimedOut,
     TooManyInputs,
     TooSlow,
@@ -47,6 +49,8 @@ GIVEN_UP_S = 60.0
 """How long no other form is tried after the server took none."""
 
 LATE_S = 0.1
+_NOT_EMBEDDED = (httpx2.ConnectError, httpx2.ConnectTimeout, UnicodeEncodeError)
+"""Of these the provider got nothing."""
 _NO_TIME = "the embedding provider refuses a request, and there was no time to find out why"
 
 
@@ -73,6 +77,7 @@ class OpenAIEmbedder:
         self._refused_forms: dict[Form, OtherDimensions | None] = {}
         """Forms that were refused before the time was up: the next search continues after them."""
         self._look_again_at = 0.0
+        self._cost = _Cost()
         self._deadline = HttpDeadline()
         self._client = PerProcess(partial(_new_client, api_key, base_url, self._deadline))
         self._client.get()  # now: the first request would wait for it
@@ -106,6 +111,16 @@ class OpenAIEmbedder:
 
     def embed(self, texts: Sequence[str], *, timeout_s: float) -> Embedding:
         """Sends one request, and a few more if it is refused. See `reindexer.ports.Embedder.embed`."""
+        cost = self._cost.begin()
+        try:
+            embedding = self._in_time(texts, timeout_s)
+        except ReindexerError as exc:
+            exc.tokens, exc.may_cost = cost.tokens, cost.is_unsure
+            raise
+        # What an answer that can't be used may have cost is not known to the token.
+        return replace(embedding, tokens=cost.tokens, is_unsure=cost.is_unsure)
+
+    def _in_time(self, texts: Sequence[str], timeout_s: float) -> Embedding:
         began = time.monotonic()
         try:
             embedding = self._embed(texts, began + timeout_s)
@@ -206,9 +221,20 @@ class OpenAIEmbedder:
         """Send one request. Raises Refused, OtherDimensions, or an error of ours."""
         if (left_s := until - time.monotonic()) <= 0:
             raise TransientError(_NO_TIME)
-        with _mapped_errors():
-            body, headers = self._request(texts, form, left_s)
-        return replace(parse(body, headers, len(texts), self._dimensions), advertised=advertised_limits(headers))
+        cost = self._cost
+        try:
+            with _mapped_errors():
+                body, headers = self._request(texts, form, left_s)
+        except (ReindexerError, Refused) as exc:
+            cost.is_unsure |= _may_cost(exc.__cause__)
+            raise
+        try:
+            embedding = parse(body, headers, len(texts), self._dimensions)
+        except BaseException:
+            cost.is_unsure = True
+            raise
+        cost.tokens += embedding.tokens
+        return replace(embedding, advertised=advertised_limits(headers))
 
     def _request(self, texts: Sequence[str], form: Form, timeout_s: float) -> tuple[bytes, Mapping[str, str]]:
         timeout = openai.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
@@ -221,6 +247,27 @@ class OpenAIEmbedder:
                 options={"timeout": timeout, "security": {"bearer_auth": True}, "headers": self._headers},
             )
         return response.content, response.headers
+
+
+class _Cost(threading.local):
+    """What the requests of a thread's present call cost: the first one, and the probes after a refusal."""
+
+    tokens = 0
+    """As the provider counted them."""
+    is_unsure = False
+    """It may have counted more: an answer did not come, or could not be read."""
+
+    def begin(self) -> _Cost:
+        """A call begins."""
+        self.tokens, self.is_unsure = 0, False
+        return self
+
+
+def _may_cost(cause: BaseException | None) -> bool:
+    """Whether a provider may have embedded the texts of a request that failed."""
+    if isinstance(cause, openai.APIStatusError):
+        return is_of_gateway(cause.status_code)
+    return not isinstance(cause.__cause__ if isinstance(cause, openai.APIConnectionError) else cause, _NOT_EMBEDDED)
 
 
 def _new_client(api_key: str | None, base_url: str | None, deadline: HttpDeadline) -> openai.OpenAI:

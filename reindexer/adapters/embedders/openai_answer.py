@@ -87,6 +87,11 @@ def status_error(exc: openai.APIStatusError) -> ReindexerError | Refused:
     return _error(exc.status_code, exc.code, exc.response.headers, f"{exc.code} {exc.message} {exc.body}")
 
 
+def is_of_gateway(status: int) -> bool:
+    """Whether a status tells only that no answer came from the server: it may have done its work."""
+    return status in _AWAY or status == 408
+
+
 def _error(status: int, code: object, headers: Mapping[str, str], complaint: str) -> ReindexerError | Refused:
     known = f" ({code})" if code and _CODE.fullmatch(str(code)) else ""
     text = f"the embedding provider answered {status}{known}"

@@ -32,6 +32,7 @@ from tests.faults.sabotage.searches import SEARCHES
 from tests.faults.sabotage.security import SECRETS
 from tests.faults.sabotage.sides import SIDES
 from tests.faults.sabotage.sources import SOURCES
+from tests.faults.sabotage.spend import SPEND
 from tests.faults.sabotage.upkeep import UPKEEP
 from tests.faults.sabotage.watermarks import WATERMARKS
 from tests.faults.sabotage.without_provider import WITHOUT_PROVIDER
@@ -71,6 +72,7 @@ TABLE = (
     *PLUGINS,
     *CHUNKS,
     *RATE_LIMITER,
+    *SPEND,
     *WITHOUT_PROVIDER,
     *ENGINE,
     *GENERATIONS,

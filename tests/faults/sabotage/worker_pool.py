@@ -120,8 +120,8 @@ WORKER_POOL = (
     Sabotage(
         "an edit that is worked on goes ahead",
         "edit-work-priority",
-        "with execution.gate.taken(), using",
-        "with using",
+        "execution.gate.taken(), using",
+        "using",
         WAY + "test_an_edit_goes_ahead_while_it_is_worked_on",
     ),
     Sabotage(
