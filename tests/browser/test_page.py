@@ -7,7 +7,7 @@ from pathlib import Path
 from playwright.sync_api import expect
 
 from reindexer import api_keys
-from tests.browser.conftest import WIDTHS, Look, Site
+from tests.browser.site import WIDTHS, Look, Site
 
 
 def test_a_stranger_finds_the_problem_backfills_and_logs_out(site: Site, look: Look, pictures: Path | None) -> None:

@@ -56,6 +56,7 @@ def applied(empty_database: str, env: Mapping[str, str], index: IndexReader, tmp
         children.stop_together()
 
 
+@pytest.mark.long
 def test_what_is_applied_fills_the_index_finds_an_edit_and_passes_its_probes(
     applied: LocalServices, empty_database: str, env: Mapping[str, str]
 ) -> None:
