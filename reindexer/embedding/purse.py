@@ -258,7 +258,8 @@ class Purse:
                     return
 
     def _tell(self, exc: Exception) -> None:
-        if not self._failing:
+        """That Postgres is away, others tell: each process meets it by its own work."""
+        if not self._failing and not isinstance(exc, DependencyUnavailable):
             log.warning("spend_not_settled", error=type(exc).__name__)
         self._failing = True
 

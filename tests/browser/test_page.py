@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import expect
 
 from reindexer import api_keys
@@ -59,6 +60,7 @@ def test_a_stranger_finds_the_problem_backfills_and_logs_out(site: Site, look: L
         expect(page.get_by_label("Key")).to_be_visible()
 
 
+@pytest.mark.long
 def test_a_page_whose_key_is_revoked_shows_the_login_within_five_seconds(site: Site, look: Look) -> None:
     seen = look(WIDTHS["wide"])
     seen.log_in(site.key("operate", "leaves"))
@@ -118,6 +120,7 @@ def test_a_stranger_finds_why_an_item_is_not_found_and_replays_it(
     seen.check()
 
 
+@pytest.mark.long
 def test_a_stranger_searches_with_a_filter(site: Site, look: Look, pictures: Path | None) -> None:
     key = site.key("admin", "stranger")
     for name, width in WIDTHS.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import redis
 
 from reindexer.postgres.connect import Connection
@@ -24,6 +25,7 @@ def write(db: Connection, first: int, last: int) -> None:
         db.execute(ROWS, [n + 1, n + 1])
 
 
+@pytest.mark.long
 def test_eight_processes_account_to_the_token_and_one_that_is_killed_at_its_most(
     db: Connection, processes: Processes, provider: FakeProvider, redis_url: str
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from structlog.testing import capture_logs
 
 from api.main import create_app
 from reindexer import wiring
@@ -130,6 +131,20 @@ def test_a_statement_of_which_nobody_knows_whether_it_was_executed_leaves_its_bl
     db.execute("UPDATE reindexer.spend_reservation SET renewed_at = renewed_at - interval '2 minutes'")
     count_the_dead(db)
     assert sum(in_table(db)) >= 1800
+
+
+def test_while_postgres_is_away_what_was_used_waits_and_no_line_of_the_log_says_so(
+    purse: Purse, connections: Connections, db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(purse, 1000, 900)
+    url = connections.url
+    monkeypatch.setattr(connections, "url", "postgresql://127.0.0.1:1/none")
+    with capture_logs() as logged:
+        purse.settle()
+    assert logged == []
+    monkeypatch.setattr(connections, "url", url)
+    purse.settle()
+    assert in_table(db)[0] == 900
 
 
 def test_without_postgres_nothing_is_asked(database: str) -> None:

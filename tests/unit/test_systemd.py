@@ -66,9 +66,10 @@ def test_systemd_itself_takes_the_units(tmp_path: Path) -> None:
     verify = shutil.which("systemd-analyze")
     if verify is None:
         pytest.skip("systemd-analyze is not on this machine; it comes with systemd")
-    copies = []
+    copies, programs = [], tmp_path / "programs"  # a folder without spaces, which end a path in a unit
+    programs.symlink_to(Path(sys.executable).parent)
     for unit in UNITS:  # it looks whether the programs are there
-        text = unit.read_text(encoding="utf-8").replace(PROGRAMS, str(Path(sys.executable).parent))
+        text = unit.read_text(encoding="utf-8").replace(PROGRAMS, str(programs))
         copies.append(tmp_path / unit.name)
         copies[-1].write_text(text, encoding="utf-8")
     done = subprocess.run([verify, "verify", *copies], capture_output=True, text=True, timeout=60, check=False)
