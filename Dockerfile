@@ -3,8 +3,8 @@ WORKDIR /src
 RUN python -m venv --without-pip /venv
 # The dependencies first, in a layer of their own, which an edit of our code does not build again.
 COPY pyproject.toml constraints.txt ./
-# With what keywords need: who attaches a source with them can't install it in a container.
-RUN python -c "import tomllib; it = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*it['dependencies'], *it['optional-dependencies']['keywords'], sep='\n')" > dependencies.txt \
+# With what keywords and traces need: who wants them can't install it in a container.
+RUN python -c "import tomllib; it = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*it['dependencies'], *it['optional-dependencies']['keywords'], *it['optional-dependencies']['otel'], sep='\n')" > dependencies.txt \
     && pip --python /venv install --no-cache-dir --disable-pip-version-check -c constraints.txt -r dependencies.txt
 COPY README.md LICENSE ./
 COPY reindexer reindexer

@@ -20,7 +20,7 @@ from reindexer.core.api_key import Access, is_key, key_hash, same
 from reindexer.settings import Settings
 
 from .dependencies import Container
-from .page.session import COOKIE, Session, is_from_page
+from .page.session import COOKIE, SAFE, Session, is_from_page
 from .rights import allows
 
 _ABOUT = "REINDEXER_ADMIN_API_KEY, or a key that `reindexer keys create` made"
@@ -68,7 +68,10 @@ class _KeyedRoute(APIRoute):
                 access = await access_of(parts, request)  # guard api-key-required
                 _require_right(access, f"{request.method} {self.path_format}")
             request.state.access = access
-            return await handle(request)
+            answer = await handle(request)
+            if not given_keys(request.headers) and given and request.method not in SAFE:
+                parts.overviews.forget()  # who pressed a button of the page sees what it did
+            return answer
 
         return keyed
 

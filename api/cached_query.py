@@ -31,16 +31,31 @@ class CachedQuery(Generic[T]):
         self._keep_s = keep_s
         self._keep_ratio = keep_ratio
         self._asking: Future[tuple[T | None, float]] | None = None
+        self._asked_at = 0.0
         self._until = 0.0
         self._fails = False
 
-    async def get(self, *, within_s: float) -> T | None:
-        """The answer; None if the query failed or is late (then it goes on, and its answer serves a later call)."""
-        if self._asking is None or (self._asking.done() and time.monotonic() >= self._asking.result()[1]):
-            self._asking = self._executor.submit(self._timed)
+    async def get(self, *, within_s: float, old_s: float = 0.0) -> T | None:
+        """The answer; None if the query failed or is late (then it goes on, and its answer serves a later call).
+
+        `old_s`: an answer that was asked for no longer ago will do, though it is kept no more.
+        """
+        now = time.monotonic()
+        if self._asking is None or (self._asking.done() and self._is_over(self._asking.result(), now, old_s)):
+            self._asking, self._asked_at = self._executor.submit(self._timed), now
         asking = self._asking
         await asyncio.wait([asyncio.wrap_future(asking)], timeout=within_s)
         return asking.result()[0] if asking.done() else None
+
+    def forget(self) -> None:
+        """The next call asks anew, but for a query that is under way."""
+        self._asked_at = 0.0
+        if self._asking is not None and self._asking.done():
+            self._asking = None
+
+    def _is_over(self, answered: tuple[T | None, float], now: float, old_s: float) -> bool:
+        answer, until = answered
+        return now >= until and (answer is None or now >= self._asked_at + old_s)
 
     def _timed(self) -> tuple[T | None, float]:
         """The answer, and the time (monotonic) until which it is kept."""

@@ -17,9 +17,13 @@ from reindexer.index.search import Searcher
 from reindexer.monitoring.metrics_store import Counters
 from reindexer.ports import Broker, EmbedderOf, Index
 from reindexer.postgres.connect import Connection, Postgres
+from reindexer.queue.waiting import Waits
 from reindexer.settings import Settings
 from reindexer.sources.store import find_source
+from reindexer.tracing import process as tracing
 
+from .comparisons import Comparisons
+from .histories import Histories
 from .key_cache import KeyCache
 from .metrics_endpoint import MetricsEndpoint
 from .page.overview import Overviews
@@ -82,6 +86,21 @@ class Container:
         return MetricsEndpoint(self.postgres, self.broker, self.index)
 
     @cached_property
+    def histories(self) -> Histories:
+        """What /admin/history reads."""
+        return Histories(self.postgres)
+
+    @cached_property
+    def comparisons(self) -> Comparisons:
+        """What /admin/reconcile runs."""
+        return Comparisons()
+
+    @cached_property
+    def waits(self) -> Waits:
+        """What requests wait with."""
+        return wiring.waits(self.settings, "api waits")
+
+    @cached_property
     def keys(self) -> KeyCache:
         """The keys of the database."""
         return KeyCache(self.postgres)
@@ -109,20 +128,35 @@ class Container:
 
     def make(self) -> None:
         """Build every part, before requests race for them. Raises UsageError if the settings can't work."""
-        checks = self.probes, self.scrape, self.keys, self.sessions, self.overviews
-        for _ in (self.postgres, self.broker, self.embedder_of(CONTEXT_ITEMS), self.index, *checks):
+        checks = (
+            self.probes,
+            self.scrape,
+            self.histories,
+            self.comparisons,
+            self.waits,
+            self.keys,
+            self.sessions,
+            self.overviews,
+        )
+        for _ in (self.postgres, self.broker, self.embedder_of(CONTEXT_ITEMS), self.index, self.waits, *checks):
             pass
 
     def close(self) -> None:
         """Send unsent reindex requests, then close the connections."""
         if self._sender is not None:
             self._sender.close()
+        if "waits" in self.__dict__:
+            self.waits.close()
         if "keys" in self.__dict__:
             self.keys.close()
         if "probes" in self.__dict__:
             self.probes.close()
         if "overviews" in self.__dict__:
             self.overviews.close()
+        if "comparisons" in self.__dict__:
+            self.comparisons.close()
+        if "histories" in self.__dict__:
+            self.histories.close()
         if "scrape" in self.__dict__:
             self.scrape.close()
         if "purse" in self.__dict__:
@@ -131,6 +165,7 @@ class Container:
             self.counters.close()
         if "postgres" in self.__dict__:
             self.postgres.close()
+        tracing.close()
 
 
 def get_container(request: Request) -> Container:
@@ -179,6 +214,16 @@ def get_metrics_endpoint(parts: Annotated[Container, Depends(get_container)]) ->
     return parts.scrape
 
 
+def get_histories(parts: Annotated[Container, Depends(get_container)]) -> Histories:
+    """The source of /admin/history."""
+    return parts.histories
+
+
+def get_comparisons(parts: Annotated[Container, Depends(get_container)]) -> Comparisons:
+    """The comparisons of this process."""
+    return parts.comparisons
+
+
 PostgresPart = Annotated[Postgres, Depends(get_postgres)]
 BrokerPart = Annotated[Broker, Depends(get_broker)]
 
@@ -195,6 +240,8 @@ EmbedderOfPart = Annotated[EmbedderOf, Depends(get_embedder_of)]
 SearcherPart = Annotated[Searcher, Depends(get_searcher)]
 IndexPart = Annotated[Index, Depends(get_index)]
 ProbesPart = Annotated[Probes, Depends(get_probes)]
+ComparisonsPart = Annotated[Comparisons, Depends(get_comparisons)]
+HistoriesPart = Annotated[Histories, Depends(get_histories)]
 ScrapePart = Annotated[MetricsEndpoint, Depends(get_metrics_endpoint)]
 SenderPart = Annotated[RequestSender, Depends(get_sender)]
 

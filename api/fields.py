@@ -5,9 +5,10 @@ from __future__ import annotations
 from math import isfinite
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 from starlette.convertors import Convertor, register_url_convertor
 
+from reindexer.budgets import MAX_USD
 from reindexer.core.text.storable import storable_text
 
 MAX_DEPTH = 64
@@ -36,8 +37,13 @@ _STORABLE = AfterValidator(storable_text)
 
 Text = Annotated[str, _STORABLE]
 JsonObject = Annotated[dict[str, Any], AfterValidator(storable_json)]
+MaxUsd = Annotated[
+    float | None,
+    Field(ge=0, lt=MAX_USD, allow_inf_nan=False, description="What it may cost, in dollars; then its items wait."),
+]
 SourceName = Annotated[str, StringConstraints(max_length=100), _STORABLE]
 ItemId = Annotated[str, StringConstraints(max_length=3000), _STORABLE]
+MarkToken = Annotated[str, StringConstraints(max_length=40, pattern=r"^[0-9]{1,19}-[0-9a-f]{16}$")]
 TaskId = Annotated[str, StringConstraints(max_length=300), _STORABLE]
 Query = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=8000), _STORABLE]
 

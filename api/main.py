@@ -20,22 +20,28 @@ from .page import routes as page
 from .page.ending import told_to_end
 from .routes import (
     backfills,
+    budgets,
     bulk,
     context_items,
     dead_letters,
+    events,
     generations,
     health,
+    history,
     items,
     metrics,
     pause,
     points,
+    reconcile,
     search,
     sources,
     spend,
     status,
     tasks,
+    wait,
 )
 from .startup import StartCheck
+from .traced import TELEMETRY, Traced
 
 _DESCRIPTION = """
 Keeps embeddings in Qdrant equal to text in Postgres. Routes need `Authorization: Bearer KEY` or `X-API-Key: KEY`, with
@@ -61,14 +67,36 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     # /docs with its scripts in the package: FastAPI's page loads them from the internet, and stays blank without it.
     app = FastAPIOffline(
-        redoc_url=None, title="reindexer", version=__version__, description=_DESCRIPTION, lifespan=lifespan
+        redoc_url=None,
+        title="reindexer",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        telemetry=TELEMETRY,
     )
     app.state.parts = parts
     app.add_middleware(BodyLimit)
     problems.install(app)
     app.add_middleware(StartCheck, parts=parts)
-    admin = bulk, backfills, generations, dead_letters, tasks, pause, items, points, status, sources, spend
-    for each in (*admin, search, context_items, health, metrics, page):
+    app.add_middleware(Traced)
+    admin = (
+        bulk,
+        backfills,
+        generations,
+        dead_letters,
+        tasks,
+        pause,
+        items,
+        points,
+        status,
+        sources,
+        spend,
+        budgets,
+        events,
+        history,
+        reconcile,
+    )
+    for each in (*admin, search, wait, context_items, health, metrics, page):
         app.include_router(each.router)
     return app
 

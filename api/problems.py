@@ -106,10 +106,20 @@ async def _validation_problem(_: Request, exc: Exception) -> JSONResponse:
     return problem(422, detail, errors=errors)
 
 
-async def _our_problem(_: Request, exc: Exception) -> JSONResponse:
+async def _our_problem(request: Request, exc: Exception) -> JSONResponse:
     status = next(_STATUS[each] for each in type(exc).__mro__ if each in _STATUS)
     wait_s = exc.retry_after_s if isinstance(exc, TransientError) else None
-    return problem(status, str(exc), headers=None if wait_s is None else {"Retry-After": str(ceil(wait_s))})
+    detail = str(exc)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and _only_searches(request):  # guard key-sees-no-internals
+        log.warning("search_refused", path=request.url.path, error=detail)
+        detail = "the search can't be answered now; whoever operates this API sees why in its log"
+    return problem(status, detail, headers=None if wait_s is None else {"Retry-After": str(ceil(wait_s))})
+
+
+def _only_searches(request: Request) -> bool:
+    """Whether the caller is an application's user or a tenant: addresses, tables and columns are not for them."""
+    access = getattr(request.state, "access", None)
+    return access is not None and access.role == "search"
 
 
 async def _schema_problem(_: Request, exc: Exception) -> JSONResponse:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from reindexer.core.api_key import Role
 
+_EVERYBODY: frozenset[Role] = frozenset({"search", "operate", "admin"})
 _SEARCH: frozenset[Role] = frozenset({"search", "admin"})
 _OPERATE: frozenset[Role] = frozenset({"operate", "admin"})
 _ADMIN: frozenset[Role] = frozenset({"admin"})
@@ -13,8 +14,13 @@ _ADMIN: frozenset[Role] = frozenset({"admin"})
 RIGHTS: Mapping[str, frozenset[Role]] = {
     "POST /search": _SEARCH,
     "POST /similar": _SEARCH,
+    "POST /wait": _EVERYBODY,
     "GET /admin/status": _OPERATE,
     "GET /admin/spend": _OPERATE,
+    "GET /admin/history": _OPERATE,
+    "GET /admin/budgets": _OPERATE,
+    "PUT /admin/budgets": _ADMIN,
+    "GET /admin/events": _OPERATE,
     "GET /admin/items/{source}/{item_id}": _OPERATE,
     "POST /admin/bulk/regenerate-embeddings": _OPERATE,
     "GET /admin/tasks/{task_id}": _OPERATE,
@@ -28,6 +34,7 @@ RIGHTS: Mapping[str, frozenset[Role]] = {
     "POST /admin/backfills/{run_id}/pause": _OPERATE,
     "POST /admin/backfills/{run_id}/resume": _OPERATE,
     "POST /admin/backfills/{run_id}/cancel": _OPERATE,
+    "POST /admin/reconcile": _OPERATE,
     "GET /admin/generations/{source}": _OPERATE,
     "GET /admin/sources/{source}": _OPERATE,
     "GET /admin/sources/{source}/cost": _OPERATE,

@@ -21,6 +21,7 @@ from reindexer.index.ownership import require_prefix
 from reindexer.postgres.connect import connect, one_line
 from reindexer.postgres.schema import require_schema
 from reindexer.settings import Settings
+from reindexer.tracing import process as tracing
 
 from .dependencies import Container
 
@@ -32,6 +33,7 @@ def check(parts: Container) -> None:
     settings = parts.settings
     _configure_logs(settings)
     logs.tell_unknown(settings.unknown_variables())
+    tracing.publish()
     settings.require_database_url()
     settings.require_broker_url()
     wiring.require_plugins(settings)

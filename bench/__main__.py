@@ -30,6 +30,8 @@ from bench import (
     revoked,
     scale,
     search,
+    sizing,
+    waits,
     write_tax,
 )
 from bench.figures import Figures
@@ -50,6 +52,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "related": related.measure,
     "behind_backfill": behind_backfill.measure,
     "beside_standby": beside_standby.measure,
+    "waits": waits.measure,
     "old_snapshot": old_snapshot.measure,
     "meaning": meaning.measure,
     "search": search.measure,
@@ -57,6 +60,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "embedded_index": embedded_index.measure,
     "memory": memory.measure,
     "scale": scale.measure,
+    "sizing": sizing.measure,
 }
 RESULTS = Path(__file__).with_name("results.json")
 TABLE = RESULTS.with_suffix(".md")

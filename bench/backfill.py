@@ -23,7 +23,7 @@ def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
                 bench.fill(rows)
                 bare.append(bare_loop(bench, stage.qdrant(), rows))
                 backfill(bench, within_s=300)
-                ours.append(rows / _claimed_to_settled_s(bench))
+                ours.append(rows / claimed_to_settled_s(bench))
         found, beside = statistics.median(ours), statistics.median(bare)
         note = f"bare loop {beside:,.0f}; prefork 2, provider {latency_ms} ms, {rows:,} rows"
         figures.add(f"backfill_http_rps_{latency_ms}ms", found, note)
@@ -50,7 +50,7 @@ def backfill(bench: Bench, within_s: float) -> None:
     bench.require_all_indexed()
 
 
-def _claimed_to_settled_s(bench: Bench) -> float:
+def claimed_to_settled_s(bench: Bench) -> float:
     """Counted from the first claim, so without the listener's start. A token is the microsecond of its claim."""
     query = "SELECT extract(epoch FROM max(settled_at))::float - min(token) / 1e6 FROM reindexer.ledger"
     (seconds,) = bench.db.execute(query).fetchone() or (0.0,)

@@ -29,6 +29,7 @@ GOALS: Mapping[str, Goal] = {
     "fresh_under_backfill_p99_ms": Goal(most=500),
     "revoked_p99_ms": Goal(most=200), "revoked_limited_p99_ms": Goal(most=200),
     "backfill_http_ratio_0ms": Goal(least=0.85), "backfill_http_ratio_200ms": Goal(least=0.85),
+    "wait_ratio": Goal(most=1.1), "mark_tax_8c": Goal(least=0.95),
     "rebuild_ratio": Goal(least=0.8),
     "fresh_related_ratio": Goal(most=1.3), "related_update_ratio": Goal(most=2),
     "related_fan_out_ratio": Goal(least=0.8), "related_payload_ratio": Goal(least=0.8),

@@ -30,6 +30,15 @@ SCRIPT = r"""
 \set n random(1, 10000)
 UPDATE {table} SET body = md5(random()::text) WHERE id = :n;
 """
+ALONE = r"""
+\set n random(1, 10000)
+BEGIN;
+UPDATE {table} SET body = md5(random()::text) WHERE id = :n;
+SELECT random()::text;
+COMMIT;
+"""
+"""A transaction that takes as many statements as one that marks."""
+MARKED = ALONE.replace("random()::text;\nCOMMIT", "reindexer.mark();\nCOMMIT")
 TABLE = """
 DROP TABLE IF EXISTS {table};
 CREATE TABLE {table} (id int PRIMARY KEY, body text, other int, big text);
@@ -80,9 +89,24 @@ def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
                 variant = statistics.median(rate["notifying"] / rate["plain"] for rate in rates)
                 note = f"a trigger that notifies always; ours is {ratio / variant:.1f} ×"
                 figures.add(f"write_tax_{clients}c_notify", variant, note)
+        changes += _mark_tax(bench, figures, turns, times)
         _require_drained(bench, changes)
         for name, big in (("bulk_update_ratio", False), ("bulk_update_64kb_ratio", True)):
             figures.add(name, statistics.median(_bulk(bench, big) for _ in range(bulk_times)), "one UPDATE of all rows")
+
+
+def _mark_tax(bench: Bench, figures: Figures, turns: int, times: int) -> int:
+    """What a mark in each transaction costs. Returns how many changes were made."""
+    changes, ratios, rates = 0, list[float](), list[tuple[float, float]]()
+    for _ in range(times):
+        found = [(_commits(bench, "taxed", 8, ALONE), _commits(bench, "taxed", 8, MARKED)) for _ in range(turns)]
+        alone, marked = (statistics.fmean(each.per_s for each in side) for side in zip(*found, strict=True))
+        ratios.append(marked / alone)
+        rates.append((marked, alone))
+        changes += sum(each.done for pair in found for each in pair)
+    marked, alone = (statistics.median(side) for side in zip(*rates, strict=True))
+    figures.add("mark_tax_8c", statistics.median(ratios), f"{marked:,.0f} of {alone:,.0f} commits/s; nobody waits")
+    return changes
 
 
 def _table(bench: Bench, table: str) -> None:
@@ -100,10 +124,10 @@ def _attach(bench: Bench) -> None:
     until(lambda: not bench.number(query), 30, "the first fill is not queued")
 
 
-def _commits(bench: Bench, table: str, clients: int) -> Commits:
+def _commits(bench: Bench, table: str, clients: int, statements: str = SCRIPT) -> Commits:
     """Measured by pgbench: single-row UPDATEs, each in its own transaction."""
     script = Path(bench.stage.directory) / f"update_{table}.sql"
-    script.write_text(SCRIPT.format(table=table))
+    script.write_text(statements.format(table=table))
     done = subprocess.run(
         [str(wheel_binaries() / "pgbench"), "-n", "-f", str(script), "-c", str(clients), "-j", "2", "-T", str(SLICE_S),
          "-M", "prepared", bench.url],

@@ -17,16 +17,22 @@ The packages, in the order in which a change meets them:
     backfills    whole sources, page by page
     generations  another model without a gap: rebuild, promote, roll back, prune
     monitoring   metrics, status, heartbeats
+    budgets      what may be spent, and what waits once it is used up
+    events       who is told what became of items, and what still has to be told
     api_keys     who may do what by the HTTP API, and which rows a key sees
 
 Below them: `core` (plain data and pure functions), `ports` (Protocols for products that can be exchanged), `registry`
-(which embedders, chunkers and indexes there are, by name), `postgres` (part of the design, not a port), `audit`.
+(which embedders, chunkers and indexes there are, by name), `postgres` (part of the design, not a port), `audit`,
+`tracing` (spans, where somebody collects them).
 
 Above them: `adapters` (the products), `embedded` (servers that `up` starts), `running_stack` (how other commands find
 them), `settings` and `variables` (the environment), `sources_file` (`reindexer.toml`), `logs`, `embedder_choice` (the
-record decides), `wiring` (builds everything), `rebuilding`, `planning` (what a change costs, and then exactly that),
-`client` (the Python API), `migrate`, and the processes: `listen`, `celery_app` with `tasks`, `cli`, and the package
-`api`. `testing` is for tests of plug-ins and applications.
+record decides), `wiring` (builds everything), `rebuilding`, `reconciling`, `planning` (what a change costs, and then
+exactly that), `client` (the Python API), `migrate`, and the processes: `listen`, `celery_app` with `tasks`, `cli`, and
+the package `api`. `testing` is for tests of plug-ins and applications.
+
+For frameworks of applications: `alembic` (operations of migrations), `django` (command, check, marks),
+`sqlalchemy` and `fastapi` (marks).
 """
 
 from __future__ import annotations
@@ -72,7 +78,9 @@ if TYPE_CHECKING:
     )
     from reindexer.ports import Hit
     from reindexer.queue.dead_letters import DeadLetter
+    from reindexer.queue.marks import AwaitedItem
     from reindexer.queue.requests import TaskState
+    from reindexer.queue.waiting import Waited
     from reindexer.settings import Settings
     from reindexer.sources.attach import Attached
     from reindexer.sources.relations import RelatedTable
@@ -80,12 +88,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "ApiKey", "Attached", "BreakerStatus", "ChangedMeanwhile", "Client", "DeadLetter", "DefinitionError",
+    "ApiKey", "Attached", "AwaitedItem", "BreakerStatus", "ChangedMeanwhile", "Client", "DeadLetter", "DefinitionError",
     "DependencyUnavailable", "Detached", "Forgotten", "Generation", "GenerationConflict", "GenerationStatus", "Hit",
     "ItemFailed", "ItemState", "Keywords", "NewKey", "NoSuchItem", "NoSuchRun", "OtherEmbedder", "PastRequest",
     "PermanentError", "Profile", "Promoted", "QueryVector", "RateLimited", "ReindexerError", "RelatedTable",
     "RowIsThere", "RowsWouldMove", "Run", "RunConflict", "SearchResult", "Settings", "Source", "SourceError",
-    "SourceStatus", "Status", "TaskState", "TransientError", "UnfitRequest", "UsageError", "__version__",
+    "SourceStatus", "Status", "TaskState", "TransientError", "UnfitRequest", "UsageError", "Waited", "__version__",
 ]  # fmt: skip
 
 _HOMES = {
@@ -107,7 +115,9 @@ _HOMES = {
     "monitoring.status": ("BreakerStatus", "GenerationStatus", "ItemState", "PastRequest", "SourceStatus", "Status"),
     "ports": ("Hit",),
     "queue.dead_letters": ("DeadLetter",),
+    "queue.marks": ("AwaitedItem",),
     "queue.requests": ("TaskState",),
+    "queue.waiting": ("Waited",),
     "settings": ("Settings",),
     "sources.attach": ("Attached",),
     "sources.relations": ("RelatedTable",),

@@ -24,7 +24,8 @@ Action = Literal[
     "bulk", "replay", "pause", "resume", "backfill_start", "backfill_pause", "backfill_resume", "backfill_cancel",
     "repair", "adopt", "migrate", "attach", "detach",
     "rebuild", "rebuild_cancel", "promote", "rollback", "prune", "generation_broken",
-    "key_create", "key_revoke", "forget",
+    "key_create", "key_revoke", "forget", "budget",
+    "events_add", "events_remove", "events_rotate",
 ]  # fmt: skip
 
 KEEP_DAYS = 365

@@ -10,8 +10,9 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
 
@@ -41,6 +42,7 @@ from reindexer.postgres.schema import require_schema
 from reindexer.queue import dead_letters, requests
 from reindexer.queue.dead_letters import DeadLetter
 from reindexer.queue.requests import TaskState
+from reindexer.queue.waiting import Waited, answer
 from reindexer.settings import Settings
 from reindexer.sources import change
 from reindexer.sources.attach import Attached
@@ -105,6 +107,7 @@ class Client:
         self._postgres = wiring.postgres(self._settings, "client")
         self._purse = wiring.purse(self._settings, self._postgres)
         self._embedder_of = wiring.embedder_of(self._settings)
+        self._waits = wiring.waits(self._settings, "client waits")
         self._lock = threading.Lock()
         self._schema_is_ours = False
         self._worker: Worker | None = None
@@ -120,8 +123,10 @@ class Client:
         """Close the connections. A call after that opens new ones."""
         with self._lock:
             worker, self._worker = self._worker, None
+            waits, self._waits = self._waits, wiring.waits(self._settings, "client waits")
         if worker is not None:
             worker.close()
+        waits.close()
         self._purse.close()
         self._postgres.close()
 
@@ -283,6 +288,8 @@ class Client:
         group: Group = "item",
         mode: Mode | None = None,
         text: bool = False,
+        after: str | None = None,
+        after_timeout_s: float = 10.0,
     ) -> SearchResult:
         """What is nearest to a text in a source, or in several, best first: `limit` hits (1 to 100) after `offset`.
 
@@ -293,6 +300,8 @@ class Client:
         `group`: `item` finds each item once, `chunk` each part of its text. `mode`: `meaning` compares vectors,
         `keywords` words, and `hybrid` both, fused by rank; not given: `hybrid` where a source has keywords. `text`: a
         hit gets its part of the text, as the row is now. The result is `degraded` if one of both alone counted.
+        `after`: a token of `reindexer.mark()`, which is waited for at first, for `after_timeout_s` at most; the result
+        says in `after` how that ended.
 
         Raises UsageError if there is no such source, UnfitRequest if the filter or a number does not fit,
         OtherEmbedder if the settings here can't make the embedder that the database records, DependencyUnavailable or
@@ -302,10 +311,45 @@ class Client:
             raise UnfitRequest("the query is empty")
         names = [source] if isinstance(source, str) else list(dict.fromkeys(source))
         terms = SearchTerms(limit, offset, min_score=min_score, group=group, mode=mode)
-        return search_sources(
+        waited = self.wait(after, timeout_s=after_timeout_s).status if after is not None else None
+        found = search_sources(
             self._searching(), [partial(self._searchable, name) for name in names], query, terms,
             partial(parse_filter, filter or {}), texts=self._connection if text else None,
         )  # fmt: skip
+        return replace(found, after=waited)
+
+    def wait(self, what: str, ids: Sequence[Key] | None = None, *, timeout_s: float = 10.0) -> Waited:
+        """Wait until searches find what a transaction wrote, or the items of a source as they are now.
+
+        `what`: a token of `SELECT reindexer.mark()`, or with `ids` the name of a source. Waits for at most so many
+        seconds; any number of threads may wait, with one connection together. An item that is edited all the time may
+        not be found at rest by its id; a mark of its edit is done all the same.
+
+        Raises UsageError if this is no token of this database, if there is no such source, or if a key can't be one of
+        it; DependencyUnavailable if Postgres does not answer.
+        """
+        items: Sequence[tuple[str, str]] = ()
+        if ids is not None or not self._schema_is_ours:
+            with self._connection() as connection:
+                items = self._items(connection, what, ids) if ids is not None else ()
+        waits = self._waits
+        wait = waits.begin(None if ids is not None else what, items)
+        try:
+            status = wait.ended.result(timeout=timeout_s)
+        except FutureTimeout:
+            status = "timeout"
+        finally:
+            waits.end(wait)
+        if status not in ("failed", "timeout"):
+            return Waited(status)
+        with self._connection() as connection:
+            return answer(connection, wait, status)
+
+    @staticmethod
+    def _items(connection: Connection, name: str, ids: Sequence[Key]) -> list[tuple[str, str]]:
+        source = find_source(connection, name)
+        types = key_types(connection, source) if ids else ()
+        return [(source.name, each) for each in distinct_ids([_plain(each) for each in ids], types)]
 
     def similar(
         self,
@@ -348,16 +392,23 @@ class Client:
         embedding = embedder.embed([query], timeout_s=self._settings.embedding_timeout_s)
         return QueryVector(there.collection.name, embedder.fingerprint, embedding.vectors[0].tolist(), words)
 
-    def backfill(self, source: str, *, where: str | None = None, force: bool = False) -> Run:
+    def backfill(
+        self, source: str, *, where: str | None = None, force: bool = False, max_usd: float | None = None
+    ) -> Run:
         """Start to rebuild all items of a source, or those that `where` (SQL over its columns) selects.
 
         Returns at once; the listener goes on with it, and `run` tells how far it is. Without `force`, items whose text
-        is unchanged are not embedded again. Raises UsageError if there is no such source or if the condition can't be
-        used, RunConflict while a backfill of the source is open.
+        is unchanged are not embedded again. Once it has cost `max_usd` dollars, its items wait. Raises UsageError if
+        there is no such source or if the condition can't be used, RunConflict while a backfill of the source is open.
         """
         with self._connection() as connection:
             return runs.start(
-                connection, find_source(connection, source), where=where, force=force, who=audit.of_python()
+                connection,
+                find_source(connection, source),
+                where=where,
+                force=force,
+                who=audit.of_python(),
+                max_usd=max_usd,
             )
 
     def run(self, run_id: int) -> Run:
@@ -380,17 +431,20 @@ class Client:
         with self._connection() as connection:
             return runs.cancel(connection, run_id, who=audit.of_python())
 
-    def rebuild(self, source: str, *, profile: str | None = None) -> Run:
+    def rebuild(self, source: str, *, profile: str | None = None, max_usd: float | None = None) -> Run:
         """Fill the next generation of a source beside the one that searches use.
 
         Its definition is the sources file's or, of a source that is not in it, the present one; `profile` names another
         profile of the file. The embedder is what the profile says and, where it says nothing, the settings. Returns at
-        once; `run` tells how far it is. Raises UsageError, and changes nothing, if definition or embedder can't be
-        used, GenerationConflict if a generation is under way, DependencyUnavailable if provider or index do not answer.
+        once; `run` tells how far it is. Once it has cost `max_usd` dollars, its items wait. Raises UsageError, and
+        changes nothing, if definition or embedder can't be used, GenerationConflict if a generation is under way,
+        DependencyUnavailable if provider or index do not answer.
         """
         index = self._searching().index
         with self._long() as connection:
-            made = rebuilding.rebuild(self._settings, connection, index, source, who=audit.of_python(), profile=profile)
+            made = rebuilding.rebuild(
+                self._settings, connection, index, source, who=audit.of_python(), profile=profile, max_usd=max_usd
+            )
             return runs.get(connection, made.run_id)
 
     def cancel_rebuild(self, source: str) -> int:

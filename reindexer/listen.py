@@ -28,6 +28,7 @@ import psycopg
 import structlog
 
 from reindexer import logs
+from reindexer.adapters.webhook import HttpWebhooks
 from reindexer.celery_app import sending_broker
 from reindexer.core.errors import DependencyUnavailable, ReindexerError, UsageError
 from reindexer.core.posix import require_posix
@@ -35,6 +36,8 @@ from reindexer.core.timer import Timer
 from reindexer.index.ownership import require_prefix
 from reindexer.listener import election
 from reindexer.listener.leader import Leader
+from reindexer.listener.recorder import Recorder
+from reindexer.listener.sender import Sender
 from reindexer.listener.trigger_monitor import Watch
 from reindexer.monitoring import heartbeat
 from reindexer.monitoring.buffer import MetricsBuffer
@@ -45,6 +48,7 @@ from reindexer.postgres.locks import WAKE_CHANNEL
 from reindexer.postgres.schema import OtherRevision, require_revision, require_schema
 from reindexer.queue.dispatch import Dispatch
 from reindexer.settings import Settings
+from reindexer.tracing import process as tracing
 
 log = structlog.get_logger("reindexer.listen")
 
@@ -144,8 +148,18 @@ class Listener:
             return
         notify = self._uses_notify(connection)
         log.info("leadership_acquired" if self._direct else "draining_started", notify=notify)
-        with Watch(lambda: self.connect("reindexer watch"), self.settings.trigger_check_s):
+        with (
+            Watch(lambda: self.connect("reindexer watch"), self.settings.trigger_check_s),
+            Recorder(lambda: self.connect("reindexer history")),
+            self._sender(),
+        ):
             self._leader.lead(connection, notify=notify)
+
+    def _sender(self) -> Sender:
+        return Sender(
+            lambda: self.connect("reindexer events"), HttpWebhooks(), self.settings.sending_rules, self._metrics,
+            random.random, self.settings.instance,
+        )  # fmt: skip
 
     def _uses_notify(self, connection: Connection) -> bool:
         """Whether to sleep until notified. Not with two-phase commits (NOTIFY makes PREPARE fail) nor with a pooler."""
@@ -227,6 +241,7 @@ def _run(stop: threading.Event) -> int:
         logs.configure(settings.log_level, settings.log_format)
         logs.tell_unknown(settings.unknown_variables())
         broker = sending_broker(settings)
+        tracing.traces()  # made now, and not beside the first edit
         listener = Listener(settings, Dispatch(broker, settings.batch_size, settings.max_messages), stop)
         connection = listener.connect()
         with suppress(DependencyUnavailable):  # of the broker: the check is repeated whenever something is sent
@@ -238,6 +253,8 @@ def _run(stop: threading.Event) -> int:
     except Exception as exc:  # noqa: BLE001  the edge of the program
         log.error("unexpected_error", **logs.where(exc))
         return 1
+    finally:
+        tracing.close()
     return 0
 
 

@@ -1,5 +1,5 @@
 """The ports: `Embedder` (makes vectors), `Chunker` (cuts texts), `RateLimiter` (says when a request may be sent),
-`Index` (stores vectors) and `Broker` (queues)."""
+`Index` (stores vectors), `Broker` (queues) and `Webhooks` (tells others of events)."""
 
 from __future__ import annotations
 
@@ -429,6 +429,31 @@ class Broker(Protocol):
 
     def ping(self) -> None:
         """Return if the broker answers and accepts messages; raise DependencyUnavailable if not."""
+
+
+class WebhookAnswer(NamedTuple):
+    """How a receiver answered."""
+
+    status: int
+    retry_after_s: float | None
+    """For how long it wants to be left alone. None: it does not say."""
+
+
+class Webhooks(Protocol):
+    """Sends webhooks. Threads share one."""
+
+    def post(self, url: str, body: bytes, headers: dict[str, str], *, timeout_s: float) -> WebhookAnswer:
+        """POST once, and return the answer whatever its status; no redirect is followed.
+
+        Raises DependencyUnavailable if there is no answer, TimedOut if it is not through in time. The receiver may
+        have got the message all the same.
+        """
+
+    def cut_late(self) -> None:
+        """End the requests whose time is up. Called often, because an answer may come byte by byte."""
+
+    def close(self) -> None:
+        """End the connection of the calling thread, which sends no more."""
 
 
 Jitter = Callable[[], float]

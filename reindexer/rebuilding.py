@@ -47,19 +47,24 @@ def wanted(settings: Settings, connection: Connection, name: str, profile: str |
 
 
 def rebuild(
-    settings: Settings, connection: Connection, index: Index, name: str, *, who: str, profile: str | None = None
-) -> Made:
-    """Make the next generation of a source, and start its fill. A new embedder is asked for one vector before.
+    settings: Settings, connection: Connection, index: Index, name: str, *, who: str, profile: str | None = None,
+    max_usd: float | None = None,
+) -> Made:  # fmt: skip
+    """Make the next generation of a source, and start its fill. A new embedder is asked for one vector before. Once the
+    fill has cost `max_usd`, its items wait.
 
     Raises UsageError if the definition or the embedder can't be used, GenerationConflict if a generation is under way,
     DependencyUnavailable if the provider or the index does not answer.
     """
-    return rebuild_as(settings, connection, index, wanted(settings, connection, name, profile), who=who)
+    return rebuild_as(
+        settings, connection, index, wanted(settings, connection, name, profile), who=who, max_usd=max_usd
+    )
 
 
 def rebuild_as(
-    settings: Settings, connection: Connection, index: Index, source: Source, *, who: str, makes: str | None = None
-) -> Made:
+    settings: Settings, connection: Connection, index: Index, source: Source, *, who: str, makes: str | None = None,
+    max_usd: float | None = None,
+) -> Made:  # fmt: skip
     """As `rebuild`, by this definition. `makes`: the only embedder that is to make its vectors.
 
     Raises ChangedMeanwhile if the settings here name another one.
@@ -84,7 +89,7 @@ def rebuild_as(
         there = Collection(name, f"{source.alias}__g{number}", source.alias, source.profile, None, number, False)
         return index.owner(there) == Owner(None)
 
-    return lifecycle.rebuild(connection, source, embedder.fingerprint, who=who, is_free=is_free)
+    return lifecycle.rebuild(connection, source, embedder.fingerprint, who=who, is_free=is_free, max_usd=max_usd)
 
 
 def require_usable(embedder: Embedder, source: str, timeout_s: float) -> None:

@@ -16,6 +16,7 @@ from reindexer import registry
 from reindexer.core.breaker import BreakerPolicy
 from reindexer.core.broker_url import REDIS_SCHEMES, BrokerUrl, read_broker_url
 from reindexer.core.errors import UsageError
+from reindexer.core.event import Bounds, SendingRules
 from reindexer.core.price import PriceList, read_price_list
 from reindexer.core.queues import DEFAULT_PREFIX, PREFIX_PATTERN, Names
 from reindexer.core.retry import RetryPolicy
@@ -114,6 +115,11 @@ class Settings(BaseSettings):
     trigger_check_s: Annotated[float, Field(gt=0, le=60)] = Field(
         default=10.0, validation_alias=_renamed("REINDEXER_TRIGGER_CHECK_S")
     )
+
+    events_max: PositiveInt = 100_000
+    events_keep_s: Annotated[float, Field(gt=0, le=366 * DAY_S)] = 3 * DAY_S
+    events_timeout_s: Seconds = 10.0
+    events_retry_max_s: Seconds = 300.0
 
     standby_for_s: Annotated[float, Field(gt=0, le=366 * DAY_S)] = DAY_S
     sources: Path | None = None
@@ -252,6 +258,15 @@ class Settings(BaseSettings):
         """When failed items are retried."""
         return RetryPolicy(
             self.max_retries, self.retry_base_s, self.retry_max_s, self.retry_schedule_s, self.recheck_schedule_s
+        )
+
+    @property
+    def sending_rules(self) -> SendingRules:
+        """How events are sent."""
+        return SendingRules(
+            Bounds(self.events_max, self.events_keep_s),
+            RetryPolicy(base_s=self.retry_base_s, max_s=self.events_retry_max_s),
+            self.events_timeout_s,
         )
 
     @property

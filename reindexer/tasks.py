@@ -20,7 +20,7 @@ from billiard import pool as billiard_pool
 from billiard.exceptions import WorkerLostError
 from celery import Task
 from celery.exceptions import Ignore
-from celery.signals import worker_process_init, worker_process_shutdown, worker_shutdown
+from celery.signals import celeryd_after_setup, worker_process_init, worker_process_shutdown, worker_shutdown
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
@@ -38,6 +38,7 @@ from reindexer.monitoring import heartbeat
 from reindexer.postgres.connect import connect
 from reindexer.queue import requests
 from reindexer.settings import Settings
+from reindexer.tracing import process as tracing
 from reindexer.worker import one_request, runtime
 from reindexer.worker.warmup import warm
 from reindexer.worker.worker import Worker
@@ -62,6 +63,12 @@ def _broker() -> CeleryBroker:
     return broker()
 
 
+@celeryd_after_setup.connect
+def _prepare(**_: Any) -> None:
+    """Before the pool forks, and once the log is set up."""
+    tracing.prepare()
+
+
 @worker_process_init.connect
 def _warm(**_: Any) -> None:
     """Warm up each process of a forking pool in a thread; the process takes messages meanwhile."""
@@ -72,6 +79,7 @@ def _warm(**_: Any) -> None:
 def _warm_in_thread(worker: Worker) -> None:
     with suppress(ItemFailed), _unexpected(task="warm"):
         warm(worker)
+        tracing.traces()
 
 
 @worker_process_init.connect
@@ -90,6 +98,7 @@ def _end_work(**_: Any) -> None:
     """A process that ends in order ends its work, and loses no counts. The first signal is a forked child's."""
     if _worker.cache_info().currsize:
         _worker().close()
+    tracing.close()
 
 
 _beat_timer = Timer(heartbeat.BEAT_S / 2)

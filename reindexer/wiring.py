@@ -40,6 +40,7 @@ from reindexer.ports import (
     RateLimiterOf,
 )
 from reindexer.postgres.connect import Connection, Postgres, connect, server_errors
+from reindexer.queue.waiting import Waits
 from reindexer.settings import Settings
 from reindexer.worker.concurrency import WorkerPool
 from reindexer.worker.execution import WorkLimits
@@ -56,6 +57,16 @@ def postgres(settings: Settings, role: str) -> Postgres:
         application_name=f"reindexer {role}",
         answer_s=settings.postgres_timeout_s,
     )
+
+
+def waits(settings: Settings, role: str) -> Waits:
+    """What a process waits for marks with. It connects at its first wait."""
+    url = settings.require_listen_database_url()
+
+    def listening() -> Connection:
+        return connect(url, application_name=f"reindexer {role}", timeout_s=3, answer_s=settings.postgres_timeout_s)
+
+    return Waits(listening)
 
 
 def embedder_of(
@@ -132,7 +143,9 @@ def charged(settings: Settings, source: Source) -> Charged:
 
 def purse(settings: Settings, pool: Postgres | None = None, *, required: bool = False) -> Purse:
     """What a process pays with. Without a pool it connects anew for each statement: for commands, which need few."""
-    return Purse(pool.connection if pool else partial(_own_connection, settings), required=required)
+    # guard budget-lock-timeout
+    connecting = pool.connection if pool else partial(_own_connection, settings, answer_s=settings.postgres_timeout_s)
+    return Purse(connecting, required=required, instance=settings.instance)
 
 
 def token_price(settings: Settings, source: Source) -> float | None:
@@ -183,10 +196,10 @@ def query_embedder_of(settings: Settings, counters: Counters | None = None, payi
 
 
 @contextmanager
-def _own_connection(settings: Settings) -> Iterator[Connection]:
-    """For what a process asks once in its life, if at all."""
+def _own_connection(settings: Settings, answer_s: float | None = None) -> Iterator[Connection]:
+    """For what a process asks once in its life, if at all. `answer_s`: the time limit of a statement."""
     url = settings.require_database_url()
-    with server_errors(url), connect(url, application_name="reindexer proof") as connection:
+    with server_errors(url), connect(url, application_name="reindexer proof", answer_s=answer_s) as connection:
         yield connection
 
 

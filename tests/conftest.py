@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
-import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
-import redis
-from qdrant_client import QdrantClient
 
 from reindexer import indexing
 from reindexer.adapters.broker.celery_broker import CeleryBroker, make_celery
@@ -21,10 +21,11 @@ from reindexer.embedded.children import Children
 from reindexer.migrate import migrate
 from reindexer.postgres.connect import Connection, connect
 from reindexer.settings import Settings
-from reindexer.testing.provider import DIMENSIONS, FakeProvider
+from reindexer.testing.provider import FakeProvider
 from reindexer.wiring import worker as make_worker
 from reindexer.worker.worker import Worker
 from tests.support.commands import SERVER_SETTINGS, Done
+from tests.support.fresh import emptied_index, emptied_redis, environment, fresh_database
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
 from tests.support.servers import Servers, database_url, servers
@@ -39,11 +40,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pictures", help="where tests/browser writes pictures of the page")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Nothing here speaks TLS, but every HTTP client reads all certificate authorities when it is made: 30 ms of CPU,
     thousands of times. In a directory without any there is nothing to read."""
     os.environ.pop("SSL_CERT_FILE", None)
     os.environ["SSL_CERT_DIR"] = os.devnull
+    # An example that took longer than 200 ms would fail, and on a busy machine any may.
+    few = "not long" in config.getoption("markexpr")
+    hypothesis.settings.register_profile("suite", deadline=None, max_examples=40 if few else 100)
+    hypothesis.settings.load_profile("suite")
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` deselects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Cases beyond those that `first` names are long."""
+    seen = Counter[str]()
+    for item in items:
+        for marker in item.iter_markers("first"):
+            test = item.nodeid.partition("[")[0]
+            seen[test] += 1
+            if seen[test] > marker.args[0]:
+                item.add_marker("long")
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests stay for good: a garbage collection that visits them again takes a second of CPU."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -51,7 +74,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Beside a failure: the ends of the logs of the processes that the test started."""
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
-    directory: Path | None = getattr(item, "funcargs", {}).get("tmp_path")
+    given = getattr(item, "funcargs", {})
+    directory: Path | None = getattr(given.get("site"), "logs", None) or given.get("tmp_path")
     if report.failed and directory is not None:
         for log in sorted(directory.rglob("*.log")):
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -80,11 +104,8 @@ def template(servers: Servers) -> str:
 @pytest.fixture
 def database(servers: Servers, template: str) -> Iterator[str]:
     """The URL of this test's own database."""
-    name = f"rx_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(servers.database_url, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
-        yield database_url(servers, name)
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with fresh_database(servers, template) as url:
+        yield url
 
 
 @pytest.fixture
@@ -97,25 +118,14 @@ def db(database: str) -> Iterator[Connection]:
 @pytest.fixture
 def redis_url(servers: Servers) -> str:
     """An empty Redis."""
-    with redis.Redis.from_url(servers.redis_url) as client:
-        client.flushall()
-    return servers.redis_url
+    return emptied_redis(servers)
 
 
 @pytest.fixture
 def index(servers: Servers) -> Iterator[IndexReader]:
     """An independent reader of a Qdrant without collections of ours."""
-    client = QdrantClient(url=servers.qdrant_url, check_compatibility=False, timeout=30)
-    _clean(client)
-    yield IndexReader(client)
-    _clean(client)
-    client.close()
-
-
-def _clean(client: QdrantClient) -> None:
-    for collection in client.get_collections().collections:
-        if collection.name.startswith("context_items") or "__g" in collection.name:
-            client.delete_collection(collection.name)
+    with emptied_index(servers) as reader:
+        yield reader
 
 
 @pytest.fixture
@@ -129,16 +139,7 @@ def provider() -> Iterator[FakeProvider]:
 @pytest.fixture
 def env(database: str, redis_url: str, servers: Servers, provider: FakeProvider) -> Mapping[str, str]:
     """The environment of our processes: all real servers, waits shortened."""
-    return {
-        "DATABASE_URL": database,
-        "CELERY_BROKER_URL": redis_url,
-        "QDRANT_URL": servers.qdrant_url,
-        "OPENAI_API_KEY": "sk-test-key",
-        "OPENAI_BASE_URL": provider.url,
-        "REINDEXER_EMBEDDING_DIMENSIONS": str(DIMENSIONS),
-        "REINDEXER_ADMIN_API_KEY": "test-admin-key",
-        "REINDEXER_RETRY_BASE_S": "0.05",
-    }
+    return environment(database, redis_url, servers, provider)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Mapping
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from reindexer.backfills.pager import walk_page
 from reindexer.cli import app as cli
 from reindexer.embedded.children import Children, free_port
 from reindexer.logs import FORMER_EVENTS
+from reindexer.monitoring import history
 from reindexer.monitoring.metrics import FORMER_NAMES as FORMER_METRICS
 from reindexer.postgres.connect import Connection, connect
 from reindexer.queue.dead_letters import heal
@@ -46,10 +48,12 @@ from tests.support.docs import (
     table_rows,
     without_blocks,
 )
+from tests.support.events import listen
 from tests.support.forks import forked_python
 from tests.support.index_reader import IndexReader
 from tests.support.processes import ROOT, Processes
 from tests.support.provider_kinds import KINDS
+from tests.support.receiver import Receiver
 from tests.support.rooms import room
 
 README, DOCS = ROOT / "README.md", ROOT / "docs"
@@ -57,6 +61,8 @@ FOR_CONTRIBUTORS = (ROOT / "CONTRIBUTING.md", *sorted((ROOT / ".github").rglob("
 
 ALL_BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
 SKIPPED = [block for block in ALL_BLOCKS if block.mark == "skip"]
+
+BESIDE_PROCESSES = ("api.md", "generations.md", "events.md", "runbook.md", "sources.md", "cli.md", "operations.md")
 
 OWN_NAMES = {"REINDEXER_TEST_DATABASE_URL", "REINDEXER_TEST_REDIS_URL", "REINDEXER_TEST_QDRANT_URL",
              "REINDEXER_TEST_QDRANT_GRPC_PORT", "REINDEXER_TEST_STACK", "REINDEXER_TEST_RABBITMQ_URL",
@@ -118,7 +124,13 @@ def test_every_route_is_documented_with_an_example_and_none_that_does_not_exist(
         calls = [
             call for call in re.split(r"\n(?=\S)", examples) if re.search(rf"localhost:8000{pattern}(?![\w/-])", call)
         ]
-        verb = {"GET": r"^(?!.*(-X|-d ))", "POST": r"-d |-X POST", "PATCH": "-X PATCH", "DELETE": "-X DELETE"}[method]
+        verb = {
+            "GET": r"^(?!.*(-X|-d ))",
+            "POST": r"-d |-X POST",
+            "PATCH": "-X PATCH",
+            "PUT": "-X PUT",
+            "DELETE": "-X DELETE",
+        }[method]
         assert any(re.search(verb, call, re.DOTALL) for call in calls), f"no example of {route}"
 
 
@@ -230,24 +242,49 @@ def test_what_the_readme_says_puts_it_beside_an_existing_database_and_broker(
         children.stop_together()
 
 
+class OfUp(dict[str, str]):
+    """What a document exports that starts `up` over a folder: the `psql` line is what `up` printed by then."""
+
+    def __missing__(self, name: str) -> str:
+        assert name == "DB"
+        data = Path(self["REINDEXER_DATA_DIR"])
+        state: dict[str, str] = json.loads((data / "up.json").read_text(encoding="utf-8"))
+        return state["database_url"]
+
+
 @pytest.mark.timeout(240)
-def test_the_quickstart_works_without_any_server_or_setting() -> None:
+@pytest.mark.parametrize("name", ["quickstart.md", pytest.param("evaluate.md", marks=pytest.mark.long)])
+def test_what_starts_everything_by_itself_works_without_any_server_or_setting(name: str) -> None:
     with room() as directory, Children(directory / "logs") as children:
-        port, data = free_port(), directory / "data"
+        given = OfUp(REINDEXER_DATA_DIR=str(directory / "data"))
+        Reader(children, given, free_port(), preset=False).follow(DOCS / name)
 
-        class Given(dict[str, str]):
-            """The `psql` line is what `up` printed by then."""
 
-            def __missing__(self, name: str) -> str:
-                assert name == "DB"
-                state: dict[str, str] = json.loads((data / "up.json").read_text(encoding="utf-8"))
-                return state["database_url"]
-
-        Reader(children, Given(REINDEXER_DATA_DIR=str(data)), port, preset=False).follow(DOCS / "quickstart.md")
+def test_the_table_of_licences_names_what_is_installed_under_the_licence_that_it_declares(tmp_path: Path) -> None:
+    (command,) = [
+        block for block in blocks(DOCS / "evaluate.md") if block.language == "sh" and "licence(" in block.text
+    ]
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", command.text], env=env, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
+    declared = dict(line.split("\t") for line in done.stdout.splitlines())
+    assert "Apache-2.0" in declared.pop("reindexer")
+    table = sections(DOCS / "evaluate.md", 2)["Licences"]
+    rows = [re.split(r" *\| *", line)[1:3] for line in table.splitlines() if line.startswith("| ")][2:]
+    told = {package: family for family, packages in rows for package in re.findall(r"[\w-]+", packages)}
+    locked = set(re.findall(r"^([\w-]+)==", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE))
+    assert declared.keys() <= told.keys() <= locked
+    words = {"MIT": "MIT", "BSD": "BSD", "Apache-2.0": "Apache", "MPL-2.0": "MPL", "LGPL-3.0": "LGPL-3.0", "PSF-2.0": "PSF",
+             "ISC": "ISC", "several": " AND | OR |; "}  # fmt: skip
+    assert {
+        name: told[name] for name, it in declared.items() if not re.search(words[told[name].partition(",")[0]], it)
+    } == {}
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("name", ["api.md", "cli.md", "generations.md", "operations.md", "runbook.md", "sources.md"])
+@pytest.mark.first(4)
+@pytest.mark.parametrize("name", BESIDE_PROCESSES)
 def test_the_commands_of_the_other_documents_run_beside_running_processes(
     env: Mapping[str, str], processes: Processes, name: str
 ) -> None:
@@ -292,8 +329,11 @@ def test_the_python_document_tells_every_public_name_and_every_method() -> None:
 
 
 def test_no_document_holds_commands_that_nobody_runs() -> None:
-    names = ("quickstart.md", "api.md", "cli.md", "generations.md", "operations.md", "runbook.md", "sources.md")
-    followed = {README, *(DOCS / name for name in names), DOCS / "clients.md"}  # the last one by tests/recipes
+    names = ("quickstart.md", "evaluate.md", *BESIDE_PROCESSES)
+    by_recipes = {
+        DOCS / name for name in ("applications.md", "beside.md", "clients.md", "traces.md")
+    }  # in tests/recipes
+    followed = {README, *(DOCS / name for name in names)} | by_recipes
     assert [
         str(b) for b in ALL_BLOCKS if b.mark in ("run", "run until", "start", "file") and b.document not in followed
     ] == []
@@ -317,11 +357,16 @@ def test_the_rights_that_the_operations_document_grants_are_enough(
             processes.worker(DATABASE_URL=urls["worker"])
             _, url = processes.api(DATABASE_URL=urls["api"])
             headers = {"X-API-Key": env["REINDEXER_ADMIN_API_KEY"]}
-            with httpx.Client(base_url=url, headers=headers, timeout=10) as client:
-                an_application_writes_and_sees_its_items(urls["app"], client)
+            with (
+                httpx.Client(base_url=url, headers=headers, timeout=10) as client,
+                closing(Receiver()) as receiver,
+                connect(database, application_name="test") as owner,
+            ):
+                listen(owner, receiver)
+                an_application_writes_and_sees_its_items(urls["app"], client, receiver)
+                assert ok(client.get("/admin/events"))["receivers"][0]["problem"] is None
                 an_administrator_uses_every_route(client)
-                with connect(database, application_name="test") as owner:
-                    key = api_keys.create(owner, "operator", who="test", role="operate").key
+                key = api_keys.create(owner, "operator", who="test", role="operate").key
                 ok(client.get("/admin/status", headers={"X-API-Key": key}))
             timers_and_walks_may_do_their_work(urls["listener"])
             commands_may_compare_repair_and_tell(urls["api"], env)
@@ -333,7 +378,7 @@ def test_the_rights_that_the_operations_document_grants_are_enough(
                 admin.execute(f"DROP OWNED BY {prefix}{role}; DROP ROLE {prefix}{role}".encode())
 
 
-def an_application_writes_and_sees_its_items(url: str, client: httpx.Client) -> None:
+def an_application_writes_and_sees_its_items(url: str, client: httpx.Client, receiver: Receiver) -> None:
     with psycopg.connect(url, autocommit=True) as app:
         row = app.execute(
             "INSERT INTO context_items (content) VALUES ('Tea takes three minutes') RETURNING id"
@@ -343,8 +388,11 @@ def an_application_writes_and_sees_its_items(url: str, client: httpx.Client) -> 
             lambda: app.execute("SELECT FROM reindexer.item_status WHERE status = 'COMPLETED'").fetchall(), within=15
         )
         assert [hit["item_id"] for hit in ok(client.post("/search", json={"query": "tea"}))["hits"]] == [str(row[0])]
+        # Not before the first has arrived: of one that still waits to be sent the receiver would only hear of the deletion.
+        eventually(lambda: receiver.types() == ["item.searchable"], within=15)
         app.execute("DELETE FROM context_items")
         eventually(lambda: not app.execute("SELECT FROM reindexer.item_status").fetchall(), within=15)
+        eventually(lambda: receiver.types() == ["item.searchable", "item.deleted"], within=15)
 
 
 def an_administrator_uses_every_route(client: httpx.Client) -> None:
@@ -363,6 +411,7 @@ def an_administrator_uses_every_route(client: httpx.Client) -> None:
         ok(client.post(f"/admin/backfills/{run}/{act}"))
     ok(client.post("/admin/resume", json={}))
     ok(client.get("/admin/status"))
+    ok(client.get("/admin/history"))
     ok(client.get("/admin/dead-letters"))
     ok(client.post("/admin/dead-letters/replay", json={}))
     ok(client.get("/readyz"))
@@ -386,6 +435,8 @@ def timers_and_walks_may_do_their_work(url: str) -> None:
         connection.execute("INSERT INTO reindexer.run (source, kind) VALUES ('context_items', 'whole_source')")
         heal(connection)
         forget(connection)
+        history.record(connection)
+        history.forget(connection)
         drain(connection)
         while walk_page(connection, lambda name, _: find_source(connection, name)):
             pass

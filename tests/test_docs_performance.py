@@ -48,6 +48,22 @@ def test_a_run_writes_the_rows_of_the_document(tmp_path: Path, value: float, row
     assert (tmp_path / "rows.md").read_text(encoding="utf-8") == row + "\n"
 
 
+def test_the_sizes_by_which_a_reader_plans_are_those_that_were_measured() -> None:
+    measured = {name: float(value.replace(",", "")) for name, value, *_ in figures() if value != NOT_MEASURED}
+    table = sections(ROOT / "docs" / "years.md", 2)["How large"]
+    rows = [(cells[2], re.findall(r"`(sizing_\w+)`", cells[3])) for line in table.splitlines()
+            if len(cells := line.split("|")) == 5 and "`sizing_" in line]  # fmt: skip
+    assert len(rows) > 12
+    wrong = [name for told, names in rows for name in names
+             if not re.search(rf"(?<![\d.,]){re.escape(rounded(measured[name]))}(?![\d,])", told)]  # fmt: skip
+    assert wrong == []
+
+
+def rounded(value: float) -> str:
+    """As docs/years.md writes it."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.3g}"
+
+
 def figures() -> list[list[str]]:
     """Rows of the table of figures: name, measured, goal, beside it."""
     return table_rows(sections(DOCUMENT, 2)["Figures"])

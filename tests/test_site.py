@@ -41,6 +41,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_the_site_is_built_and_fetches_nothing_from_other_hosts(copy: Path) -> None:
     done = build(copy)
     assert done.returncode == 0, done.stderr
@@ -60,6 +61,7 @@ def test_the_site_is_built_and_fetches_nothing_from_other_hosts(copy: Path) -> N
         ),
     ],
 )
+@pytest.mark.long
 def test_a_link_that_leads_nowhere_ends_the_build(copy: Path, link: str) -> None:
     with (copy / "docs" / "faq.md").open("a", encoding="utf-8") as page:
         page.write(f"\nSee [there]({link}).\n")

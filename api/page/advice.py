@@ -81,6 +81,11 @@ ADVICE: Mapping[str, Advice] = {
         "as above, but the items are tried again automatically, at least every 15 minutes.",
         "one item: edit or shorten its text. Many: the dependency.",
     ),
+    "ReindexerBudgetUsedUp": Advice(
+        "search does not find what waits: rows of backfills and rebuilds, edits too if the budget says so, or searches "
+        "fail. Deletions and payloads pass.",
+        "wait for 00:00 UTC, or raise it. What waits goes on within 5 s: reindexer budget --daily-usd 40",
+    ),
     "ReindexerSourcePaused": Advice(
         "search does not find edits of this source.",
         "reindexer resume",

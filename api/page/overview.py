@@ -13,26 +13,31 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from reindexer import wiring
+from reindexer.budgets import all_budgets
 from reindexer.core.lanes import LANES
 from reindexer.monitoring import heartbeat
 from reindexer.monitoring.collect import DUE, Sample
 from reindexer.monitoring.metrics import FRESHNESS, FRESHNESS_S, SETTLED
-from reindexer.postgres.connect import Postgres, connect
+from reindexer.postgres.connect import Connection, Postgres
 from reindexer.queue.breaker import open_breakers
 from reindexer.settings import Settings
 from reindexer.sources.store import all_sources, problems
 from reindexer.sources.trigger_check import inspect
 
 from ..cached_query import CachedQuery
+from ..kept_connection import KeptConnection, Resting
 from ..metrics_endpoint import MetricsEndpoint
 from .advice import ADVICE
 
 LOOK_S = 2.0
 """The least time between two looks."""
+STATES_S = 10.0
+"""How old states of sources and processes may be: to read them takes some 20 ms of CPU, the counts 2."""
 RATE_S = 30.0
 """Items per second are those of this time."""
 FRESHNESS_OVER_S = 300.0
@@ -55,6 +60,16 @@ class _Reasons:
     problems: Mapping[str, str]
     triggers: Mapping[str, str]
     sources: Sequence[str]
+    over_budget: Sequence[str] = ()
+    """Budgets that are used up, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What an inspection of all sources found wrong, by source."""
+
+    problems: Mapping[str, str]
+    triggers: Mapping[str, str]
 
 
 class Overviews:
@@ -62,11 +77,13 @@ class Overviews:
 
     def __init__(self, scrape: MetricsEndpoint, postgres: Postgres, settings: Settings) -> None:
         self._scrape = scrape
-        self._postgres = postgres
         self._settings = settings
+        self._connection = KeptConnection(postgres.url, "reindexer api overview", answer_s=10.0)
         self._executor = ThreadPoolExecutor(2, thread_name_prefix="overview")
-        self._reasons = CachedQuery(self._executor, "reasons", self._ask_reasons)
-        self._limits = CachedQuery(self._executor, "rate limits", self._ask_limits, keep_s=2 * LOOK_S)
+        self._reasons = CachedQuery(self._executor, "reasons", partial(self._connection.ask, _reasons_of))
+        self._found = CachedQuery(self._executor, "triggers", partial(self._connection.ask, _inspected))
+        self._limits = CachedQuery(self._executor, "rate limits", self._ask_limits)
+        self._resting = Resting(self._executor, [self._connection])
         self._past = deque[tuple[float, Values]]()
         self._looking: asyncio.Task[str] | None = None
         self._looked_at = 0.0
@@ -78,16 +95,28 @@ class Overviews:
             self._looking = asyncio.create_task(self._look())
         return await asyncio.shield(self._looking)
 
+    def forget(self) -> None:
+        """Something was changed from the page just now: the next look reads all of it anew."""
+        self._looked_at = 0.0
+        self._scrape.forget_states()
+        for each in (self._reasons, self._found, self._limits):
+            each.forget()
+
     def close(self) -> None:
         """Start no more queries; running ones end by their own timeouts."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+        self._connection.close()
 
     async def _look(self) -> str:
-        samples, reasons, limits = await asyncio.gather(
-            self._scrape.samples(),
+        samples, reasons, found, limits = await asyncio.gather(
+            self._scrape.samples(states_old_s=STATES_S),
             self._reasons.get(within_s=ANSWERS_WITHIN_S),
-            self._limits.get(within_s=ANSWERS_WITHIN_S),
+            self._found.get(within_s=ANSWERS_WITHIN_S, old_s=STATES_S),
+            self._limits.get(within_s=ANSWERS_WITHIN_S, old_s=STATES_S),
         )
+        self._resting.begin()
+        if reasons is not None and found is not None:
+            reasons = replace(reasons, problems={**reasons.problems, **found.problems}, triggers=found.triggers)
         now, values = time.monotonic(), values_of(samples)
         while self._past and self._past[0][0] < now - FRESHNESS_OVER_S:
             self._past.popleft()
@@ -96,27 +125,32 @@ class Overviews:
             self._past.append((now, {key: each for key, each in values.items() if _is_counted(key[0])}))
         return json.dumps({"at": time.time(), **told}, default=str)
 
-    def _ask_reasons(self) -> _Reasons:
-        with connect(self._postgres.url, application_name="reindexer api overview", timeout_s=2) as connection:
-            sources = all_sources(connection)
-            found = {source.name: inspect(connection, source) for source in sources}
-            known = dict(problems(connection))
-            return _Reasons(
-                [
-                    {"role": role, **asdict(each)}
-                    for role in ("listener", "worker")
-                    for each in heartbeat.alive(connection, role)
-                ],
-                [asdict(each) for each in open_breakers(connection)],
-                known | {name: each.problem for name, each in found.items() if each.problem},
-                {name: each.wrong for name, each in found.items() if each.wrong},
-                [source.name for source in sources],
-            )
-
     def _ask_limits(self) -> Mapping[str, Any]:
-        with connect(self._postgres.url, application_name="reindexer api overview", timeout_s=2) as connection:
-            sources = all_sources(connection)
+        sources = self._connection.ask(all_sources)
         return {name: asdict(each) for name, each in wiring.rate_limits(self._settings, sources).items()}
+
+
+def _reasons_of(connection: Connection) -> _Reasons:
+    return _Reasons(
+        [
+            {"role": role, **asdict(each)}
+            for role in ("listener", "worker")
+            for each in heartbeat.alive(connection, role)
+        ],
+        [asdict(each) for each in open_breakers(connection)],
+        dict(problems(connection)),
+        {},
+        [source.name for source in all_sources(connection)],
+        [str(each) for each in all_budgets(connection) if each.is_closed],
+    )
+
+
+def _inspected(connection: Connection) -> _Found:
+    found = {source.name: inspect(connection, source) for source in all_sources(connection)}
+    return _Found(
+        {name: each.problem for name, each in found.items() if each.problem},
+        {name: each.wrong for name, each in found.items() if each.wrong},
+    )
 
 
 def values_of(samples: Sequence[Sample]) -> Values:
@@ -214,6 +248,7 @@ def _found(told: Mapping[str, Any], reasons: _Reasons | None) -> Iterator[tuple[
     if told["up"]:
         yield from _idle(told)
         yield from _broken(reasons)
+        yield from _over_budget(reasons)
         yield from _late(told)
         yield from _of_sources(told)
 
@@ -232,6 +267,11 @@ def _broken(reasons: _Reasons | None) -> Iterator[tuple[str, str, str | None]]:
         yield "ReindexerTriggersWrong", f"{name}: {wrong}", f"source/{name}"
     for name, problem in (reasons.problems if reasons else {}).items():
         yield "ReindexerSourceProblem", f"{name}: {problem}", f"source/{name}"
+
+
+def _over_budget(reasons: _Reasons | None) -> Iterator[tuple[str, str, str | None]]:
+    for each in reasons.over_budget if reasons else ():
+        yield "ReindexerBudgetUsedUp", each, "spend"
 
 
 def _of_sources(told: Mapping[str, Any]) -> Iterator[tuple[str, str, str | None]]:

@@ -25,7 +25,7 @@ PAGE_HEADER = "X-Reindexer-Page"
 """The page sends it with each request. No form can, and a script of another origin would have to ask first."""
 
 MAX_ENDED = 10_000
-_SAFE = ("GET", "HEAD")
+SAFE = ("GET", "HEAD")
 _SALT = b"reindexer page session"
 
 
@@ -91,7 +91,7 @@ class Sessions:
 def is_from_page(method: str, headers: Headers) -> bool:
     """Whether a request was made by the page itself, as far as a browser tells: by no page of another origin."""
     fetched_by = headers.get("Sec-Fetch-Site")
-    if method in _SAFE:
+    if method in SAFE:
         return fetched_by in (None, "same-origin", "none")
     if PAGE_HEADER not in headers:  # guard session-page-header
         return False

@@ -17,7 +17,7 @@ from reindexer.sources.condition import ConditionRejected
 from ..actor import ActorPart
 from ..auth import AccessPart, keyed_router
 from ..dependencies import PostgresPart, source_or_404
-from ..fields import SourceName, Text
+from ..fields import MaxUsd, SourceName, Text
 from ..problems import KEYED, documented
 
 router = keyed_router(prefix="/admin/backfills", tags=["backfills"])
@@ -50,6 +50,7 @@ class BackfillRequest(BaseModel):
         ),
     ] = None
     force: Annotated[bool, Field(description="Embed anew although the text is unchanged.")] = False
+    max_usd: MaxUsd = None
 
 
 class Backfills(BaseModel):
@@ -81,7 +82,9 @@ def start(body: BackfillRequest, postgres: PostgresPart, actor: ActorPart, acces
     with postgres.connection() as connection:
         source = source_or_404(connection, body.source)
         try:
-            return backfills.start(connection, source, where=body.where, force=body.force, who=actor)
+            return backfills.start(
+                connection, source, where=body.where, force=body.force, who=actor, max_usd=body.max_usd
+            )
         except ConditionRejected as exc:
             raise HTTPException(422, str(exc)) from exc
         except backfills.RunConflict as exc:

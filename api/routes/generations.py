@@ -23,7 +23,7 @@ from reindexer.settings import Settings
 from ..actor import ActorPart
 from ..auth import keyed_router
 from ..dependencies import IndexPart, PostgresPart, SettingsDep, source_or_404
-from ..fields import SourceName, Text
+from ..fields import MaxUsd, SourceName, Text
 from ..problems import KEYED, documented
 
 router = keyed_router(prefix="/admin/generations", tags=["generations"])
@@ -49,6 +49,7 @@ class RebuildRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}, {"profile": "large"}]})
 
     profile: Annotated[Text | None, Field(description="Another profile of the sources file.")] = None
+    max_usd: MaxUsd = None
 
 
 class Rebuild(BaseModel):
@@ -129,7 +130,9 @@ def rebuild(
 ) -> Rebuild:  # fmt: skip
     """The listener queues its items page by page, in the `bulk` lane; edits go first, and searches do not notice."""
     with _changing(postgres, source) as connection:
-        made = rebuilding.rebuild(settings, connection, index, source, who=actor, profile=body.profile)
+        made = rebuilding.rebuild(
+            settings, connection, index, source, who=actor, profile=body.profile, max_usd=body.max_usd
+        )
         return Rebuild(generation=made.number, run=runs.get(connection, made.run_id))
 
 

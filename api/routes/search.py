@@ -7,21 +7,27 @@ from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Self
 
+from fastapi import HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from starlette.concurrency import run_in_threadpool
 
 from reindexer.core.api_key import Access
+from reindexer.core.errors import GenerationConflict
 from reindexer.core.filters import parse_filter
 from reindexer.core.search_terms import MAX_DEPTH, MAX_LIMIT, MAX_SCORE, MAX_SOURCES, Group, Mode, SearchTerms
 from reindexer.core.source import CONTEXT_ITEMS
-from reindexer.index.search import Searchable, SearchResult, collection_of, search_sources
+from reindexer.core.wait_status import WaitStatus
+from reindexer.generations.rows import kept
+from reindexer.index.search import Searchable, Searcher, SearchResult, collection_of, search_sources
 from reindexer.index.similar import similar
 from reindexer.ports import Hit
 from reindexer.postgres.connect import Postgres
 from reindexer.postgres.payload_kinds import payload_columns
 
 from ..auth import AccessPart, has_key, keyed_router, require_key
+from ..awaiting import MAX_S, Awaiting
 from ..dependencies import PostgresPart, SearcherPart
-from ..fields import ItemId, JsonObject, Query, SourceName
+from ..fields import ItemId, JsonObject, MarkToken, Query, SourceName
 from ..narrowing import forced_conditions, searched_source
 from ..problems import documented
 
@@ -94,10 +100,31 @@ class SearchRequest(Terms):
         ),
     ] = None
 
+    after: Annotated[
+        MarkToken | None,
+        Field(
+            description="A token of `SELECT reindexer.mark()`: the search begins once what that transaction wrote is "
+            "indexed, or after `after_timeout_s`. `after` of the answer says how the wait ended."
+        ),
+    ] = None
+    after_timeout_s: Annotated[float, Field(ge=0, le=MAX_S, allow_inf_nan=False)] = 10.0
+
+    generation: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=2**31 - 1,
+            description="Another generation of the source than the one that searches use. Needs a key of the role "
+            "`admin`.",
+        ),
+    ] = None
+
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if self.sources is not None and "source" in self.model_fields_set:
             raise ValueError("must not have both `source` and `sources`")
+        if self.sources is not None and self.generation is not None:
+            raise ValueError("must not have both `generation` and `sources`")
         return self
 
     @property
@@ -170,6 +197,10 @@ class SearchAnswer(BaseModel):
             "has no keywords yet. null: as was asked."
         ),
     ] = None
+    after: Annotated[
+        WaitStatus | None,
+        Field(description="If the request says `after`: how the wait for it ended, as of `POST /wait`."),
+    ] = None
 
     @classmethod
     def of(cls, found: SearchResult, body: Terms) -> SearchAnswer:
@@ -195,18 +226,31 @@ _PROBLEMS = {
         {
             **_PROBLEMS,
             404: "There is no such source, or it is another one than the key's.",
+            409: "There is no such generation, or it gets no edits any more.",
             503: "The embedding provider, Qdrant or Postgres does not answer in time; the provider refuses whatever it "
             "is asked; the source's points are made by another embedder than this process has; its rows can't be read "
             "for their texts; or no admin key is set.",
         }
     ),
 )
-def search(body: SearchRequest, postgres: PostgresPart, by: SearcherPart, access: AccessPart) -> SearchAnswer:
-    """Embeds the query and asks Qdrant."""
+async def search(
+    request: Request, body: SearchRequest, postgres: PostgresPart, by: SearcherPart, access: AccessPart
+) -> SearchAnswer:
+    """Embeds the query and asks Qdrant. With `after` it waits before."""
+    waited = await Awaiting.of(request).wait(body.after, (), body.after_timeout_s) if body.after is not None else None
+    answer = await run_in_threadpool(_search, body, postgres, by, access)
+    if waited is not None:
+        answer.after = waited.status
+    return answer
+
+
+def _search(body: SearchRequest, postgres: Postgres, by: Searcher, access: Access) -> SearchAnswer:
     if body.text:
         require_key(access)  # guard open-search-text
+    if body.generation is not None and access.role != "admin":  # guard search-generation-admin
+        raise HTTPException(403, f"a key of the role {access.role} searches the generation that all searches use")
     found = search_sources(
-        by, [partial(_searchable, postgres, name, body, access) for name in body.names], body.query,
+        by, [partial(_searchable, postgres, name, body, access, body.generation) for name in body.names], body.query,
         replace(body.terms(), mode=body.mode), partial(parse_filter, body.filter),
         forced_of=partial(forced_conditions, access),
         texts=postgres.connection if body.text else None,
@@ -239,8 +283,15 @@ def more_like_this(body: SimilarRequest, postgres: PostgresPart, by: SearcherPar
     return SearchAnswer.of(found, body)
 
 
-def _searchable(postgres: Postgres, name: str, body: Terms, access: Access) -> Searchable:
+def _searchable(
+    postgres: Postgres, name: str, body: Terms, access: Access, generation: int | None = None
+) -> Searchable:
     with postgres.connection() as connection:
         source = searched_source(connection, name, access)
+        if generation is not None:
+            try:
+                source = kept(connection, name, generation)
+            except GenerationConflict as exc:
+                raise HTTPException(409, str(exc)) from exc
         columns = payload_columns(connection, source) if body.filter or access.filter else ()
         return Searchable(source, collection_of(connection, source), columns, None, hides_texts=not has_key(access))

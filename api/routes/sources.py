@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
-from fastapi import Path
+from fastapi import Path, Query
 from pydantic import BaseModel, Field
 
 from reindexer import wiring
+from reindexer.core.change_plan import Cost
 from reindexer.core.payload import Kind
 from reindexer.core.price import dollars
 from reindexer.core.redefinition import described
+from reindexer.planning.survey import rebuild_of
 from reindexer.postgres.connect import connect, server_errors
 from reindexer.postgres.payload_kinds import payload_columns
 from reindexer.sources.embedding_specs import embedding_spec_of
@@ -58,6 +60,10 @@ class SourceCost(BaseModel):
     embedder: str
     dollars: Annotated[float | None, Field(description="null: the model's price is not known.")]
     changed_dollars: float | None
+    rebuild: Annotated[
+        Cost | None,
+        Field(description="What `reindexer plan` tells of a rebuild, if the request asks for it and one can be made."),
+    ] = None
 
 
 @router.get("/{source}", summary="How a source is defined", responses=documented({**KEYED, **_NO_SOURCE}))
@@ -77,13 +83,21 @@ def show(source: SourcePath, postgres: PostgresPart) -> SourceFacts:
 @router.get(
     "/{source}/cost", summary="What embedding a source would cost", responses=documented({**KEYED, **_NO_SOURCE})
 )
-def cost(source: SourcePath, settings: SettingsDep, postgres: PostgresPart) -> SourceCost:
+def cost(
+    source: SourcePath,
+    settings: SettingsDep,
+    postgres: PostgresPart,
+    rebuild: Annotated[
+        bool, Query(description="Whether to tell what a rebuild costs, in time and space, too.")
+    ] = False,
+) -> SourceCost:
     """As `reindexer estimate`: reads rows, or a sample of a large table, and embeds nothing."""
     with server_errors(postgres.url), connect(postgres.url, application_name="reindexer api") as connection:
         there = replace(source_or_404(connection, source), made_by=None)  # as a rebuild would make it
         embedder = wiring.embedder_of(settings)(there)
         counter = wiring.token_counter_of(settings, there)
         found = estimate(connection, there, embedding_spec_of(there, embedder), counter.count)
+        planned = rebuild_of(settings, connection, source).cost if rebuild else None
     price = wiring.token_price(settings, there)
     return SourceCost(
         rows=found.rows,
@@ -94,4 +108,5 @@ def cost(source: SourcePath, settings: SettingsDep, postgres: PostgresPart) -> S
         embedder=embedder.fingerprint,
         dollars=dollars(found.tokens, price),
         changed_dollars=dollars(found.changed_tokens, price),
+        rebuild=planned,
     )

@@ -32,6 +32,7 @@ from reindexer.postgres.names import Name
 from reindexer.postgres.queries import load
 from reindexer.postgres.session import IN_TRANSACTION
 from reindexer.postgres.triggers import key_expression
+from reindexer.queue import marks
 from reindexer.sources.joins import affected
 from reindexer.sources.key_pages import is_after, key_columns
 from reindexer.sources.keys import key_types, link_types
@@ -115,6 +116,7 @@ def _look_up(connection: Connection, source: Source, of: Followed, values: Seque
         if len(ids) <= AT_ONCE:
             lanes = {each.lane for each in fresh}
             lane = Lane.LIVE if lanes == {Lane.LIVE} else Lane.BULK
+            _follow(connection, source, of.id, fresh)
             found += _record(connection, source, ids, lane, min(each.changed_at for each in fresh))
             _done(connection, source, of.id, fresh)
         else:
@@ -124,6 +126,7 @@ def _look_up(connection: Connection, source: Source, of: Followed, values: Seque
         if connection.execute(queries["backlog_is_long"], most).fetchone() == (True,):  # guard related-backlog
             break
         ids = _items(connection, source, of, [each], each.cursor, PAGE)
+        _follow(connection, source, of.id, [each])
         found += _record(
             connection, source, ids, Lane.BULK if len(ids) == PAGE or each.cursor else each.lane, each.changed_at
         )
@@ -159,6 +162,11 @@ def _record(connection: Connection, source: Source, ids: Sequence[str], lane: La
     return len(ids)
 
 
+def _follow(connection: Connection, source: Source, related: str, values: Sequence[_Value]) -> None:
+    marks.follow(connection, source.name, related, [each.value for each in values])  # guard mark-fan-out-followed
+
+
 def _done(connection: Connection, source: Source, related: str, values: Sequence[_Value]) -> None:
     named = {"source": source.name, "related": related, "values": [each.value for each in values]}
     connection.execute(load("fan_out.sql")["done"], named)
+    marks.forget_values(connection, source.name, related, named["values"])

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 import structlog
 from psycopg.rows import class_row
 
+from reindexer.backfills import runs
 from reindexer.core.errors import SourceError, UsageError
 from reindexer.core.source import Source
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
+from reindexer.queue import marks
 from reindexer.sources import condition
 from reindexer.sources.key_pages import Page, key_page
 from reindexer.sources.rows import without_row
@@ -75,7 +77,8 @@ def walk_page(connection: Connection, source_of: Callable[[str, int], Source]) -
     A condition that fails ends its run. Raises SourceError if a source can't be read; its runs then wait for a while.
     """
     queries = load("backfills.sql")
-    connection.execute(queries["finish"])
+    runs.tell(connection, connection.execute(queries["finish"]).fetchall())
+    marks.hand_over_runs(connection)  # guard mark-run-handed-over
     with connection.cursor(row_factory=class_row(_Run)) as cursor:
         run = cursor.execute(queries["next_run"], {"max_backlog": MAX_BACKLOG}).fetchone()
     if run is None:
@@ -86,7 +89,8 @@ def walk_page(connection: Connection, source_of: Callable[[str, int], Source]) -
         expected = _expected(connection, source, run)
     except condition.ConditionRejected as exc:
         log.error("run_failed", run=run.id, source=run.source, error=str(exc))
-        connection.execute(queries["close"], {"id": run.id, "state": "failed", "error": str(exc)})
+        closing = {"id": run.id, "state": "failed", "error": str(exc)}
+        runs.tell(connection, connection.execute(queries["close"], closing).fetchall())
         return True
     except SourceError as exc:
         connection.execute(queries["postpone"], {"id": run.id, "error": str(exc), "wait_s": UNREADABLE_WAIT_S})

@@ -7,7 +7,7 @@ cancelled: without them the index would not be equal to the table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,12 +15,16 @@ from typing import Any, Literal
 
 from psycopg.rows import dict_row
 
+from reindexer import budgets
 from reindexer.audit import Action, audited
 from reindexer.core.errors import ReindexerError
 from reindexer.core.source import Source
+from reindexer.core.trace import Attribute, Work, place_of
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
 from reindexer.sources import condition
+from reindexer.tracing import current
+from reindexer.tracing.process import traces
 
 MAX_LISTED = 100
 
@@ -68,8 +72,13 @@ class Run:
         return self.finished_at is None
 
 
-def start(connection: Connection, source: Source, *, who: str, where: str | None = None, force: bool = False) -> Run:
+def start(
+    connection: Connection, source: Source, *, who: str, where: str | None = None, force: bool = False,
+    max_usd: float | None = None,
+) -> Run:  # fmt: skip
     """Start a backfill for `who`. Without `force`, items whose text is unchanged are checked but not embedded again.
+
+    `max_usd`: once backfills of the source have cost so much, its items wait.
 
     Raises ConditionRejected, SourceError, and RunConflict if the source has an open backfill.
     """
@@ -77,6 +86,7 @@ def start(connection: Connection, source: Source, *, who: str, where: str | None
         condition.check(connection, source, where)
     total, is_estimate = condition.count(connection, source, where)
     with audited(connection, who, "backfill_start", source.name) as draft:
+        budgets.begin_run(connection, source.name, max_usd)
         row = connection.execute(
             load("backfills.sql")["start_backfill"],
             {
@@ -85,12 +95,15 @@ def start(connection: Connection, source: Source, *, who: str, where: str | None
                 "force": force,
                 "total": total,
                 "total_is_estimate": is_estimate,
+                "traceparent": current.traceparent(),
             },
         ).fetchone()
         if row is None:
             raise RunConflict(f"a backfill of {source.name!r} is open already; wait for it, or cancel it")
         connection.execute(load("backfills.sql")["of_active"], {"run": row[0]})
         draft.details |= {"run": row[0], "force": force, "where": where is not None}
+        if max_usd is not None:
+            draft.details["max_usd"] = max_usd
     return get(connection, row[0])
 
 
@@ -115,13 +128,15 @@ def open_backfill(connection: Connection, source: str) -> Run | None:
 def pause(connection: Connection, run_id: int, *, who: str) -> Run:
     """Queue no more pages. Queued items are still worked on. Raises NoSuchRun, or RunConflict if the run has ended."""
     with _audited(connection, who, "backfill_pause", run_id):
-        return _touch(connection, "pause", run_id)
+        _touch(connection, "pause", run_id)
+    return get(connection, run_id)
 
 
 def resume(connection: Connection, run_id: int, *, who: str) -> Run:
     """Continue a paused run. Raises NoSuchRun, or RunConflict if it has ended."""
     with _audited(connection, who, "backfill_resume", run_id):
-        return _touch(connection, "resume", run_id)
+        _touch(connection, "resume", run_id)
+    return get(connection, run_id)
 
 
 def cancel(connection: Connection, run_id: int, *, who: str) -> Run:
@@ -136,9 +151,31 @@ def cancel(connection: Connection, run_id: int, *, who: str) -> Run:
     if run.kind != "backfill":
         raise RunConflict(f"run {run_id} keeps the index equal to the table; it can be paused, not cancelled")
     with _audited(connection, who, "backfill_cancel", run_id):
-        _touch(connection, "close", run_id, state="cancelled", error=None)
+        closed = _touch(connection, "close", run_id, state="cancelled", error=None)
         connection.execute(load("backfills.sql")["take_back"], {"id": run_id})
+    tell(connection, [closed])
     return get(connection, run_id)
+
+
+def tell(connection: Connection, ended: Sequence[tuple[int, str | None]]) -> None:
+    """Tell runs that have just ended, each in the trace in which it was started. `ended`: id and traceparent."""
+    if not ended or (to := traces()) is None:
+        return
+    for run_id, traceparent in ended:
+        if (place := place_of(traceparent)) is None:
+            continue
+        run = get(connection, run_id)
+        assert run.finished_at is not None
+        attributes: dict[str, Attribute] = {
+            "reindexer.run": run.id, "reindexer.source": run.source, "reindexer.kind": run.kind,
+            "reindexer.outcome": run.state, "reindexer.items": run.queued, "reindexer.failed": run.failed,
+        }  # fmt: skip
+        error = run.error if run.state == "failed" else None
+        to.tell(place, Work("run", _ns(run.started_at), _ns(run.finished_at), attributes, error))
+
+
+def _ns(at: datetime) -> int:
+    return round(at.timestamp() * 1_000_000) * 1_000
 
 
 @contextmanager
@@ -148,12 +185,12 @@ def _audited(connection: Connection, who: str, action: Action, run_id: int) -> I
         yield
 
 
-def _touch(connection: Connection, query: str, run_id: int, **params: Any) -> Run:
+def _touch(connection: Connection, query: str, run_id: int, **params: Any) -> Any:
+    """Change an open run. Returns what the query returns of it."""
     touched = connection.execute(load("backfills.sql")[query], {"id": run_id, **params}).fetchone()
-    run = get(connection, run_id)
     if touched is None:
-        raise RunConflict(f"run {run_id} has ended: it is {run.state}")
-    return run
+        raise RunConflict(f"run {run_id} has ended: it is {get(connection, run_id).state}")
+    return touched
 
 
 def _runs(connection: Connection, *, run_id: int | None = None, source: str | None = None) -> list[Run]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
 
@@ -13,10 +14,12 @@ from reindexer import __version__, logs
 from reindexer.cli.adopt import adopt
 from reindexer.cli.attach import attachments
 from reindexer.cli.backfill import backfill
+from reindexer.cli.budget import budget
 from reindexer.cli.compare import compare
 from reindexer.cli.dead_letters import letters
 from reindexer.cli.demo import demo
 from reindexer.cli.estimate import estimate
+from reindexer.cli.events import events
 from reindexer.cli.forget import forget
 from reindexer.cli.generations import generation_commands
 from reindexer.cli.health import health
@@ -35,6 +38,7 @@ from reindexer.core.errors import ReindexerError, UsageError
 from reindexer.core.wording import refusal
 from reindexer.postgres.connect import one_line
 from reindexer.settings import Settings
+from reindexer.tracing import current
 
 app = typer.Typer(
     name="reindexer", no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None
@@ -58,6 +62,8 @@ reconcile(app)
 search(app)
 setup(app)
 spend(app)
+budget(app)
+events(app)
 up(app)
 
 
@@ -74,6 +80,7 @@ def _options(
     _: bool = typer.Option(False, "--version", help="Tell the version.", is_eager=True, callback=_tell_version),
 ) -> None:
     debug_wanted.append(debug)
+    current.give(os.environ.get("TRACEPARENT"))
     logs.configure("DEBUG" if debug else "WARNING", "console")
     if context.invoked_subcommand in PROCESSES:
         with suppress(UsageError):  # of which the process itself tells

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from reindexer import audit, wiring
+from reindexer import audit, budgets, wiring
 from reindexer.cli.output import JSON, Failed, report
 from reindexer.cli.status import database
 from reindexer.core.errors import DependencyUnavailable
@@ -23,8 +23,8 @@ def adopt(app: typer.Typer) -> None:
     def _adopt(
         source: str | None = typer.Argument(None, help="Name of a source; none: all of them."), as_json: bool = JSON
     ) -> None:
-        """Make Qdrant's collections, and the broker's queues, those of this database: after a restore from a dump, or
-        pg_upgrade.
+        """Make Qdrant's collections, and the broker's queues, those of this database, and let it spend: after a restore
+        from a dump, or pg_upgrade.
 
         The database that was refused before is then let in, and the other one refused.
         """
@@ -34,6 +34,11 @@ def adopt(app: typer.Typer) -> None:
             here = Owner(identity(connection, settings.instance))
             if here.instance is None:
                 raise Failed("this role may not ask the server who it is: set REINDEXER_INSTANCE")
+            if (before := budgets.spender(connection)) not in (None, here.instance):
+                with audit.audited(connection, audit.of_command(), "adopt") as draft:
+                    draft.details |= {"from": before, "to": here.instance, "spends": True}
+                    budgets.adopt_spender(connection, here.instance)
+                told["spending"] = f"is that of {here.instance} now, no longer of {before}"
             sources = all_sources(connection) if source is None else [find_source(connection, source)]
             for each in sources:
                 collections = collections_of(connection, each)  # guard adopt-every-generation

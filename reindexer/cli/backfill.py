@@ -38,6 +38,7 @@ def backfill(app: typer.Typer) -> None:
         source: str = typer.Argument(help="A source; `reindexer status` names them."),
         where: str | None = typer.Option(None, help="Only these rows: a boolean SQL expression over the columns."),
         force: bool = typer.Option(False, "--force", help="Embed anew although the text is unchanged."),
+        max_usd: float | None = typer.Option(None, "--max-usd", min=0, help="What it may cost; then its items wait."),
         detach: bool = typer.Option(False, "--detach", help="Start it and return at once."),
         watch: bool = typer.Option(False, "--watch", help="Follow the one that is open."),
         pause: bool = typer.Option(False, "--pause", help="Queue no more items; those that are queued go on."),
@@ -48,12 +49,14 @@ def backfill(app: typer.Typer) -> None:
         """Rebuild all items of a source, or some. Ctrl-C leaves it running; the listener goes on with it."""
         acts = {"watch": watch, "pause": pause, "resume": resume, "cancel": cancel}
         chosen = [name for name, wanted in acts.items() if wanted]
-        if len(chosen) > 1 or (chosen and (where is not None or force or detach)):
+        if len(chosen) > 1 or (chosen and (where is not None or force or detach or max_usd is not None)):
             raise UsageError(f"--{chosen[0]} goes alone: it is about the backfill that is open")
         with closing(wiring.postgres(Settings.load(), "backfill")) as postgres:
             with postgres.connection() as connection:
                 require_schema(connection)
-                run = _act(connection, source, chosen[0]) if chosen else _start(connection, source, where, force)
+                run = (
+                    _act(connection, source, chosen[0]) if chosen else _start(connection, source, where, force, max_usd)
+                )
                 if run.is_open and listener_state(connection) == "absent":
                     sys.stderr.write("no listener runs: this goes on when one does (python -m reindexer.listen)\n")
             if run.is_open and not detach and chosen in ([], ["watch"]):
@@ -61,10 +64,10 @@ def backfill(app: typer.Typer) -> None:
         _tell(run, as_json)
 
 
-def _start(connection: Connection, source: str, where: str | None, force: bool) -> Run:
+def _start(connection: Connection, source: str, where: str | None, force: bool, max_usd: float | None) -> Run:
     found = find_source(connection, source)
     try:
-        return runs.start(connection, found, where=where, force=force, who=audit.of_command())
+        return runs.start(connection, found, where=where, force=force, who=audit.of_command(), max_usd=max_usd)
     except RunConflict as exc:
         raise Failed(f"{exc}: reindexer backfill {source} --watch, or --cancel") from exc
 

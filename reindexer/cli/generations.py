@@ -37,6 +37,7 @@ def generation_commands(app: typer.Typer) -> None:
     def _rebuild(
         source: str = _SOURCE,
         profile: str | None = typer.Option(None, "--profile", help="A profile of the sources file, reindexer.toml."),
+        max_usd: float | None = typer.Option(None, "--max-usd", min=0, help="What it may cost; then its items wait."),
         promote: bool = typer.Option(False, "--promote-when-ready", help="Wait for it, and promote it then."),
         detach: bool = typer.Option(False, "--detach", help="Start it and return at once."),
         watch: bool = typer.Option(False, "--watch", help="Follow the one that is open."),
@@ -48,7 +49,9 @@ def generation_commands(app: typer.Typer) -> None:
         """Fill the next generation of a source beside the one that searches use. Ctrl-C leaves it running."""
         acts = {"watch": watch, "pause": pause, "resume": resume, "cancel": cancel}
         chosen = [name for name, given in acts.items() if given]
-        if len(chosen) > 1 or (chosen and (profile is not None or detach or (promote and not watch))):
+        if len(chosen) > 1 or (
+            chosen and (profile is not None or detach or max_usd is not None or (promote and not watch))
+        ):
             raise UsageError(f"--{chosen[0]} goes alone: it is about the rebuild that is open")
         if promote and detach:
             raise UsageError("--promote-when-ready waits for the rebuild; leave --detach out")
@@ -64,7 +67,7 @@ def generation_commands(app: typer.Typer) -> None:
                 run = _open(connection, source, chosen[0]) if chosen else None
             if run is None:
                 with database(settings) as connection:  # locks on the user's table take as long as they take
-                    run = _start(settings, connection, source, profile)
+                    run = _start(settings, connection, source, profile, max_usd)
             with postgres.connection() as connection:
                 if run.is_open and listener_state(connection) == "absent":
                     sys.stderr.write("no listener runs: this goes on when one does (reindexer listen)\n")
@@ -121,9 +124,9 @@ def _switching(app: typer.Typer) -> None:
         report({source: f"dropped: {told}; workers delete what is left of it"}, as_json=as_json)
 
 
-def _start(settings: Settings, connection: Connection, source: str, profile: str | None) -> Run:
+def _start(settings: Settings, connection: Connection, source: str, profile: str | None, max_usd: float | None) -> Run:
     made = rebuilding.rebuild(
-        settings, connection, wiring.index(settings), source, who=audit.of_command(), profile=profile
+        settings, connection, wiring.index(settings), source, who=audit.of_command(), profile=profile, max_usd=max_usd
     )
     return runs.get(connection, made.run_id)
 

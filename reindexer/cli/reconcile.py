@@ -5,23 +5,17 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import closing
-from typing import Any
+from dataclasses import asdict
 
 import typer
 
 from reindexer import audit, wiring
 from reindexer.cli.output import JSON, Failed, progress_line, report
 from reindexer.cli.status import database
-from reindexer.core.owner import Owner
 from reindexer.core.wording import counted
-from reindexer.generations.rows import kept
 from reindexer.index import reconcile as flow
-from reindexer.index.ownership import identity, require_ours
-from reindexer.index.reconcile import Findings, Sides
-from reindexer.index.search import collection_of
+from reindexer.reconciling import sides_of, told
 from reindexer.settings import Settings
-from reindexer.sources.embedding_specs import embedding_spec_of
-from reindexer.sources.store import find_source
 
 
 def reconcile(app: typer.Typer) -> None:
@@ -45,22 +39,14 @@ def reconcile(app: typer.Typer) -> None:
         """Compare every row with Qdrant and every point with the table. Exit code 1 if they differ, and stay so."""
         settings, started = Settings.load(), time.monotonic()
         with database(settings) as connection:
-            found = find_source(connection, source) if generation is None else kept(connection, source, generation)
-            embedder = wiring.embedder_of(settings)(found)
-            sides = Sides(
-                connection, wiring.index(settings), found, collection_of(connection, found),
-                embedding_spec_of(found, embedder), settings.qdrant_timeout_s,
-                wiring.keyword_encoder_of(settings)(found),
-            )  # fmt: skip
-            ours = Owner(identity(connection, settings.instance), embedder.fingerprint)
-            require_ours(sides.index, sides.collection, ours)  # guard reconcile-same-embedder
+            sides = sides_of(settings, connection, wiring.index(settings), source, generation)
             with progress_line() as progress, closing(flow.compare(sides, progress, wait_s=wait_s)) as findings:
                 queued = None
                 try:
                     if repair:
                         queued = flow.repair(sides, findings, who=audit.of_command(), max_deletions=max_deletions)
                 finally:
-                    report(_facts(source, findings, queued, time.monotonic() - started), as_json=as_json)
+                    report(asdict(told(source, findings, queued, time.monotonic() - started)), as_json=as_json)
         if findings.unsettled:
             are, they = ("is", "it is") if findings.unsettled == 1 else ("are", "they are")
             items = counted(findings.unsettled, "item")
@@ -70,16 +56,3 @@ def reconcile(app: typer.Typer) -> None:
         if findings.unreadable:
             one = f"reindexer why {source} {findings.unreadable_ids[0]!r}"
             raise Failed(f"{counted(findings.unreadable, 'row')} of {source} can't be read; `{one}` says why")
-
-
-def _facts(source: str, findings: Findings, queued: int | None, seconds: float) -> dict[str, Any]:
-    examples = {**{str(kind): ids for kind, ids in findings.examples.items()}, "unreadable": findings.unreadable_ids}
-    names = ("rows", "points", "missing", "stale", "orphaned", "foreign", "unsettled", "unreadable", "failed")
-    return {
-        "source": source,
-        "equal": not (findings.differences or findings.unsettled or findings.unreadable),
-        **{name: getattr(findings, name) for name in names},
-        "queued": queued,
-        "examples": {kind: ids for kind, ids in examples.items() if ids},
-        "seconds": round(seconds, 1),
-    }

@@ -126,7 +126,7 @@ def _show(now: Status) -> None:
 def _lines(now: Status) -> Iterator[tuple[str, str, bool]]:
     """Lines of a name, a value, and whether the value is bad."""
     for name, value in asdict(now).items():
-        if name in ("sources", "breakers"):
+        if name in ("sources", "breakers", "budgets", "events"):
             continue
         bad = bool(name in ("failed", "healing") and value) or value in ("absent", "missing", "disabled", "outdated")
         yield name, f"{value:.1f}" if isinstance(value, float) else str(value), bad or (name == "workers" and not value)
@@ -134,6 +134,10 @@ def _lines(now: Status) -> Iterator[tuple[str, str, bool]]:
         yield "breakers", f"{dependency}: {breaker.reason}", True
     if not now.breakers:
         yield "breakers", "none open", False
+    for over in now.budgets:
+        yield "budget", over, True
+    for undelivered in now.events:
+        yield "events", undelivered, True
     for name, source in now.sources.items():
         state = _state(now, source)
         yield f"source {name}", state, state not in ("at work", "paused")

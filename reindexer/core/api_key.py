@@ -60,10 +60,10 @@ def same(given: bytes, wanted: bytes) -> bool:
     return compare_digest(given, wanted)  # guard api-key-constant-time
 
 
-def require_name(name: str) -> None:
-    """Raises UsageError if it can't be the name of a key."""
+def require_name(name: str, what: str = "a key") -> None:
+    """Raises UsageError if it can't be the name of a key, or of what else is named as keys are."""
     if not _NAME.fullmatch(name):
-        raise UsageError("a key's name has 1 to 100 letters, digits and . _ @ -, and begins with a letter or a digit")
+        raise UsageError(f"{what}'s name has 1 to 100 letters, digits and . _ @ -, and begins with a letter or a digit")
 
 
 def duration_s(text: str) -> float:

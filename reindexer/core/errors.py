@@ -10,6 +10,7 @@
     ├── ChangedMeanwhile            somebody else changed a source at the same time: nothing was done
     ├── SourceError                 a source can't be read or written at all: its items wait, none is blamed
     │   ├── SourceLocked            one of its tables stays locked: each process leaves the source alone for a while
+    │   ├── MayNotSpend             its requests would cost what they may not: none is sent
     │   ├── NotThisProcess          another process may have what this one lacks: the source is left to it
     │   │   ├── OtherEmbedder       this process can't make the embedder of its points (also a UsageError)
     │   │   └── NewerDefinition     a newer version defined it, by words that this one does not know
@@ -17,6 +18,8 @@
     ├── TransientError              transient: tried again later, counts as an attempt
     │   ├── RateLimited             a wait, not an attempt
     │   │   └── NoReservation       the caller may not wait for the rate limiter
+    │   ├── NotAsked                nothing could be set aside for a request, so that none was sent
+    │   │   └── OverBudget          it would cost more than is left
     │   ├── KeywordsMissing         a collection holds no keywords yet: a worker has to add them
     │   └── DependencyUnavailable   Qdrant, the provider or the broker did not answer
     │       ├── TimedOut            no answer in time
@@ -88,6 +91,11 @@ class SourceLocked(SourceError):
     """Another session holds a lock on one of the source's tables, and did not release it in time."""
 
 
+class MayNotSpend(SourceError):
+    """A source's requests would cost what they may not: this database is a copy, no budget can hold them, or its role
+    may not account them. None is sent."""
+
+
 class NotThisProcess(SourceError):
     """This process can't work on the source, but another one may."""
 
@@ -132,6 +140,14 @@ class RateLimited(TransientError):
 
 class NoReservation(RateLimited):
     """The rate limiter denied a slot to a caller that may not wait. Claims of marked items wait instead."""
+
+
+class NotAsked(TransientError):
+    """Nothing could be set aside for a request, so the provider was not asked. Uses no attempt."""
+
+
+class OverBudget(NotAsked):
+    """A request may cost more than its budget has left."""
 
 
 class KeywordsMissing(TransientError):

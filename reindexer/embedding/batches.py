@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from reindexer.core.errors import (
     DependencyUnavailable,
     InputRejected,
+    NotAsked,
     OutOfQuota,
+    OverBudget,
     RateLimited,
     ReindexerError,
     SourceError,
@@ -62,21 +64,24 @@ def embed_inputs(
     A request that fails for reasons other than its content fails its inputs. A request refused for its content is
     searched for the bad input by bisection. The inputs that the search passed over then go into one common request, so
     that a search takes about log2(n) + 2 more requests. A request that fails repeatedly, while the provider accepts
-    other input, is searched in the same way.
+    other input, is searched in the same way. A request for which too little is left of a budget is halved until it
+    fits, or holds one input.
     """
     if not inputs:
         return {}
     requests = _Requests(embedder, embedder.begin(), fails)
     counts = {each.fingerprint: estimate_tokens(each.sent) for each in inputs}
-    waiting = list(inputs)
+    waiting, most = list(inputs), len(inputs)
     try:
         while waiting:  # the limits of a request change with each answer
             limits = embedder.limits
             first = next(pack([counts[each.fingerprint] for each in waiting[: limits.max_inputs]], limits))
-            batch = waiting[: first.stop]
-            del waiting[: first.stop]
+            batch = waiting[: min(first.stop, most)]
+            del waiting[: len(batch)]
             error = requests.send(batch)
-            if isinstance(error, TooManyInputs) and len(batch) > embedder.limits.max_inputs:
+            if isinstance(error, OverBudget):  # guard budget-smaller-request
+                waiting[:0], most = batch, len(batch) // 2
+            elif isinstance(error, TooManyInputs) and len(batch) > embedder.limits.max_inputs:
                 waiting[:0] = batch
             elif error is not None:
                 waiting += requests.isolate(batch, error)
@@ -95,20 +100,21 @@ class _Requests:
         self._embedder = embedder
         self._window = window
         self._fails = fails
-        self._ended_by: DependencyUnavailable | SourceError | None = None
+        self._ended_by: DependencyUnavailable | SourceError | NotAsked | None = None
         """Why no further request is sent."""
         self._searches = 0
         self._begun: set[int] = set()
         self.vectors: dict[str, Vector] = {}
 
     def send(self, batch: Sequence[Input]) -> ReindexerError | None:
-        """Send one request. Returns the error if one of its inputs may be to blame; any other error fails the batch.
+        """Send one request. Returns the error if one of its inputs may be to blame, or if fewer of them may be within
+        the budget; any other error fails the batch.
 
-        Sends nothing once the provider gave no answer or refused everything. A refusal of everything also fails the
-        batch.
+        Sends nothing once the provider gave no answer or refused everything, or nothing can be set aside. The latter
+        two also fail the batch.
         """
         if self._ended_by is not None:
-            if isinstance(self._ended_by, SourceError):
+            if isinstance(self._ended_by, SourceError | NotAsked):
                 self._fail(batch, self._ended_by)
             return None
         began = time.monotonic()
@@ -118,10 +124,15 @@ class _Requests:
             )
         except InputRejected as exc:  # guard bisect-refused-input
             return exc
+        except OverBudget as exc:
+            if len(batch) > 1 and not self._searches:
+                return exc
+            self._ended_by = exc
+            self._fail(batch, exc)
         except ReindexerError as exc:
             if self._may_be_one_of(batch, exc, time.monotonic() - began):  # guard bisect-repeated-failure
                 return exc
-            if isinstance(exc, DependencyUnavailable | SourceError):
+            if isinstance(exc, DependencyUnavailable | SourceError | NotAsked):
                 self._ended_by = exc  # guard breaker-claim-stops-asking
             self._fail(batch, exc)
         else:
@@ -139,7 +150,7 @@ class _Requests:
 
         False where the provider was slow, because it may be overloaded.
         """
-        if not isinstance(error, TransientError) or isinstance(error, RateLimited | OutOfQuota):
+        if not isinstance(error, TransientError) or isinstance(error, RateLimited | OutOfQuota | NotAsked):
             return False
         if len(batch) == 1 or not any(each.tried for each in batch) or self._searches >= MOST_SEARCHES:
             return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 
 from reindexer.core.errors import (
@@ -123,13 +123,20 @@ class SpendingEmbedder(EmbedderDecorator):
 class ObservedEmbedder(EmbedderDecorator):
     """Records how the provider answers."""
 
-    def __init__(self, embedder: Embedder, health: HealthRecorder) -> None:
+    def __init__(
+        self,
+        embedder: Embedder,
+        health: HealthRecorder,
+        step: Callable[[str, int], AbstractContextManager[None]] = lambda *_: nullcontext(),
+    ) -> None:
+        """`step` is entered around each request: what it is, and of how many texts."""
         super().__init__(embedder)
         self._health = health
+        self._step = step
 
     def embed(self, texts: Sequence[str], *, timeout_s: float) -> Embedding:
         """See `reindexer.ports.Embedder`."""
-        with self._health.observe("provider"):
+        with self._health.observe("provider"), self._step("embed", len(texts)):
             return self._embedder.embed(texts, timeout_s=timeout_s)
 
 

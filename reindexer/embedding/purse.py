@@ -22,9 +22,19 @@ from datetime import UTC, date, datetime
 import psycopg
 import structlog
 
-from reindexer.core.errors import DependencyUnavailable, ReindexerError, TransientError
+from reindexer import budgets
+from reindexer.budgets import Grant
+from reindexer.core.errors import (
+    DependencyUnavailable,
+    MayNotSpend,
+    NotAsked,
+    OverBudget,
+    ReindexerError,
+    TransientError,
+)
 from reindexer.core.per_process import PerProcess
 from reindexer.core.spend import Charged, Purpose
+from reindexer.index.ownership import identity
 from reindexer.postgres.connect import Connection, one_line
 from reindexer.postgres.queries import load
 
@@ -57,12 +67,16 @@ class _Block:
     requests: int = 0
     tokens: int = 0
     unconfirmed: int = 0
+    most: int | None = None
+    """How much may be left without use where a budget says: then only requests take more. None: none says."""
     used_at: float = field(default_factory=time.monotonic)
     renewed_at: float = field(default_factory=time.monotonic)
 
     @property
     def wanted(self) -> int:
         """How much should be left after a settlement."""
+        if self.most is not None:
+            return min(self.most, self.left)
         return min(MOST_BLOCK, max(BLOCK, 2 * (self.released + self.in_flight)))
 
 
@@ -76,14 +90,10 @@ class _Line:
     tokens: int
     unconfirmed: int
     released: int
-    granted: int
-    """What is set aside for the next requests, beyond what is left. Below 0: given back, and no longer left."""
+    wished: int
+    """What is to be set aside for the next requests, beyond what is left: none where a budget has to be asked. Below 0:
+    given back, and no longer left."""
     ends: bool
-
-    @property
-    def change(self) -> int:
-        """How much more the row is to hold."""
-        return self.granted - self.released
 
 
 class _Own:
@@ -96,7 +106,7 @@ class _Own:
         """Held by whoever asks Postgres, so that a process knows what its rows hold."""
         self.blocks: dict[_Key, _Block] = {}
         self.low = threading.Event()
-        """A block is half empty, or the purse is closed."""
+        """A block is half empty, what a budget lacks may be given back, or the purse is closed."""
         self.settler: threading.Thread | None = None
 
 
@@ -124,16 +134,19 @@ class Reserved:
             block.requests += 1
             block.tokens += tokens
             block.unconfirmed += unconfirmed
+            if block.most is not None and block.released > block.most:  # others may be short of it
+                self._own.low.set()
 
 
 class Purse:
     """Any number of threads may use one. A forked child begins with an empty one."""
 
-    def __init__(self, connecting: Connecting, *, required: bool = True) -> None:
-        """`required` false: a process that may not write the tables, because its role only searches, asks all the
-        same; it logs that once."""
+    def __init__(self, connecting: Connecting, *, required: bool = True, instance: str | None = None) -> None:
+        """`instance`: the name of this database, where a setting gives it one. `required` false: a process that may not
+        write the tables, because its role only searches, asks all the same; it logs that once."""
         self._connecting = connecting
         self._required = required
+        self._instance = instance
         self._failing = False
         self._told = False
         self._own = PerProcess(_Own)
@@ -141,7 +154,8 @@ class Purse:
     def reserve(self, charged: Charged, purpose: Purpose, tokens: int) -> Reserved | None:
         """Set aside the most that one request may cost. None: this process does not account.
 
-        Raises TransientError if that takes a statement and Postgres does not execute it.
+        Raises OverBudget if too little is left, NotAsked if that takes a statement and Postgres does not execute it,
+        MayNotSpend.
         """
         own, key = self._own.get(), (datetime.now(UTC).date(), charged, purpose)
         if (taken := _taken(own, key, tokens)) is not None:
@@ -150,16 +164,16 @@ class Purse:
             if (taken := _taken(own, key, tokens)) is not None:
                 return taken
             try:
-                self._fill(own, key, tokens + BLOCK)
+                taken = self._fill(own, key, tokens)
             except psycopg.errors.InsufficientPrivilege:
                 if self._required:
-                    raise TransientError("the database role may not write reindexer.spend_reservation") from None
+                    raise MayNotSpend("the database role may not write reindexer.spend_reservation") from None
                 self._tell_once()
                 return None
-            except (DependencyUnavailable, psycopg.Error) as exc:  # it is not the provider that is away
-                raise TransientError(one_line(exc)) from exc
-            taken = _taken(own, key, tokens)
-            assert taken is not None
+            except NotAsked:
+                raise
+            except (TransientError, psycopg.Error) as exc:  # guard spend-postgres-not-provider
+                raise NotAsked(one_line(exc)) from exc
         self._start(own)
         return taken
 
@@ -170,11 +184,11 @@ class Purse:
             return
         with own.asking:
             lines = _lines(own, ends=False)
-            if any(_is_pressing(line) for line in lines):
-                self._settle(own, lines)
-            else:
+            if not any(_is_pressing(line) for line in lines):
                 for line in lines:
                     _kept(own, line)
+            elif self._settle(own, lines):  # what a new budget leaves no room for is given back at once
+                self._settle(own, _lines(own, ends=False))
 
     def close(self) -> None:
         """Settle, and give back what is left. The next reservation opens the purse again."""
@@ -186,34 +200,44 @@ class Purse:
         own.low.set()
         atexit.unregister(self.close)
 
-    def _fill(self, own: _Own, key: _Key, tokens: int) -> None:
-        """Set more aside for a key. The caller holds `asking`."""
+    def _fill(self, own: _Own, key: _Key, tokens: int) -> Reserved:
+        """Set aside what a request may cost, and more for the next ones. The caller holds `asking`."""
         block = own.blocks.get(key)
         if block is not None:
             try:
                 with self._connecting() as connection:
-                    named = {"id": block.id, "tokens": tokens}
-                    found = connection.execute(load("spend.sql")["reserve_more"], named).fetchone()
-            except (ReindexerError, psycopg.Error):
-                _forget(own, key)  # it may have been executed: nobody knows what the row holds
+                    granted = self._reserve(connection, key, tokens, block.id)
+            except (ReindexerError, psycopg.Error) as exc:
+                if not _is_refusal(exc):  # guard spend-refusal-keeps-block
+                    _forget(own, key)  # it may have been executed: nobody knows what the row holds
                 raise
-            if found is not None:
-                with own.lock:
-                    block.left += tokens
-                return
+            if granted is not None:
+                return _granted(own, key, block, granted, tokens)
             _forget(own, key)  # this process stood still, was taken for dead, and its block is counted as spent
-        day, charged, purpose = key
-        block = _Block(uuid.uuid4(), left=tokens)
-        row: dict[str, object] = {"id": block.id, "day": day, "purpose": purpose, "price": charged.price}
-        row |= {"source": charged.source, "account": charged.account, "model": charged.model}
-        row["tokens"] = tokens  # guard spend-reserved-first
+        block = _Block(uuid.uuid4())
         with self._connecting() as connection:
-            connection.execute(load("spend.sql")["reserve"], row)
-        with own.lock:
-            own.blocks[key] = block
+            budgets.require_spender(connection, identity(connection, self._instance))
+            granted = self._reserve(connection, key, tokens, block.id, is_new=True)
+        assert granted is not None
+        return _granted(own, key, block, granted, tokens)
 
-    def _settle(self, own: _Own, lines: Sequence[_Line]) -> None:
-        """The caller holds `asking`."""
+    def _reserve(
+        self, connection: Connection, key: _Key, tokens: int, block: uuid.UUID, *, is_new: bool = False
+    ) -> Grant | OverBudget | None:
+        """Write what is set aside, as far as budgets let it. None: the block's row is gone, or of another day."""
+        _, charged, purpose = key
+        with connection.transaction():
+            granted = budgets.grant(connection, charged, purpose, tokens, BLOCK)  # guard budget-asked-first
+            if isinstance(granted, OverBudget):
+                return granted
+            row: dict[str, object] = {"id": block, "purpose": purpose, "price": charged.price}
+            row |= {"source": charged.source, "account": charged.account, "model": charged.model}
+            row["tokens"] = granted.tokens  # guard spend-reserved-first
+            found = connection.execute(load("spend.sql")["reserve" if is_new else "reserve_more"], row).fetchone()
+        return granted if found is not None else None
+
+    def _settle(self, own: _Own, lines: Sequence[_Line]) -> bool:
+        """Returns whether there is a budget that there was not before. The caller holds `asking`."""
         sent = False
         try:
             with self._connecting() as connection:
@@ -226,17 +250,20 @@ class Purse:
                 else:
                     _kept(own, line)
             self._tell(exc)
-            return
+            return False
         self._failing = False
-        settled = {row[0] for row in found}
-        now = time.monotonic()
+        settled = {block: (granted, has_budget) for block, granted, has_budget in found}
+        now, learned = time.monotonic(), False
         with own.lock:
             for line in lines:
                 if line.ends or line.block.id not in settled:
                     if own.blocks.get(line.key) is line.block:
                         del own.blocks[line.key]
                     continue
-                _settled(line, now)
+                granted, has_budget = settled[line.block.id]
+                learned |= has_budget and line.block.most is None
+                _settled(line, now, granted, has_budget)
+        return learned
 
     def _start(self, own: _Own) -> None:
         with own.lock:
@@ -278,9 +305,23 @@ def _taken(own: _Own, key: _Key, tokens: int) -> Reserved | None:
         block.left -= tokens
         block.in_flight += tokens
         block.used_at = time.monotonic()
-        if block.left < BLOCK // 2:
+        if block.left < BLOCK // 2 and block.most is None:
             own.low.set()
         return Reserved(own, block, tokens)
+
+
+def _granted(own: _Own, key: _Key, block: _Block, granted: Grant | OverBudget, tokens: int) -> Reserved:
+    """Keep what was set aside, and take the request's part of it."""
+    if isinstance(granted, OverBudget):
+        own.low.set()  # what other requests did not use may do
+        raise granted
+    with own.lock:
+        own.blocks[key] = block
+        block.left += granted.tokens - tokens
+        block.most = granted.most
+        block.in_flight += tokens
+        block.used_at = time.monotonic()
+    return Reserved(own, block, tokens)
 
 
 def _lines(own: _Own, *, ends: bool) -> list[_Line]:
@@ -289,11 +330,11 @@ def _lines(own: _Own, *, ends: bool) -> list[_Line]:
     with own.lock:
         for key, block in own.blocks.items():
             leaves = ends or key[0] != today or now - block.used_at > IDLE_S
-            granted = (0 if leaves else block.wanted) - block.left
-            block.left += min(0, granted)
+            wished = (0 if leaves else block.wanted) - block.left
+            block.left += min(0, wished)
             lines.append(
                 _Line(
-                    key, block, block.requests, block.tokens, block.unconfirmed, block.released, granted,
+                    key, block, block.requests, block.tokens, block.unconfirmed, block.released, wished,
                     leaves and not block.in_flight,
                 )
             )  # fmt: skip
@@ -301,24 +342,26 @@ def _lines(own: _Own, *, ends: bool) -> list[_Line]:
 
 
 def _is_pressing(line: _Line) -> bool:
-    return bool(line.requests or line.granted or line.ends or time.monotonic() - line.block.renewed_at > RENEW_S)
+    return bool(line.requests or line.wished or line.ends or time.monotonic() - line.block.renewed_at > RENEW_S)
 
 
-def _settled(line: _Line, now: float) -> None:
+def _settled(line: _Line, now: float, granted: int, has_budget: bool) -> None:
     """The caller holds `lock`."""
     block = line.block
     block.requests -= line.requests
     block.tokens -= line.tokens
     block.unconfirmed -= line.unconfirmed
     block.released -= line.released
-    block.left += max(0, line.granted)
+    block.left += max(0, granted)
+    if has_budget != (block.most is not None):
+        block.most = 0 if has_budget else None  # the next reservation says how much
     block.renewed_at = now
 
 
 def _kept(own: _Own, line: _Line) -> None:
     """Nothing was settled: what was to be given back is left as before."""
     with own.lock:
-        line.block.left -= min(0, line.granted)
+        line.block.left -= min(0, line.wished)
 
 
 def _forget(own: _Own, key: _Key) -> None:
@@ -340,6 +383,7 @@ def _columns(lines: Sequence[_Line]) -> dict[str, list[object]]:
         "requests": [line.requests for line in lines],
         "tokens": [line.tokens for line in lines],
         "unconfirmed": [line.unconfirmed for line in lines],
-        "changes": [line.change for line in lines],
+        "released": [line.released for line in lines],
+        "wished": [line.wished for line in lines],
         "ends": [line.ends for line in lines],
     }

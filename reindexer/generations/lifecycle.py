@@ -15,6 +15,7 @@ from typing import Any, Literal
 import structlog
 from psycopg.types.json import Jsonb
 
+from reindexer import budgets
 from reindexer.audit import Action, audited, note
 from reindexer.core.errors import GenerationConflict, SourceError, UsageError
 from reindexer.core.source import Source
@@ -26,6 +27,7 @@ from reindexer.postgres.queries import load
 from reindexer.sources import condition
 from reindexer.sources.store import find_source
 from reindexer.sources.trigger_check import recorded, trigger_hash
+from reindexer.tracing import current
 
 log = structlog.get_logger(__name__)
 
@@ -47,23 +49,28 @@ class Made:
 
 
 def rebuild(
-    connection: Connection, wanted: Source, embedder: str, *, who: str, is_free: Callable[[int], bool] = lambda _: True
-) -> Made:
+    connection: Connection, wanted: Source, embedder: str, *, who: str, is_free: Callable[[int], bool] = lambda _: True,
+    max_usd: float | None = None,
+) -> Made:  # fmt: skip
     """Make the next generation of a source by a definition, and start its fill. Writers do not wait.
 
     `embedder` is the fingerprint of the embedder that makes its vectors. `is_free` tells whether a number's collection
-    is not there yet: an earlier life of the source may have left one. Raises UsageError if the definition does not fit,
-    GenerationConflict if a generation is under way already, SourceError if the trigger functions can't be changed.
+    is not there yet: an earlier life of the source may have left one. Once the fill has cost `max_usd`, its items wait.
+    Raises UsageError if the definition does not fit, GenerationConflict if a generation is under way already,
+    SourceError if the trigger functions can't be changed.
     """
     with changing_triggers(connection):
-        number = _make(connection, wanted, embedder, who, is_free)
+        number = _make(connection, wanted, embedder, who, is_free, max_usd)
         run_id = start_fill(connection, wanted.name, number)
         if run_id is None:
             raise GenerationConflict(f"somebody else cancelled generation {number} of {wanted.name!r} just now")
         return Made(number, run_id)
 
 
-def _make(connection: Connection, wanted: Source, embedder: str, who: str, is_free: Callable[[int], bool]) -> int:
+def _make(
+    connection: Connection, wanted: Source, embedder: str, who: str, is_free: Callable[[int], bool],
+    max_usd: float | None,
+) -> int:  # fmt: skip
     with audited(connection, who, "rebuild", wanted.name) as draft:
         states = hold(connection, wanted.name)
         active = find_source(connection, wanted.name)
@@ -78,9 +85,12 @@ def _make(connection: Connection, wanted: Source, embedder: str, who: str, is_fr
         while not is_free(number):  # guard rebuild-free-number
             number += 1
         named: dict[str, Any] = {"source": wanted.name, "number": number, "embedder": embedder}
+        budgets.begin_run(connection, wanted.name, max_usd)
         connection.execute(load("generations.sql")["make"], named | {"definition": Jsonb(wanted.as_document())})
         refit(connection, wanted.name)
         draft.details |= {"generation": number, "embedder": embedder}
+        if max_usd is not None:
+            draft.details["max_usd"] = max_usd
     return number
 
 
@@ -164,9 +174,8 @@ def start_fill(
         named: dict[str, Any] = {"source": source, "generation": number}
         facts = catalog.facts(connection, ours)
         connection.execute(load("generations.sql")["record_facts"], named | {"facts": Jsonb(facts)})
-        row = connection.execute(
-            load("generations.sql")["start_fill"], named | {"total": total, "total_is_estimate": is_estimate}
-        ).fetchone()
+        named |= {"total": total, "total_is_estimate": is_estimate, "traceparent": current.traceparent()}
+        row = connection.execute(load("generations.sql")["start_fill"], named).fetchone()
     return int(row[0]) if row else None
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -21,6 +22,7 @@ from reindexer.audit import Action, audited
 from reindexer.core.errors import GenerationConflict
 from reindexer.core.lanes import REQUEST_LANE
 from reindexer.core.source import Source
+from reindexer.events import outbox
 from reindexer.generations.lifecycle import State, hold, refit
 from reindexer.postgres import catalog
 from reindexer.postgres.connect import Connection
@@ -124,11 +126,12 @@ class _Lags(GenerationConflict):
 
 def _switch(connection: Connection, source: str, choose: Choice, action: Action, who: str, terms: Terms) -> Promoted:
     number, until = choose(connection, source), time.monotonic() + terms.patience_s
+    hurried_at: datetime | None = None
     try:
         while True:
-            _await(connection, source, number, terms, until)
+            hurried_at = _await(connection, source, number, terms, until, hurried_at)
             try:
-                return _switch_now(connection, source, number, choose, action, who, terms)
+                return _switch_now(connection, source, number, choose, action, who, terms, hurried_at)
             except _Lags:
                 if time.monotonic() > until:
                     raise
@@ -138,42 +141,53 @@ def _switch(connection: Connection, source: str, choose: Choice, action: Action,
 
 
 def _switch_now(
-    connection: Connection, source: str, number: int, choose: Choice, action: Action, who: str, terms: Terms
-) -> Promoted:
+    connection: Connection, source: str, number: int, choose: Choice, action: Action, who: str, terms: Terms,
+    hurried_at: datetime,
+) -> Promoted:  # fmt: skip
     with audited(connection, who, action, source) as draft:
         hold(connection, source)
         if choose(connection, source) != number:
             raise GenerationConflict(f"somebody else changed the generations of {source!r} just now; look again")
         promoting(connection, source)  # guard promote-holds-deletions
-        found = _require(connection, source, number, terms)  # guard promote-second-look
+        found = _require(connection, source, number, terms, hurried_at)  # guard promote-second-look
         former = _exchange(connection, source, number, terms)
         draft.details |= {"generation": number, "former": former, "late": found.late, "failed": found.failed}
     return Promoted(find_source(connection, source), former, found)
 
 
-def _await(connection: Connection, source: str, number: int, terms: Terms, until: float) -> None:
-    """Wait until the generation is up to date, or `until` (monotonic)."""
+def _await(
+    connection: Connection, source: str, number: int, terms: Terms, until: float, hurried_at: datetime | None
+) -> datetime:
+    """Wait until the generation is up to date, or `until` (monotonic). Returns since when marks wait for it, too
+    (`hurried_at`, if they did before)."""
     while True:
         named = {"source": source, "generation": number, "for_s": HURRY_S, "page": PAGE}
         moved = connection.execute(load("generations.sql")["hurry"], named).rowcount  # guard promote-live-lane
-        if terms.accept_lag or not lacking(connection, source, number).is_late or time.monotonic() > until:
-            return
+        if hurried_at is None:
+            (hurried_at,) = connection.execute("SELECT clock_timestamp()").fetchone() or (None,)
+            assert hurried_at is not None
+        if terms.accept_lag or not lacking(connection, source, number, hurried_at).is_late or time.monotonic() > until:
+            return hurried_at
         if moved < PAGE:
             time.sleep(LOOK_S)
 
 
-def lacking(connection: Connection, source: str, number: int) -> Lacking:
-    """Return what searches would miss if they used this generation now."""
+def lacking(connection: Connection, source: str, number: int, hurried_at: datetime | None = None) -> Lacking:
+    """Return what searches would miss if they used this generation now.
+
+    `hurried_at`: a change before that is late, however young: who waited for it may have been told already that
+    searches find it.
+    """
     queries, named = load("generations.sql"), {"source": source, "generation": number}
-    row = connection.execute(queries["lag"], named | {"lag_s": LAG_S}).fetchone()
+    row = connection.execute(queries["lag"], named | {"lag_s": LAG_S, "hurried_at": hurried_at}).fetchone()
     late, runs, undrained = row or (0, 0, 0)
     failed = connection.execute(queries["lacking"], named | {"limit": LISTED}).fetchall()
     examples = tuple((str(item_id), str(error)) for item_id, error, _ in failed)
     return Lacking(late + undrained, runs, failed[0][2] if failed else 0, examples)
 
 
-def _require(connection: Connection, source: str, number: int, terms: Terms) -> Lacking:
-    found = lacking(connection, source, number)
+def _require(connection: Connection, source: str, number: int, terms: Terms, hurried_at: datetime) -> Lacking:
+    found = lacking(connection, source, number, hurried_at)
     if found.is_late and not terms.accept_lag:
         what = f"{found.late} changes are not in it yet" if found.late else "a run over the source is not through"
         raise _Lags(
@@ -206,4 +220,5 @@ def _exchange(connection: Connection, source: str, number: int, terms: Terms) ->
     connection.execute(queries["rebind_requests"], named | {"former": former, "lane": REQUEST_LANE})
     connection.execute(queries["rebind_runs"], named | {"former": former})
     refit(connection, source)
+    outbox.tell_promoted(connection, source, number, former)  # guard event-promoted
     return former

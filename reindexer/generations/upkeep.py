@@ -50,7 +50,7 @@ def look_after_others(connection: Connection, source: str) -> None:
             continue
         now = catalog.facts(connection, ours)
         if facts is not None and _reads(facts) != _reads(now):  # guard generation-reread
-            look = {"source": source, "kind": "whole_source", "from": "rows"}
+            look = {"source": source, "kind": "whole_source", "from": "rows", "traceparent": None}
             connection.execute(load("backfills.sql")["start_look"], look)
             log.warning("generation_reread", source=source, generation=number)
         if facts is None or _reads(facts) != _reads(now):

@@ -22,6 +22,7 @@ from reindexer.core.ranking import fused
 from reindexer.core.search_terms import Mode, SearchTerms
 from reindexer.core.source import Source
 from reindexer.core.text.batching import RequestLimits
+from reindexer.core.wait_status import WaitStatus
 from reindexer.index.asked_once import asked_once
 from reindexer.index.hit_texts import with_texts
 from reindexer.ports import Collection, Embedder, EmbedderOf, Hit, Index, KeywordEncoderOf, Vector
@@ -31,6 +32,7 @@ from reindexer.postgres.queries import load
 from reindexer.sources.embedder_record import made_by, require_comparable
 from reindexer.sources.store import find_source, problems
 from reindexer.sources.trigger_check import inspect
+from reindexer.tracing.process import spanned
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class SearchResult:
     degraded: Mode | None = None
     """By what alone the query was compared in a source that is searched by both: `keywords`, because it could not be
     embedded; `meaning`, because there are no keywords yet. None: as was asked."""
+    after: WaitStatus | None = None
+    """How the wait for a mark ended, before the search. None: nothing was to be waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,9 +279,13 @@ def find(
 ) -> Sequence[Hit]:
     """Return what the index finds by these terms: by the vector, by keywords, or by all of them. A query that has no
     vector and no word finds nothing."""
-    if some := [each for each in keywords if each.indices]:
-        return index.search(collection, vector, terms, keywords=some)
-    return () if vector is None else index.search(collection, vector, terms)
+    some = [each for each in keywords if each.indices]
+    if vector is None and not some:
+        return ()
+    with spanned("search", **{"reindexer.source": collection.source}):
+        if some:
+            return index.search(collection, vector, terms, keywords=some)
+        return index.search(collection, vector, terms)
 
 
 def search(
@@ -297,4 +305,5 @@ def vector_of(embedder: Embedder, index: Index, collection: Collection, query: s
     OtherEmbedder if the points are made by another embedder.
     """
     require_comparable(index, collection, embedder)  # guard search-same-embedder
-    return cast(Vector, embedder.embed([query], timeout_s=timeout_s).vectors[0])
+    with spanned("embed", **{"reindexer.source": collection.source}):
+        return cast(Vector, embedder.embed([query], timeout_s=timeout_s).vectors[0])

@@ -18,6 +18,7 @@ from functools import partial
 import psycopg
 import structlog
 
+from reindexer import budgets
 from reindexer.backfills.fan_out import fan_out
 from reindexer.backfills.pager import walk_page
 from reindexer.core.errors import DependencyUnavailable, SourceError
@@ -25,10 +26,12 @@ from reindexer.core.source import Source
 from reindexer.core.timer import Timer
 from reindexer.generations.upkeep import empty_dropped
 from reindexer.listener import election
+from reindexer.listener.traced import tell_drain
 from reindexer.monitoring.buffer import MetricsBuffer
 from reindexer.monitoring.metrics import DRAINED, HEALING_TRIES
 from reindexer.monitoring.spend import count_the_dead
 from reindexer.postgres.connect import FEW, Connection, one_line
+from reindexer.queue import marks
 from reindexer.queue.breaker import prune_breakers
 from reindexer.queue.dead_letters import MAX_HEALED, heal
 from reindexer.queue.dispatch import Dispatch
@@ -83,9 +86,11 @@ class Leader:
     _stumbles: int = 0
     _dispatch_timer: Timer = field(default_factory=lambda: Timer(1.0))
     _refill_timer: Timer = field(default_factory=lambda: Timer(REFILL_S))
+    _marks_timer: Timer = field(default_factory=lambda: Timer(10.0))
     _walk_timer: Timer = field(default_factory=lambda: Timer(1.0))
     _fan_out_timer: Timer = field(default_factory=lambda: Timer(1.0))
     _heal_timer: Timer = field(default_factory=lambda: Timer(5.0))
+    _budget_timer: Timer = field(default_factory=lambda: Timer(1.0))
     _spend_timer: Timer = field(default_factory=lambda: Timer(SPEND_S))
     _forget_timer: Timer = field(default_factory=lambda: Timer(3600.0))
     _broker_timer: Timer = field(default_factory=lambda: Timer(0.0))
@@ -132,6 +137,7 @@ class Leader:
         moved = False
         while not self.stop.is_set():
             taken = self._max_changes if self._streams else min(FEW, self._max_changes)
+            began_ns = time.time_ns()
             # guard drain-scan-watermark
             drained = drain(connection, taken, looked_at=self._looked_at, watermark=self._watermark)
             self._max_changes = min(MAX_CHANGES, self._max_changes * 11 // 10)
@@ -140,9 +146,11 @@ class Leader:
                 self._looked_at = drained.looked_at
             if not drained.changes:
                 break
-            moved = True
+            moved, drained_ns = True, time.time_ns()
             self.metrics.add(DRAINED, drained.changes)
             self._with_broker(partial(self.dispatch.announce, drained.due))
+            if drained.traceparents:  # once workers are told: nothing waits for it
+                tell_drain(drained, began_ns, drained_ns)
             if drained.walks:
                 self._walk_timer.next_s = 0.0
             if drained.related:  # what it finds is drained next: an edit of a related row is an edit
@@ -161,10 +169,15 @@ class Leader:
             prune_breakers(connection)
             recheck(connection)
             empty_dropped(connection)
+        if self._budget_timer.due(now):
+            budgets.reopen(connection)  # guard budget-reopened
         if self._spend_timer.due(now):
             count_the_dead(connection)  # guard spend-dead-looked-for
+            budgets.tell_nearly_used(connection)
         if self._forget_timer.due(now):
             forget(connection)
+        if self._marks_timer.due(now):
+            marks.forget(connection)
         walked = self._walk_timer.due(now) and self._walk(connection)
         if walked:
             self._walk_timer.next_s = 0.0

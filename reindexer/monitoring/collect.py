@@ -11,6 +11,8 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
+from reindexer.budgets import all_budgets
+from reindexer.events.receivers import all_receivers
 from reindexer.monitoring import heartbeat, metrics_store
 from reindexer.monitoring.backlog import completed, lag
 from reindexer.monitoring.buffer import Series, labels_text
@@ -34,7 +36,13 @@ class Sample:
 
 def measure_states(connection: Connection) -> list[Sample]:
     """Return states of processes, sources and dependencies. Takes milliseconds, whatever the backlog."""
-    return [*_sources(connection), *_spent(connection), *_breakers(connection), *_processes(connection)]
+    return [
+        *_sources(connection),
+        *_spent(connection),
+        *_budgets(connection),
+        *_breakers(connection),
+        *_processes(connection),
+    ]
 
 
 def measure_backlog(connection: Connection) -> list[Sample]:
@@ -47,15 +55,20 @@ def measure_backlog(connection: Connection) -> list[Sample]:
     due = {(each.source, each.lane, state): getattr(each, state) for each in now.due for state in _values(DUE, "state")}
     failed = {each.source: each for each in now.failed}
     for row in _rows(connection, "sources"):
-        source, its = {"source": row["name"]}, failed.get(row["name"])
-        samples.append(Sample("reindexer_failed_items", source, its.failed if its else 0))
-        samples.append(Sample("reindexer_healing_items", source, its.healing if its else 0))
+        source, found = {"source": row["name"]}, failed.get(row["name"])
+        samples.append(Sample("reindexer_failed_items", source, found.failed if found else 0))
+        samples.append(Sample("reindexer_healing_items", source, found.healing if found else 0))
         samples.append(
             Sample("reindexer_completed_items", source, completed(connection, row["name"], row["generation"]))
         )
         for lane, state in product(_values(DUE, "lane"), _values(DUE, "state")):
             items = due.get((row["name"], lane, state), 0)
             samples.append(Sample(DUE, source | {"lane": lane, "state": state}, items))
+    for receiver in all_receivers(connection):
+        its = {"receiver": receiver.name}
+        samples.append(Sample("reindexer_events_waiting", its, receiver.waiting))
+        samples.append(Sample("reindexer_events_oldest_seconds", its, receiver.oldest_s))
+        samples.append(Sample("reindexer_event_receiver_problem", its, receiver.problem is not None))
     runs = {each.kind: each.open for each in now.runs}
     samples += [
         Sample("reindexer_open_runs", {"kind": kind}, runs.get(kind, 0))
@@ -90,6 +103,14 @@ def _spent(connection: Connection) -> Iterator[Sample]:
         yield Sample("reindexer_spent_dollars", labels, each.dollars)
         yield Sample("reindexer_spent_tokens", labels | {"count": "confirmed"}, each.tokens)
         yield Sample("reindexer_spent_tokens", labels | {"count": "unconfirmed"}, each.unconfirmed_tokens)
+
+
+def _budgets(connection: Connection) -> Iterator[Sample]:
+    for each in all_budgets(connection):
+        labels = {"source": each.source, "kind": each.kind, "period": each.period}
+        yield Sample("reindexer_budget_dollars", labels, each.usd)
+        yield Sample("reindexer_budget_used_dollars", labels, each.used_usd)
+        yield Sample("reindexer_budget_closed", labels, each.is_closed)
 
 
 def _breakers(connection: Connection) -> Iterator[Sample]:

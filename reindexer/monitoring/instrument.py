@@ -32,19 +32,20 @@ def count_outcomes(
     metrics: MetricsBuffer, claim: Claim, finished: Sequence[Finished], postponed: Sequence[Postponed], settled: Settled
 ) -> None:
     """Count a claim that was settled. Items that it no longer held are not counted: the next claim settles them."""
-    did = {each.item.item_id: _did(each) for each in finished}
-    for outcome, items in Counter(did[item_id] for item_id in settled.item_ids).items():
+    how = {each.item.item_id: did(each) for each in finished}
+    for outcome, items in Counter(how[item_id] for item_id in settled.item_ids).items():
         metrics.add(SETTLED, items, lane=claim.lane, outcome=outcome)
     # Freshness counts only items for which a change was written. An item that was already up to date ended no wait.
     written = (age_s for item_id, age_s in zip(settled.item_ids, settled.ages_s, strict=True)
-               if age_s is not None and did[item_id] not in ("skipped", "failed"))  # fmt: skip
+               if age_s is not None and how[item_id] not in ("skipped", "failed"))  # fmt: skip
     metrics.observe(FRESHNESS, written, lane=claim.lane)
     for cause, items in Counter(each.cause for each in postponed).items():
         metrics.add(RETRIES, items, cause=cause)
     metrics.add(WRITES_REFUSED, sum(each.cause == "fenced" for each in postponed))
 
 
-def _did(finished: Finished) -> str:
+def did(finished: Finished) -> str:
+    """What became of an item, as metrics and traces label it."""
     if finished.outcome != "COMPLETED":
         return finished.outcome.lower()
     return finished.how if finished.chunks else "blank"

@@ -15,7 +15,7 @@ AT_RUN_TIME: tuple[str, ...] = ()
 """Label values that are not known beforehand, such as the sources."""
 
 OUTCOMES = ("embedded", "payload", "skipped", "blank", "deleted", "failed")
-CAUSES = ("error", "rate_limited", "provider", "fenced", "source", "late", "postgres", "too_long")
+CAUSES = ("error", "rate_limited", "provider", "fenced", "source", "late", "postgres", "too_long", "budget")
 ANSWERS = ("ok", "rate_limited", "rejected", "refused", "error", "away")
 PURPOSES = ("items", "queries")
 PAID_FOR = ("edit", "backfill", "rebuild", "search", "probe")
@@ -61,7 +61,10 @@ RATE_LIMIT_WAIT = "reindexer_rate_limit_wait_seconds_total"
 DRAINED = "reindexer_changes_drained_total"
 HEALING_TRIES = "reindexer_healing_tries_total"
 RECONNECTS = "reindexer_listener_reconnects_total"
+EVENTS_SENT = "reindexer_events_sent_total"
+EVENTS_FAILED = "reindexer_events_failed_total"
 
+_BUDGET = {"source": AT_RUN_TIME, "kind": AT_RUN_TIME, "period": AT_RUN_TIME}
 _SPENT = {"source": AT_RUN_TIME, "embedder": AT_RUN_TIME}
 
 _COUNTED = (
@@ -92,6 +95,8 @@ _COUNTED = (
     Metric(DRAINED, "counter", "Changes that the listener moved from the outbox to due."),
     Metric(HEALING_TRIES, "counter", "FAILED items that were made due again."),
     Metric(RECONNECTS, "counter", "Connections that listeners lost and made again."),
+    Metric(EVENTS_SENT, "counter", "Webhooks that a receiver took.", {"receiver": AT_RUN_TIME}),
+    Metric(EVENTS_FAILED, "counter", "Webhooks that it did not take; they are sent again.", {"receiver": AT_RUN_TIME}),
 )
 
 _READ = (
@@ -127,6 +132,16 @@ _READ = (
     Metric(
         "reindexer_spent_dollars", "gauge", "Since 00:00 UTC, of tokens whose price is known.",
         {"source": AT_RUN_TIME, "model": AT_RUN_TIME, "purpose": PAID_FOR},
+    ),
+    Metric("reindexer_budget_dollars", "gauge", "What may be spent; `source` empty: by all together.", _BUDGET),
+    Metric("reindexer_budget_used_dollars", "gauge", "What counts against it: spent, or set aside.", _BUDGET),
+    Metric("reindexer_budget_closed", "gauge", "1 while it is used up: what it stops waits.", _BUDGET),
+    Metric(
+        "reindexer_events_waiting", "gauge", "Events that a receiver has not acknowledged.", {"receiver": AT_RUN_TIME}
+    ),
+    Metric("reindexer_events_oldest_seconds", "gauge", "Age of the oldest one; 0: none.", {"receiver": AT_RUN_TIME}),
+    Metric(
+        "reindexer_event_receiver_problem", "gauge", "1 while nothing is delivered to it.", {"receiver": AT_RUN_TIME}
     ),
     Metric("reindexer_source_paused", "gauge", "1 while it is paused.", {"source": AT_RUN_TIME}),
     Metric("reindexer_source_problem", "gauge", "1 while it can't be worked on at all.", {"source": AT_RUN_TIME}),

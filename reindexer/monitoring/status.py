@@ -9,10 +9,14 @@ from typing import Any, Literal
 
 from psycopg.rows import class_row, dict_row
 
+from reindexer.budgets import all_budgets, over
 from reindexer.core.errors import ChunkerFailed, SourceError
 from reindexer.core.items import Row
+from reindexer.core.lanes import Lane
 from reindexer.core.source import Source
 from reindexer.core.text.embedding_spec import EmbeddingSpec
+from reindexer.core.wording import counted
+from reindexer.events.receivers import all_receivers
 from reindexer.monitoring import heartbeat
 from reindexer.monitoring.backlog import completed, lag
 from reindexer.ports import EmbedderOf
@@ -100,6 +104,10 @@ class Status:
     breakers: Mapping[str, BreakerStatus]
     """Dependencies (`provider`, `qdrant`) whose breakers are open, and why. Of several providers, the one that has been
     unavailable longest."""
+    budgets: Sequence[str]
+    """The budgets that are used up, in words, each with until when: what they stop waits."""
+    events: Sequence[str]
+    """The receivers of events to which nothing is delivered, in words, each with the reason and how much waits."""
     sources: Mapping[str, SourceStatus]
 
 
@@ -184,6 +192,12 @@ def status(connection: Connection) -> Status:
         workers=len(heartbeat.alive(connection, "worker")),
         triggers=max((source.triggers for source in sources.values()), key=WORST_LAST.index, default="ok"),
         breakers={each.dependency: _breaker_status(each) for each in reversed(open_breakers(connection))},
+        budgets=[str(each) for each in all_budgets(connection) if each.is_closed],
+        events=[
+            f"{each.name}: {each.problem}; {counted(each.waiting, 'event')} waiting"
+            for each in all_receivers(connection)
+            if each.problem
+        ],
         sources=sources,
     )
 
@@ -237,7 +251,7 @@ def item(connection: Connection, source: Source, item_id: str, spec: EmbeddingSp
         lane=known["lane"],
         attempts=known["attempts"],
         error=known["error"],
-        waits_for=_waits_for(known, unreadable, open_breakers(connection)),
+        waits_for=_waits_for(known, unreadable, open_breakers(connection), _over(connection, source, known)),
         next_try_at=known["next_try_at"],
         changed_at=known["changed_at"],
         indexed_at=known["indexed_at"],
@@ -271,7 +285,17 @@ def _holds(breaker: OpenBreaker, known: Mapping[str, Any]) -> bool:
     return breaker.dependency == "qdrant" or (known["is_marked"] and breaker.account == known["account"])
 
 
-def _waits_for(known: Mapping[str, Any], unreadable: str | None, breakers: Sequence[OpenBreaker]) -> str | None:  # noqa: PLR0911  one line a cause
+def _over(connection: Connection, source: Source, known: Mapping[str, Any]) -> str | None:
+    """Why an item that needs nothing but an embedding waits for a budget. None: it does not."""
+    if not (known["is_due"] and known["is_marked"]):
+        return None
+    found = over(connection, source.name, "edit" if known["lane"] == Lane.LIVE else "backfill")
+    return str(found) if found else None
+
+
+def _waits_for(  # noqa: PLR0911  one line a cause
+    known: Mapping[str, Any], unreadable: str | None, breakers: Sequence[OpenBreaker], over: str | None
+) -> str | None:
     """Say in words what the item waits for: the first cause that applies."""
     if known["status"] == "PROCESSING":
         return "the worker that has claimed it"
@@ -279,6 +303,8 @@ def _waits_for(known: Mapping[str, Any], unreadable: str | None, breakers: Seque
         return "its source is paused"
     if known["is_due"] and (holding := [each for each in breakers if _holds(each, known)]):
         return str(holding[0])
+    if over:
+        return over
     if known["is_due"]:
         return known["waits_for"] or known["problem"] or unreadable or f"a worker, in the lane {known['lane']!r}"
     if known["in_outbox"]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from reindexer import registry, wiring
+from reindexer import rebuilding, registry, wiring
 from reindexer.core.change_plan import Plan, SourcePlan, state_hash
 from reindexer.core.errors import (
     PermanentError,
@@ -108,6 +108,21 @@ def survey(
         if told := advice(settings, source):
             notes.append(told)
     return Plan(its.instance, found, REVISION, tuple(plans), tuple(notes))
+
+
+def rebuild_of(settings: Settings, connection: Connection, name: str) -> SourcePlan:
+    """Return what a rebuild of one source does and costs, even if nothing asks for one.
+
+    Raises UsageError if there is no such source, and SourceError if its table can't be read.
+    """
+    its = _Survey(
+        settings, connection, _index(settings, []), identity(connection, settings.instance),
+        metrics_store.read(connection),
+    )  # fmt: skip
+    before, after = find_source(connection, name), rebuilding.wanted(settings, connection, name)
+    embedder, why_not = _wished(settings, after)
+    plan = SourcePlan(name, "rebuild", embedder=embedder.fingerprint if embedder else before.made_by)
+    return _costed(its, plan, embedder, why_not, before, after)
 
 
 def state_of(connection: Connection, name: str) -> str:

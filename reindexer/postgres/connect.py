@@ -110,6 +110,11 @@ class Connection(psycopg.Connection[TupleRow]):
             cls._pooled_urls.add(conninfo)
         return connection
 
+    @property
+    def is_pooled(self) -> bool:
+        """Whether a pooler is in between, which passes no notification on."""
+        return self.prepare_threshold is None
+
     def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
         """As psycopg's, for at most `answer_s`; then it closes the connection and raises OperationalError."""
         return super().wait(gen if self.answer_s is None else self._in_time(gen, self.answer_s), *args, **kwargs)

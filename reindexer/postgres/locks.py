@@ -25,6 +25,9 @@ commit, a request or the settling of a deletion, shares it."""
 
 WAKE_CHANNEL = "reindexer_bell"
 
+RELEASE_CHANNEL = "reindexer_released"
+"""Notified where something that a mark waits for is done, or has failed."""
+
 
 @contextmanager
 def changing_triggers(connection: Connection) -> Iterator[None]:

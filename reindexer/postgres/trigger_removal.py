@@ -25,7 +25,7 @@ def remove(
     """
     try:
         for _ in attempts(give_up_after_s):
-            stripped = [_strip(connection, table, names) for table, names in _bearers(connection, source, keep)]
+            stripped = [_strip(connection, table, names) for table, names in bearers(connection, source, keep)]
             if all(stripped):
                 break
         else:
@@ -53,7 +53,8 @@ def remove_former(connection: Connection, source: Source) -> bool:
     return True
 
 
-def _bearers(connection: Connection, source: Source, keep: Collection[int]) -> list[tuple[sql.Identifier, list[str]]]:
+def bearers(connection: Connection, source: Source, keep: Collection[int]) -> list[tuple[sql.Identifier, list[str]]]:
+    """The tables that carry triggers of the source and should not, with the names of those."""
     named = {"functions": function_names(source), "begin": f"{source.name}:", "keep": list(keep)}
     rows = connection.execute(load("catalog.sql")["bearers"], named).fetchall()
     return [(sql.Identifier(schema, name), names) for schema, name, names in rows]

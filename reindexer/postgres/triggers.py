@@ -184,14 +184,14 @@ def _locked(connection: Connection, table: Relation) -> bool:
 def _make_functions(connection: Connection, source: Source) -> bool:
     """False if another session is creating triggers now."""
     with connection.transaction():
-        if not _alone(connection):
+        if not alone(connection):
             return False
         for function in functions(connection, source):
             connection.execute(function.statement)
     return True
 
 
-def _alone(connection: Connection) -> bool:
+def alone(connection: Connection) -> bool:
     """Whether this transaction alone creates triggers until it ends. `migrate` holds the same lock throughout."""
     row = connection.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [LOCK_CLASS, MIGRATE_LOCK]).fetchone()
     return bool(row and row[0])
@@ -201,7 +201,7 @@ def _equip(connection: Connection, source: Source, table: Relation, empty: dict[
     """Create one table's triggers. False if its lock was not available in time."""
     try:
         with connection.transaction():
-            if not _alone(connection):
+            if not alone(connection):
                 return False
             connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
             for statement in trigger_statements(table):

@@ -22,7 +22,7 @@ import structlog
 from psycopg.rows import class_row
 
 from reindexer.core.breaker import NAMES, BreakerPolicy, Dependency
-from reindexer.core.errors import DependencyUnavailable, OutOfQuota, ReindexerError
+from reindexer.core.errors import DependencyUnavailable, MayNotSpend, NotAsked, OutOfQuota, ReindexerError
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
 from reindexer.queue.claim import Claim
@@ -67,6 +67,8 @@ class HealthRecorder:
         began = time.monotonic()
         try:
             yield
+        except (NotAsked, MayNotSpend):  # guard budget-refusal-no-answer
+            raise
         except DependencyUnavailable as exc:
             self.seen[dependency] = (time.monotonic(), exc)
             raise

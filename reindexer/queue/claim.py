@@ -55,6 +55,8 @@ class Claim:
     """Those of `failing` whose breakers are open, and which only this claim, of one item, may ask now."""
     left_alone: frozenset[Dependency] = frozenset()
     """Dependencies whose breakers are open, and which this claim may not ask."""
+    over_budget: bool = False
+    """A budget is used up that stops requests for these items."""
     donors: tuple[int, ...] = ()
     """Other kept generations of the source whose vectors are made by the same embedder."""
     beside: bool = False
@@ -171,7 +173,7 @@ def _read(rows: Sequence[DictRow]) -> Claim | None:
         probes=frozenset(first["probes"]), left_alone=frozenset(first["open"]) - frozenset(first["probes"]),
         beside=first["marked_first_ago_s"] is not None, lost=sum(row["lost"] for row in rows), suspect=first["alone"],
         embedder=first["embedder"], is_active=first["state"] == "active",
-        donors=tuple(first["donors"]),
+        donors=tuple(first["donors"]), over_budget=first["over_budget"],
     )  # fmt: skip
 
 

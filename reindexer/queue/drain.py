@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,6 +13,9 @@ from reindexer.core.lanes import Lane
 from reindexer.postgres.connect import Connection, keep_plan
 from reindexer.postgres.queries import load
 from reindexer.queue.watermark import Watermark
+
+MAX_TRACES = 32
+"""In so many traces one drain is told."""
 
 MAX_CHANGES = 20_000
 """Maximum number of changes per statement. It bounds memory and the time that rows are locked."""
@@ -45,6 +48,8 @@ class Drained:
     """When the drain began, by the database's clock. None: it did not read the whole outbox."""
     first_page: int | None
     """Page of the outbox from which the first change was taken."""
+    traceparents: Sequence[str] = ()
+    """Of the marked transactions whose changes it took, the oldest first, as their writers gave them."""
 
     @property
     def due(self) -> Mapping[Lane, int]:
@@ -74,7 +79,12 @@ def drain(
     """
     began_s = time.monotonic()
     begin = watermark.begin(began_s) if watermark else None
-    params = {"max_changes": max_changes, "looked_at": looked_at, "begin": f"({begin or 0},0)"}
+    params = {
+        "max_changes": max_changes,
+        "looked_at": looked_at,
+        "begin": f"({begin or 0},0)",
+        "max_traces": MAX_TRACES,
+    }
     # A plan made while the outbox was small reads all of it, wherever the scan is to begin.
     prepare = False if begin else keep_plan(max_changes)
     with connection.cursor(row_factory=class_row(Drained)) as cursor:

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from reindexer.core.event import ItemEvent
 from reindexer.core.items import ClaimedItem
 from reindexer.postgres.connect import Connection, keep_plan
-from reindexer.postgres.locks import PROMOTION_LOCKS
+from reindexer.postgres.locks import PROMOTION_LOCKS, RELEASE_CHANNEL
 from reindexer.postgres.queries import load
 from reindexer.postgres.schema import REVISION
 from reindexer.queue.claim import Claim
 
 How = Literal["embedded", "payload", "skipped"]
-Cause = Literal["error", "rate_limited", "provider", "fenced", "source", "late", "postgres", "too_long"]
+Cause = Literal["error", "rate_limited", "provider", "fenced", "source", "late", "postgres", "too_long", "budget"]
 Outcome = Literal["COMPLETED", "FAILED", "DELETED"]
 
 
@@ -40,6 +41,16 @@ class Finished:
     """Seconds until the delayed verification of an item that should have no point: a late write may have made one."""
     how: How = "embedded"
     """What the work consisted of, where a point is in Qdrant."""
+
+    @property
+    def event(self) -> ItemEvent | None:
+        """What receivers of events are told. None: nothing that they were told has changed."""
+        if self.outcome == "FAILED":
+            return "item.failed"
+        if self.outcome == "COMPLETED" and self.chunks:
+            return None if self.how == "skipped" else "item.searchable"
+        was_told = self.item.chunks > 0 or self.item.tries_since_failed > 0
+        return "item.deleted" if was_told else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +117,7 @@ def finish(connection: Connection, claim: Claim, finished: Sequence[Finished]) -
             "item_ids": [f.item.item_id for f in finished],
             "versions": [f.item.version for f in finished],
             "promotions": PROMOTION_LOCKS,
+            "channel": RELEASE_CHANNEL,
             "deletes": any(f.outcome == "DELETED" for f in finished),
             "outcomes": [f.outcome for f in finished],
             "text_fingerprints": [f.text_fingerprint for f in finished],
@@ -118,6 +130,7 @@ def finish(connection: Connection, claim: Claim, finished: Sequence[Finished]) -
             "losses": [f.item.losses if f.outcome == "FAILED" else 0 for f in finished],
             "doubtful": [f.item.doubtful or f.doubtful for f in finished],
             "recheck_after_s": [f.recheck_after_s for f in finished],
+            "events": [f.event for f in finished],
         },
         prepare=keep_plan(len(finished)),
     ).fetchall()

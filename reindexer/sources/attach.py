@@ -24,6 +24,7 @@ from reindexer.sources.definition import check
 from reindexer.sources.embedder_record import require_same_vectors
 from reindexer.sources.store import find_attached
 from reindexer.sources.trigger_check import CheckResult, inspect, recorded, trigger_hash
+from reindexer.tracing import current
 
 Look = Literal["rows", "ledger"]
 """What a resync scan covers: `rows` is all rows and then every item in the ledger, `ledger` is only the latter."""
@@ -81,11 +82,12 @@ def attach(connection: Connection, source: Source) -> Attached:
             },
         )
         connection.execute(load("sources.sql")["save_generation"], {"name": source.name})
-        start = {"source": source.name, "kind": "first_fill", "from": "rows"}
+        trace = {"traceparent": current.traceparent()}
+        start = {"source": source.name, "kind": "first_fill", "from": "rows"} | trace
         connection.execute(load("backfills.sql")["start_look"], start)
         if before and before.condition != source.condition:  # guard mark-changed-condition-rows
             # Rows that the new condition excludes leave the index at once, while the others wait for a provider.
-            leave = {"source": source.name, "kind": "whole_source", "from": "ledger"}
+            leave = {"source": source.name, "kind": "whole_source", "from": "ledger"} | trace
             connection.execute(load("backfills.sql")["start_look"], leave)
     return Attached(source.name, changed=True)
 
@@ -207,7 +209,7 @@ def _record(connection: Connection, source: Source, finding: CheckResult, empty:
         record = {"name": source.name, "table_oid": tables[0].oid, "facts": Jsonb(now)}
         connection.execute(load("sources.sql")["record"], record)
         if look:  # guard watch-untriggered-changes
-            start = {"source": source.name, "kind": "whole_source", "from": look}
+            start = {"source": source.name, "kind": "whole_source", "from": look, "traceparent": None}
             connection.execute(load("backfills.sql")["start_look"], start)
     return look
 

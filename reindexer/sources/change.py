@@ -30,6 +30,15 @@ def require_no_moves(wanted: Redefinition) -> None:
         raise RowsWouldMove(f"rows: {wanted.moved}; nothing was changed")
 
 
+def require_unchanged(connection: Connection, wanted: Redefinition) -> None:
+    """Raises ChangedMeanwhile if the source is no longer as it was when the change was computed."""
+    name = wanted.after.name
+    if find_attached(connection, name) != wanted.before:
+        raise ChangedMeanwhile(
+            f"somebody else changed the source {name!r} just now; nothing was changed here; try again"
+        )
+
+
 def apply(connection: Connection, wanted: Redefinition, *, who: str) -> Attached:
     """Make a source what its new definition says, and note it in the audit.
 
@@ -39,10 +48,7 @@ def apply(connection: Connection, wanted: Redefinition, *, who: str) -> Attached
     name = wanted.after.name
     with changing_triggers(connection):
         require_schema(connection)
-        if find_attached(connection, name) != wanted.before:
-            raise ChangedMeanwhile(
-                f"somebody else changed the source {name!r} just now; nothing was changed here; try again"
-            )
+        require_unchanged(connection, wanted)
         attached = attach(connection, wanted.after)
     if attached.changed:
         action = {"table": f"{wanted.after.table_schema}.{wanted.after.table_name}", "new": wanted.before is None}

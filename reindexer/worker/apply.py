@@ -37,7 +37,7 @@ from reindexer.index.reuse import Reused, Wanted, find_reusable
 from reindexer.index.write import exchange_payloads, has_other_payload, write, write_chunks
 from reindexer.queue.lease import LeaseExpired
 from reindexer.queue.settle import Postponed
-from reindexer.worker.claim_state import LEFT_ALONE, TOO_LATE, Attempt, Held
+from reindexer.worker.claim_state import TOO_LATE, Attempt, Held, NotNow
 from reindexer.worker.donors import Donors
 from reindexer.worker.gathered import Got
 
@@ -60,8 +60,8 @@ class Delivery:
     attempt: Attempt
     refusals: Refusals
     donors: Donors
-    may_ask: bool = True
-    """False: the provider's breaker is open, and this claim may not ask it."""
+    why_not: NotNow | None = None
+    """Why this claim may not ask the provider. None: it may."""
     failed: bool = False
     """A request to the index failed: the collection may no longer exist."""
     refused: RefusesAll | None = None
@@ -176,10 +176,10 @@ class Delivery:
                 failed.setdefault(step.item, error)
 
         told = self.refusals.last(self.attempt.source) if inputs else None
-        if self.may_ask and told is None:
+        if self.why_not is None and told is None:
             self._ask(steps, list(inputs.values()), got, fails)
         return {
-            step.item: Held(step.exchanged_fingerprint, failed.get(step.item, told), self._reason(step, missing))
+            step.item: Held(step.exchanged_fingerprint, failed.get(step.item, told), *self._reason(step, missing))
             for step in steps
             if (missing := len(got.missing(step)))
         }
@@ -204,12 +204,13 @@ class Delivery:
                     return
                 got.vectors.clear()
 
-    def _reason(self, step: Embed, missing: int) -> str:
+    def _reason(self, step: Embed, missing: int) -> NotNow:
         """Why the item lacks vectors, where no request failed."""
-        if not self.may_ask:
-            return LEFT_ALONE
+        if self.why_not is not None:
+            return self.why_not
         done = len(step.chunks) - missing
-        return f"{done} of its {len(step.chunks)} chunks are embedded: it goes on from there" if done else TOO_LATE
+        begun = f"{done} of its {len(step.chunks)} chunks are embedded: it goes on from there"
+        return NotNow(begun if done else TOO_LATE, "late")
 
     def _hold(self, steps: Sequence[Embed], held: Mapping[ClaimedItem, Held], got: Got) -> None:
         """Record the items that wait for vectors or have failed. Their available vectors and their payloads are written

@@ -13,6 +13,7 @@ from functools import partial
 
 import structlog
 
+from reindexer import budgets
 from reindexer.core.errors import ChunkerFailed, DependencyUnavailable, NotThisProcess, SourceError, TransientError
 from reindexer.core.items import Row
 from reindexer.core.lanes import Lane
@@ -23,7 +24,7 @@ from reindexer.core.text.embedding_spec import EmbeddingSpec
 from reindexer.embedding.decorators import ClaimEmbedder, spending
 from reindexer.embedding.rate_limit import PATIENCE_S, Throttle
 from reindexer.index.fenced import FencedIndex
-from reindexer.monitoring.instrument import count_claim, count_outcomes, count_source
+from reindexer.monitoring.instrument import count_claim, count_outcomes, count_source, did
 from reindexer.monitoring.metrics import LEASES_EXPIRED
 from reindexer.ports import Collection
 from reindexer.queue.breaker import HealthRecorder
@@ -36,12 +37,13 @@ from reindexer.sources.keys import key_types_among
 from reindexer.sources.rows import find_rows
 from reindexer.sources.store import find_source_and_columns
 from reindexer.worker.apply import Delivery
-from reindexer.worker.claim_state import Attempt
+from reindexer.worker.claim_state import LEFT_ALONE, Attempt, NotNow
 from reindexer.worker.dependencies import Dependencies
 from reindexer.worker.donors import Donors
 from reindexer.worker.execution import Execution
 from reindexer.worker.finish import settle_with_retry
 from reindexer.worker.results import report
+from reindexer.worker.traced import UNTOLD, Outcome, Steps
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +60,7 @@ def _purpose(claim: Claim) -> Purpose:
 class Batch:
     """Works on the items of one claim, then settles them. It says what the process should know before the next one."""
 
-    def __init__(self, using: Dependencies, claim: Claim, deadline: Deadline) -> None:
+    def __init__(self, using: Dependencies, claim: Claim, deadline: Deadline, steps: Steps = UNTOLD) -> None:
         self.is_tight = False
         """A request had to wait for the rate limiter, or was denied."""
         self._using = using
@@ -66,6 +68,8 @@ class Batch:
         self._deadline = deadline
         self._attempt = Attempt(claim, using.policy, using.jitter, using.limits.lease_s)
         self._health = HealthRecorder()
+        self._steps = steps
+        self._settled: Settled | None = None
 
     @property
     def leaves_source(self) -> bool:
@@ -91,7 +95,7 @@ class Batch:
         """Make Qdrant equal to the items' rows. Each item is then finished or postponed, or the lease has expired."""
         using, claim, attempt = self._using, self._claim, self._attempt
         count_claim(using.counters, claim)
-        execution = Execution(using.limits, self._deadline, self._health, using.pool.gate(claim.lane))
+        execution = Execution(using.limits, self._deadline, self._health, using.pool.gate(claim.lane), self._steps)
         try:
             # guard edit-work-priority
             with spending(_purpose(claim)), execution.gate.taken(), using.pool.waiting(claim.lane, waits=claim.marked):
@@ -115,16 +119,30 @@ class Batch:
         using, claim, attempt = self._using, self._claim, self._attempt
         if attempt.problem:
             log.error("source_failed", source=claim.source, error=attempt.problem)
-        settled = settle_with_retry(using.postgres, claim, attempt, self._health, using.breaker, self._deadline)
+        with self._steps.step("settle"):
+            settled = settle_with_retry(using.postgres, claim, attempt, self._health, using.breaker, self._deadline)
+        self._settled = settled
         count_outcomes(using.counters, claim, attempt.finished, attempt.postponed, settled)
         report(using.postgres, using.broker, settled.answers)
         self._log(settled)
         return settled
 
+    def outcomes(self) -> Mapping[str, Outcome]:
+        """What became of the items that the claim still held, by id."""
+        held = set(self._settled.item_ids) if self._settled else set()
+        finished = {
+            each.item.item_id: (did(each), each.error, each.item.attempts)
+            for each in self._attempt.finished if each.item.item_id in held
+        }  # fmt: skip
+        return finished | {
+            each.item.item_id: ("postponed", each.reason, each.item.attempts) for each in self._attempt.postponed
+        }
+
     def _bring(self, execution: Execution) -> None:
         using, claim, attempt = self._using, self._claim, self._attempt
         self._fail_deadly()
-        source, rows = self._read()
+        with self._steps.step("read"):
+            source, rows = self._read()
         embedder = using.embedder_of(source)
         require_same(source.name, claim.embedder, embedder.fingerprint)  # guard claim-embedder-check
         collection = Collection(
@@ -175,13 +193,23 @@ class Batch:
                 self._attempt.complete(step)
         delivery = Delivery(
             index, embedder, self._attempt, self._using.refusals, donors,
-            may_ask="provider" not in self._claim.left_alone,  # guard breaker-non-probe-silence
+            self._why_not(),
         )  # fmt: skip
         try:
             delivery.bring([step for step in steps if not isinstance(step, Skip)])
         finally:
             if delivery.failed:
                 self._using.collections.forget(index.collection)
+
+    def _why_not(self) -> NotNow | None:
+        """Why the claim may not ask the provider."""
+        if "provider" in self._claim.left_alone:  # guard breaker-non-probe-silence
+            return NotNow(LEFT_ALONE, "provider")
+        if not self._claim.over_budget:
+            return None
+        with self._using.postgres.connection() as connection:
+            found = budgets.over(connection, self._claim.source, _purpose(self._claim))
+        return NotNow(str(found), "budget") if found else None
 
     def _fail_deadly(self) -> None:
         policy = self._using.policy

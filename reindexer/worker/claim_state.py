@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from reindexer.core.errors import (
     InputTooLong,
     NoReservation,
+    NotAsked,
     NotThisProcess,
+    OverBudget,
     RateLimited,
     ReindexerError,
     SourceError,
@@ -32,6 +35,14 @@ LEFT_ALONE = "the embedding provider does not answer, and is left alone but for 
 TOO_LATE = "its claim ended before its turn came"
 
 
+class NotNow(NamedTuple):
+    """Why a vector can't be had now, where no request failed."""
+
+    reason: str
+    cause: Cause
+    """The reason as the metrics label it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """Why an item's embedding can't be had now, and what was done without it."""
@@ -41,6 +52,8 @@ class Held:
     error: ReindexerError | None = None
     """The error of the request. None: no request was made for the item."""
     reason: str = TOO_LATE
+    cause: Cause = "late"
+    """The reason as the metrics label it."""
     exchanged: str | None = None
     """The payload's fingerprint, if it was written beside the vector of an older text, or with some new chunks."""
 
@@ -127,19 +140,21 @@ class Attempt:
         if not isinstance(error, TransientError):
             self.fail(item, str(error), certain=certain, payload_fingerprint=payload_print)
             return
-        limited, slow = isinstance(error, RateLimited), isinstance(error, TooSlow)
-        if self._policy.exhausted(item.attempts) and not limited and not slow:
+        over, limited = isinstance(error, OverBudget), isinstance(error, RateLimited)
+        slow = isinstance(error, TooSlow)
+        counts = not (limited or slow or isinstance(error, NotAsked))  # guard spend-unasked-no-attempt
+        if counts and self._policy.exhausted(item.attempts):
             heal_after_s = self._policy.healing_wait_s(item.tries_since_failed)
             self.fail(item, str(error), certain=certain, heal_after_s=heal_after_s, payload_fingerprint=payload_print)
             return
         wait_s = 0.0 if slow else self._policy.wait_s(item.attempts, self._jitter(), error.retry_after_s)
-        cause: Cause = "rate_limited" if limited else "error"
-        if isinstance(error, NoReservation):
+        cause: Cause = "rate_limited" if limited else "budget" if over else "error"
+        if isinstance(error, NoReservation | OverBudget):  # claims leave it alone until it may go on
             wait_s = 0.0
         self.postpone(
             Postponed(
                 # guard doubt-unanswered-write
-                item, wait_s, str(error), counts=not limited and not slow, doubtful=not certain,
+                item, wait_s, str(error), counts=counts, doubtful=not certain,
                 cause=cause, marks=held is not None, payload_fingerprint=exchanged,
             )
         )  # fmt: skip
@@ -149,9 +164,10 @@ class Attempt:
         if held.error is not None:
             self.fails(item, held.error, certain=True, held=held)
             return
-        cause: Cause = "provider" if held.reason == LEFT_ALONE else "late"
         self.postpone(
-            Postponed(item, 0.0, held.reason, counts=False, cause=cause, marks=True, payload_fingerprint=held.exchanged)
+            Postponed(
+                item, 0.0, held.reason, counts=False, cause=held.cause, marks=True, payload_fingerprint=held.exchanged
+            )
         )
 
     def fail(

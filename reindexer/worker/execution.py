@@ -16,6 +16,7 @@ from reindexer.ports import Collection, Embedder, Index, KeywordEncoder
 from reindexer.queue.breaker import HealthRecorder
 from reindexer.queue.lease import Deadline, RequestWindow
 from reindexer.worker.priority_gate import GatePass
+from reindexer.worker.traced import UNTOLD, Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Execution:
     deadline: Deadline
     health: HealthRecorder
     gate: GatePass
+    steps: Steps = UNTOLD
 
     def index(
         self, index: Index, collection: Collection, dimensions: int, token: int, encoder: KeywordEncoder | None
@@ -58,17 +60,18 @@ class Execution:
         self, embedder: Embedder, throttle: Throttle, measured: Callable[[Sequence[str], int, int], None]
     ) -> ClaimEmbedder:
         """Return the embedder as this claim sees it."""
-        return ClaimEmbedder(ObservedEmbedder(embedder, self.health), throttle, self._begin_embedding, measured)
+        observed = ObservedEmbedder(embedder, self.health, self.steps.step)
+        return ClaimEmbedder(observed, throttle, self._begin_embedding, measured)
 
     @contextmanager
-    def _request(self) -> Iterator[float]:
+    def _request(self, what: str, count: int) -> Iterator[float]:
         self.gate.yield_to_edits(self.deadline.left_s())  # guard edit-priority-before-write
-        with self.health.observe("qdrant"):
+        with self.health.observe("qdrant"), self.steps.step(what, count):
             yield self.deadline.cap(self.limits.index_timeout_s)
 
     @contextmanager
-    def _write(self) -> Iterator[float]:
-        with self.gate.taken(), self._request() as timeout_s:  # guard edit-write-priority
+    def _write(self, what: str, count: int) -> Iterator[float]:
+        with self.gate.taken(), self._request(what, count) as timeout_s:  # guard edit-write-priority
             yield timeout_s
 
     def _begin_embedding(self) -> RequestWindow:

@@ -17,6 +17,7 @@ from reindexer.worker.batch import Batch
 from reindexer.worker.claim_state import SOURCE_WAIT_S
 from reindexer.worker.dependencies import Dependencies
 from reindexer.worker.results import report_unreported
+from reindexer.worker.traced import traced
 
 LANE_BUDGET_S = 1.0
 """How long a thread that takes messages works on one of them, or for one batch. Then the next message has its turn."""
@@ -149,8 +150,14 @@ class Worker(Dependencies):
         return self._take(claiming) is not None
 
     def _work(self, claim: Claim, deadline: Deadline) -> int:
+        took_s = Deadline.after(self.limits.lease_s).at - deadline.at
+        with traced(self.postgres, claim, took_s) as told:
+            batch = Batch(self, claim, deadline, told.steps)
+            told.outcomes = batch.outcomes
+            return self._settle(claim, batch)
+
+    def _settle(self, claim: Claim, batch: Batch) -> int:
         began = time.monotonic()
-        batch = Batch(self, claim, deadline)
         batch.work()
         if batch.is_tight:
             self._tight_until[claim.lane] = time.monotonic() + TIGHT_S

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, sync_playwright
 
-from reindexer.postgres.connect import Connection
-from reindexer.testing.provider import Call, FakeProvider, Reply, error
+from reindexer.embedded.children import Children
+from reindexer.postgres.connect import connect
+from reindexer.testing.provider import FakeProvider
 from reindexer.testing.waiting import eventually
-from tests.browser.site import Look, Looked, Site
+from tests.browser.made_up_past import record_past, record_spend
+from tests.browser.site import Look, Looked, Site, refusal
+from tests.support.fresh import emptied_index, emptied_redis, environment, fresh_database
 from tests.support.processes import Processes
+from tests.support.servers import Servers
 from tests.support.tenants import attach_tenants
 
 REFUSED = "refuse me"
-"""A text with this in it is refused by the provider, until `mend` is called."""
+"""A text with this in it is refused by the provider."""
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 _WATCH = """
     window.__violations = [];
@@ -26,7 +31,7 @@ _WATCH = """
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     """The machine's own Chromium. The package's own browsers are never fetched.
 
@@ -41,22 +46,32 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def site(processes: Processes, db: Connection, provider: FakeProvider) -> Site:
-    """The tenants' notes, indexed but for one that the provider refuses."""
-
-    def refuse(call: Call) -> Reply | None:
-        return error(400, "invalid_input") if any(REFUSED in text for text in call.inputs) else None
-
-    provider.behave = refuse
-    attach_tenants(db)
-    db.execute("UPDATE notes SET body = %s WHERE id = 7", [f"tea that says {REFUSED}"])
-    processes.listener()
-    processes.start_worker(pool="solo", concurrency=1)
-    _, url = processes.api()
-    running = Site(url, db, provider)
-    eventually(running.settles, within=60)
-    return running
+@pytest.fixture(scope="package")
+def site(servers: Servers, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The tenants' notes, indexed but for one that the provider refuses. The tests of this folder share it: each
+    changes what no other looks at, and what it leaves behind does not matter."""
+    logs = tmp_path_factory.mktemp("site")
+    with ExitStack() as stack:
+        database = stack.enter_context(fresh_database(servers, template))
+        index = stack.enter_context(emptied_index(servers))
+        provider = FakeProvider()
+        stack.callback(provider.close)
+        refused = {REFUSED}
+        provider.behave = lambda call: refusal(call, refused)
+        db = stack.enter_context(connect(database, application_name="test"))
+        children = stack.enter_context(Children(logs))
+        processes = Processes(children, environment(database, emptied_redis(servers), servers, provider))
+        attach_tenants(db)
+        db.execute("UPDATE notes SET body = %s WHERE id = 7", [f"tea that says {REFUSED}"])
+        record_spend(db)
+        processes.listener()
+        processes.start_worker(pool="solo", concurrency=1)
+        _, url = processes.api()
+        running = Site(url, db, index, logs, refused)
+        eventually(running.settles, within=60)
+        record_past(db, ("notes", "others"))
+        yield running
+        children.stop_together()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +13,15 @@ from playwright.sync_api import Page, expect
 from reindexer import api_keys
 from reindexer.core.api_key import Role
 from reindexer.postgres.connect import Connection
-from reindexer.testing.provider import FakeProvider
+from reindexer.testing.provider import Call, Reply, error
+from tests.support.index_reader import IndexReader
 
 WIDTHS = {"wide": 1280, "narrow": 390}
+
+
+def refusal(call: Call, refused: set[str]) -> Reply | None:
+    """How the provider behaves: it refuses a text with one of these in it."""
+    return error(400, "invalid_input") if any(each in text for text in call.inputs for each in refused) else None
 
 
 @dataclass
@@ -23,15 +30,14 @@ class Site:
 
     url: str
     db: Connection
-    provider: FakeProvider
+    index: IndexReader
+    logs: Path
+    refused: set[str]
+    """Texts with one of these in them are refused by the provider."""
 
     def key(self, role: Role, name: str | None = None) -> str:
         """A new key."""
-        return api_keys.create(self.db, name or role, who="test", role=role).key
-
-    def mend(self) -> None:
-        """The provider refuses nothing any more."""
-        self.provider.behave = lambda _: None
+        return api_keys.create(self.db, name or f"{role}-{uuid.uuid4().hex[:6]}", who="test", role=role).key
 
     def settles(self) -> bool:
         """Whether nothing waits."""

@@ -86,6 +86,7 @@ def test_of_points_one_of_which_does_not_fit_none_is_written(collection: Collect
     again.close()
 
 
+@pytest.mark.long
 def test_what_was_answered_survives_a_sigkill_in_the_middle_of_writing(tmp_path: Path) -> None:
     answered: dict[int, int] = {}
     deleted: set[int] = set()
@@ -256,6 +257,7 @@ def test_what_cant_be_written_down_is_not_in_force(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.long
 def test_the_server_compacts_by_itself_and_what_it_keeps_survives(tmp_path: Path) -> None:
     def folder() -> str:
         told = json.loads((tmp_path / "collections.json").read_text())

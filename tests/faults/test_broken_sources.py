@@ -54,6 +54,7 @@ BREAK = {
 
 @pytest.mark.parametrize("older", [False, True], ids=["this revision", "an older revision"])
 @pytest.mark.parametrize("breakage", BREAK.values(), ids=BREAK.keys())
+@pytest.mark.first(1)
 def test_migrate_attaches_the_others_of_the_file_and_tells_which_one_is_broken(
     db: Connection, database: str, here: Callable[..., Done], env: Mapping[str, str], tmp_path: Path,
     breakage: str, older: bool,
@@ -88,6 +89,7 @@ def test_a_mistake_in_the_file_about_a_source_that_works_is_still_refused_as_a_w
     assert {each.name for each in all_sources(db)} == {"context_items", "goods"}
 
 
+@pytest.mark.long
 def test_processes_are_ready_for_the_others_and_work_on_them(
     db: Connection, processes: Processes, index: IndexReader
 ) -> None:

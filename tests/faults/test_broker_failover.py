@@ -24,6 +24,8 @@ from tests.support.flow import insert
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
 
+pytestmark = pytest.mark.long
+
 FAULTS = {
     "a read-only replica": ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "read only replica"),
     "a replica without a master": (
@@ -50,6 +52,7 @@ def say(client: redis.Redis, words: str) -> None:
 @pytest.mark.parametrize(
     "fault", [each if each == "a read-only replica" else pytest.param(each, marks=pytest.mark.long) for each in FAULTS]
 )
+@pytest.mark.long
 def test_workers_listener_and_api_come_back_by_themselves_from_a_redis_that_answers_with_errors(
     db: Connection, processes: Processes, index: IndexReader, tmp_path: Path, fault: str
 ) -> None:
@@ -79,6 +82,7 @@ def test_workers_listener_and_api_come_back_by_themselves_from_a_redis_that_answ
     assert answer in "".join(map(log_of, workers))
 
 
+@pytest.mark.long
 def test_a_worker_that_starts_while_redis_is_a_replica_waits_until_it_is_none(
     db: Connection, processes: Processes, index: IndexReader, tmp_path: Path
 ) -> None:

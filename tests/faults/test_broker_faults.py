@@ -99,6 +99,7 @@ def test_bulk_is_accepted_within_two_seconds_while_the_broker_is_away_and_runs_w
 
 
 @pytest.mark.parametrize("mode", AWAY, ids=lambda mode: str(mode.value))
+@pytest.mark.long
 def test_a_broker_that_is_away_while_changes_are_drained_holds_up_no_drain_for_long(
     db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider, cable: Proxy, mode: Mode
 ) -> None:
@@ -142,6 +143,7 @@ def test_connections_to_the_broker_that_lead_nowhere_are_made_anew(
     assert worker.running()
 
 
+@pytest.mark.long
 def test_a_worker_whose_connection_for_messages_alone_leads_nowhere_makes_it_anew(
     db: Connection, processes: Processes, index: IndexReader, cable: Proxy
 ) -> None:
@@ -163,6 +165,7 @@ def test_a_worker_whose_connection_for_messages_alone_leads_nowhere_makes_it_ane
     eventually(follows_by_a_new_connection, every=0.5)
 
 
+@pytest.mark.long
 def test_a_broker_flushed_again_and_again_in_the_middle_of_bulk_and_drain_loses_nothing(
     db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider, redis_url: str
 ) -> None:

@@ -64,7 +64,7 @@ def test_a_copy_of_the_database_writes_nothing_to_the_originals_collection(
         worker.postgres.close()
 
         adopted = here("adopt", "--json", env={**env, "DATABASE_URL": copied})
-        assert (adopted.returncode, list(json.loads(adopted.stdout))) == (0, ["context_items", "broker"])
+        assert (adopted.returncode, list(json.loads(adopted.stdout))) == (0, ["spending", "context_items", "broker"])
         again = here("adopt", "context_items", env={**env, "DATABASE_URL": copied})
         assert "already" in again.stdout
         with connect(copied, application_name="test") as db:

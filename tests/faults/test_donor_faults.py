@@ -62,6 +62,7 @@ def changes_nothing(body: str) -> bool:
 
 
 @pytest.mark.parametrize("status", [500, 504, 403])
+@pytest.mark.first(1)
 def test_a_donor_that_fails_is_no_error_of_the_claim(
     due: Connection, worker: Worker, provider: FakeProvider, gate: QuotingProxy, index: IndexReader, status: int
 ) -> None:
@@ -75,6 +76,7 @@ def test_a_donor_that_fails_is_no_error_of_the_claim(
 
 
 @pytest.mark.parametrize("status", [500, 504, 403])
+@pytest.mark.first(1)
 def test_no_vector_is_paid_for_where_a_donor_fails_and_nothing_can_be_written(
     due: Connection, worker: Worker, provider: FakeProvider, gate: QuotingProxy, index: IndexReader, status: int
 ) -> None:

@@ -31,6 +31,7 @@ def leader(broker: CeleryBroker) -> Leader:
 
 
 @pytest.mark.alone
+@pytest.mark.long
 def test_what_was_planned_while_all_was_quiet_is_planned_anew_for_a_backlog(
     db: Connection, database: str, leader: Leader
 ) -> None:

@@ -31,6 +31,7 @@ from tests.support.servers import Servers
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+@pytest.mark.first(1)
 def test_workers_killed_between_any_two_steps_lose_nothing_and_at_most_their_batches_are_embedded_twice(
     db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider, servers: Servers, pool: str
 ) -> None:
@@ -212,6 +213,7 @@ def test_an_api_killed_before_it_sent_what_it_had_taken_loses_no_request(
     assert index.holds(item_id, vector_of("text"))
 
 
+@pytest.mark.long
 def test_a_worker_killed_between_settling_and_telling_is_followed_by_one_that_tells(
     db: Connection, processes: Processes, index: IndexReader, broker: CeleryBroker, redis_url: str
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from reindexer.monitoring.status import Status
 from reindexer.monitoring.status import status as state_of_everything
 from reindexer.postgres.connect import Connection, connect
@@ -33,6 +35,7 @@ def age_is_time_since(db: Connection, committed_at_s: float, *, reached_s: float
     return condition
 
 
+@pytest.mark.long
 def test_the_age_goes_on_with_a_dead_listener_dead_workers_and_both_until_others_have_done_the_work(
     db: Connection, processes: Processes, index: IndexReader
 ) -> None:
@@ -57,6 +60,7 @@ def test_the_age_goes_on_with_a_dead_listener_dead_workers_and_both_until_others
     assert state_of_everything(db).oldest_change_age_s == 0
 
 
+@pytest.mark.long
 def test_a_change_that_a_killed_worker_had_claimed_ages_on(
     db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider
 ) -> None:

@@ -52,6 +52,7 @@ def indexed(db: Connection, index: IndexReader, text: str, *, within: float = 10
     return seconds_until(lambda: index.holds(item_id, vector_of(text)), within=within)
 
 
+@pytest.mark.long
 def test_a_half_open_listener_notices_and_leads_again(
     db: Connection, processes: Processes, index: IndexReader, line: tuple[Proxy, str]
 ) -> None:
@@ -68,6 +69,7 @@ def test_a_half_open_listener_notices_and_leads_again(
     assert leaders(db) == 1
 
 
+@pytest.mark.long
 def test_a_listener_that_is_cut_off_for_a_while_goes_on(
     db: Connection, processes: Processes, index: IndexReader, line: tuple[Proxy, str]
 ) -> None:
@@ -103,6 +105,7 @@ def test_a_stopped_leader_is_put_down_by_the_standby_and_stands_by_when_it_goes_
     indexed(db, index, "after")
 
 
+@pytest.mark.long
 def test_a_leader_that_is_killed_in_a_long_statement_does_not_keep_leading(
     db: Connection, processes: Processes, index: IndexReader
 ) -> None:
@@ -132,6 +135,7 @@ def is_asked(db: Connection, application_name: str) -> bool:
     return row != (0,)
 
 
+@pytest.mark.long
 def test_behind_a_pooler_the_listener_says_so_and_looks_by_itself(
     db: Connection, processes: Processes, index: IndexReader, database: str, provider: FakeProvider
 ) -> None:

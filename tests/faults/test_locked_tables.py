@@ -71,6 +71,7 @@ def tickets(db: Connection, index: IndexReader, processes: Processes) -> Iterato
     ("table", "locked_s"),
     [("customers", 8), *(pytest.param(*each, marks=pytest.mark.long) for each in [("tickets", 8), ("customers", 30)])],
 )
+@pytest.mark.long
 def test_a_locked_table_stops_no_other_source_for_longer_than_the_lock_timeout(
     db: Connection, index: IndexReader, tickets: IndexReader, database: str, table: str, locked_s: int
 ) -> None:

@@ -50,6 +50,7 @@ def named(db: Connection, source: str) -> set[tuple[str, str]]:
 @pytest.mark.parametrize(
     "key", [ROUGH, "x" * 100_000, "ü" * 1301, "😀" * 651 + "a\\'\n"], ids=["rough", "100 kB", "umlauts", "astral"]
 )
+@pytest.mark.first(2)
 def test_a_row_of_a_long_key_goes_by_a_name_from_its_first_text_to_its_deletion(
     db: Connection, flow: Flow, index: IndexReader, env: Mapping[str, str], here: Callable[..., Done], key: str
 ) -> None:

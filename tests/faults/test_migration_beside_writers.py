@@ -26,6 +26,8 @@ from tests.support.index_reader import IndexReader
 from tests.support.old_tables import TABLE
 from tests.support.servers import Servers, database_url
 
+pytestmark = pytest.mark.long
+
 MAX_WAIT_S = 2.0
 
 

@@ -53,6 +53,7 @@ def outcomes(db: Connection, source: str) -> dict[str, tuple[str, str | None]]:
 
 
 @pytest.mark.parametrize("bad", BAD)
+@pytest.mark.first(3)
 def test_a_value_that_no_payload_can_hold_fails_alone_with_the_reason(
     db: Connection, flow: Flow, things: Source, index: IndexReader, bad: str
 ) -> None:
@@ -119,6 +120,7 @@ RAISES = """
         "CardinalityViolation",
     ],
 )
+@pytest.mark.first(4)
 def test_a_row_that_fails_when_it_is_read_fails_alone_whatever_the_error(
     db: Connection, flow: Flow, worker: Worker, index: IndexReader, statement: str, name: str
 ) -> None:

@@ -48,6 +48,7 @@ def outbox_pages_of_a_drain(queue: Queue) -> float:
 
 
 @pytest.mark.alone
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_claims_and_drains_stay_fast_while_an_old_snapshot_is_open_and_300000_changes_go_through(
     db: Connection, database: str, worker: Worker, broker: CeleryBroker, monkeypatch: pytest.MonkeyPatch

@@ -297,6 +297,7 @@ def test_more_like_an_item_is_found_where_the_model_on_record_can_not_be_made(
 
 
 @pytest.mark.parametrize("others", [True, False])
+@pytest.mark.first(1)
 def test_readyz_of_an_api_of_another_model_tells_what_it_can_not_search(
     db: Connection, worker: Worker, index: IndexReader, processes: Processes, others: bool
 ) -> None:
@@ -314,6 +315,7 @@ def test_readyz_of_an_api_of_another_model_tells_what_it_can_not_search(
     assert httpx.get(f"{url}/readyz").json()["checks"]["sources"] == "ok"
 
 
+@pytest.mark.long
 def test_commands_and_routes_that_compare_go_by_the_record(
     db: Connection, env: Mapping[str, str], worker: Worker, index: IndexReader, processes: Processes,
     here: Callable[..., Done],

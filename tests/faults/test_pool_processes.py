@@ -43,6 +43,7 @@ def lose_claims(db: Connection) -> None:
     )
 
 
+@pytest.mark.long
 def test_a_pool_process_killed_for_want_of_memory_is_replaced_and_nobody_is_told_of_a_failure(
     db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider, broker: CeleryBroker
 ) -> None:
@@ -75,6 +76,7 @@ def test_a_pool_process_killed_for_want_of_memory_is_replaced_and_nobody_is_told
     assert after.pid != before.pid
 
 
+@pytest.mark.long
 def test_a_request_whose_process_died_before_it_was_written_down_fails(
     db: Connection, database: str, processes: Processes, index: IndexReader, broker: CeleryBroker
 ) -> None:
@@ -89,6 +91,7 @@ def test_a_request_whose_process_died_before_it_was_written_down_fails(
     eventually(lambda: AsyncResult(task_id, app=broker.app).state == "FAILURE", within=20)
 
 
+@pytest.mark.long
 def test_an_input_that_kills_its_worker_is_alone_after_the_first_time_and_fails_with_that_reason(
     db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider, broker: CeleryBroker
 ) -> None:

@@ -37,6 +37,8 @@ from tests.support.index_reader import IndexReader
 from tests.support.rooms import room
 from tests.support.servers import FAST
 
+pytestmark = pytest.mark.long
+
 NOTES = Source("notes", "public", "notes", ("id",), ("body",))
 LAZY = {**FAST, "synchronous_commit": "off", "wal_writer_delay": "10s", "autovacuum": "off"}
 """Commits reach the disk up to half a minute later, unless one asks for more."""
@@ -161,6 +163,7 @@ UNLOGGED = Source("context_items_cache", "public", "cache", ("id",), ("body",))
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["of the whole server", "of one backend"])
+@pytest.mark.first(1)
 def test_a_crash_that_empties_an_unlogged_table_is_noticed_and_its_points_go(
     server: Server, settings: Settings, index: IndexReader, whole: bool
 ) -> None:

@@ -70,6 +70,7 @@ def stack(server: Server, env: Mapping[str, str], index: IndexReader, tmp_path: 
         children.stop_together()
 
 
+@pytest.mark.long
 def test_a_text_that_a_crash_took_back_after_it_was_read_does_not_stay_indexed(
     server: Server, stack: Processes, index: IndexReader, provider: FakeProvider
 ) -> None:
@@ -109,6 +110,7 @@ def test_a_text_that_a_crash_took_back_after_it_was_read_does_not_stay_indexed(
 
 
 @pytest.mark.parametrize("how", ["crash", pytest.param("restart", marks=pytest.mark.long)])
+@pytest.mark.first(1)
 def test_postgres_stops_again_and_again_while_edits_flow_and_nothing_is_lost(
     server: Server, stack: Processes, index: IndexReader, provider: FakeProvider, how: str
 ) -> None:
@@ -131,6 +133,7 @@ def test_postgres_stops_again_and_again_while_edits_flow_and_nothing_is_lost(
     assert failed == (0,)
 
 
+@pytest.mark.long
 def test_tokens_grow_over_a_crash_that_lost_every_commit_that_could_be_lost(server: Server) -> None:
     tokens: list[int] = []
     for _ in range(3):
@@ -149,6 +152,7 @@ def test_tokens_grow_over_a_crash_that_lost_every_commit_that_could_be_lost(serv
     assert tokens == sorted(set(tokens))
 
 
+@pytest.mark.long
 def test_a_request_that_was_accepted_is_known_after_a_crash(server: Server, stack: Processes) -> None:
     _, url = stack.api()
     with connect(server.url, application_name="test") as connection:
@@ -161,6 +165,7 @@ def test_a_request_that_was_accepted_is_known_after_a_crash(server: Server, stac
     eventually(lambda: httpx.get(f"{url}/admin/tasks/{task_id}", headers=key, timeout=10).status_code == 200)
 
 
+@pytest.mark.long
 def test_connections_are_terminated_again_and_again_while_edits_flow_and_nothing_is_lost(
     server: Server, stack: Processes, index: IndexReader, provider: FakeProvider
 ) -> None:
@@ -266,6 +271,7 @@ def test_a_deadlock_with_a_user_who_locks_our_rows_costs_a_second_try(
     assert sorted(provider.inputs) == ["a", "b"], "what was done was not done twice"
 
 
+@pytest.mark.long
 def test_a_request_whose_message_runs_while_postgres_is_away_is_not_failed_but_fulfilled(
     db: Connection, processes: Processes, index: IndexReader, database: str, redis_url: str
 ) -> None:
@@ -284,6 +290,7 @@ def test_a_request_whose_message_runs_while_postgres_is_away_is_not_failed_but_f
         eventually(lambda: AsyncResult(sent.id, app=sender).state == "SUCCESS", within=40)
 
 
+@pytest.mark.long
 def test_a_worker_whose_connection_leads_nowhere_goes_on_within_the_time_of_a_statement(
     db: Connection, processes: Processes, index: IndexReader, database: str
 ) -> None:

@@ -105,6 +105,7 @@ ANSWERS: dict[str, Callable[[bytes], Reply]] = {
 
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS.keys())
+@pytest.mark.first(5)
 def test_an_answer_that_is_no_answer_costs_an_attempt_and_is_tried_again(
     db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider, answer: Callable[[bytes], Reply]
 ) -> None:

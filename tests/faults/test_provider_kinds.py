@@ -38,6 +38,7 @@ def as_azure(settings: Settings, worker: Worker, provider: FakeProvider) -> None
 
 
 @pytest.mark.parametrize("name", KINDS)
+@pytest.mark.first(3)
 def test_every_item_is_embedded_by_a_server_that_takes_requests_in_another_form_and_the_refused_one_fails_alone(
     db: Connection,
     worker: Worker,

@@ -63,6 +63,7 @@ REFUSALS: dict[str, tuple[Callable[[Call], Reply], str]] = {
 
 
 @pytest.mark.parametrize(("refuses", "reason"), REFUSALS.values(), ids=REFUSALS.keys())
+@pytest.mark.first(2)
 def test_a_refusal_of_everything_is_the_sources_problem_and_its_items_wait_and_follow_when_it_is_over(
     db: Connection,
     worker: Worker,
@@ -198,6 +199,7 @@ BAD: dict[str, Callable[[FakeProvider, Call], Reply | None]] = {
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
+@pytest.mark.first(2)
 def test_one_text_on_which_the_provider_fails_in_whatever_way_fails_alone(
     db: Connection,
     worker: Worker,

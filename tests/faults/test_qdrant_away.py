@@ -45,6 +45,7 @@ def env(env: Mapping[str, str], proxy: Proxy) -> Mapping[str, str]:
     }
 
 
+@pytest.mark.long
 def test_qdrant_away_past_all_retries_is_failed_with_the_reason_and_heals_by_itself(
     db: Connection, processes: Processes, broker: CeleryBroker, proxy: Proxy, index: IndexReader, provider: FakeProvider
 ) -> None:
@@ -65,6 +66,7 @@ def test_qdrant_away_past_all_retries_is_failed_with_the_reason_and_heals_by_its
 
 
 @pytest.mark.parametrize("mode", [Mode.REFUSE, Mode.CUT, Mode.STALL])
+@pytest.mark.first(2)
 def test_qdrant_that_goes_away_while_it_is_written_to_opens_the_breaker_and_no_vector_is_made_in_vain(
     db: Connection,
     settings: Settings,

@@ -55,6 +55,7 @@ REFUSALS: dict[str, Callable[[str], int | None]] = {
 
 
 @pytest.mark.parametrize("refuse", REFUSALS.values(), ids=REFUSALS.keys())
+@pytest.mark.long
 def test_a_refusal_of_everything_fails_no_item_and_all_follow_when_it_is_over(
     db: Connection,
     worker: Worker,
@@ -113,6 +114,7 @@ def test_a_collection_made_anew_with_other_dimensions_fails_no_item(
 
 
 @pytest.mark.parametrize("code", [400, 403, 413])
+@pytest.mark.first(1)
 def test_one_payload_that_is_refused_fails_alone(
     db: Connection, worker: Worker, gate: QuotingProxy, index: IndexReader, code: int
 ) -> None:
@@ -165,6 +167,7 @@ def test_a_qdrant_that_fails_on_all_is_not_searched_for_a_bad_payload(
     assert gate.refused <= 8, "one write a try, and one that changes nothing for each but the first"
 
 
+@pytest.mark.long
 def test_a_key_that_is_rotated_while_edits_come_costs_no_edit(
     db: Connection, processes: Processes, gate: QuotingProxy, index: IndexReader
 ) -> None:

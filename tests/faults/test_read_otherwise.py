@@ -127,6 +127,7 @@ CASES: dict[str, str] = {
 
 
 @pytest.mark.parametrize("ddl", CASES.values(), ids=CASES)
+@pytest.mark.first(3)
 def test_what_makes_rows_read_otherwise_is_noticed_and_nothing_stays_as_it_was(
     db: Connection, flow: Flow, diary: IndexReader, ddl: str
 ) -> None:
@@ -208,6 +209,7 @@ def test_the_servers_own_upkeep_of_these_rows_costs_no_look_at_all_rows(
     ],
     ids=["a label", "an attribute", "a function"],
 )
+@pytest.mark.first(1)
 def test_a_condition_that_does_not_work_any_more_is_the_sources_problem_and_fails_no_item(
     db: Connection, flow: Flow, diary: IndexReader, away: str, back: str, told: str
 ) -> None:
@@ -285,6 +287,7 @@ RENAMES = {
 
 @pytest.mark.parametrize("ddl", RENAMES.values(), ids=RENAMES)
 @pytest.mark.parametrize("by", ["the watch", "migrate"])
+@pytest.mark.first(3)
 def test_what_a_condition_means_without_naming_it_may_be_renamed(
     db: Connection, database: str, worker: Worker, index: IndexReader, ddl: str, by: str
 ) -> None:

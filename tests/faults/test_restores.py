@@ -63,6 +63,7 @@ def every_edit_still_reaches_qdrant(db: Connection, worker: Worker, index: Index
 
 
 @pytest.mark.parametrize("lost", ["the collection", "its points", "half of its points"])
+@pytest.mark.first(1)
 def test_qdrant_lost_its_data(
     db: Connection, worker: Worker, index: IndexReader, provider: FakeProvider, lost: str
 ) -> None:
@@ -107,6 +108,7 @@ def test_qdrant_was_restored_from_an_older_snapshot(db: Connection, worker: Work
 
 
 @pytest.mark.parametrize("clock", ["right", "set back by a day"])
+@pytest.mark.first(1)
 def test_postgres_was_restored_to_an_earlier_time(
     database: str,
     worker: Worker,

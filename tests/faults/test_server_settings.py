@@ -42,6 +42,8 @@ from tests.support.processes import ROOT, Processes
 from tests.support.proxy import cable
 from tests.support.servers import Servers, database_url
 
+pytestmark = pytest.mark.long
+
 READING = {
     "TimeZone": "Asia/Kathmandu",
     "DateStyle": "SQL, DMY",

@@ -29,6 +29,8 @@ from tests.support.flow import insert
 from tests.support.index_reader import IndexReader
 from tests.support.outages import work_until_done
 
+pytestmark = pytest.mark.long
+
 LEASE_S = 10.0
 TIMEOUT_S = 0.5
 

@@ -55,6 +55,7 @@ def pair() -> Iterator[Pair]:
 
 
 @pytest.mark.parametrize("role", ROLES)
+@pytest.mark.first(1)
 def test_no_process_starts_on_a_standby(pair: Pair, env: Mapping[str, str], role: str) -> None:
     code, line = start(role, {**env, "DATABASE_URL": pair.standby.url()})
     assert (code, "DATABASE_URL is a standby; reindexer needs the primary" in line) == (2, True)

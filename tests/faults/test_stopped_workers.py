@@ -66,6 +66,7 @@ def stopping_place(step: str, servers: Servers) -> Iterator[Place]:
         pytest.param(replace, "embedding", id="deleted and inserted while its write is under way"),
     ],
 )
+@pytest.mark.first(1)
 def test_a_worker_stopped_beyond_its_lease_changes_nothing_when_it_goes_on(
     db: Connection, processes: Processes, index: IndexReader, stopping_place: Place, act: Act
 ) -> None:

@@ -29,6 +29,8 @@ from tests.support.forks import forked_python
 from tests.support.index_reader import IndexReader
 from tests.support.processes import ROOT, Processes
 
+pytestmark = pytest.mark.long
+
 NAMES = Names()
 
 
@@ -38,6 +40,7 @@ def health(env: Mapping[str, str], *arguments: str) -> int:
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+@pytest.mark.first(1)
 def test_a_worker_beats_by_running_its_own_messages(
     db: Connection, processes: Processes, env: Mapping[str, str], index: IndexReader, pool: str
 ) -> None:
@@ -99,6 +102,7 @@ def test_a_worker_that_is_connected_but_consumes_nothing_is_unhealthy_and_loses_
     eventually(lambda: index.payload(item_id), within=20)
 
 
+@pytest.mark.long
 def test_workers_of_every_pool_consume_again_after_redis_was_killed_and_came_back_empty_several_times(
     db: Connection, processes: Processes, index: IndexReader, tmp_path: Path
 ) -> None:

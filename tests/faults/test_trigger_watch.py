@@ -100,6 +100,7 @@ cases = pytest.mark.parametrize(("case", "state"), CASES.values(), ids=CASES)
 
 
 @cases
+@pytest.mark.first(2)
 def test_status_and_readyz_tell_it_and_migrate_mends_it_and_finds_what_was_missed(
     db: Connection, flow: Flow, index: IndexReader, database: str, readyz: Callable[..., str],
     case: Callable[[Connection], None], state: TriggersState,
@@ -119,6 +120,7 @@ def test_status_and_readyz_tell_it_and_migrate_mends_it_and_finds_what_was_misse
 
 
 @cases
+@pytest.mark.first(3)
 def test_the_watch_mends_it_by_itself_and_finds_what_was_missed(
     db: Connection, flow: Flow, index: IndexReader, database: str,
     case: Callable[[Connection], None], state: TriggersState,

@@ -45,6 +45,7 @@ from tests.support.index_reader import IndexReader
     ],
     ids=["a renamed column", "a renamed table", "a table moved to another schema"],
 )
+@pytest.mark.first(1)
 def test_what_was_renamed_is_told_and_nothing_is_deleted_and_all_is_indexed_when_the_name_is_back(
     db: Connection, flow: Flow, index: IndexReader, database: str, readyz: Callable[..., str],
     away: str, back: str, told: str,

@@ -101,6 +101,7 @@ def test_no_claim_is_made_and_none_is_settled_once_the_schema_is_another_version
 @pytest.mark.parametrize(
     "pool", ["prefork", *(pytest.param(each, marks=pytest.mark.long) for each in ("solo", "threads"))]
 )
+@pytest.mark.long
 def test_an_older_worker_beside_a_migrated_schema_claims_and_settles_nothing_and_ends_with_one_line(
     db: Connection, newer_schema: Newer, processes: Processes, index: IndexReader, provider: FakeProvider, pool: str
 ) -> None:
@@ -137,6 +138,7 @@ def _ended(old: Child) -> bool:
     return old.process.poll() == 2
 
 
+@pytest.mark.long
 def test_processes_that_can_no_longer_read_the_schema_notice_that_it_is_another_versions_and_end(
     db: Connection, processes: Processes
 ) -> None:
@@ -152,6 +154,7 @@ def test_processes_that_can_no_longer_read_the_schema_notice_that_it_is_another_
         assert f"is at schema revision {NEWER}, this program needs {REVISION}" in log_of(old)
 
 
+@pytest.mark.long
 def test_two_versions_that_differ_in_their_triggers_do_not_undo_each_other(
     db: Connection, newer: Newer, processes: Processes, index: IndexReader
 ) -> None:

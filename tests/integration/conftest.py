@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -21,7 +22,13 @@ from tests.support.servers import FAST, Servers, database_url, postgres_versions
 from tests.support.shop import SHOP, Shop
 
 
-@pytest.fixture(scope="session", params=sorted(postgres_versions()), ids=lambda version: f"pg{version}")
+def _versions() -> list[Any]:
+    """The oldest and the newest; those between are what takes long."""
+    oldest, *between, newest = sorted(postgres_versions())
+    return [oldest, *(pytest.param(each, marks=pytest.mark.long) for each in between), newest]
+
+
+@pytest.fixture(scope="session", params=_versions(), ids=lambda version: f"pg{version}")
 def versioned_server(request: pytest.FixtureRequest) -> Iterator[EmbeddedPostgres]:
     """A server of each version, one after the other."""
     with room() as directory, Children(directory / "logs") as children:

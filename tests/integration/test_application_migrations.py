@@ -22,6 +22,8 @@ from tests.support.docs import blocks
 from tests.support.processes import ROOT
 from tests.support.servers import Servers, database_url
 
+pytestmark = pytest.mark.long
+
 MODELS = """
 import sqlalchemy as sa
 
@@ -125,6 +127,7 @@ def test_autogenerate_over_all_schemas_proposes_nothing_with_the_documented_hook
     assert "No new upgrade operations detected" in done.stdout
 
 
+@pytest.mark.long
 def test_without_the_hook_it_would_drop_our_tables(url: str, tmp_path: Path) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE SCHEMA shop")

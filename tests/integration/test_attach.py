@@ -319,6 +319,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 @pytest.mark.parametrize(("options", "words"), WRONG.values(), ids=WRONG.keys())
+@pytest.mark.first(10)
 def test_a_wrong_attach_is_one_line_that_says_what_to_change_and_changes_nothing(
     shop: Shop, database: str, options: tuple[str, ...], words: str
 ) -> None:

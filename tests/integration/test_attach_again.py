@@ -54,6 +54,7 @@ def test_what_is_not_given_stays_as_it_was(shop: Shop) -> None:
     ],
     ids=["no condition", "another condition", "another text", "another key", "a condition that fails on a row"],
 )  # fmt: skip
+@pytest.mark.first(2)
 def test_where_rows_would_enter_or_leave_the_index_nothing_is_changed_unless_it_is_meant(
     shop: Shop, change: tuple[str, ...], words: str
 ) -> None:
@@ -100,6 +101,7 @@ EMPTY: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize(("unset", "gone"), EMPTY.values(), ids=EMPTY.keys())
+@pytest.mark.first(3)
 def test_each_optional_key_can_be_taken_away(shop: Shop, unset: tuple[str, ...], gone: tuple[str, ...]) -> None:
     shop.reindexer(*FULL)
     before = definition(shop)
@@ -136,6 +138,7 @@ def test_a_profile_can_be_taken_away_or_a_part_of_it(
         (("--where", ""), "the condition is empty"),
     ],
 )
+@pytest.mark.first(5)
 def test_what_can_not_be_changed_is_one_line_and_nothing_is_changed(
     shop: Shop, options: tuple[str, ...], words: str
 ) -> None:
@@ -175,6 +178,7 @@ def test_a_source_that_is_new_needs_a_table_and_a_text(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(("answer", "code"), [("n", 1), ("y", 0)])
+@pytest.mark.first(1)
 def test_on_a_terminal_it_asks(shop: Shop, env: Mapping[str, str], answer: str, code: int) -> None:
     shop.reindexer(*FULL)
     controller, terminal = pty.openpty()

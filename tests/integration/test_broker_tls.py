@@ -49,6 +49,7 @@ def reader(files: Certificates, port: int) -> Iterator[redis.Redis]:
         yield client
 
 
+@pytest.mark.long
 def test_listener_worker_api_results_and_rate_limiter_use_a_broker_by_tls_and_verify_it(
     db: Connection, processes: Processes, index: IndexReader, files: Certificates, port: int, reader: redis.Redis
 ) -> None:
@@ -135,6 +136,7 @@ ALL, NONE = {"broker", "results", "rate limiter"}, set[str]()
         ("redis://localhost:{port}/0", True, NONE),
     ],
 )
+@pytest.mark.first(5)
 def test_all_uses_of_a_redis_agree_on_whom_they_trust(
     reader: redis.Redis, files: Certificates, port: int, url: str, trusts: bool, expected: set[str]
 ) -> None:

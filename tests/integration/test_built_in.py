@@ -48,6 +48,7 @@ def tables(admin: psycopg.Connection) -> list[str]:
     return [str(name) for (name,) in rows]
 
 
+@pytest.mark.first(1)
 def test_migrate_leaves_the_users_schema_alone(
     reindexer: Callable[..., Done], admin: psycopg.Connection, empty_url: str
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_table_like_it_is_attached_where_it_is_there(
     ],
     ids=["a table", "a view", "another type", "no key"],
 )
+@pytest.mark.first(4)
 def test_something_else_of_that_name_is_left_alone_and_breaks_nothing(
     reindexer: Callable[..., Done], admin: psycopg.Connection, empty_url: str, make: str
 ) -> None:

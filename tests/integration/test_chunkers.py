@@ -154,6 +154,7 @@ def test_a_text_that_a_chunker_can_not_cut_fails_alone_and_is_named(things: Thin
     assert things.points() == 10
 
 
+@pytest.mark.long
 def test_a_host_without_the_package_reports_a_problem_of_the_source(things: Things, site: Path) -> None:
     things.attach("--chunker", "lines")
     assert "there is no chunker 'lnies'; did you mean 'lines'?" in things.reindexer(

@@ -128,6 +128,7 @@ def test_a_long_text_becomes_several_points_that_hold_all_of_it_and_a_short_one_
 
 
 @pytest.mark.parametrize("change", [edit, insert, delete, move])
+@pytest.mark.first(2)
 def test_a_changed_paragraph_of_a_hundred_costs_one_request_of_at_most_three_inputs(
     wiki: Wiki, page: list[str], change: Callable[[random.Random, list[str]], None]
 ) -> None:
@@ -315,6 +316,7 @@ def test_texts_that_are_equal_are_embedded_once_in_a_claim(wiki: Wiki) -> None:
     assert wiki.index.client.count("wiki").count == 20
 
 
+@pytest.mark.long
 def test_two_megabytes_in_two_thousand_chunks_take_less_than_a_hundred_megabytes(
     db: Connection, processes: Processes
 ) -> None:

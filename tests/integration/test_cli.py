@@ -81,6 +81,7 @@ def test_a_wrong_command_line_is_one_line_and_exit_2(
     ],
 )
 @pytest.mark.parametrize("command", [["status"], ["why", "s", "1"], ["search", "s", "x"], ["similar", "s", "1"], ["sources"], ["pause"], ["resume"], ["migrate"], ["backfill", "s"], ["reconcile", "s"], ["dead-letters"], ["audit"], ["estimate", "s"], ["adopt"], ["attach", "s", "--table", "t", "--text", "c"], ["detach", "s"]], ids=lambda c: c[0])  # fmt: skip
+@pytest.mark.first(40)
 def test_wrong_settings_and_dead_databases_are_one_line(
     here: Callable[..., Done], command: list[str], env: dict[str, str], code: int, line: str
 ) -> None:

@@ -223,13 +223,14 @@ def test_the_image_is_slim_pinned_and_runs_as_nobody_special() -> None:
     assert copied == ["--from=build /venv /venv"]
 
 
-def test_the_image_has_what_keywords_need(tmp_path: Path) -> None:
+def test_the_image_has_what_keywords_and_traces_need(tmp_path: Path) -> None:
     (run,) = (rest for _, rest in dockerfile_stages()[0] if "dependencies.txt" in rest)
     _, *arguments = shlex.split(run.partition(" > ")[0])
     (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
     done = subprocess.run([sys.executable, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True)
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["keywords"]]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["keywords"], *extras["otel"]]
     assert done.stdout.splitlines() == wanted
 
 

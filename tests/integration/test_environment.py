@@ -70,6 +70,7 @@ def test_every_setting_is_tried() -> None:
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in WRONG}))
+@pytest.mark.first(10)
 def test_a_command_tells_each_wrong_value_of_each_setting_in_one_line_that_names_it(
     here: Callable[..., Done], name: str
 ) -> None:
@@ -92,6 +93,7 @@ SOME = [
     "wrong", [pytest.param(SOME, id="some"), pytest.param(WRONG, id="all", marks=pytest.mark.long)]
 )
 @pytest.mark.timeout(1800)
+@pytest.mark.first(1)
 def test_a_process_tells_a_wrong_value_in_one_line_that_names_the_setting(
     role: str, env: Mapping[str, str], wrong: list[tuple[str, str]]
 ) -> None:
@@ -171,6 +173,7 @@ def test_a_process_that_does_not_start_has_told_a_variable_that_nobody_reads_onc
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="there is no telling what a process has imported")
 @pytest.mark.parametrize("command", [["reindexer", "status"], *([module, *rest] for module, *rest in ROLES.values())], ids=lambda c: c[0])  # fmt: skip
+@pytest.mark.first(2)
 def test_ctrl_c_while_it_imports_ends_a_process_without_a_traceback(command: list[str]) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", *command], env=CLEAN, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE

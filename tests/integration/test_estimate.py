@@ -58,6 +58,7 @@ def test_what_chunks_share_is_counted_with_each_of_them(db: Connection, worker: 
     assert found.tokens == found.changed_tokens == sum(map(len, provider.inputs))
 
 
+@pytest.mark.long
 def test_of_a_large_table_a_sample_is_read(db: Connection, worker: Worker) -> None:
     db.execute(
         "INSERT INTO context_items (content) SELECT repeat('x', 100 + n % 200) FROM generate_series(1, 20000) AS n"

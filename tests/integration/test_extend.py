@@ -60,12 +60,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     return Environment(environment_with(wheels, folder / "venv"), package)
 
 
+@pytest.mark.long
 def test_the_documents_plugins_keep_the_contracts(installed: Environment) -> None:
     told = installed.run("python", "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_plugins.py")
     assert " passed" in told
     assert "skipped" not in told
 
 
+@pytest.mark.long
 def test_the_documents_plugins_embed_store_and_find(
     installed: Environment, db: Connection, env: Mapping[str, str], tmp_path: Path
 ) -> None:
@@ -83,6 +85,7 @@ def test_the_documents_plugins_embed_store_and_find(
     assert row == ("acme:letters:26",)
 
 
+@pytest.mark.long
 def test_the_documents_chunker_cuts_the_texts_of_a_source_that_names_it(
     installed: Environment, db: Connection, env: Mapping[str, str], tmp_path: Path
 ) -> None:
@@ -101,11 +104,13 @@ def test_the_documents_chunker_cuts_the_texts_of_a_source_that_names_it(
     assert places == [(0, 11), (11, 22), (22, 34)]
 
 
+@pytest.mark.long
 def test_the_documents_application_is_tested_with_the_whole_stack(installed: Environment) -> None:
     told = installed.run("python", "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_application.py")
     assert "1 passed" in told
 
 
+@pytest.mark.long
 def test_the_testing_package_is_imported_by_nothing_that_starts(installed: Environment) -> None:
     loaded = "import sys, reindexer.celery_app, reindexer.listen, reindexer.wiring; print('reindexer.testing' in sys.modules)"
     assert installed.run("python", "-P", "-c", loaded) == "False\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -65,18 +65,18 @@ def things(db: Connection, worker: Worker, index: IndexReader) -> IndexReader:
 
 
 @pytest.fixture
-def found(things: IndexReader, settings: Settings) -> Callable[[Mapping[str, Any]], set[str]]:
+def found(things: IndexReader, settings: Settings) -> Iterator[Callable[[Mapping[str, Any]], set[str]]]:
     """Ids that a search with that filter finds."""
     assert things.count() == 3
+    headers = {"X-API-Key": "test-admin-key"}
 
     def find(where: Mapping[str, Any]) -> set[str]:
-        headers = {"X-API-Key": "test-admin-key"}
-        with TestClient(create_app(settings)) as client:
-            answer = client.post("/search", headers=headers, json={"source": "things", "query": "x", "filter": where})
+        answer = client.post("/search", headers=headers, json={"source": "things", "query": "x", "filter": where})
         assert answer.status_code == 200, answer.text
         return {hit["item_id"] for hit in answer.json()["hits"]}
 
-    return find
+    with TestClient(create_app(settings)) as client:
+        yield find
 
 
 def test_every_column_that_can_be_filtered_has_an_index_of_its_type_and_the_tenants_is_told(

@@ -174,6 +174,7 @@ def test_what_is_still_in_the_outbox_or_due_goes_too(
     assert idle(db)
 
 
+@pytest.mark.long
 def test_a_row_that_comes_meanwhile_is_not_lost(
     db: Connection, database: str, settings: Settings, worker: Worker, index: IndexReader
 ) -> None:

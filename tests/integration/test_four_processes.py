@@ -37,11 +37,12 @@ def docstrings() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.alone
 @pytest.mark.timeout(300)
-def test_ten_thousand_real_texts_then_each_kind_of_edit_within_half_a_second(
-    db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider
+@pytest.mark.parametrize("number", [2_000, pytest.param(10_000, marks=pytest.mark.long)])
+def test_thousands_of_real_texts_then_each_kind_of_edit_within_half_a_second(
+    db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider, number: int
 ) -> None:
     texts = list(docstrings())
-    texts = (texts * (10_000 // len(texts) + 1))[:10_000]
+    texts = (texts * (number // len(texts) + 1))[:number]
     processes.forked = False  # the very commands that users start
     processes.listener(REINDEXER_EMBEDDER="hashing", REINDEXER_EMBEDDING_DIMENSIONS="256")
     processes.worker(REINDEXER_EMBEDDER="hashing", REINDEXER_EMBEDDING_DIMENSIONS="256")
@@ -50,8 +51,8 @@ def test_ten_thousand_real_texts_then_each_kind_of_edit_within_half_a_second(
         for title, text in texts:
             copy.write_row((title, text))
     took = seconds_until(lambda: idle(db), within=200)
-    print(f"10,000 texts in {took:.1f} s")
-    assert index.count() == 10_000
+    print(f"{number:,} texts in {took:.1f} s")
+    assert index.count() == number
 
     item_id, moved_id = str(uuid.uuid4()), str(uuid.uuid4())
     db.execute("INSERT INTO context_items (id, title, content) VALUES (%s, 'first', 'text')", [item_id])
@@ -64,10 +65,11 @@ def test_ten_thousand_real_texts_then_each_kind_of_edit_within_half_a_second(
     deleted = seconds_until(lambda: not index.payload(moved_id))
     print(f"insert {inserted:.3f} s, update {updated:.3f} s, key change {moved:.3f} s, delete {deleted:.3f} s")
     assert max(inserted, updated, moved, deleted) < 0.5
-    assert index.count() == 10_000
+    assert index.count() == number
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+@pytest.mark.first(1)
 def test_every_pool_kind_indexes_edits(
     db: Connection, processes: Processes, index: IndexReader, provider: FakeProvider, pool: str
 ) -> None:
@@ -79,6 +81,7 @@ def test_every_pool_kind_indexes_edits(
     assert index.holds(ids[7], vector_of("text 7"))
 
 
+@pytest.mark.long
 def test_edits_made_while_no_listener_runs_are_found_by_the_next_one(
     db: Connection, processes: Processes, index: IndexReader
 ) -> None:
@@ -90,6 +93,7 @@ def test_edits_made_while_no_listener_runs_are_found_by_the_next_one(
     eventually(lambda: index.holds(item_id, vector_of("made while nobody listened")))
 
 
+@pytest.mark.long
 def test_a_standby_takes_over_from_a_killed_leader(db: Connection, processes: Processes, index: IndexReader) -> None:
     leader, standby = processes.listener(), processes.listener()
     processes.worker()
@@ -100,6 +104,7 @@ def test_a_standby_takes_over_from_a_killed_leader(db: Connection, processes: Pr
     assert "leadership_acquired" in log_of(standby)
 
 
+@pytest.mark.long
 def test_a_lost_connection_of_the_listener_is_made_anew(
     db: Connection, processes: Processes, index: IndexReader
 ) -> None:
@@ -182,6 +187,7 @@ def test_a_collection_of_other_dimensions_is_a_clear_error_before_any_work(
     assert not provider.calls
 
 
+@pytest.mark.long
 def test_a_broker_that_is_flushed_while_workers_run_costs_time_and_no_edit(
     db: Connection, processes: Processes, index: IndexReader, redis_url: str
 ) -> None:

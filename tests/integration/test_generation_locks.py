@@ -67,6 +67,7 @@ def test_a_user_of_the_schema_can_not_write_a_source_by_a_trigger_of_his_own(db:
         db.execute("DROP OWNED BY rx_nobody; DROP ROLE rx_nobody")
 
 
+@pytest.mark.first(1)
 def test_the_migration_waits_for_a_transaction_that_holds_a_table(empty_url: str) -> None:
     migrate(empty_url, with_context_items=True)
     command.downgrade(alembic_config(empty_url), "0005")

@@ -60,6 +60,33 @@ class Installed:
         )
 
 
+KIT = """
+from typing import Annotated
+
+from fastapi import Depends
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
+from reindexer.django import marked as marked_in_django
+from reindexer.fastapi import AfterMark, Mark, mark_of
+from reindexer.sqlalchemy import marked
+
+
+def save(session: Session, other: AsyncSession) -> list[str | None]:
+    with marked(session) as mine, marked(other, traceparent=None) as also, marked_in_django() as third:
+        session.commit()
+    return [mine.token, also.token, third.token]
+
+
+get_mark = mark_of(Session)
+
+
+def search(query: str, mark: Annotated[Mark, Depends(get_mark)], after: AfterMark = None) -> str:
+    return (mark.token or query) + (after or "")
+"""
+"""A program that uses the modules for frameworks. Django has no types of its own."""
+
+
 def clean(env: Mapping[str, str] | None) -> dict[str, str]:
     """This process's environment without settings of ours, and `env`."""
     ours = {name: value for name, value in os.environ.items() if name not in (*SERVER_SETTINGS, "PYTHONPATH")}
@@ -92,6 +119,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.long
 def test_the_wheel_puts_one_package_beside_those_of_others(installed: Installed) -> None:
     with zipfile.ZipFile(installed.wheel) as wheel:
         names = wheel.namelist()
@@ -101,6 +129,7 @@ def test_the_wheel_puts_one_package_beside_those_of_others(installed: Installed)
     assert [name for name in names if "__pycache__" in name or name.startswith("reindexer/tests")] == []
 
 
+@pytest.mark.long
 def test_pip_finds_it_installed_in_the_environment_and_not_in_the_checkout(installed: Installed) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(installed.environment)]
     listed = installed.run(*pip, "list", "-v", "--path", str(next(installed.environment.glob("lib/*/site-packages"))))
@@ -114,10 +143,12 @@ def test_pip_finds_it_installed_in_the_environment_and_not_in_the_checkout(insta
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_mypy_strict_sees_the_types_of_the_installed_package_in_a_users_program(installed: Installed) -> None:
     folder = installed.application.parent / "typed"
     folder.mkdir()
     (folder / "right.py").write_text(program(ROOT / "docs" / "python.md"), encoding="utf-8")
+    (folder / "kit.py").write_text(KIT, encoding="utf-8")
     (folder / "wrong.py").write_text(
         "from reindexer import Client, SearchResult\n"
         "found: SearchResult = Client().search('notes', 1)\n"
@@ -127,8 +158,8 @@ def test_mypy_strict_sees_the_types_of_the_installed_package_in_a_users_program(
     mypy = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file=", "--cache-dir=cache",
             "--python-executable", installed.python]  # fmt: skip
     right, wrong = (
-        subprocess.run([*mypy, name], cwd=folder, capture_output=True, text=True, check=False, timeout=200)
-        for name in ("right.py", "wrong.py")
+        subprocess.run([*mypy, *names], cwd=folder, capture_output=True, text=True, check=False, timeout=200)
+        for names in (("right.py", "kit.py"), ("wrong.py",))
     )
     assert (right.returncode, right.stdout) == (0, ""), right.stdout
     assert [line.rpartition("[")[2] for line in wrong.stdout.splitlines()] == [
@@ -136,6 +167,7 @@ def test_mypy_strict_sees_the_types_of_the_installed_package_in_a_users_program(
     ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_migrate_listen_worker_and_api_start_in_the_folder_of_an_application_with_packages_of_those_names(
     installed: Installed, env: Mapping[str, str], empty_database: str, index: IndexReader, tmp_path: Path
 ) -> None:

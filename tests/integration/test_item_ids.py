@@ -65,6 +65,7 @@ def source(db: Connection, key_types: tuple[str, ...]) -> Source:
 
 
 @pytest.mark.parametrize("key_types", [(each,) for each in TYPES], ids=TYPES)
+@pytest.mark.first(3)
 def test_python_and_the_server_convert_an_id_alike(db: Connection, source: Source, key_types: tuple[str]) -> None:
     (key_type,) = key_types
     like = "text" if key_type == "character varying" else key_type

@@ -193,6 +193,7 @@ def test_a_change_of_a_long_transaction_counts_from_its_commit(db: Connection, d
     assert hours(db) == 0
 
 
+@pytest.mark.long
 def test_backfills_and_requests_have_no_age_and_leave_that_of_changes_alone(db: Connection, worker: Worker) -> None:
     waiting = insert(db, "text")
     work(db, worker)

@@ -85,6 +85,7 @@ def triggers(url: str) -> set[str]:
     ids=["one table", "a schema"],
 )
 @pytest.mark.parametrize("restore", ["", "--clean --if-exists"], ids=["plain", "clean"])
+@pytest.mark.first(2)
 def test_what_the_documented_list_restores_has_all_rows_and_nothing_of_ours(
     db: Connection, database: str, empty: str, tmp_path: Path, here: Callable[..., Done], env: Mapping[str, str],
     dump: str, kept: set[str], restore: str,

@@ -26,7 +26,7 @@ class Scrape:
         self.db = db
         self.asked = 0
 
-    async def samples(self) -> list[Sample]:
+    async def samples(self, *, states_old_s: float) -> list[Sample]:
         self.asked += 1
         await asyncio.sleep(0.05)
         return [Sample("reindexer_up", {}, 1), *measure_states(self.db), *measure_backlog(self.db)]

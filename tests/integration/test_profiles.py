@@ -145,6 +145,7 @@ def test_parameters_that_qdrant_does_not_know_are_the_sources_problem(db: Connec
         (Profile(dimensions=16), Profile(), "the profile says no dimensions any more"),
     ],
 )
+@pytest.mark.first(2)
 def test_a_profile_of_other_vectors_than_those_that_are_there_is_refused_with_the_steps_to_take(
     db: Connection,
     worker: Worker,

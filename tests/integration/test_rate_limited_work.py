@@ -122,6 +122,7 @@ def tokens(db: Connection) -> dict[str, int]:
     return dict(db.execute("SELECT item_id, token FROM reindexer.due WHERE token IS NOT NULL").fetchall())
 
 
+@pytest.mark.long
 def test_an_item_of_many_requests_waits_for_all_its_turns_in_one_claim(
     db: Connection, another: Callable[..., Worker], provider: FakeProvider
 ) -> None:
@@ -158,6 +159,7 @@ def embedded_within_s(db: Connection, worker: Worker, text: str) -> float:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.long
 def test_two_worker_processes_keep_one_cap_together(
     db: Connection, processes: Processes, env: Mapping[str, str], provider: FakeProvider
 ) -> None:

@@ -210,6 +210,7 @@ def test_a_repair_leaves_what_a_claim_holds_and_finds_it_the_next_time(
     assert db.execute("SELECT doubtful FROM reindexer.due").fetchall() == [(False,)]
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_table(db: Connection, worker: Worker, index: IndexReader) -> None:
     def peak(rows: int) -> int:
         db.execute(
@@ -243,6 +244,7 @@ def test_the_command_never_compares_by_another_embedder_than_the_workers(
     assert not db.execute("SELECT FROM reindexer.due").fetchall()
 
 
+@pytest.mark.long
 def test_the_command_tells_what_differs_and_its_exit_code_says_whether_it_stays_so(
     db: Connection, env: Mapping[str, str], worker: Worker, index: IndexReader, here: Callable[..., Done]
 ) -> None:

@@ -254,7 +254,7 @@ def runs(db: Connection, index: IndexReader, stack: Stack, source: Source, drawn
 
 
 few = effort(
-    max_examples=15, deadline=None, database=None, derandomize=True,
+    max_examples=10, deadline=None, database=None, derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )  # fmt: skip
 many = effort(few, max_examples=200, derandomize=False)

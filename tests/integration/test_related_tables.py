@@ -22,6 +22,7 @@ from reindexer.monitoring.status import status
 from reindexer.postgres.connect import Connection, connect
 from reindexer.postgres.queries import load
 from reindexer.postgres.trigger_removal import remove_former
+from reindexer.queue import marks
 from reindexer.queue.drain import drain
 from reindexer.settings import Settings
 from reindexer.sources import condition
@@ -166,6 +167,7 @@ STATEMENTS = {
 
 
 @pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS.keys())
+@pytest.mark.first(6)
 def test_what_a_statement_on_any_table_changes_is_in_the_index(
     books: Flow, index: IndexReader, provider: FakeProvider, statement: str
 ) -> None:
@@ -222,6 +224,37 @@ def test_a_value_that_leads_to_many_is_followed_in_pages_as_bulk(
     assert len(provider.calls) == asked, "a payload alone is embedded anew"
 
 
+def test_a_mark_waits_for_every_page_of_a_related_value(small: Flow) -> None:
+    tokens = []
+    for _ in range(2):
+        with small.db.transaction():
+            tokens += [str(token) for (token,) in small.db.execute("SELECT reindexer.mark()").fetchall()]
+            small.db.execute("UPDATE shop.authors SET country = country || 'x' WHERE id = 3")
+    drain(small.db)
+    waiting = dict.fromkeys(tokens, "waiting")
+    while fan_out(small.db, lambda name: find_source(small.db, name)):
+        assert marks.states(small.db, tokens) == waiting
+        drain(small.db)
+        assert marks.states(small.db, tokens) == waiting
+    assert small.db.execute("SELECT count(*) FROM reindexer.fan_out").fetchone() == (0,)
+    assert marks.states(small.db, tokens) == waiting
+    eventually(small.settles)
+    assert marks.states(small.db, tokens) == dict.fromkeys(tokens, "indexed")
+
+
+def test_a_mark_of_a_related_row_that_nothing_reads_is_done_with_its_look_up(books: Flow) -> None:
+    with books.db.transaction():
+        (token,) = books.db.execute("SELECT reindexer.mark()").fetchone() or ("",)
+        books.db.execute("UPDATE shop.authors SET name = 'Lee X' WHERE id = 3")
+    drain(books.db)
+    assert marks.states(books.db, [token]) == {token: "waiting"}
+    assert [(each.item_id, each.reason) for each in marks.left(books.db, token)] == [
+        (None, "items that read a related table are looked up")
+    ]
+    fan_out(books.db, lambda name: find_source(books.db, name))
+    assert marks.states(books.db, [token]) == {token: "indexed"}
+
+
 def test_another_change_of_the_value_begins_its_pages_anew(small: Flow) -> None:
     cursor = "SELECT cursor FROM reindexer.fan_out"
     for _ in range(2):
@@ -275,6 +308,7 @@ def test_triggers_of_a_relation_that_is_read_no_more_go_and_detach_leaves_none(b
     assert books.db.execute(functions).fetchone() == (0,)
 
 
+@pytest.mark.long
 def test_pages_wait_while_the_backlog_is_long(
     small: Flow, index: IndexReader, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,6 +365,7 @@ UNRECORDED: Mapping[str, str] = {
 
 
 @pytest.mark.parametrize("statements", UNRECORDED.values(), ids=UNRECORDED.keys())
+@pytest.mark.first(2)
 def test_what_passes_statement_triggers_is_found(
     books: Flow, index: IndexReader, provider: FakeProvider, statements: str
 ) -> None:
@@ -376,6 +411,7 @@ GONE = {
 
 
 @pytest.mark.parametrize("statement", GONE.values(), ids=GONE.keys())
+@pytest.mark.first(1)
 def test_a_standby_that_reads_what_is_gone_is_broken_and_the_active_generation_is_not(
     books: Flow, database: str, statement: str
 ) -> None:

@@ -8,21 +8,25 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import httpx
 import pytest
 
+from reindexer.budgets import set_budget
 from reindexer.embedded.children import free_port
 from reindexer.monitoring.metrics import AT_RUN_TIME, METRICS
 from reindexer.postgres.connect import Connection, connect
 from reindexer.sources.pause import set_paused
-from reindexer.testing.provider import Call, FakeProvider, Reply, error
+from reindexer.testing.provider import Call, FakeProvider, error
+from reindexer.testing.provider import Reply as Embedded
 from reindexer.testing.waiting import eventually
 from tests.support.commands import Done
+from tests.support.events import listen
 from tests.support.flow import insert
 from tests.support.index_reader import IndexReader
 from tests.support.processes import Processes
+from tests.support.receiver import Receiver, Reply
 from tests.support.scrapes import FOLDER, Scrape, read, recorded
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
@@ -35,11 +39,16 @@ def test_a_busy_system_exports_what_is_recorded(
     db: Connection, database: str, processes: Processes, provider: FakeProvider, env: Mapping[str, str]
 ) -> None:
     provider.behave = Busy()
+    processes.env |= {"REINDEXER_PRICE_PER_MILLION_TOKENS": "0.02"}
+    set_budget(db, who="test", kind="indexing", period="day", usd=5.0)
+    receiver = Receiver()
+    receiver.plan = lambda _: Reply(500 if len(receiver.asked) % 20 == 0 else 204)
+    listen(db, receiver)
     processes.listener()
     processes.worker()
     _, url = processes.api()
     insert(db, "a heron stands in the reeds")
-    with edits(database, url, env):
+    with closing(receiver), edits(database, url, env):
         eventually(lambda: settled(scrape(url), "live") > 5, within=30, every=1)
         db.execute("INSERT INTO context_items (content) SELECT 'text ' || n FROM generate_series(1, 20000) n")
         eventually(lambda: settled(scrape(url), "bulk") > 0, within=60, every=1)
@@ -61,6 +70,9 @@ def test_a_broken_system_exports_what_is_recorded(
 ) -> None:
     db.execute("CREATE TABLE notes (id int PRIMARY KEY, body text)")
     assert here("attach", "notes", "--table", "public.notes", "--text", "body", env=env).returncode == 0
+    receiver = Receiver()
+    receiver.close()
+    listen(db, receiver)
     provider.behave = lambda call: error(400, "invalid_input") if "refused" in call.inputs else None
     listener, worker = processes.listener(), processes.worker()
     _, url = processes.api(QDRANT_URL=f"http://127.0.0.1:{free_port()}")
@@ -80,6 +92,8 @@ def test_a_broken_system_exports_what_is_recorded(
     processes.children.kill(listener)
     db.execute("UPDATE reindexer.process SET beat_at = beat_at - interval '100 s'")  # as if that much time had passed
     set_paused(db, "context_items", paused=True, who="test")
+    set_budget(db, who="test", kind="search", period="day", usd=5.0)
+    db.execute("UPDATE reindexer.budget SET closed_at = now()")  # as if a search had found it used up
     insert(db, "nobody moves it")
     db.execute("ALTER TABLE context_items DISABLE TRIGGER USER")
     broken = told(url, "broken-2")
@@ -94,7 +108,7 @@ class Busy:
     def __init__(self) -> None:
         self._calls = 0
 
-    def __call__(self, call: Call) -> Reply | None:
+    def __call__(self, call: Call) -> Embedded | None:
         self._calls += 1
         time.sleep(2 if len(call.inputs) > 8 else 0.02)
         if self._calls % 20 == 0:

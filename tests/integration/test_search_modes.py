@@ -59,6 +59,7 @@ def found(api: TestClient, query: str, **more: object) -> list[str]:
 
 @pytest.mark.parametrize("mode", ["keywords", "hybrid", None])
 @pytest.mark.parametrize(("query", "item_id"), [("INV-2291", "1"), ("물", "100"), ("検索", "101")])
+@pytest.mark.first(5)
 def test_an_exact_word_is_found_first(api: TestClient, mode: str | None, query: str, item_id: str) -> None:
     assert found(api, query, mode=mode)[0] == item_id
 

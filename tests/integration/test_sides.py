@@ -163,6 +163,7 @@ def test_a_document_side_is_not_taken_away_in_place(
 
 
 @pytest.mark.parametrize("profile", [BY_PREFIX, BY_TYPE], ids=["prefix", "type"])
+@pytest.mark.first(1)
 def test_generations_of_one_model_with_other_document_sides_share_no_vector_and_are_each_asked_in_their_own_way(
     db: Connection, settings: Settings, worker: Worker, index: IndexReader, provider: FakeProvider, ids: list[str],
     hits: Searching, profile: Profile,
@@ -335,6 +336,7 @@ query_prefix = "search_query: "
 """
 
 
+@pytest.mark.long
 def test_a_running_system_goes_to_another_prefix_and_back_and_each_search_asks_by_the_prefix_of_what_it_searches(
     db: Connection, index: IndexReader, provider: FakeProvider, processes: Processes, here: Callable[..., Done],
     env: Mapping[str, str], tmp_path: Path,

@@ -201,6 +201,7 @@ UNFIT: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize("command", [("migrate",), ("migrate", "--dry-run")], ids=["migrate", "dry run"])
 @pytest.mark.parametrize(("text", "words"), UNFIT.values(), ids=UNFIT.keys())
+@pytest.mark.first(13)
 def test_one_source_that_does_not_fit_is_one_line_and_none_is_attached(
     shop: Shop, command: tuple[str, ...], text: str, words: str
 ) -> None:

@@ -132,6 +132,7 @@ def test_words_that_moved_are_found_where_they_are_and_not_embedded_again(pages:
     assert pages.differences() == {"missing": 0, "stale": 0, "orphaned": 0, "unreadable": 0}
 
 
+@pytest.mark.long
 def test_a_host_without_the_extra_is_told_at_attach_and_at_work(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = "source 'pages': the chunker 'code' needs other packages: pip install 'reindexer[structure]'"
     attach = ("attach", "pages", "--table", "pages", "--text", "body", "--chunker", "code", "--yes")

@@ -165,6 +165,7 @@ def test_sigkill_of_the_supervisor_leaves_no_process_and_the_next_up_works(runni
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.long
 def test_a_child_that_crashes_is_started_again_and_edits_still_arrive(running: Up) -> None:
     marks = {"listener": "listen", "worker": "worker", "api": "api", "redis": "valkey-server", "qdrant": "qdrant_server", "postgres": "postgres"}  # fmt: skip
     for part, mark in marks.items():
@@ -181,6 +182,7 @@ def _crash_and_edit(running: Up, part: str, mark: str) -> None:
     eventually(lambda: running.finds(text), within=75, every=0.1)
 
 
+@pytest.mark.long
 def test_a_second_up_and_a_taken_port_are_one_line(running: Up, tmp_path: Path) -> None:
     second = reindexer("up", "--data-dir", str(running.directory), "--port", str(free_port()))
     assert second.returncode == 1

@@ -51,6 +51,7 @@ def test_one_given_server_that_does_not_answer_keeps_the_embedded_ones_from_bein
 
 
 @pytest.mark.parametrize("name", URLS)
+@pytest.mark.first(1)
 def test_a_given_server_that_accepts_and_stays_silent_is_not_waited_for_long(
     alive: Mapping[str, str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -62,6 +62,7 @@ def test_the_readme_names_the_platforms_that_we_want() -> None:
 
 
 @pytest.mark.parametrize("extra", EXTRAS, ids=lambda extra: extra or "no extra")
+@pytest.mark.first(2)
 def test_whatever_is_installed_has_a_wheel_on_every_platform_that_the_readme_names(
     index: PackageIndex, tmp_path: Path, extra: str
 ) -> None:

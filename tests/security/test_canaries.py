@@ -32,6 +32,7 @@ from reindexer.sources.attach import attach
 from reindexer.testing.processes import log_of
 from reindexer.testing.provider import DIMENSIONS, Call, FakeProvider, Reply
 from reindexer.testing.waiting import eventually
+from tests.support.collector import Collector, collecting
 from tests.support.commands import reindexer
 from tests.support.forks import forked_python
 from tests.support.index_reader import IndexReader
@@ -49,7 +50,9 @@ SECRETS = {
     "qdrant": "canaryqdrantkey",
     "qdrant_url": "canaryqdranturl",
     "admin": "canaryadminkey",
+    "collector": "canarycollectorpw",
 }
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CURSED = "00000000-0000-0000-0000-00000000dead"
 
 _BASE64 = re.compile(r'"body\\*": \\*"((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)\\*"')
@@ -111,11 +114,23 @@ def qdrant(servers: Servers) -> Iterator[QuotingProxy]:
 
 
 @pytest.fixture
+def collector() -> Iterator[Collector]:
+    with collecting() as running:
+        yield running
+
+
+@pytest.fixture
 def secret_env(
-    closed_postgres: EmbeddedPostgres, closed_redis: str, qdrant: QuotingProxy, provider: FakeProvider
+    closed_postgres: EmbeddedPostgres,
+    closed_redis: str,
+    qdrant: QuotingProxy,
+    provider: FakeProvider,
+    collector: Collector,
 ) -> Mapping[str, str]:
     """Settings in which every secret is a canary."""
     return {
+        **collector.env,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url.replace("://", f"://someone:{SECRETS['collector']}@"),
         "DATABASE_URL": make_conninfo(closed_postgres.url(), user="owner", password=SECRETS["database"]),
         "CELERY_BROKER_URL": closed_redis,
         "QDRANT_URL": f"http://someone:{SECRETS['qdrant_url']}@{qdrant.address}",
@@ -167,7 +182,12 @@ def redis_heard(url: str) -> Iterator[list[str]]:
 
 @pytest.mark.timeout(300)
 def test_no_text_and_no_secret_is_found_where_it_does_not_belong(
-    secret_env: Mapping[str, str], qdrant: QuotingProxy, provider: FakeProvider, index: IndexReader, tmp_path: Path
+    secret_env: Mapping[str, str],
+    qdrant: QuotingProxy,
+    provider: FakeProvider,
+    index: IndexReader,
+    tmp_path: Path,
+    collector: Collector,
 ) -> None:
     places = Places()
     url = secret_env["DATABASE_URL"]
@@ -185,7 +205,9 @@ def test_no_text_and_no_secret_is_found_where_it_does_not_belong(
         listener, worker = processes.listener(), processes.worker("-E")
         api, address = processes.api()
         curse(db)
-        write(db)
+        with db.transaction():
+            db.execute("SELECT reindexer.mark(%s)", [f"00-{TRACE}-00f067aa0ba902b7-01"])
+            write(db)
         with httpx.Client(base_url=address, headers={"X-API-Key": SECRETS["admin"]}, timeout=20) as client:
             eventually(lambda: settled(db), within=60)
             places.add("answers", ask(client, db))
@@ -210,6 +232,17 @@ def test_no_text_and_no_secret_is_found_where_it_does_not_belong(
         for child, event in ((listener, "statement_failed"), (worker, "unexpected_error"), (api, "unexpected_error")):
             assert event in log_of(child), child.name
             places.add(f"log of {child.name}", log_of(child))
+        collector.status = 500
+        api, address = processes.api()
+        httpx.post(f"{address}/search", json={"query": TEXT}).close()
+        eventually(lambda: "traces_dropped" in log_of(api), within=20)
+        places.add(f"log of {api.name} without a collector", log_of(api))
+    spans = collector.spans()
+    places.add("spans", [*spans, *(body.decode("utf-8", "replace") for body in collector.bodies)])
+    told = {(each.name, each.attributes.get("reindexer.outcome")) for each in spans if each.trace_id == TRACE}
+    assert {name for name, _ in told} >= {"drain", "read", "embed", "settle"}
+    assert {outcome for name, outcome in told if name == "index"} >= {"embedded", "failed", "postponed"}
+    assert {each.name for each in spans} >= {"POST /search", "POST /admin/backfills"}
     places.add("redis commands", heard)
     places.add("redis keys", redis_content(secret_env["CELERY_BROKER_URL"]))
     assert any(TEXT in text for text in provider.inputs)

@@ -129,7 +129,7 @@ def test_an_open_search_opens_nothing_else(settings: Settings) -> None:
     with TestClient(create_app(settings.model_copy(update={"search_open": True}))) as client:
         for method, path in operations(client):
             code = send(client, method, path).status_code
-            assert code == (422 if path in ("/search", "/similar") else 401), (method, path)
+            assert code == (422 if path in ("/search", "/similar", "/wait") else 401), (method, path)
 
 
 def test_both_headers_carry_the_key(client: TestClient) -> None:

@@ -144,6 +144,7 @@ def changes(db: Connection) -> list[str]:
 
 
 @pytest.mark.parametrize("odd", ODD)
+@pytest.mark.first(4)
 def test_a_table_whose_schema_name_and_columns_have_any_name_is_kept_indexed(
     db: Connection, worker: Worker, reader: IndexReader, client: TestClient, provider: FakeProvider, odd: str
 ) -> None:
@@ -153,6 +154,7 @@ def test_a_table_whose_schema_name_and_columns_have_any_name_is_kept_indexed(
 
 
 @pytest.mark.parametrize("place", range(len(OURS)), ids=OURS)
+@pytest.mark.first(4)
 def test_a_column_that_is_named_as_one_of_ours_is_no_exception(
     db: Connection, worker: Worker, reader: IndexReader, client: TestClient, provider: FakeProvider, place: int
 ) -> None:

@@ -16,6 +16,7 @@ import pytest
 from fastapi.testclient import TestClient
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from api.key_cache import KEEP_FAILURE_S, KEEP_S, MAX_WAITING, KeyCache
 from api.main import create_app
@@ -154,6 +155,7 @@ def test_a_search_key_finds_its_rows_alone(client: TestClient, notes: Connection
         ("meta.level=2", "meta ->> 'level' = '2'"),
     ],
 )
+@pytest.mark.first(2)
 def test_a_filter_is_on_a_column_of_any_kind(client: TestClient, notes: Connection, word: str, sql: str) -> None:
     wanted = {row_id for (row_id,) in notes.execute(f"SELECT id::text FROM notes WHERE {sql}".encode())}
     assert found(post(client, make(notes, source="notes", where=[word]))) == wanted
@@ -280,6 +282,22 @@ def test_a_key_works_again_once_what_was_wrong_with_the_table_of_keys_is_mended(
     assert client.get("/admin/status", headers=bearer(key)).status_code == 503
     db.execute("ALTER TABLE reindexer.elsewhere RENAME TO api_key")
     eventually(lambda: client.get("/admin/status", headers=bearer(key)).status_code == 200, within=5, every=0.1)
+
+
+def test_a_key_that_searches_is_not_told_where_the_servers_are_nor_what_the_table_is_like(
+    settings: Settings, db: Connection, index: IndexReader
+) -> None:
+    key, body = make(db, role="search"), {"source": "context_items", "query": "x"}
+    away = settings.model_copy(update={"qdrant_url": "http://127.0.0.1:1"})
+    with TestClient(create_app(away), raise_server_exceptions=False) as client:
+        told = client.post("/search", json=body, headers=ADMIN)
+        assert told.status_code == 503
+        assert "127.0.0.1" in told.json()["detail"]
+        with capture_logs() as logged:
+            hidden = client.post("/search", json=body, headers=bearer(key))
+    assert hidden.status_code == 503
+    assert hidden.json()["detail"] == "the search can't be answered now; whoever operates this API sees why in its log"
+    assert ["127.0.0.1" in each["error"] for each in logged if each["event"] == "search_refused"] == [True]
 
 
 def test_an_answer_of_postgres_that_comes_late_lets_nobody_in(database: str, db: Connection) -> None:

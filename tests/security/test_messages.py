@@ -49,6 +49,7 @@ def message(body: bytes, content_type: str, task: str = WORK) -> str:
 
 
 @pytest.mark.parametrize("pool", ["prefork", "solo"])
+@pytest.mark.first(1)
 def test_a_pickled_message_is_refused_unread_and_the_worker_goes_on(
     db: Connection,
     processes: Processes,

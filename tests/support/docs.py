@@ -8,7 +8,8 @@ A ```sh block carries a mark on the line before it, which says how a test treats
     <!-- test: run until X -->   the same, again and again until its output holds X
     <!-- test: skip REASON -->   not run; the reason is shown
 
-A ```toml block under `<!-- test: file -->` is the sources file from then on. Blocks of ```python under
+A ```toml block under `<!-- test: file -->` is the sources file from then on; a ```python block under it is the file that
+its first line names. Blocks of ```python under
 `<!-- test: python -->` are one program, and the ```sql blocks under it run before. Blocks under
 `<!-- test: recipe FILE -->` belong together: a program of that name, the `pip install` of what it imports, and what it
 prints.
@@ -27,6 +28,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -153,9 +155,13 @@ def settings_and_defaults() -> dict[str, str]:
 class Reader:
     """Follows a document: runs its blocks in order, as a user does who has the virtual environment activated."""
 
-    def __init__(self, children: Children, given: Mapping[str, str], port: int, *, preset: bool) -> None:
+    def __init__(
+        self, children: Children, given: Mapping[str, str], port: int, *, preset: bool, folder: Path = ROOT,
+        other_ports: Mapping[int, int] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
         """`given`: values for the names that the document exports; `preset`: they are in place from the
-        start, as is a `reindexer` that forks; without, the program itself is run."""
+        start, as is a `reindexer` that forks; without, the program itself is run. `folder`: where commands run.
+        `other_ports`: what stands for ports of the document beside 8000, which may be taken as well."""
         if shutil.which("curl") is None:
             pytest.skip("curl is not on this machine")
         path = [str(Path(sys.executable).parent), os.environ["PATH"]]
@@ -168,6 +174,8 @@ class Reader:
         self._children = children
         self._given = given
         self._port = port
+        self._folder = folder
+        self._other_ports = other_ports
         self._started: list[Child] = []
         self._forks = preset
 
@@ -210,7 +218,11 @@ class Reader:
             self.env[name.group(1)] = self._given[name.group(1)]
 
     def _keep(self, block: Block, file: Path) -> None:
-        """Not in the working directory, where other tests would read it."""
+        """The sources file not in the working directory, where other tests would read it."""
+        if block.language == "python":
+            written = self._folder / block.text.partition("\n")[0].removeprefix("# ")
+            written.write_text(block.text, encoding="utf-8")
+            return
         file.write_text(block.text, encoding="utf-8")
         self.env["REINDEXER_SOURCES"] = str(file)
 
@@ -218,7 +230,7 @@ class Reader:
         for line in block.commands:
             name = f"{block.document.stem}-{len(self._started)}"
             command = f"exec {self._here(line)}"
-            self._started.append(self._children.start(name, ["bash", "-c", command], env=self.env, cwd=ROOT))
+            self._started.append(self._children.start(name, ["bash", "-c", command], env=self.env, cwd=self._folder))
 
     def _run(self, block: Block, wanted: str | None) -> None:
         until = time.monotonic() + 120
@@ -236,8 +248,8 @@ class Reader:
     def _bash(self, block: Block) -> subprocess.CompletedProcess[str]:
         script = f'set -euo pipefail\n{self._here(block.text)}\necho "@@@"; env -0\n'
         done = subprocess.run(
-            ["bash", "-c", script], env=self.env, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            check=False, timeout=60,
+            ["bash", "-c", script], env=self.env, cwd=self._folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            check=False, timeout=120,
         )  # fmt: skip
         output, found, exported = done.stdout.rpartition("@@@\n")
         if found:
@@ -246,6 +258,8 @@ class Reader:
 
     def _here(self, text: str) -> str:
         """The document's port 8000 may be taken on this machine."""
+        for told, taken in self._other_ports.items():
+            text = re.sub(rf"\b{told}\b", str(taken), text)
         return text.replace("localhost:8000", f"127.0.0.1:{self._port}").replace(
             "reindexer up", f"reindexer up --port {self._port}"
         )

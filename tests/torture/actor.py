@@ -17,7 +17,7 @@ from typing import TextIO
 
 import psycopg
 
-from reindexer import rebuilding, wiring
+from reindexer import budgets, rebuilding, wiring
 from reindexer.core.errors import GenerationConflict, ReindexerError, SourceError, TransientError, UsageError
 from reindexer.generations import lifecycle
 from reindexer.generations.promotion import Terms
@@ -28,7 +28,7 @@ from reindexer.postgres.connect import Connection, connect, server_errors
 from reindexer.settings import Settings
 from reindexer.sources import change
 from reindexer.sources.store import find_source
-from tests.torture.models import other
+from tests.torture.models import PLENTY, other
 
 MEAN_PAUSE_S = 0.4
 WHO = "torture"
@@ -100,6 +100,7 @@ class Actor:
         else:
             acts["rebuild"] = (8.0, lambda: self._rebuild(connection))
         acts["forget"] = (1.0, lambda: self._forget(connection))
+        acts["budget"] = (0.7, lambda: self._set_budget(connection))
         acts["keywords"] = (0.5, lambda: self._turn_keywords(connection))
         if "standby" in states:
             acts["rollback"] = (4.0, lambda: rebuilding.rollback(*common, who=WHO, terms=terms))
@@ -115,6 +116,14 @@ class Actor:
         """Add them in place, or take them away."""
         given = {"keywords": not find_source(connection, self._source).keywords}
         change.apply(connection, change.propose(connection, self._source, given, ()), who=WHO)
+
+    def _set_budget(self, connection: Connection) -> None:
+        """A tight one now and then: whatever needs a provider waits until another is set. Nobody reserves meanwhile."""
+        with connection.transaction():
+            connection.execute("SELECT FROM reindexer.budget FOR UPDATE")
+            (before,) = budgets.all_budgets(connection)
+            usd = before.used_usd + self._rng.uniform(0.0, 0.02) if self._rng.random() < 0.4 else PLENTY
+            budgets.set_budget(connection, who=WHO, kind="indexing", period="day", usd=usd)
 
     def _forget(self, connection: Connection) -> None:
         """One that is deleted, as far as the ledger knows."""

@@ -34,6 +34,13 @@ SELECT coalesce(sum(tokens), 0)::bigint, coalesce(sum(unconfirmed_tokens), 0)::b
 FROM reindexer.spend
 """
 
+BUDGETS = """
+SELECT used - (SELECT coalesce(sum(spend.micro_dollars), 0) FROM reindexer.spend WHERE purpose = 'probe' AND day >= begins)
+            - (SELECT coalesce(sum(tokens * price), 0) FROM reindexer.spend_reservation WHERE purpose = 'probe' AND day >= begins),
+       micro_dollars
+FROM reindexer.budget_use
+"""
+
 Tell = Callable[[str], None]
 
 
@@ -81,6 +88,14 @@ def too_little_spent(stage: Stage, tell: Tell) -> list[str]:
         row = connection.execute(SPENT.encode()).fetchone() or (0, 0, 0)
     tell(f"spend: the provider counted {counted} tokens; accounted {row[0]}, unconfirmed {row[1]}, set aside {row[2]}")
     return [f"the provider counted {counted} tokens, and {sum(row)} are accounted"] if sum(row) < counted else []
+
+
+def overspent(stage: Stage, tell: Tell) -> list[str]:
+    """What is spent and set aside together never exceeds the budget that is in force, but for what probes cost."""
+    with stage.connect() as connection:
+        ((used, whole),) = connection.execute(BUDGETS.encode()).fetchall()
+    tell(f"budget: {float(used):.0f} of {float(whole):.0f} micro-dollars")
+    return [f"{used} micro-dollars of a budget of {whole} are used"] if used > whole else []
 
 
 def reader_complaints(path: Path, broken: Sequence[tuple[str, float, float]], tell: Tell) -> list[str]:

@@ -22,16 +22,18 @@ import redis
 from psycopg.conninfo import make_conninfo
 from qdrant_client import QdrantClient
 
+from reindexer.budgets import set_budget
 from reindexer.embedded.children import Child, Children, free_port
 from reindexer.embedded.postgres import EmbeddedPostgres, start_postgres
 from reindexer.embedded.redis import EmbeddedRedis, start_redis
 from reindexer.migrate import migrate
+from reindexer.postgres.connect import connect
 from reindexer.testing.provider import DIMENSIONS, FakeProvider
 from reindexer.testing.proxy import Proxy
 from reindexer.testing.servers import start_qdrant_at
 from tests.torture import tables
 from tests.torture.checker import SOURCES
-from tests.torture.models import PROFILES
+from tests.torture.models import PLENTY, PRICES, PROFILES
 from tests.torture.provider_faults import Lies
 
 LEASE_S = 4.0
@@ -156,6 +158,9 @@ def stage() -> Iterator[Stage]:
         tables.make(database_url)
         built.env = _environment(built)
         (directory / "profiles.toml").write_text(PROFILES, encoding="utf-8")
+        (directory / "prices.toml").write_text(PRICES, encoding="utf-8")
+        with connect(database_url, application_name="torture") as connection:
+            set_budget(connection, who="torture", kind="indexing", period="day", usd=PLENTY, stops_edits=True)
         yield built
 
 
@@ -223,6 +228,9 @@ def _environment(built: Stage) -> dict[str, str]:
         "REINDEXER_RETRY_BASE_S": "0.1",
         "REINDEXER_RETRY_MAX_S": "1",
         "REINDEXER_RETRY_SCHEDULE_S": "1",
+        "REINDEXER_EVENTS_TIMEOUT_S": "1",
+        "REINDEXER_EVENTS_RETRY_MAX_S": "2",
+        "REINDEXER_PRICES": str(built.directory / "prices.toml"),
     }
 
 

@@ -14,6 +14,14 @@ PROFILES = "".join(f'[profiles.{model}]\nmodel = "{model}"\n' for model in MODEL
 """A sources file."""
 
 
+PRICES = "".join(
+    f'[[price]]\nmodel = "{model}"\ndollars_per_million_tokens = 1\n' for model in ("text-embedding-3-small", *MODELS)
+)
+"""A file of prices."""
+PLENTY = 10.0
+"""Dollars that no run spends."""
+
+
 def vector(model: str | None, text: str) -> Vectors:
     """What the provider answers for a text. Any other model than the second fills the first half."""
     half, none = vector_of(text, HALF), np.zeros(HALF, dtype=np.float32)

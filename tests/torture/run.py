@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,21 +19,25 @@ from tests.support.processes import ROOT
 from tests.torture import journal
 from tests.torture.afterwards import (
     left_of_dropped,
+    overspent,
     reader_complaints,
     told_of_actor,
     too_little_spent,
     unsettled,
     wrong_aliases,
 )
+from tests.torture.audience import Audience
 from tests.torture.checker import SOURCES, Differences, compare_all, read_collections, read_kept, read_rows
 from tests.torture.environment import API_KEY, Stage, stage
 from tests.torture.load import Storm
-from tests.torture.models import MODELS
+from tests.torture.models import MODELS, PLENTY
 from tests.torture.processes import READY_S, Cast
 from tests.torture.report import autopsy
 from tests.torture.table_edits import MARK
 
 WRITERS = 3
+WAITERS = 3
+MARKS_WITHIN_S = 120.0
 IDLE_WITHIN_S = 90.0
 TIDY_WITHIN_S = 45.0
 """Workers look every ten seconds what is left of dropped generations."""
@@ -72,22 +77,28 @@ class Result:
 
 def run(seed: str, seconds: float, tell: Tell) -> Result:
     """The whole of it."""
-    with stage() as built:
+    with stage() as built, closing(Audience(built, seed)) as audience:
         changed = random.Random(f"{seed}/generations").choice(SOURCES)
         tell(f"data and logs are in {built.directory}; generations of {changed} are changed")
         cast = Cast(built, seed, changed)
         cast.start_all()
         reader = _start_reader(built, seed, changed, seconds)
         writers = [_start_writer(built, cast, seed, index, seconds) for index in range(WRITERS)]
+        waiter = _start_waiter(built, seed, seconds)
         storm = Storm(built, cast, seed, tell)
         storm.rage(seconds)
         cast.kill("actor")
+        audience.be_calm()
         calm_at = time.monotonic()
         for writer in (*writers, reader):
             writer.process.wait(60)
         complaints = [
             f"{each.name} failed: {each.last_lines(5)}" for each in (*writers, reader) if each.process.returncode
         ]
+        complaints += overspent(built, tell)
+        with built.connect() as connection:
+            connection.execute("UPDATE reindexer.budget SET usd = %s, closed_at = NULL", [PLENTY])
+        complaints += _marks_left(built, cast, waiter, tell)
         idle_after_s = _until_idle(built, cast, calm_at)
         if idle_after_s > IDLE_WITHIN_S:
             complaints.append(f"not idle within {IDLE_WITHIN_S:.0f} s: {_status(built)} {unsettled(built)}")
@@ -97,6 +108,8 @@ def run(seed: str, seconds: float, tell: Tell) -> Result:
         complaints += [f"a writer saw {entry.error}" for entry in entries if entry.error][:5]
         complaints += _unanswered(built)
         complaints += too_little_spent(built, tell)
+        complaints += overspent(built, tell)
+        complaints += audience.complaints(tell)
         complaints += reader_complaints(built.directory / "reader.journal", storm.broken, tell)
         complaints += told_of_actor(cast.actor_journal, tell)
         for each in cast.ended:
@@ -135,6 +148,29 @@ def _start_writer(built: Stage, cast: Cast, seed: str, index: int, seconds: floa
     return built.children.start(
         f"writer-{index}", [sys.executable, "-m", "tests.torture.writer", *command], env=built.env, cwd=ROOT
     )
+
+
+def _start_waiter(built: Stage, seed: str, seconds: float) -> Child:
+    options = {
+        "seed": seed, "clients": WAITERS, "seconds": seconds, "database-url": built.database_url,
+        "qdrant-url": built.qdrant_url, "journal": built.directory / "writer-of-marks.journal",
+    }  # fmt: skip
+    command = [f"--{name}={value}" for name, value in options.items()]
+    return built.children.start(
+        "waiter", [sys.executable, "-m", "tests.torture.waiter", *command], env=built.env, cwd=ROOT
+    )
+
+
+def _marks_left(built: Stage, cast: Cast, waiter: Child, tell: Tell) -> list[str]:
+    """Wait until each mark has its answer. Returns what is wrong; too early an answer is in its journal."""
+    until = time.monotonic() + MARKS_WITHIN_S
+    while waiter.process.poll() is None:
+        if time.monotonic() > until:
+            return [f"marks have no answer: {waiter.last_lines(5)}"]
+        cast.supervise()
+        time.sleep(POLL_S)
+    tell(waiter.last_lines(1))
+    return [f"the waiter failed: {waiter.last_lines(8)}"] if waiter.process.returncode else []
 
 
 def _until_idle(built: Stage, cast: Cast, calm_at: float) -> float:

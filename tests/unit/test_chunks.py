@@ -77,6 +77,7 @@ CHANGES: Sequence[Callable[[random.Random, list[str]], None]] = (edit, insert, d
 
 
 @pytest.mark.parametrize("most", [200, *(pytest.param(each, marks=pytest.mark.long) for each in (80, 400))])
+@pytest.mark.long
 def test_a_changed_paragraph_makes_at_most_three_new_chunks_of_a_hundred_in_nearly_all_texts(most: int) -> None:
     more, times = dict.fromkeys(CHANGES, 0), 60
     for seed in range(times):

@@ -12,12 +12,12 @@ import pytest
 import reindexer
 
 NAMES = [
-    "ApiKey", "Attached", "BreakerStatus", "ChangedMeanwhile", "Client", "DeadLetter", "DefinitionError",
+    "ApiKey", "Attached", "AwaitedItem", "BreakerStatus", "ChangedMeanwhile", "Client", "DeadLetter", "DefinitionError",
     "DependencyUnavailable", "Detached", "Forgotten", "Generation", "GenerationConflict", "GenerationStatus", "Hit",
     "ItemFailed", "ItemState", "Keywords", "NewKey", "NoSuchItem", "NoSuchRun", "OtherEmbedder", "PastRequest",
     "PermanentError", "Profile", "Promoted", "QueryVector", "RateLimited", "ReindexerError", "RelatedTable",
     "RowIsThere", "RowsWouldMove", "Run", "RunConflict", "SearchResult", "Settings", "Source", "SourceError",
-    "SourceStatus", "Status", "TaskState", "TransientError", "UnfitRequest", "UsageError", "__version__",
+    "SourceStatus", "Status", "TaskState", "TransientError", "UnfitRequest", "UsageError", "Waited", "__version__",
 ]  # fmt: skip
 
 METHODS = {
@@ -34,7 +34,7 @@ METHODS = {
         " profile: 'Profile | None' = None,"
         " unset: 'Sequence[str]' = (), rows_may_move: 'bool' = False) -> 'Attached'"
     ),
-    "backfill": "(self, source: 'str', *, where: 'str | None' = None, force: 'bool' = False) -> 'Run'",
+    "backfill": "(self, source: 'str', *, where: 'str | None' = None, force: 'bool' = False, max_usd: 'float | None' = None) -> 'Run'",
     "cancel_rebuild": "(self, source: 'str') -> 'int'",
     "cancel_run": "(self, run_id: 'int') -> 'Run'",
     "close": "(self) -> 'None'",
@@ -57,7 +57,7 @@ METHODS = {
         " -> 'Promoted'"
     ),
     "prune": "(self, source: 'str', *, generation: 'int | None' = None) -> 'list[int]'",
-    "rebuild": "(self, source: 'str', *, profile: 'str | None' = None) -> 'Run'",
+    "rebuild": "(self, source: 'str', *, profile: 'str | None' = None, max_usd: 'float | None' = None) -> 'Run'",
     "regenerate": "(self, source: 'str', ids: 'Sequence[Key]') -> 'list[str]'",
     "regenerate_now": "(self, source: 'str', item_id: 'str', *, timeout_s: 'float' = 300.0) -> 'None'",
     "replay_dead_letters": (
@@ -74,7 +74,8 @@ METHODS = {
     "search": (
         "(self, source: 'str | Sequence[str]', query: 'str', *, limit: 'int' = 10, offset: 'int' = 0,"
         " filter: 'Mapping[str, Any] | None' = None, min_score: 'float | None' = None, group: 'Group' = 'item',"
-        " mode: 'Mode | None' = None, text: 'bool' = False) -> 'SearchResult'"
+        " mode: 'Mode | None' = None, text: 'bool' = False, after: 'str | None' = None, after_timeout_s: 'float' = 10.0)"
+        " -> 'SearchResult'"
     ),
     "similar": (
         "(self, source: 'str', item_id: 'str', *, limit: 'int' = 10, offset: 'int' = 0,"
@@ -84,6 +85,7 @@ METHODS = {
     "sources": "(self) -> 'list[Source]'",
     "status": "(self) -> 'Status'",
     "task": "(self, task_id: 'str') -> 'TaskState | None'",
+    "wait": "(self, what: 'str', ids: 'Sequence[Key] | None' = None, *, timeout_s: 'float' = 10.0) -> 'Waited'",
     "why": "(self, source: 'str', item_id: 'str') -> 'ItemState | None'",
 }
 
@@ -105,12 +107,14 @@ RESULTS = {
         "source", "item_id", "status", "wanted", "indexed", "lane", "attempts", "error", "waits_for", "next_try_at",
         "changed_at", "indexed_at", "chunks", "history",
     ),
+    "AwaitedItem": ("source", "item_id", "failed", "reason"),
+    "Waited": ("status", "failed", "waits_for"),
     "PastRequest": ("task_id", "succeeded", "error", "created_at", "finished_at"),
     "Run": (
         "id", "source", "kind", "state", "where", "force", "total", "total_is_estimate", "queued", "done", "failed",
         "rate", "eta_s", "started_at", "finished_at", "error",
     ),
-    "SearchResult": ("hits", "behind", "degraded"),
+    "SearchResult": ("hits", "behind", "degraded", "after"),
     "SourceStatus": ("due", "completed", "failed", "paused", "problem", "triggers", "triggers_wrong", "generation", "beside"),
     "GenerationStatus": ("number", "state", "due", "oldest_change_age_s", "problem"),
     "Generation": (
@@ -121,7 +125,7 @@ RESULTS = {
     "QueryVector": ("collection", "embedder", "vector", "keywords"),
     "Status": (
         "outbox", "pending", "processing", "failed", "healing", "completed", "open_runs", "oldest_change_age_s",
-        "listener", "workers", "triggers", "breakers", "sources",
+        "listener", "workers", "triggers", "breakers", "budgets", "events", "sources",
     ),
     "TaskState": ("task_id", "source", "item_id", "error", "state", "waits_for"),
 }  # fmt: skip

@@ -3,6 +3,8 @@ from __future__ import annotations
 import tracemalloc
 from contextlib import closing
 
+import pytest
+
 from reindexer.index.spool import IN_MEMORY_BYTES, Spool, Suspect
 
 
@@ -16,6 +18,7 @@ def test_suspects_come_back_in_order_and_more_than_once() -> None:
         assert spool.count == 3
 
 
+@pytest.mark.long
 def test_a_spool_of_many_suspects_lies_on_disk() -> None:
     tracemalloc.start()
     try:

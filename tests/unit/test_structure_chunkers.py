@@ -240,6 +240,7 @@ CHANGES: Sequence[Callable[[random.Random, list[str]], None]] = (edit, insert, d
 
 
 @pytest.mark.parametrize("name", KINDS)
+@pytest.mark.first(2)
 def test_a_changed_part_makes_at_most_three_new_chunks_of_a_hundred_in_nearly_all_texts(name: str) -> None:
     of_part, page, between = KINDS[name]
     more, new_chunks, times = dict.fromkeys(CHANGES, 0), 0, 30
@@ -269,6 +270,7 @@ def test_a_changed_part_makes_at_most_three_new_chunks_of_a_hundred_in_nearly_al
      "- a\n" * 15_000, "```\n" * 15_000, "x" * 100_000, '"' * 50_000],
     ids=["tags", "open blocks", "wrong ends", "braces", "brackets", "quotes", "items", "fences", "letters", "strings"],
 )  # fmt: skip
+@pytest.mark.first(6)
 def test_a_text_without_end_of_one_thing_is_cut_in_little_time(name: str, text: str) -> None:
     began = time.monotonic()
     chunks(name, text, 1000)

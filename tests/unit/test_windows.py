@@ -47,18 +47,21 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("module", ["reindexer", "reindexer.indexing", "api.main"])
+@pytest.mark.first(1)
 def test_it_is_imported(module: str) -> None:
     done = python(f"import {module}; print({module}.__name__)", "")
     assert (done.stdout, done.stderr) == (f"{module}\n", "")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["up", "--help"], ["--version"]])
+@pytest.mark.first(1)
 def test_the_command_line_tells_about_itself(arguments: list[str]) -> None:
     done = command(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert "reindexer" in done.stdout
 
 
+@pytest.mark.long
 def test_settings_are_read_and_nothing_is_up() -> None:
     done = command("down")
     assert done.returncode == 1
@@ -69,6 +72,7 @@ def test_settings_are_read_and_nothing_is_up() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["up"], ["demo"], ["listen"], ["worker", "-c", "1"]], ids=" ".join)
+@pytest.mark.first(1)
 def test_what_needs_more_says_in_one_line_to_use_wsl(arguments: list[str]) -> None:
     done = command(*arguments)
     assert done.returncode == 2

@@ -7,6 +7,7 @@ import * as live from "./live.js";
 import { overview } from "./overview.js";
 import { search } from "./search.js";
 import { source } from "./source.js";
+import { spend } from "./spend.js";
 
 const PARTS = {
   overview: ["Overview", (place) => overview(place)],
@@ -14,6 +15,7 @@ const PARTS = {
   item: ["Item", item],
   failed: ["Dead letters", failed],
   search: ["Search", search],
+  spend: ["Spend", spend],
 };
 
 const main = document.getElementById("main");

@@ -13,20 +13,39 @@ export function whenLoggedOut(act) {
 }
 
 export async function ask(method, path, body) {
+  const answer = await send(method, path, body);
+  return answer.json().catch(() => ({}));
+}
+
+// Asks for lines of JSON, and calls `each` with one after the other. `signal` ends it.
+export async function lines(path, body, each, signal) {
+  const answer = await send("POST", path, body, signal);
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read().catch(() => { throw new Refused(0, "the answer broke off; ask again"); });
+    if (done) return;
+    const parts = (rest + value).split("\n");
+    rest = parts.pop();
+    for (const line of parts) each(JSON.parse(line));
+  }
+}
+
+async function send(method, path, body, signal) {
   const headers = { "X-Reindexer-Page": "1" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let answer;
   try {
-    answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+    answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal });
   } catch {
     throw new Refused(0, "the API does not answer");
   }
-  const told = await answer.json().catch(() => ({}));
   if (!answer.ok) {
+    const told = await answer.json().catch(() => ({}));
     if (answer.status === 401 && path !== "page/session") onLoggedOut();
     throw new Refused(answer.status, told.detail ?? `the API answers ${answer.status}`);
   }
-  return told;
+  return answer;
 }
 
 export const part = encodeURIComponent;

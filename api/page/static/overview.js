@@ -1,21 +1,26 @@
 // What waits, how fresh it is, who works, and what is wrong: problems first, each with what to do.
 import { count, fill, h, seconds, table } from "./dom.js";
 import { read } from "./live.js";
+import { pastOfAll } from "./past.js";
 
 export function overview(place) {
   const problems = h("section", { "aria-labelledby": "problems" });
+  const cards = h("div");
+  const past = pastOfAll();
   const rest = h("div");
   const stale = h("p", { class: "bad", role: "alert", hidden: true });
-  place.append(h("h1", {}, "Overview"), stale, problems, rest);
+  place.append(h("h1", {}, "Overview"), stale, problems, cards, past.element, rest);
   let told = "";
-  return read((now, fresh = true) => {
+  const stop = read((now, fresh = true) => {
     stale.hidden = fresh;
     stale.textContent = fresh ? "" : `No answer from the API: this is as of ${new Date(now.at * 1000).toLocaleTimeString()}.`;
     const shown = JSON.stringify(now.problems);
     if (shown !== told) fill(problems, problemsOf(now)); // not each two seconds: what is read aloud stays
     told = shown;
+    fill(cards, atOnce(now));
     fill(rest, body(now));
   });
+  return () => { stop(); past.end(); };
 }
 
 function problemsOf(now) {
@@ -30,7 +35,7 @@ function problemsOf(now) {
   ];
 }
 
-function body(now) {
+function atOnce(now) {
   const oldest = Math.max(0, ...Object.values(now.oldest_s));
   const waits = (now.outbox ?? 0) + now.lanes.reduce((sum, lane) => sum + lane.ready + lane.waiting + lane.claimed, 0);
   return [
@@ -42,6 +47,11 @@ function body(now) {
       card("Workers", count(now.workers), now.silent.worker ? `${count(now.silent.worker)} went silent` : ""),
       card("Open runs", count(now.runs), "scans of whole sources"),
       card("Breakers", now.breakers.length ? "open" : "closed", now.breakers.map((each) => each.dependency).join(", "))),
+  ];
+}
+
+function body(now) {
+  return [
     h("h2", {}, "Lanes"),
     table("What waits in each lane, and how fast it goes", [
       ["Lane", (lane) => lane.lane],

@@ -1,10 +1,14 @@
 // One source: how it is defined, its generations and runs, and what can be done to it.
 import { ask, part } from "./ask.js";
+import { comparison } from "./compare.js";
 import { confirm, count, counted, facts, fill, h, say, seconds, table, time } from "./dom.js";
 import { now, read } from "./live.js";
 import { state } from "./overview.js";
+import { pastOf } from "./past.js";
 
-const LOOK_MS = 2000;
+const LOOK_MS = 2000; // while something moves
+const REST_MS = 10000;
+const MOVES_MS = 15000; // so long after a button
 
 export function source(place, may, name) {
   if (!name) return choose(place);
@@ -12,9 +16,15 @@ export function source(place, may, name) {
   const known = h("div");
   const runs = h("div");
   const buttons = h("div", { class: "buttons", role: "group", "aria-label": `What can be done to ${name}` });
-  place.append(h("h1", {}, `Source ${name}`), live, buttons, runs, known);
+  const past = pastOf(name);
+  const compared = comparison(name);
+  place.append(h("h1", {}, `Source ${name}`), live, buttons, compared.element, past.element, runs, known);
   let gone = false;
   let timer = null;
+  let latest = null;
+  let paused = null;
+  let acted = 0;
+  let moves = true;
 
   async function look() {
     clearTimeout(timer);
@@ -24,7 +34,9 @@ export function source(place, may, name) {
       ask("GET", `admin/backfills?source=${part(name)}`),
     ]);
     if (gone) return;
-    fill(buttons, actions(found, generations.generations, backfills.backfills));
+    latest = [found, generations.generations, backfills.backfills];
+    moves = backfills.backfills.some((run) => !run.finished_at) || generations.generations.some((each) => each.state === "filling");
+    fill(buttons, actions(...latest));
     fill(runs, progress(generations.generations, backfills.backfills));
     if (!known.hasChildNodes()) fill(known, definition(found));
   }
@@ -35,7 +47,8 @@ export function source(place, may, name) {
     } catch (error) {
       if (!gone) fill(runs, h("p", { class: "bad", role: "alert" }, error.message));
     }
-    if (!gone) timer = setTimeout(again, LOOK_MS);
+    clearTimeout(timer);
+    if (!gone) timer = setTimeout(again, moves || Date.now() - acted < MOVES_MS ? LOOK_MS : REST_MS);
   }
 
   async function act(method, path, body, done) {
@@ -45,7 +58,7 @@ export function source(place, may, name) {
     } catch (error) {
       say(`Refused: ${error.message}`);
     }
-    clearTimeout(timer);
+    acted = Date.now();
     again();
   }
 
@@ -68,9 +81,10 @@ export function source(place, may, name) {
           { act: "Start the backfill", boxes: { force: "Embed anew although the text is unchanged" } });
         if (yes) act("POST", "admin/backfills", { source: name, force: yes.force }, (run) => `Backfill ${run.id} has begun.`);
       }, Boolean(open)],
+      ["Compare", "POST /admin/reconcile", compared.begin],
       ["Rebuild", "POST /admin/generations/{source}/rebuild", async () => {
         const yes = await confirm(`Rebuild ${name}?`, ["The next generation is filled beside the one that searches use; " +
-          "they do not notice.", ...await costs(true)], { act: "Start the rebuild" });
+          "they do not notice.", ...await costs(true), "Until it is promoted or dropped, each edit is written to both."], { act: "Start the rebuild" });
         if (yes) act("POST", `${path}/rebuild`, {}, (made) => `Generation ${made.generation} is being filled.`);
       }, Boolean(filling)],
       filling && ["Promote", "POST /admin/generations/{source}/promote", async () => {
@@ -83,11 +97,14 @@ export function source(place, may, name) {
       filling && ["Drop the rebuild", "POST /admin/generations/{source}/cancel", async () => {
         const yes = await confirm(`Drop generation ${filling.number}?`, ["What was embedded for it is lost. Searches do not notice."],
           { act: "Drop it" });
-        if (yes) act("POST", `${path}/cancel`, {}, `Generation ${filling.number} is dropped.`);
+        const done = `Generation ${filling.number} is dropped.`;
+        if (yes && filling.state === "ready") act("POST", `${path}/prune`, { generation: filling.number }, done);
+        else if (yes) act("POST", `${path}/cancel`, {}, done);
       }],
       standby && ["Roll back", "POST /admin/generations/{source}/rollback", async () => {
         const yes = await confirm(`Make searches use generation ${standby.number} again?`,
-          ["It has every edit that was made since. Costs no embedding."], { act: "Roll back" });
+          ["It has every edit that was made since. Costs no embedding.",
+            `${count(standby.pending)} items wait for it, ${count(standby.failed)} failed in it.`], { act: "Roll back" });
         if (yes) act("POST", `${path}/rollback`, {}, (done) => `Searches use generation ${done.generation}.`);
       }],
     ].filter(Boolean);
@@ -100,16 +117,32 @@ export function source(place, may, name) {
 
   async function costs(everything) {
     try {
-      const cost = await ask("GET", `admin/sources/${part(name)}/cost`);
+      const cost = await ask("GET", `admin/sources/${part(name)}/cost${everything ? "?rebuild=true" : ""}`);
       const about = cost.is_estimate ? "about " : "";
       const dollars = (value) => (value === null ? "the price is not known" : `$${value.toFixed(2)}`);
       const all = `${about}${counted(cost.rows, "row")}, ${counted(cost.tokens, "token")}, ${dollars(cost.dollars)}`;
+      if (cost.rebuild) return planned(cost.rebuild, cost.embedder, dollars);
       return everything ? [`Embeds at most ${all}, by ${cost.embedder}.`]
         : [`Embeds what is not indexed as it is: ${about}${counted(cost.changed, "row")}, ${counted(cost.changed_tokens, "token")}, ` +
           `${dollars(cost.changed_dollars)}. With the box below, everything: ${all}.`];
     } catch (error) {
       return [`What it costs can't be told: ${error.message}`];
     }
+  }
+
+  // What `reindexer plan` tells.
+  function planned({ rows, items, tokens, dollars, minutes, disk, standby, unreadable }, embedder, money) {
+    const size = (bytes) => (bytes < 1e6 ? `${count(bytes / 1e3)} kB` : bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`);
+    const range = (of, said) => (said(of.low) === said(of.high) ? said(of.high) : `${said(of.low)} to ${said(of.high)}`);
+    return [
+      `Embeds ${range(items, count)} of ${counted(rows, "row")}: ${range(tokens, count)} tokens, ` +
+      `${dollars ? range(dollars, money) : "the price is not known"}, by ${embedder}.` +
+      `${items.high < rows ? " The others take the vectors that are there." : ""}`,
+      `Takes ${minutes === null ? "a time that is not known yet" : `about ${seconds(minutes * 60)}`}, and ${range(disk, size)} in Qdrant.` +
+      `${unreadable ? ` ${counted(unreadable, "row")} can't be read, and will fail.` : ""}`,
+      standby && `The former generation is kept as a way back for ${seconds(standby.hours * 3600)}: 1,000 edits then cost ` +
+      `${range(standby.tokens_per_1000_edits, count)} tokens more, and its points ${range(standby.disk, size)}.`,
+    ].filter(Boolean);
   }
 
   function progress(generations, backfills) {
@@ -153,12 +186,14 @@ export function source(place, may, name) {
 
   const stop = read((overview) => {
     const itself = overview.sources.find((each) => each.name === name);
+    if (latest && itself && itself.paused !== paused) fill(buttons, actions(...latest));
+    paused = itself?.paused;
     fill(live, itself ? h("p", {}, state(itself), ` · ${count(itself.due)} due · ${count(itself.completed)} completed · `,
       h("a", { href: `#/failed/${part(name)}`, "data-keep": "failed" }, `${count(itself.failed + itself.healing)} failed`),
       ` · triggers ${itself.triggers ?? "not known"}`) : h("p", { class: "faint" }, "It is not attached."));
   });
   again();
-  return () => { gone = true; clearTimeout(timer); stop(); };
+  return () => { gone = true; clearTimeout(timer); stop(); past.end(); compared.end(); };
 }
 
 function bar(run) {

@@ -3,10 +3,12 @@
 
 -- name: start_look
 -- From the `rows` on, or at what the `ledger` knows alone; an open run that is still at the rows comes to the ledger.
-INSERT INTO reindexer.run AS run (source, kind, state, changed_at) VALUES (%(source)s, %(kind)s, %(from)s, clock_timestamp())
+INSERT INTO reindexer.run AS run (source, kind, state, changed_at, traceparent)
+VALUES (%(source)s, %(kind)s, %(from)s, clock_timestamp(), %(traceparent)s)
 ON CONFLICT (source, kind) WHERE finished_at IS NULL DO UPDATE SET
     changed_at = least(run.changed_at, run.started_at), state = excluded.state, cursor = NULL, queued = 0, total = NULL,
-    started_at = clock_timestamp(), paused_s = 0, generation = NULL
+    started_at = clock_timestamp(), paused_s = 0, generation = NULL,
+    traceparent = coalesce(excluded.traceparent, run.traceparent)
 WHERE run.state <> 'rows' OR excluded.state = 'rows';
 
 -- name: first_fill_is_open
@@ -48,8 +50,8 @@ SELECT id FROM restarted UNION ALL SELECT id FROM started;
 
 -- name: start_backfill
 -- Nothing if one is open.
-INSERT INTO reindexer.run (source, generation, kind, condition, force, total, total_is_estimate)
-SELECT name, generation, 'backfill', %(condition)s, %(force)s, %(total)s, %(total_is_estimate)s
+INSERT INTO reindexer.run (source, generation, kind, condition, force, total, total_is_estimate, traceparent)
+SELECT name, generation, 'backfill', %(condition)s, %(force)s, %(total)s, %(total_is_estimate)s, %(traceparent)s
 FROM reindexer.source WHERE name = %(source)s
 ON CONFLICT (source, kind) WHERE finished_at IS NULL DO NOTHING
 RETURNING id;
@@ -156,15 +158,33 @@ WITH finished AS (
         SELECT FROM reindexer.due
         -- guard run-finish-active
         WHERE due.run_id = run.id AND due.generation = coalesce(run.generation, source.generation))
-    RETURNING run.source, run.generation, kind
+    RETURNING run.id, run.source, coalesce(run.generation, source.generation) AS generation, kind, run.traceparent
+), ready AS (
+    UPDATE reindexer.generation SET state = 'ready' FROM finished
+    WHERE kind = 'rebuild' AND generation.source = finished.source AND number = finished.generation
+        AND generation.state = 'filling'
+    RETURNING generation.source, number
+), said AS (
+    SELECT source, 'run' AS subject, id::text AS id, 'run.finished' AS type, generation, jsonb_build_object('kind', kind) AS details
+    FROM finished
+    UNION ALL
+    SELECT source, 'generation', number::text, 'generation.ready', number, '{}' FROM ready
+), written AS (
+    INSERT INTO reindexer.event AS event (receiver, source, subject, id, type, generation, version, details)
+    SELECT receiver.name, said.source, said.subject, said.id, said.type, said.generation,
+           (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, said.details
+    FROM said JOIN reindexer.event_receiver AS receiver ON said.source = ANY (receiver.sources)
+        AND said.type = ANY (receiver.types) AND receiver.state = 'on'
+    ORDER BY receiver.name, said.source, said.subject, said.id
+    ON CONFLICT (receiver, source, subject, id) DO UPDATE SET
+        number = excluded.number, version = excluded.version, at = excluded.at, attempts = 0, not_before = excluded.not_before
 )
-UPDATE reindexer.generation SET state = 'ready' FROM finished
-WHERE kind = 'rebuild' AND generation.source = finished.source AND number = finished.generation AND generation.state = 'filling';
+SELECT id, traceparent FROM finished WHERE traceparent IS NOT NULL;
 
 -- name: close
 UPDATE reindexer.run SET state = %(state)s, error = %(error)s, finished_at = clock_timestamp()
 WHERE id = %(id)s AND finished_at IS NULL
-RETURNING id;
+RETURNING id, traceparent;
 
 -- name: take_back
 -- Items that the page itself made due (whatever merges into a due row counts its version up), and that no claim has had or

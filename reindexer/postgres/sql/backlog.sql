@@ -17,11 +17,12 @@ SELECT due.source, lane,
        extract(epoch FROM clock_timestamp() - min(least(changed_at, later_changed_at)) FILTER (WHERE may_revoke)
        )::double precision AS revoked_age_s
 FROM (
-    -- Held up: marked, while its provider is left alone. May revoke: it is not known that only an embedding is left to do;
+    -- Held up: marked, while its provider is left alone or its budget is used up. May revoke: it is not known that only an embedding is left to do;
     -- but what a first fill alone has made due has no point yet.
-    SELECT due.*, marked AND (source, generation) IN (
+    SELECT due.*, marked AND ((source, generation) IN (
                SELECT source, number FROM reindexer.generation JOIN reindexer.breaker USING (account)
-               WHERE dependency = 'provider' AND opened_at IS NOT NULL) AS held_up,
+               WHERE dependency = 'provider' AND opened_at IS NOT NULL)
+               OR (source, generation, lane) IN (SELECT source, generation, lane FROM reindexer.over_budget)) AS held_up,
            NOT marked AND NOT (version = 1 AND coalesce(run_id, 0) IN (
                SELECT id FROM reindexer.run WHERE kind = 'first_fill' AND finished_at IS NULL)) AS may_revoke
     FROM reindexer.due
@@ -83,6 +84,8 @@ CROSS JOIN LATERAL (
         SELECT not_before FROM reindexer.due
         WHERE due.source = generation.source AND due.generation = generation.number AND due.lane = lanes.lane AND marked
             AND not_before <= clock_timestamp() - make_interval(secs => %(long_s)s)
+            AND NOT EXISTS (SELECT FROM reindexer.over_budget AS over
+                            WHERE over.source = due.source AND over.generation = due.generation AND over.lane = due.lane)
         ORDER BY not_before LIMIT 1
     )
 ) AS ready

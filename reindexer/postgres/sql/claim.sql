@@ -5,7 +5,7 @@
 -- name: gate
 -- While Qdrant's breaker is open nothing passes before it may be probed, and then one item. A provider's holds up only
 -- the marked items of its account, to which nothing but an embedding is left to do; while it is `silent` all of them, and
--- then one passes. Nothing passes at all once another version of the program has migrated the schema.
+-- then one passes. A budget that is used up holds up marked items, too. Nothing passes at all once another version of the program has migrated the schema.
 WITH gate AS MATERIALIZED (
     SELECT count(opened_at) FILTER (WHERE dependency = 'qdrant') > 0 AS probing,
            coalesce(bool_and(probe_at <= statement_timestamp()) FILTER (WHERE dependency = 'qdrant' AND opened_at IS NOT NULL), true)
@@ -24,11 +24,13 @@ WITH gate AS MATERIALIZED (
     -- neither a million marked ones nor their return cost anything here.
     -- (By lot a generation, and then, where its provider fails or has no turn, first what may need none of it: but for a tenth
     -- of the claims, lest nobody ask a provider that is back.)
-    SELECT ready.source, ready.generation, ready.not_before, ready.marked, drawn.account, drawn.lot,
+    SELECT ready.source, ready.generation, ready.not_before, ready.marked, drawn.account, drawn.over, drawn.lot,
            ready.marked AND (%(tight)s OR (drawn.account = ANY (gate.failing) AND random() < 0.9)) AS last
     FROM gate
     CROSS JOIN (
-        SELECT generation.*, random() AS lot
+        SELECT generation.*, random() AS lot,
+               EXISTS (SELECT FROM reindexer.over_budget AS over
+                       WHERE over.source = generation.source AND over.generation = number AND over.lane = %(lane)s) AS over
         FROM reindexer.source JOIN reindexer.generation ON generation.source = source.name
         WHERE NOT source.paused AND state NOT IN ('broken', 'dropped')
             AND (source.name, generation.number) NOT IN (
@@ -47,12 +49,13 @@ WITH gate AS MATERIALIZED (
                 AND not_before <= statement_timestamp()
                 AND not_before >= coalesce(statement_timestamp() - make_interval(secs => %(marked_begin_ago_s)s), '-infinity')
                 AND drawn.account <> ALL (gate.silent) -- guard mark-silent-provider-claim
+                AND NOT drawn.over -- guard budget-claim-gate
             ORDER BY not_before LIMIT 1
         )
     ) AS ready
     WHERE gate.passes
 ), head AS MATERIALIZED (
-    SELECT source, generation, %(lane)s::text AS lane, NULL::text AS item_id, marked, account
+    SELECT source, generation, %(lane)s::text AS lane, NULL::text AS item_id, marked, account, over
     FROM heads WHERE %(embeds)s OR NOT marked ORDER BY lot, last, random() LIMIT 1
 ), first AS MATERIALIZED (
     SELECT extract(epoch FROM statement_timestamp() - min(not_before) FILTER (WHERE NOT marked))::double precision AS ago_s,
@@ -71,7 +74,9 @@ WITH gate AS MATERIALIZED (
         AND due.not_before <= statement_timestamp()
     FOR UPDATE OF due SKIP LOCKED
 ), head AS MATERIALIZED (
-    SELECT own.source, own.generation, own.lane, own.item_id, own.marked, generation.account
+    SELECT own.source, own.generation, own.lane, own.item_id, own.marked, generation.account,
+           EXISTS (SELECT FROM reindexer.over_budget AS over
+                   WHERE over.source = own.source AND over.generation = own.generation AND over.lane = own.lane) AS over
     FROM own JOIN reindexer.generation ON generation.source = own.source AND generation.number = own.generation
 ), first AS MATERIALIZED (
     SELECT NULL::double precision AS ago_s, NULL::double precision AS marked_ago_s
@@ -120,7 +125,8 @@ WITH gate AS MATERIALIZED (
     UPDATE reindexer.breaker SET probe_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
     FROM head
     WHERE opened_at IS NOT NULL AND probe_at <= statement_timestamp() AND EXISTS (SELECT FROM picked)
-        AND (dependency = 'qdrant' OR (head.marked AND breaker.account = head.account))
+        -- guard budget-no-probe
+        AND (dependency = 'qdrant' OR (head.marked AND NOT head.over AND breaker.account = head.account))
     RETURNING dependency
 ), chosen AS (
     -- An item whose claim was lost goes alone until it is settled (healing too): should it kill its worker again, then no
@@ -166,7 +172,7 @@ WITH gate AS MATERIALIZED (
            first.ago_s AS first_ago_s, first.marked_ago_s AS marked_first_ago_s,
            ARRAY(SELECT dependency FROM its_breakers) AS failing,
            ARRAY(SELECT dependency FROM its_breakers WHERE opened_at IS NOT NULL) AS open,
-           (SELECT account FROM head) AS account,
+           (SELECT account FROM head) AS account, (SELECT over FROM head) AS over_budget,
            ARRAY(SELECT dependency FROM probe) AS probes,
            clock_timestamp() AS claimed_at,
            set_config('synchronous_commit', 'on', true) AS durable, -- guard wal-claim-durable

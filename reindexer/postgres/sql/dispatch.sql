@@ -52,6 +52,8 @@ CROSS JOIN LATERAL (
     ) AS of_generation
     -- guard breaker-dispatch-silent-provider
     WHERE gate.passes AND NOT source.paused AND state NOT IN ('broken', 'dropped') AND generation.account <> ALL (gate.silent)
+        AND NOT EXISTS (SELECT FROM reindexer.over_budget AS over -- guard budget-dispatch-gate
+                        WHERE over.source = generation.source AND over.generation = number AND over.lane = lanes.lane)
 ) AS marked;
 
 -- name: take_unsent

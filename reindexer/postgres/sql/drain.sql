@@ -23,7 +23,7 @@ WITH relaxed AS MATERIALIZED (
               -- No longer than a key of ours can be: one row's must not fail all of them.
               -- guard long-key-drain-name
               CASE WHEN octet_length(item_id) > 650 AND outbox.related IS NULL THEN reindexer.noted_name(outbox.source, item_id) ELSE item_id END AS item_id,
-              lane, greatest(changed_at, %(looked_at)s::timestamptz) AS changed_at
+              lane, greatest(changed_at, %(looked_at)s::timestamptz) AS changed_at, xact
 ), items AS (
     SELECT source, item_id, max(lane) AS lane, min(changed_at) AS changed_at, count(*) AS changes
     FROM taken WHERE item_id IS NOT NULL AND related IS NULL GROUP BY source, item_id
@@ -60,7 +60,7 @@ WITH relaxed AS MATERIALIZED (
     WHERE due.lease_until IS NOT NULL OR due.attempts > 0 OR due.not_before > statement_timestamp()
         -- guard drain-rewrite-lane
         OR due.marked OR due.lane < excluded.lane OR due.changed_at IS NULL OR due.changed_at > excluded.changed_at
-    RETURNING lane, source, generation
+    RETURNING lane, source, item_id, generation, version
 ), walks AS (
     INSERT INTO reindexer.run AS run (source, kind, changed_at)
     SELECT taken.source, 'whole_source', min(taken.changed_at)
@@ -71,7 +71,31 @@ WITH relaxed AS MATERIALIZED (
         state = 'rows', cursor = NULL, queued = 0, total = NULL, started_at = clock_timestamp(), paused_s = 0,
         generation = NULL, -- guard look-every-generation
         changed_at = least(run.changed_at, run.started_at, excluded.changed_at)
-    RETURNING 1
+    RETURNING id, source
+), marked AS MATERIALIZED (
+    -- LATERAL and OFFSET: looked up one by one, not by reading all marks. Nothing is, where nobody marks.
+    SELECT each.xact, its.traceparent FROM (SELECT DISTINCT xact FROM taken WHERE EXISTS (SELECT FROM reindexer.mark)) AS each
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN octet_length(traceparent) BETWEEN 55 AND 512 THEN traceparent END AS traceparent
+        FROM reindexer.mark WHERE mark.xact = each.xact OFFSET 0
+    ) AS its
+), noted AS (
+    -- What is left of marked transactions. An item that was passed over is done with whatever settles it next: nobody has
+    -- claimed it, so that whoever does reads its row after this.
+    INSERT INTO reindexer.note (xact, source, item_id, generation, version, related, run)
+    SELECT DISTINCT xact, taken.source, taken.item_id, generation.number, coalesce(queued.version, 0), NULL::text, NULL::bigint
+    FROM marked JOIN taken USING (xact)
+    JOIN reindexer.generation ON generation.source = taken.source AND state NOT IN ('broken', 'dropped')
+    -- guard mark-passed-over
+    LEFT JOIN queued ON queued.source = taken.source AND queued.item_id = taken.item_id AND queued.generation = generation.number
+    WHERE taken.item_id IS NOT NULL AND taken.related IS NULL
+    UNION ALL
+    SELECT DISTINCT xact, source, item_id, NULL::integer, 0, related, NULL::bigint FROM marked JOIN taken USING (xact)
+    WHERE item_id IS NOT NULL AND related IS NOT NULL
+    UNION ALL
+    SELECT DISTINCT xact, taken.source, NULL::text, NULL::integer, 0, NULL::text, walks.id FROM marked JOIN taken USING (xact)
+    JOIN walks ON walks.source = taken.source
+    WHERE taken.item_id IS NULL
 )
 SELECT (SELECT count(*) FROM taken) AS changes,
        (SELECT count(*) FROM queued WHERE lane = 'live') AS live,
@@ -83,4 +107,5 @@ SELECT (SELECT count(*) FROM taken) AS changes,
        (SELECT count(*) FROM fanned) AS related,
        CASE WHEN %(begin)s::tid = '(0,0)' THEN statement_timestamp() END AS looked_at,
        -- Of a position only the page, which is its first part, can be read as a number.
-       (SELECT (min(place)::text::point)[0]::bigint FROM taken) AS first_page;
+       (SELECT (min(place)::text::point)[0]::bigint FROM taken) AS first_page,
+       ARRAY(SELECT traceparent FROM marked WHERE traceparent IS NOT NULL ORDER BY xact LIMIT %(max_traces)s) AS traceparents;

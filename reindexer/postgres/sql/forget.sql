@@ -95,13 +95,40 @@ WITH known AS (
         finished_at = coalesce(finished_at, clock_timestamp()), sent_at = coalesce(sent_at, clock_timestamp())
     WHERE source = %(source)s AND item_id = %(item_id)s
     RETURNING 1
+), noted AS (
+    DELETE FROM reindexer.note
+    WHERE source = %(source)s AND item_id IN (%(item_id)s, %(key)s) AND related IS NULL
+    RETURNING 1
 ), walked AS (
     UPDATE reindexer.run SET cursor = NULL
     WHERE source = %(source)s AND cursor IN (%(item_id)s, %(key)s) AND finished_at IS NOT NULL
+    RETURNING 1
+), told AS (
+    -- Whoever was told of the item is told that it is gone. Until that is acknowledged, this one row names it.
+    INSERT INTO reindexer.event AS event (receiver, source, subject, id, type, generation, version)
+    SELECT receiver.name, source.name, 'item', %(item_id)s, 'item.deleted', source.generation,
+           greatest(%(token)s, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
+    FROM reindexer.event_receiver AS receiver JOIN reindexer.source ON source.name = %(source)s
+    WHERE receiver.state = 'on' AND source.name = ANY (receiver.sources)
+        AND 'item.deleted' = ANY (receiver.types) -- guard forget-told
+        AND EXISTS (
+            SELECT FROM reindexer.ledger
+            WHERE ledger.source = source.name AND ledger.item_id = %(item_id)s AND ledger.generation = source.generation
+                AND (chunks > 0 OR outcome = 'FAILED'))
+    ORDER BY receiver.name
+    ON CONFLICT (receiver, source, subject, id) DO UPDATE SET
+        number = excluded.number, type = excluded.type, generation = excluded.generation,
+        version = greatest(event.version + 1, excluded.version), at = excluded.at, details = '{}', attempts = 0, not_before = excluded.not_before
+), untold AS (
+    DELETE FROM reindexer.event
+    WHERE event.source = %(source)s AND subject = 'item' AND id = %(item_id)s AND NOT EXISTS (
+        SELECT FROM reindexer.event_receiver
+        WHERE name = event.receiver AND state = 'on' AND 'item.deleted' = ANY (event_receiver.types))
     RETURNING 1
 ), named AS (
     DELETE FROM reindexer.long_key WHERE source = %(source)s AND item_id = %(item_id)s
     RETURNING 1
 )
 SELECT (SELECT count(*) FROM known) + (SELECT count(*) FROM asked) + (SELECT count(*) FROM walked)
-     + (SELECT count(*) FROM named) AS records;
+     + (SELECT count(*) FROM noted)
+     + (SELECT count(*) FROM named) + (SELECT count(*) FROM untold) AS records;

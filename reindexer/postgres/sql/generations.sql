@@ -38,8 +38,8 @@ SELECT %(source)s, %(number)s, 'filling', %(definition)s, %(embedder)s, coalesce
 
 -- name: start_fill
 -- Not of one that has a run already, be it one that has ended.
-INSERT INTO reindexer.run (source, generation, kind, total, total_is_estimate)
-SELECT source, number, 'rebuild', %(total)s, %(total_is_estimate)s FROM reindexer.generation
+INSERT INTO reindexer.run (source, generation, kind, total, total_is_estimate, traceparent)
+SELECT source, number, 'rebuild', %(total)s, %(total_is_estimate)s, %(traceparent)s FROM reindexer.generation
 WHERE source = %(source)s AND number = %(generation)s AND state = 'filling' AND NOT EXISTS (
     SELECT FROM reindexer.run
     WHERE run.source = generation.source AND run.generation = generation.number AND kind = 'rebuild')
@@ -121,6 +121,8 @@ SELECT (SELECT count(*) FROM reindexer.due
         WHERE due.source = generation.source AND due.generation = number AND (
             -- guard promote-lag
             coalesce(changed_at, '-infinity') < clock_timestamp() - make_interval(secs => %(lag_s)s)
+            -- guard promote-after-marks
+            OR least(changed_at, later_changed_at) < %(hurried_at)s::timestamptz
             -- guard promote-shown-deletions
             OR EXISTS (
                 SELECT FROM reindexer.source JOIN reindexer.ledger AS active

@@ -24,9 +24,9 @@ WITH relaxed AS MATERIALIZED (
         %(item_ids)s::text[], %(versions)s::bigint[], %(outcomes)s::text[], %(text_fingerprints)s::text[],
         %(payload_fingerprints)s::text[], %(chunks)s::integer[], %(attempts)s::integer[], %(errors)s::text[],
         %(heal_after_s)s::double precision[], %(request_errors)s::text[], %(losses)s::integer[], %(doubtful)s::boolean[],
-        %(recheck_after_s)s::double precision[]
+        %(recheck_after_s)s::double precision[], %(events)s::text[]
     ) AS outcome (item_id, version, outcome, text_fingerprint, payload_fingerprint, chunks, attempts, error,
-                  heal_after_s, request_error, losses, doubtful, recheck_after_s)
+                  heal_after_s, request_error, losses, doubtful, recheck_after_s, event)
 ), held AS MATERIALIZED (
     -- guard settle-changed-item-due
     SELECT due.source, due.item_id, due.generation, due.version > outcome.version AS changed, due.changed_at,
@@ -102,13 +102,64 @@ WITH relaxed AS MATERIALIZED (
     FROM requested
     WHERE request.task_id = requested.task_id AND succeeded IS NULL
     RETURNING request.item_id, request.task_id, request.error
+), touched AS MATERIALIZED (
+    -- Of marks that wait for it. An item that failed and has changed since fails or succeeds once it is settled again.
+    SELECT found.place, CASE WHEN outcome.outcome = 'FAILED' THEN coalesce(outcome.error, 'it failed') END AS error
+    FROM held JOIN outcome USING (source, item_id, generation)
+    CROSS JOIN LATERAL (
+        SELECT note.ctid AS place FROM reindexer.note
+        WHERE note.source = held.source AND note.item_id = held.item_id AND note.generation = held.generation
+            AND note.version <= outcome.version -- guard mark-own-version
+        OFFSET 0
+    ) AS found
+    WHERE outcome.outcome <> 'FAILED' OR NOT held.changed
+), released AS (
+    DELETE FROM reindexer.note WHERE ctid = ANY (ARRAY(SELECT place FROM touched WHERE error IS NULL)) RETURNING 1
+), given_up AS (
+    UPDATE reindexer.note SET version = 0, error = touched.error FROM touched
+    WHERE note.ctid = touched.place AND touched.error IS NOT NULL
+    RETURNING 1
+), told AS (
+    -- guard mark-waiters-told
+    SELECT pg_notify(%(channel)s, '')::text AS nothing WHERE EXISTS (SELECT FROM released UNION ALL SELECT FROM given_up)
+), heard AS MATERIALIZED (
+    -- Mostly nobody: then there is nothing to join.
+    SELECT receiver.name, receiver.types
+    FROM reindexer.event_receiver AS receiver JOIN reindexer.source ON source.name = %(source)s
+    WHERE receiver.state = 'on' AND source.name = ANY (receiver.sources)
+        AND source.generation = %(generation)s -- guard event-active-generation
+), announced AS (
+    -- In place of the item's event before, if that waits. Who claims the item next waits for this commit, so numbers grow.
+    INSERT INTO reindexer.event AS event (receiver, source, subject, id, type, generation, version, details)
+    SELECT heard.name, %(source)s, 'item', item_id, its.event, %(generation)s,
+           greatest(%(token)s, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint),
+           CASE its.outcome WHEN 'FAILED' THEN jsonb_build_object('reason', its.error) ELSE '{}' END
+    -- LATERAL and OFFSET: looked at only if somebody listens.
+    FROM heard CROSS JOIN LATERAL (
+        SELECT item_id, outcome.event, outcome.outcome, outcome.error
+        FROM held JOIN outcome USING (source, item_id, generation)
+        WHERE outcome.event = ANY (heard.types) -- guard event-with-outcome
+            -- guard event-failed-again
+            AND (outcome.outcome <> 'FAILED' OR NOT EXISTS (
+                SELECT FROM reindexer.ledger
+                WHERE ledger.source = held.source AND ledger.item_id = held.item_id AND ledger.generation = held.generation
+                    AND ledger.outcome = 'FAILED' AND ledger.error = outcome.error))
+        OFFSET 0
+    ) AS its
+    ORDER BY heard.name, item_id
+    ON CONFLICT (receiver, source, subject, id) DO UPDATE SET
+        number = excluded.number, -- guard event-new-number
+        type = excluded.type, generation = excluded.generation, version = greatest(event.version + 1, excluded.version),
+        at = excluded.at, details = excluded.details, attempts = 0, not_before = excluded.not_before
 )
 SELECT held.item_id, extract(epoch FROM clock_timestamp() - held.changed_at)::double precision AS age_s,
        NULL::text AS task_id, NULL::text AS error FROM held
 UNION ALL
 SELECT item_id, NULL, task_id, error FROM answered
 UNION ALL
-SELECT NULL, NULL, NULL, NULL FROM server WHERE NOT same;
+SELECT NULL, NULL, NULL, NULL FROM server WHERE NOT same
+UNION ALL
+SELECT NULL, NULL, NULL, NULL FROM told WHERE nothing IS NULL;
 
 -- name: postpone
 -- Try again later. `attempts_back` undoes attempts that do not count; `seen_token` is a higher token met in Qdrant,

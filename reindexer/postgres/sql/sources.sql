@@ -105,12 +105,26 @@ UPDATE reindexer.source SET paused = true, definition_hash = 'detaching' WHERE n
 -- name: held
 SELECT count(*) FROM reindexer.due WHERE source = %(name)s AND lease_until > clock_timestamp();
 
+-- name: hold_runs
+SELECT id FROM reindexer.run WHERE source = %(name)s AND finished_at IS NULL FOR UPDATE;
+
+-- name: hold_changes
+-- Before the due rows, as the drain does.
+SELECT count(*) FROM (SELECT FROM reindexer.outbox WHERE source = %(name)s FOR UPDATE) AS held;
+
+-- name: hold_items
+-- From now on no worker can take one. Returns how many are in a worker's hands.
+SELECT count(*) FILTER (WHERE lease_until > clock_timestamp())
+FROM (SELECT lease_until FROM reindexer.due WHERE source = %(name)s FOR UPDATE) AS held;
+
 -- name: forget
 WITH outbox AS (DELETE FROM reindexer.outbox WHERE source = %(name)s),
     fan_out AS (DELETE FROM reindexer.fan_out WHERE source = %(name)s),
     due AS (DELETE FROM reindexer.due WHERE source = %(name)s),
+    note AS (DELETE FROM reindexer.note WHERE source = %(name)s AND follows IS NULL),
     request AS (DELETE FROM reindexer.request WHERE source = %(name)s),
     ledger AS (DELETE FROM reindexer.ledger WHERE source = %(name)s RETURNING 1),
+    event AS (DELETE FROM reindexer.event WHERE source = %(name)s),
     -- guard counter-detached-source
     counter AS (DELETE FROM reindexer.counter WHERE labels::jsonb ->> 'source' = %(name)s),
     source AS (DELETE FROM reindexer.source WHERE name = %(name)s),

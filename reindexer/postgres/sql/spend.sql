@@ -1,29 +1,45 @@
 -- What requests to providers cost. A process sets tokens aside before it asks, and later replaces them by what was counted.
 
 -- name: reserve
+-- Of the day that the database's clock says: budgets go by it.
 INSERT INTO reindexer.spend_reservation (id, day, source, account, model, purpose, price, tokens)
-VALUES (%(id)s, %(day)s, %(source)s, %(account)s, %(model)s, %(purpose)s, %(price)s, %(tokens)s);
+VALUES (%(id)s, (clock_timestamp() AT TIME ZONE 'UTC')::date, %(source)s, %(account)s, %(model)s, %(purpose)s, %(price)s,
+        %(tokens)s)
+RETURNING id;
 
 -- name: reserve_more
 UPDATE reindexer.spend_reservation SET tokens = tokens + %(tokens)s, renewed_at = clock_timestamp()
-WHERE id = %(id)s
+WHERE id = %(id)s AND day = (clock_timestamp() AT TIME ZONE 'UTC')::date
 RETURNING id;
 
 -- name: settle
--- One row for each block that the process holds. In the order of the key, so that two processes can't deadlock.
+-- One row for each block that the process holds. In the order of the key, so that two processes can't deadlock. More is set
+-- aside only where no budget counts it, and on the block's own day.
 WITH used AS (
-    SELECT *
+    SELECT used.id, new_requests, new_tokens, new_unconfirmed, released, ends, has_budget,
+        -- guard budget-no-refill
+        CASE WHEN has_budget OR held.day <> (clock_timestamp() AT TIME ZONE 'UTC')::date THEN least(wished, 0) ELSE wished END
+            AS granted
     FROM unnest(
-        %(ids)s::uuid[], %(requests)s::bigint[], %(tokens)s::bigint[], %(unconfirmed)s::bigint[], %(changes)s::bigint[],
-        %(ends)s::boolean[]
-    ) AS used (id, new_requests, new_tokens, new_unconfirmed, change, ends)
+        %(ids)s::uuid[], %(requests)s::bigint[], %(tokens)s::bigint[], %(unconfirmed)s::bigint[], %(released)s::bigint[],
+        %(wished)s::bigint[], %(ends)s::boolean[]
+    ) AS used (id, new_requests, new_tokens, new_unconfirmed, released, wished, ends)
+    JOIN reindexer.spend_reservation AS held ON held.id = used.id
+    CROSS JOIN LATERAL (
+        SELECT EXISTS (
+            SELECT FROM reindexer.budget WHERE budget.source IN ('', held.source)
+                AND kind = CASE held.purpose WHEN 'search' THEN 'search' ELSE 'indexing' END
+                AND (period <> 'run' OR held.purpose IN ('backfill', 'rebuild')) -- guard budget-run-own-purposes
+        ) AS has_budget
+    ) AS its
 ), kept AS (
-    UPDATE reindexer.spend_reservation AS held SET tokens = held.tokens + change, renewed_at = clock_timestamp()
+    UPDATE reindexer.spend_reservation AS held
+    SET tokens = held.tokens + granted - released, renewed_at = clock_timestamp()
     FROM used WHERE held.id = used.id AND NOT ends
-    RETURNING held.id, day, source, account, model, purpose, price, new_requests, new_tokens, new_unconfirmed
+    RETURNING held.id, day, source, account, model, purpose, price, new_requests, new_tokens, new_unconfirmed, granted, has_budget
 ), ended AS (
     DELETE FROM reindexer.spend_reservation AS held USING used WHERE held.id = used.id AND ends
-    RETURNING held.id, day, source, account, model, purpose, price, new_requests, new_tokens, new_unconfirmed
+    RETURNING held.id, day, source, account, model, purpose, price, new_requests, new_tokens, new_unconfirmed, granted, has_budget
 ), held AS (
     SELECT * FROM kept UNION ALL SELECT * FROM ended
 ), spent AS (
@@ -43,7 +59,7 @@ WITH used AS (
         unpriced_tokens = spend.unpriced_tokens + excluded.unpriced_tokens,
         micro_dollars = spend.micro_dollars + excluded.micro_dollars
 )
-SELECT id FROM held;
+SELECT id, granted, has_budget FROM held;
 
 -- name: spend_of_the_dead
 WITH dead AS (

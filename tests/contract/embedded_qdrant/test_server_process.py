@@ -158,6 +158,7 @@ def test_a_caller_that_dies_in_the_middle_of_a_request_harms_nobody(
 
 
 @embedded_only
+@pytest.mark.long
 def test_a_taken_port_or_folder_is_one_line_and_exit_1(tmp_path: Path) -> None:
     with Process("--path", str(tmp_path)) as server:
         port = server.url.rsplit(":", 1)[1]

@@ -98,6 +98,7 @@ def test_a_standby_whose_provider_is_gone_slows_stops_and_hides_nothing(
         ended.set()
 
 
+@pytest.mark.long
 def test_a_standby_whose_column_is_dropped_slows_stops_and_hides_nothing(
     filled: Connection, processes: Processes, index: IndexReader, worker: Worker
 ) -> None:
@@ -119,6 +120,7 @@ def test_a_standby_whose_column_is_dropped_slows_stops_and_hides_nothing(
     eventually(lambda: filled.execute(left).fetchone() == (0,), within=30)
 
 
+@pytest.mark.long
 def test_a_standby_with_100000_items_in_its_queue_slows_stops_and_hides_nothing(
     standby: Connection, processes: Processes, index: IndexReader, another: FakeProvider
 ) -> None:

@@ -136,6 +136,7 @@ def ends_well(
 
 
 @pytest.mark.parametrize("step", ["asks the provider", "waits for others", "holds generations", "waits for writers"])
+@pytest.mark.first(2)
 def test_a_rebuild_that_is_killed_at_a_step_ends_well_when_it_is_done_again(
     filled: Connection,
     command: Command,
@@ -173,6 +174,7 @@ def test_a_rebuild_that_is_killed_at_a_step_ends_well_when_it_is_done_again(
 
 
 @pytest.mark.parametrize("step", ["waits for the last changes", "holds generations", "moves the alias"])
+@pytest.mark.first(2)
 def test_a_promotion_that_is_killed_at_a_step_ends_well_when_it_is_done_again(
     filled: Connection, command: Command, database: str, worker: Worker, index: IndexReader, proxy: Proxy, step: str
 ) -> None:
@@ -198,6 +200,7 @@ def test_a_promotion_that_is_killed_at_a_step_ends_well_when_it_is_done_again(
 
 
 @pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.first(1)
 def test_who_is_killed_at_random_moments_ends_well(
     filled: Connection,
     command: Command,

@@ -61,15 +61,20 @@ def test_no_deletion_is_settled_between_a_promotions_look_and_its_commit(
 ) -> None:
     """Searches would show it, and then find the row again."""
     run = runs.start(ready, find_source(ready, NAME), who="test", force=True)
-    ready.execute("DELETE FROM context_items WHERE title = 'second'")
-    drain(ready)
     shown = "SELECT FROM reindexer.ledger WHERE generation = 1 AND outcome = 'DELETED'"
-    with connect(database, application_name="test") as other, ThreadPoolExecutor() as pool:
+    with (
+        connect(database, application_name="test") as other,
+        connect(database, application_name="test") as writer,
+        ThreadPoolExecutor() as pool,
+    ):
         with ready.transaction():
             ready.execute("SELECT FROM reindexer.run WHERE id = %s FOR UPDATE", [run.id])  # the commit waits for this
             promoting = pool.submit(promotion.promote, other, NAME, who="test", terms=Terms(patience_s=20))
             pid = other.info.backend_pid
             eventually(lambda: promoting.done() or ready.execute(WAITS, [pid]).fetchone() is not None)
+            # Later than the look, so that the promotion does not wait for it.
+            writer.execute("DELETE FROM context_items WHERE title = 'second'")
+            drain(writer)
             working = pool.submit(worker.run_lane, Lane.LIVE, budget_s=5)
             eventually(lambda: working.done() or ready.execute(HELD_UP).fetchone() is not None)
             assert not promoting.done()

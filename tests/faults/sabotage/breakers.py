@@ -37,8 +37,8 @@ BREAKERS = (
     Sabotage(
         "breakers: no message is sent for what waits for a provider",
         "breaker-dispatch-silent-provider",
-        " AND generation.account <> ALL (gate.silent)\n) AS marked",
-        "\n) AS marked",
+        " AND generation.account <> ALL (gate.silent)",
+        "",
         PROBES + "test_while_it_is_open_what_needs_it_is_not_claimed_nor_counted_as_ready_and_no_message_is_sent",
     ),
     Sabotage(

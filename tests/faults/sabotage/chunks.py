@@ -106,9 +106,9 @@ CHUNKS = (
     ),
     Sabotage(
         "requests: of several texts that take too long none uses a try",
-        "doubt-unanswered-write",
-        "counts=not limited and not slow",
-        "counts=not limited",
+        "spend-unasked-no-attempt",
+        "not (limited or slow or",
+        "not (limited or",
         SLOW + "test_requests_that_take_too_long_become_smaller_and_use_no_attempt_and_larger_again_when_it_is_quicker",
         alone=True,
     ),

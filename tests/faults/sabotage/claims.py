@@ -95,8 +95,8 @@ DOUBT = (
     Sabotage(
         "doubt: a write without a reply makes its items doubtful",
         "doubt-unanswered-write",
-        "counts=not limited and not slow, doubtful=not certain",
-        "counts=not limited and not slow, doubtful=False",
+        "counts=counts, doubtful=not certain",
+        "counts=counts, doubtful=False",
         "tests/faults/test_qdrant_away.py::"
         "test_after_a_lost_reply_a_text_that_goes_back_to_what_it_was_is_written_again",
     ),
@@ -207,9 +207,9 @@ CLAIM = (
     ),
     Sabotage(
         "a provider's rate limit is a wait, not an attempt",
-        "doubt-unanswered-write",
-        "counts=not limited and not slow, doubtful",
-        "counts=not slow, doubtful",
+        "spend-unasked-no-attempt",
+        "not (limited or slow or",
+        "not (slow or",
         "tests/faults/test_provider_faults.py::test_429_for_longer_than_all_retries_is_waited_out_and_uses_no_attempt",
     ),
     Sabotage(

@@ -92,6 +92,13 @@ KEYS = (
         f"{_FILE}::test_each_route_is_decided_for_each_role_and_does_as_it_is_decided",
     ),
     Sabotage(
+        "a key that searches sees no address and no table",
+        "key-sees-no-internals",
+        "if status >= HTTPStatus.INTERNAL_SERVER_ERROR and _only_searches(request):",
+        "if False:",
+        f"{_FILE}::test_a_key_that_searches_is_not_told_where_the_servers_are_nor_what_the_table_is_like",
+    ),
+    Sabotage(
         "a condition of a backfill needs the role admin",
         "key-condition-admin",
         'if body.where is not None and access.role != "admin":',

@@ -53,8 +53,8 @@ LAG = (
     Sabotage(
         "metrics: no number is shown that may be old",
         "metrics-no-stale-lag",
-        "lag if states is not None else None",
-        "lag",
+        "of_postgres = (states, counters, lag) if up else ()",
+        "of_postgres = (states, counters, lag)",
         METRICS + "test_what_took_long_to_count_is_not_shown_once_postgres_is_away",
     ),
 )

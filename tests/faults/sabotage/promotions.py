@@ -17,7 +17,7 @@ PROMOTIONS = (
     Sabotage(
         "promotion: a second look within its transaction",
         "promote-second-look",
-        "found = _require(connection, source, number, terms)",
+        "found = _require(connection, source, number, terms, hurried_at)",
         "found = lacking(connection, source, number)",
         LIFE + "test_a_generation_that_lags_behind_is_promoted_only_by_request",
     ),

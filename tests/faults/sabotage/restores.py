@@ -32,7 +32,7 @@ RESTORES = (
     Sabotage(
         "reconcile: another embedder than the workers' compares nothing",
         "reconcile-same-embedder",
-        "require_ours(sides.index, sides.collection, ours)\n",
+        "require_ours(index, found.collection, ours)\n",
         "",
         RECONCILE + "test_the_command_never_compares_by_another_embedder_than_the_workers",
     ),

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from tests.faults.sabotage.addresses import ADDRESSES
+from tests.faults.sabotage.applications import APPLICATIONS
 from tests.faults.sabotage.breakers import BREAKERS
 from tests.faults.sabotage.broker import MESSAGES, SHARED_BROKER
 from tests.faults.sabotage.chunks import CHUNKS
 from tests.faults.sabotage.claims import CLAIM, DOUBT, FENCE
 from tests.faults.sabotage.drain import DRAIN
 from tests.faults.sabotage.engine import ENGINE
+from tests.faults.sabotage.events import EVENTS
 from tests.faults.sabotage.forgetting import FORGETTING
 from tests.faults.sabotage.generations import GENERATIONS
+from tests.faults.sabotage.history import HISTORY
 from tests.faults.sabotage.keys import KEYS
 from tests.faults.sabotage.keywords import KEYWORDS
 from tests.faults.sabotage.lag import LAG
 from tests.faults.sabotage.lifecycle import LIFECYCLE
+from tests.faults.sabotage.marks import MARKS
 from tests.faults.sabotage.mixing import MIXING
 from tests.faults.sabotage.outages import OUTAGES
 from tests.faults.sabotage.page import PAGE
@@ -33,6 +37,7 @@ from tests.faults.sabotage.security import SECRETS
 from tests.faults.sabotage.sides import SIDES
 from tests.faults.sabotage.sources import SOURCES
 from tests.faults.sabotage.spend import SPEND
+from tests.faults.sabotage.traces import TRACES
 from tests.faults.sabotage.upkeep import UPKEEP
 from tests.faults.sabotage.watermarks import WATERMARKS
 from tests.faults.sabotage.without_provider import WITHOUT_PROVIDER
@@ -44,6 +49,7 @@ TABLE = (
     *DOUBT,
     *CLAIM,
     *DRAIN,
+    *MARKS,
     *WATERMARKS,
     *UPKEEP,
     *BREAKERS,
@@ -66,9 +72,13 @@ TABLE = (
     *KEYWORDS,
     *SECRETS,
     *PAGE,
+    *HISTORY,
+    *EVENTS,
+    *TRACES,
     *KEYS,
     *FORGETTING,
     *SOURCES,
+    *APPLICATIONS,
     *PLUGINS,
     *CHUNKS,
     *RATE_LIMITER,

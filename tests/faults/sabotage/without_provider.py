@@ -18,8 +18,8 @@ WITHOUT_PROVIDER = (
     Sabotage(
         "without a provider: a claim that is no probe asks none that is left alone",
         "breaker-non-probe-silence",
-        'may_ask="provider" not in self._claim.left_alone',
-        "may_ask=True",
+        'if "provider" in self._claim.left_alone:',
+        "if False:",
         CHANGES + "test_deletions_blanks_payloads_and_what_is_unchanged_are_settled_while_the_provider_is_away"
         "_and_many_texts_wait",
     ),

@@ -65,6 +65,7 @@ def test_a_condition_picks_its_rows_on_every_page(db: Connection, worker: Worker
         "nextval('reindexer.run_id_seq') > 0",
     ],
 )
+@pytest.mark.first(10)
 def test_what_is_no_condition_is_422_in_one_line_and_starts_nothing(
     client: TestClient, db: Connection, where: str
 ) -> None:

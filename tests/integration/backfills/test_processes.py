@@ -38,6 +38,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+@pytest.mark.long
 def test_ctrl_c_leaves_the_backfill_running_and_says_how_to_watch_and_end_it(
     db: Connection, processes: Processes
 ) -> None:
@@ -67,6 +68,7 @@ def test_ctrl_c_leaves_the_backfill_running_and_says_how_to_watch_and_end_it(
     assert (code, json.loads(out)["state"]) == (0, "running")
 
 
+@pytest.mark.long
 def test_on_a_terminal_a_bar_with_rate_and_time_left_is_drawn(db: Connection, processes: Processes) -> None:
     db.execute("INSERT INTO context_items (content) SELECT 'text ' || n FROM generate_series(1, 300) n")
     processes.listener()

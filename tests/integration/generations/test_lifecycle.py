@@ -17,6 +17,7 @@ from reindexer.generations.promotion import Terms
 from reindexer.generations.upkeep import look_after_others, tidy_index
 from reindexer.listener.trigger_monitor import Watch
 from reindexer.postgres.connect import Connection, connect
+from reindexer.queue import marks
 from reindexer.queue.drain import drain
 from reindexer.queue.requests import ReindexRequest, record, task_state
 from reindexer.settings import Settings
@@ -169,6 +170,45 @@ def test_a_generation_that_lags_behind_is_promoted_only_by_request(
     assert lane == ("live",)
     done = promotion.promote(filled, NAME, who="test", terms=Terms(patience_s=0, accept_lag=True))
     assert done.lacking.late == 1
+
+
+def test_a_mark_that_was_told_to_be_indexed_stays_so_over_a_promotion(
+    filled: Connection, settings: Settings, worker: Worker
+) -> None:
+    made(filled, settings, worker)
+    settle(filled, worker)
+
+    def edit(title: str) -> str:
+        with filled.transaction():
+            (token,) = filled.execute("SELECT reindexer.mark()").fetchone() or ("",)
+            filled.execute("UPDATE context_items SET content = content || '!' WHERE title = %s", [title])
+        drain(filled)
+        worker.run_lane(Lane.LIVE, budget_s=5)
+        return str(token)
+
+    told = edit("first")
+    assert marks.states(filled, [told]) == {told: "indexed"}
+    with pytest.raises(GenerationConflict, match="lags behind: 1 changes are not in it yet"):
+        promotion.promote(filled, NAME, who="test", terms=AT_ONCE)
+    filled.execute("UPDATE reindexer.generation SET live_until = now() + interval '1 min' WHERE number = 2")
+    worker.run_lane(Lane.LIVE, budget_s=5)
+    filled.execute("DELETE FROM reindexer.due WHERE generation = 2")
+    # From now on a mark waits for both; and so a promotion need not wait for it.
+    asked = edit("second")
+    assert marks.states(filled, [asked]) == {asked: "indexed"}, "its items are in the lane live of both"
+    with filled.transaction():
+        (later,) = filled.execute("SELECT reindexer.mark()").fetchone() or ("",)
+        filled.execute("UPDATE context_items SET content = content || '!' WHERE title = 'third'")
+    drain(filled)
+    filled.execute("DELETE FROM reindexer.due WHERE generation = 1")
+    filled.execute("DELETE FROM reindexer.note WHERE generation = 1")
+    assert marks.states(filled, [later]) == {later: "waiting"}
+    filled.execute("UPDATE reindexer.generation SET live_until = NULL WHERE number = 2")
+    assert marks.states(filled, [later]) == {later: "indexed"}
+    promotion.promote(filled, NAME, who="test", terms=Terms(patience_s=0, accept_lag=True))
+    assert marks.states(filled, [later]) == {later: "waiting"}, "it is in the former generation alone"
+    worker.run_lane(Lane.LIVE, budget_s=5)
+    assert marks.states(filled, [later]) == {later: "indexed"}
 
 
 def test_items_that_failed_in_the_next_generation_hold_the_promotion_up(

@@ -188,6 +188,7 @@ DRIFTS = {
 
 
 @pytest.mark.parametrize(("change", "kind", "told"), DRIFTS.values(), ids=DRIFTS.keys())
+@pytest.mark.first(4)
 def test_what_was_changed_by_hand_is_found_and_mended(indexed: Planned, change: Any, kind: str, told: str) -> None:
     change(indexed)
     found = indexed.source()
@@ -324,6 +325,7 @@ def test_killed_after_any_step_and_repeated_it_ends_the_same(four: Planned, step
     "table",
     ["add_it", *(pytest.param(each, marks=pytest.mark.long) for each in ("change_it", "leave_it", "detach_it"))],
 )
+@pytest.mark.long
 def test_killed_within_a_step_and_repeated_it_ends_the_same(four: Planned, database: str, table: str) -> None:
     """It waits for the table's lock in the middle of the step."""
     with psycopg.connect(database) as writer:
@@ -340,6 +342,7 @@ def test_killed_within_a_step_and_repeated_it_ends_the_same(four: Planned, datab
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.long
 def test_killed_between_a_generation_and_its_fill_and_repeated_it_is_filled(four: Planned, database: str) -> None:
     """The new generation reads a column more, so its fill waits for those who write."""
     text = four.file.read_text(encoding="utf-8")
@@ -360,6 +363,7 @@ def test_killed_between_a_generation_and_its_fill_and_repeated_it_is_filled(four
     require_end(four)
 
 
+@pytest.mark.long
 def test_a_repeated_apply_does_nothing_also_when_the_rebuild_is_promoted(four: Planned) -> None:
     four.apply()
     require_end(four)

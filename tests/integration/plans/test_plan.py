@@ -69,6 +69,7 @@ def low_high(told: dict[str, float]) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(("texts", "shape", "title"), CORPORA.values(), ids=CORPORA.keys())
+@pytest.mark.first(3)
 def test_the_range_holds_what_is_billed_and_narrows_to_what_was_measured(
     planned: Planned, texts: list[str], shape: str, title: str | None
 ) -> None:
@@ -99,6 +100,7 @@ def test_the_range_holds_what_is_billed_and_narrows_to_what_was_measured(
     assert second["cost"]["minutes"] is not None
 
 
+@pytest.mark.long
 def test_where_texts_become_others_than_those_that_were_measured_the_range_still_holds(planned: Planned) -> None:
     filled(planned, KOREAN, "an English title of some length before each text")
     planned.says(OF_TEXTS)
@@ -161,6 +163,7 @@ VECTORS = {
 
 
 @pytest.mark.parametrize(("profile", "why"), VECTORS.values(), ids=VECTORS.keys())
+@pytest.mark.first(3)
 def test_what_would_mix_vectors_or_needs_another_collection_is_a_rebuild_and_migrate_leaves_it(
     planned: Planned, profile: str, why: str
 ) -> None:

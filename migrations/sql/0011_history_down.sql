@@ -1,0 +1,2 @@
+-- The past is forgotten with the table.
+DROP TABLE reindexer.history;

@@ -1,0 +1,2 @@
+-- Runs belong to no trace any more.
+ALTER TABLE reindexer.run DROP COLUMN traceparent;

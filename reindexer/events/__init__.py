@@ -1,0 +1,1 @@
+"""Events: who is told what became of items, runs and generations, and what still has to be told."""

@@ -1,0 +1,1 @@
+"""A Django application of a shop's."""
