@@ -52,9 +52,9 @@ def use(purse: Purse, tokens: int) -> None:
 
 @contextmanager
 def locked(database: str) -> Iterator[None]:
-    """A user's transaction holds the budgets, for 8 s at most."""
+    """A user's transaction holds the budgets, for a minute at most."""
     with psycopg.connect(database) as other:
-        other.execute("SET idle_in_transaction_session_timeout = '8s'")
+        other.execute("SET idle_in_transaction_session_timeout = '60s'")
         other.execute("SELECT FROM reindexer.budget FOR UPDATE")
         yield
 
