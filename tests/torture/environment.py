@@ -31,6 +31,7 @@ from reindexer.postgres.connect import connect
 from reindexer.testing.provider import DIMENSIONS, FakeProvider
 from reindexer.testing.proxy import Proxy
 from reindexer.testing.servers import start_qdrant_at
+from tests.support.collector import Collector, collecting
 from tests.torture import tables
 from tests.torture.checker import SOURCES
 from tests.torture.models import PLENTY, PRICES, PROFILES
@@ -54,6 +55,7 @@ class Stage:
     grpc_port: int | None
     provider: FakeProvider
     lies: Lies
+    collector: Collector
     proxies: dict[str, list[Proxy]]
     postgres: EmbeddedPostgres | None = None
     redis: EmbeddedRedis | None = None
@@ -145,13 +147,17 @@ def stage() -> Iterator[Stage]:
         provider = FakeProvider()
         stack.callback(provider.close)
         provider.latency_s = 0.02
-        urls = {"provider": [provider.url], "postgres": [database_url], "redis": [redis_url], "qdrant": [qdrant_url]}
+        collector = stack.enter_context(collecting())
+        urls = {
+            "provider": [provider.url], "postgres": [database_url], "redis": [redis_url], "qdrant": [qdrant_url],
+            "collector": [collector.url],
+        }  # fmt: skip
         if grpc_port:
             urls["qdrant"].append(f"http://{urlsplit(qdrant_url).hostname}:{grpc_port}")
         proxies = {name: [stack.enter_context(Proxy.before(url)) for url in each] for name, each in urls.items()}
         built = Stage(
             directory, children, database_url, redis_url, qdrant_url, int(grpc_port) if grpc_port else None,
-            provider, Lies(provider), proxies, postgres, own_redis, qdrant,
+            provider, Lies(provider), collector, proxies, postgres, own_redis, qdrant,
         )  # fmt: skip
         _clean(built)
         migrate(database_url, with_context_items=True)
@@ -213,6 +219,8 @@ def _environment(built: Stage) -> dict[str, str]:
     )
     return {
         **os.environ,
+        **built.collector.env,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": built.proxies["collector"][0].instead(built.collector.url),
         "PYTHONUNBUFFERED": "1",
         "DATABASE_URL": database,
         "CELERY_BROKER_URL": broker,

@@ -16,7 +16,7 @@ from typing import Any
 from reindexer.embedded.children import Child, wait_until_ready
 from reindexer.testing.processes import log_of
 from tests.support.processes import ROOT
-from tests.torture import journal
+from tests.torture import journal, witness
 from tests.torture.afterwards import (
     left_of_dropped,
     overspent,
@@ -37,6 +37,7 @@ from tests.torture.table_edits import MARK
 
 WRITERS = 3
 WAITERS = 3
+TRACES = "traces.json"
 MARKS_WITHIN_S = 120.0
 IDLE_WITHIN_S = 90.0
 TIDY_WITHIN_S = 45.0
@@ -99,6 +100,7 @@ def run(seed: str, seconds: float, tell: Tell) -> Result:
         with built.connect() as connection:
             connection.execute("UPDATE reindexer.budget SET usd = %s, closed_at = NULL", [PLENTY])
         complaints += _marks_left(built, cast, waiter, tell)
+        complaints += witness.last_edit(built)
         idle_after_s = _until_idle(built, cast, calm_at)
         if idle_after_s > IDLE_WITHIN_S:
             complaints.append(f"not idle within {IDLE_WITHIN_S:.0f} s: {_status(built)} {unsettled(built)}")
@@ -110,6 +112,7 @@ def run(seed: str, seconds: float, tell: Tell) -> Result:
         complaints += too_little_spent(built, tell)
         complaints += overspent(built, tell)
         complaints += audience.complaints(tell)
+        complaints += witness.complaints(built, built.directory / TRACES, tell)
         complaints += reader_complaints(built.directory / "reader.journal", storm.broken, tell)
         complaints += told_of_actor(cast.actor_journal, tell)
         for each in cast.ended:
@@ -154,6 +157,7 @@ def _start_waiter(built: Stage, seed: str, seconds: float) -> Child:
     options = {
         "seed": seed, "clients": WAITERS, "seconds": seconds, "database-url": built.database_url,
         "qdrant-url": built.qdrant_url, "journal": built.directory / "writer-of-marks.journal",
+        "traces": built.directory / TRACES,
     }  # fmt: skip
     command = [f"--{name}={value}" for name, value in options.items()]
     return built.children.start(

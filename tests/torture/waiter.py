@@ -8,6 +8,7 @@ answered: whatever was killed, none is left waiting.
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sys
 import threading
@@ -30,6 +31,7 @@ from reindexer.ports import Vectors
 from tests.torture.checker import text_of
 from tests.torture.journal import Entry, line
 from tests.torture.models import vector
+from tests.torture.witness import traceparent
 
 SOURCE = "context_items"
 KEYS = 15
@@ -59,6 +61,7 @@ class Written:
     texts: dict[str, str | None] = field(default_factory=dict)
     """What each row that it wrote holds after it. None: it is deleted."""
     truncates: bool = False
+    trace_id: str | None = None
 
 
 class Waiter:
@@ -88,11 +91,15 @@ class Waiter:
         self.waited_s: list[float] = []
         """How long each wait took that ended with `indexed`."""
         self.complaints: list[str] = []
+        self.traces: dict[str, list[str]] = {}
+        """The items that each transaction wrote which has a trace."""
 
     def turn(self) -> Entry:
         """A transaction, a wait for it, and a look. Returns what it wrote."""
         entry, written = Entry(), Written()
         committed = self._write(written)
+        if written.trace_id is not None:
+            self.traces[written.trace_id] = list(written.texts)
         if written.token is None or committed is False:
             if written.token is not None:
                 self._expect(written.token, {"rolled_back"})
@@ -153,10 +160,10 @@ class Waiter:
             with connection.transaction():
                 early = self._rng.random() < 0.5
                 if early:
-                    written.token = self._mark(connection)
+                    self._mark(connection, written)
                 self._edit(connection, written)
                 if not early:
-                    written.token = self._mark(connection)
+                    self._mark(connection, written)
                 if self._rng.random() < 0.02:
                     raise RolledBack
         except RolledBack:
@@ -185,9 +192,12 @@ class Waiter:
             else:
                 return connection
 
-    def _mark(self, connection: psycopg.Connection[TupleRow]) -> str:
-        (token,) = connection.execute("SELECT reindexer.mark()").fetchone() or ("",)
-        return str(token)
+    def _mark(self, connection: psycopg.Connection[TupleRow], written: Written) -> None:
+        if self._rng.random() < 0.5:
+            written.trace_id = f"{self._rng.getrandbits(128):032x}"
+        parent = traceparent(written.trace_id) if written.trace_id else None
+        (token,) = connection.execute("SELECT reindexer.mark(%s)", [parent]).fetchone() or ("",)
+        written.token = str(token)
 
     def _edit(self, connection: psycopg.Connection[TupleRow], written: Written) -> None:
         rng = self._rng
@@ -352,6 +362,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--journal", type=Path, required=True)
+    parser.add_argument("--traces", type=Path, required=True)
     options = parser.parse_args(arguments)
     until, lock = time.monotonic() + options.seconds, threading.Lock()
     qdrant = QdrantClient(url=options.qdrant_url, check_compatibility=False, timeout=10)
@@ -366,9 +377,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for each in threads:
             each.join()
     told: dict[str, int] = {}
+    traces: dict[str, list[str]] = {}
     for waiter in waiters:
+        traces |= waiter.traces
         for status, number in waiter.statuses.items():
             told[status] = told.get(status, 0) + number
+    options.traces.write_text(json.dumps(traces), encoding="utf-8")
     sys.stdout.write(f"waiter: {told}\n")
     return 0 if told.get("indexed") else 1
 
