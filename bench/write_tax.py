@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import statistics
 import subprocess
@@ -39,6 +40,8 @@ COMMIT;
 """
 """A transaction that takes as many statements as one that marks."""
 MARKED = ALONE.replace("random()::text;\nCOMMIT", "reindexer.mark();\nCOMMIT")
+INSERTING = ALONE.replace("SELECT random()::text;", "INSERT INTO bare VALUES (:n, 'a text as long as a token');")
+BARE = "CREATE TABLE bare (id bigint, body text)"
 TABLE = """
 DROP TABLE IF EXISTS {table};
 CREATE TABLE {table} (id int PRIMARY KEY, body text, other int, big text);
@@ -96,16 +99,24 @@ def measure(stage: Stage, figures: Figures, *, quick: bool) -> None:
 
 
 def _mark_tax(bench: Bench, figures: Figures, turns: int, times: int) -> int:
-    """What a mark in each transaction costs. Returns how many changes were made."""
-    changes, ratios, rates = 0, list[float](), list[tuple[float, float]]()
-    for _ in range(times):
-        found = [(_commits(bench, "taxed", 8, ALONE), _commits(bench, "taxed", 8, MARKED)) for _ in range(turns)]
-        alone, marked = (statistics.fmean(each.per_s for each in side) for side in zip(*found, strict=True))
-        ratios.append(marked / alone)
-        rates.append((marked, alone))
-        changes += sum(each.done for pair in found for each in pair)
-    marked, alone = (statistics.median(side) for side in zip(*rates, strict=True))
-    figures.add("mark_tax_8c", statistics.median(ratios), f"{marked:,.0f} of {alone:,.0f} commits/s; nobody waits")
+    """What a mark in each transaction costs, and what a plain INSERT does. Returns how many changes were made."""
+    bench.db.execute(BARE)
+    scripts = {"alone": ALONE, "inserting": INSERTING, "marked": MARKED}
+    changes, rates = 0, list[dict[str, float]]()
+    for time_ in range(times):
+        found = dict[str, list[Commits]]()
+        for turn in range(turns):
+            # In another order each time: what one leaves to the listener is drained beside the next.
+            for name in random.Random(time_ * turns + turn).sample(list(scripts), len(scripts)):
+                found.setdefault(name, []).append(_commits(bench, "taxed", 8, scripts[name]))
+        rates.append({name: statistics.fmean(each.per_s for each in commits) for name, commits in found.items()})
+        changes += sum(each.done for commits in found.values() for each in commits)
+    insert = statistics.median(rate["inserting"] / rate["alone"] for rate in rates)
+    marked, alone = (statistics.median(rate[name] for rate in rates) for name in ("marked", "alone"))
+    figures.add("mark_tax_8c_insert", insert, "an INSERT of as many bytes into a table without an index")
+    ratio = statistics.median(rate["marked"] / rate["alone"] for rate in rates)
+    note = f"{marked:,.0f} of {alone:,.0f} commits/s; nobody waits; a bare INSERT: {insert:.2f}"
+    figures.add("mark_tax_8c", ratio, note)
     return changes
 
 
