@@ -91,7 +91,8 @@ def read_your_writes(
     run(waiters, loops // CLIENTS, meanwhile)
     for each in waiters:
         each.end()
-    assert [complaint for each in waiters for complaint in each.complaints] == []
+    complaints = [complaint for each in waiters for complaint in each.complaints]
+    assert not complaints, f"{len(complaints)}: " + "\n".join(complaints[:20])
     told: dict[str, int] = {}
     for each in waiters:
         for status, number in each.statuses.items():
