@@ -22,12 +22,12 @@ from reindexer.migrate import alembic_config, migrate
 from reindexer.ports import Collection, Point
 from reindexer.postgres.connect import Connection, connect
 from reindexer.postgres.locks import promoting
-from reindexer.queue import dead_letters, requests
+from reindexer.queue import dead_letters, marks, requests
 from reindexer.queue.claim import Claim
 from reindexer.queue.drain import drain
 from reindexer.queue.maintenance import forget as forget_old
 from reindexer.queue.maintenance import recheck
-from reindexer.testing.provider import FakeProvider, refuse_texts, vector_of
+from reindexer.testing.provider import FakeProvider, error, refuse_texts, vector_of
 from reindexer.testing.proxy import Mode, Proxy
 from reindexer.testing.waiting import eventually
 from reindexer.worker import one_request
@@ -100,6 +100,28 @@ def test_an_item_that_is_indexed_in_two_generations_leaves_both_and_every_record
     assert (points(index, item), mentions(db, item)) == (0, [])
     assert points(index, other) == 2
     assert forget_it(item) == Forgotten(SOURCE, 0, 0, None)
+
+
+def test_a_mark_that_waits_for_it_or_that_it_failed_holds_it_no_longer(
+    db: Connection, worker: Worker, provider: FakeProvider, forget_it: Forget
+) -> None:
+    provider.behave = lambda call: error(400, "invalid_input") if "bad" in str(call.inputs) else None
+    with db.transaction():
+        (token,) = db.execute("SELECT reindexer.mark()").fetchone() or ("",)
+        failed, waiting = insert(db, "bad"), insert(db, "good")
+    work(db, worker)
+    db.execute("UPDATE context_items SET content = 'better' WHERE id = %s", [waiting])
+    with db.transaction():
+        (later,) = db.execute("SELECT reindexer.mark()").fetchone() or ("",)
+        db.execute("DELETE FROM context_items WHERE id = ANY (%s::uuid[])", [[failed, waiting]])
+    drain(db)
+    assert "note" in mentions(db, failed)
+    assert "note" in mentions(db, waiting)
+    assert marks.states(db, [token, later]) == {token: "failed", later: "waiting"}
+    for item in (failed, waiting):
+        forget_it(item)
+        assert mentions(db, item) == []
+    assert marks.states(db, [token, later]) == {token: "indexed", later: "indexed"}
 
 
 def test_the_audit_says_so_and_names_no_item(

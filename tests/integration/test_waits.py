@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -9,16 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from api.main import create_app
 from reindexer import Client, UsageError, api_keys
+from reindexer.core.source import Source
 from reindexer.postgres.connect import Connection, connect
 from reindexer.queue.drain import drain
 from reindexer.queue.waiting import TIMER_S, Waits
 from reindexer.settings import Settings
+from reindexer.sources.attach import attach
 from reindexer.testing.provider import FakeProvider, error
 from reindexer.testing.proxy import Edit
 from reindexer.testing.waiting import eventually
@@ -26,6 +30,7 @@ from reindexer.worker.worker import Worker
 from tests.support.flow import insert, work
 from tests.support.index_reader import IndexReader
 from tests.support.pooler import pooler
+from tests.support.processes import Processes
 from tests.support.proxy import cable
 from tests.support.swallow import Swallow
 
@@ -185,10 +190,13 @@ def test_what_can_not_be_waited_for_is_told(api: TestClient, client: Client, db:
 def test_a_key_is_told_no_more_than_it_may_know(
     api: TestClient, db: Connection, worker: Worker, refusing: FakeProvider
 ) -> None:
+    db.execute("CREATE TABLE other (id bigint PRIMARY KEY, body text)")
+    attach(db, Source("other", "public", "other", ("id",), ("body",)))
     token, ids = written(db, "good", "bad")
     keys = {
         "search": api_keys.create(db, "a", who="t", role="search").key,
         "operate": api_keys.create(db, "b", who="t", role="operate").key,
+        "other": api_keys.create(db, "d", who="t", role="search", source="other").key,
         "tenant": api_keys.create(db, "c", who="t", role="search", source="context_items", where={"title": "Tea"}).key,
     }
 
@@ -205,6 +213,22 @@ def test_a_key_is_told_no_more_than_it_may_know(
     assert ids[1] in told("search", after=token).text
     hidden = told("tenant", after=token).json()
     assert hidden["failed"] == [{"source": "context_items", "item_id": None, "reason": "an item failed"}]
+    elsewhere = told("other", after=token).json()
+    assert elsewhere["failed"] == [{"source": "other", "item_id": None, "reason": "an item failed"}]
+    assert told("other", ids=ids).status_code == 404
+
+
+def test_a_server_that_is_told_to_end_answers_those_who_wait(db: Connection, processes: Processes) -> None:
+    server, url = processes.api()
+    token, _ = written(db, "text")  # and nobody drains
+    with httpx.Client(base_url=url, headers=KEY, timeout=30) as http, ThreadPoolExecutor() as pool:
+        sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'reindexer api waits'"
+        waits = [pool.submit(http.post, "/wait", json={"after": token, "timeout_s": 25}) for _ in range(3)]
+        eventually(lambda: db.execute(sessions).fetchone() == (1,))
+        server.process.send_signal(signal.SIGTERM)
+        answers = [each.result(timeout=20) for each in waits]
+        assert {(each.status_code, each.json()["detail"]) for each in answers} == {(503, "the server ends; ask again")}
+    assert server.process.wait(20) in (0, -signal.SIGTERM)
 
 
 def test_a_thousand_waiters_take_one_connection_and_are_told_at_once(
