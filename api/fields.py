@@ -43,7 +43,7 @@ MaxUsd = Annotated[
 ]
 SourceName = Annotated[str, StringConstraints(max_length=100), _STORABLE]
 ItemId = Annotated[str, StringConstraints(max_length=3000), _STORABLE]
-MarkToken = Annotated[str, StringConstraints(max_length=40, pattern=r"^[0-9]{1,19}-[0-9a-f]{16}$")]
+MarkToken = Annotated[str, StringConstraints(max_length=60, pattern=r"^[0-9]{1,19}-[0-9a-f]{16}(-[0-9]{1,18})?$")]
 TaskId = Annotated[str, StringConstraints(max_length=300), _STORABLE]
 Query = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=8000), _STORABLE]
 

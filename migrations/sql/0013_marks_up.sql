@@ -51,7 +51,7 @@ DECLARE
 BEGIN
     INSERT INTO reindexer.mark AS written (xact, secret, traceparent)
     VALUES (pg_current_xact_id(), left(replace(gen_random_uuid()::text, '-', ''), 16),
-            CASE WHEN octet_length($1) <= 512 THEN $1 END) -- guard trace-bounded-text
+            CASE WHEN octet_length($1) <= 512 THEN $1 END)
     ON CONFLICT (xact) DO UPDATE SET traceparent = coalesce(written.traceparent, excluded.traceparent)
     RETURNING xact::text || '-' || secret INTO STRICT token;
     RETURN token;
@@ -81,13 +81,12 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET e
     )
     SELECT asked.token,
         CASE
-            WHEN asked.xact = pg_current_xact_id_if_assigned() THEN 'open' -- guard mark-own-writer
+            WHEN asked.xact = pg_current_xact_id_if_assigned() THEN 'open'
             WHEN mark.xact IS NULL THEN
                 CASE pg_xact_status(asked.xact)
                     WHEN 'in progress' THEN 'open'
                     WHEN 'aborted' THEN 'rolled_back'
                     -- Committed since this statement began: the next one sees what it left.
-                    -- guard mark-seen-by-statement
                     ELSE CASE WHEN pg_visible_in_snapshot(asked.xact, pg_current_snapshot()) THEN 'expired' ELSE 'open' END
                 END
             WHEN mark.secret IS DISTINCT FROM asked.secret THEN 'unknown'
@@ -108,7 +107,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET e
                     WHERE awaited.source = left_over.source AND awaited.generation = left_over.generation OFFSET 0)
                 OFFSET 0
             ) THEN 'waiting'
-            WHEN asked.xact IN (SELECT whose FROM undrained) THEN 'waiting' -- guard mark-outbox
+            WHEN asked.xact IN (SELECT whose FROM undrained) THEN 'waiting'
             ELSE 'indexed'
         END
     FROM asked LEFT JOIN reindexer.mark ON mark.xact = asked.xact

@@ -61,6 +61,9 @@ class ClaimedItem:
     does.
     """
 
+    traces: tuple[str, ...] = ()
+    """Of marked transactions that wrote it before the claim: the transaction's id, a space, and its traceparent."""
+
     @property
     def uncertain(self) -> bool:
         """Whether Qdrant's content may differ from the ledger."""

@@ -54,6 +54,8 @@ each."""
 REFILL_S = 0.25
 """Interval between two checks of the queues while pages are queued. Workers of a lane go on without new messages."""
 SPEND_S = 30.0
+MORE_MARKS_S = 0.5
+"""Interval between two examinations of what drains kept, while there is more of it than one examines."""
 MAX_STUMBLE_S = 5.0
 MAX_BROKER_WAIT_S = 5.0
 
@@ -87,6 +89,8 @@ class Leader:
     _dispatch_timer: Timer = field(default_factory=lambda: Timer(1.0))
     _refill_timer: Timer = field(default_factory=lambda: Timer(REFILL_S))
     _marks_timer: Timer = field(default_factory=lambda: Timer(10.0))
+    _kept_upto: int | None = None
+    """Up to which moment was examined what drains kept, unless all was."""
     _walk_timer: Timer = field(default_factory=lambda: Timer(1.0))
     _fan_out_timer: Timer = field(default_factory=lambda: Timer(1.0))
     _heal_timer: Timer = field(default_factory=lambda: Timer(5.0))
@@ -177,7 +181,11 @@ class Leader:
         if self._forget_timer.due(now):
             forget(connection)
         if self._marks_timer.due(now):
-            marks.forget(connection)
+            self._kept_upto = marks.forget_settled(connection, self._kept_upto or 0)
+            if self._kept_upto is None:
+                marks.forget(connection)
+            else:
+                self._marks_timer.next_s = now + MORE_MARKS_S
         walked = self._walk_timer.due(now) and self._walk(connection)
         if walked:
             self._walk_timer.next_s = 0.0

@@ -8,7 +8,7 @@ from reindexer.core.errors import UsageError
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.session import DIFFERING
 
-REVISION = "0015"
+REVISION = "0016"
 """The revision that this version of the program needs: the newest migration."""
 
 

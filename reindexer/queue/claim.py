@@ -193,4 +193,5 @@ def _item(row: DictRow) -> ClaimedItem:
         begun_upto=row["begun_upto"],
         known=row["known"],
         tries_since_failed=row["healed"],
+        traces=tuple(row["traces"] or ()),
     )

@@ -15,7 +15,9 @@ from reindexer.postgres.queries import load
 from reindexer.queue.watermark import Watermark
 
 MAX_TRACES = 32
-"""In so many traces one drain is told."""
+"""In so many traces one drain is told, and so many an item keeps."""
+MANY = 500
+"""What a drain took of a transaction that wrote so many items is kept apart from others'."""
 
 MAX_CHANGES = 20_000
 """Maximum number of changes per statement. It bounds memory and the time that rows are locked."""
@@ -84,6 +86,7 @@ def drain(
         "looked_at": looked_at,
         "begin": f"({begin or 0},0)",
         "max_traces": MAX_TRACES,
+        "many": MANY,
     }
     # A plan made while the outbox was small reads all of it, wherever the scan is to begin.
     prepare = False if begin else keep_plan(max_changes)

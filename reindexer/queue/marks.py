@@ -1,8 +1,9 @@
 """Marks: a writer's word "this transaction", and what is left to do before all that it wrote is indexed.
 
-`SELECT reindexer.mark()` in the writer's transaction returns a token. The drain notes what the transaction leaves to
-do: items, values of related tables, runs. Whoever settles an item deletes its notes. A mark is done once neither the
-outbox nor a note has anything of it (docs/adr/0061).
+`SELECT reindexer.mark()` in the writer's transaction returns a token, and writes nothing. While some session marks, the
+drain keeps what it takes: items with their transactions, until they are settled; notes of runs and of values of related
+tables, which lead to items. An item is settled once a claim is that was made after it was drained. A mark is done once
+neither the outbox, nor a note, nor an item has anything of it (docs/adr/0065).
 """
 
 from __future__ import annotations
@@ -16,25 +17,26 @@ import psycopg
 from psycopg.rows import class_row
 
 from reindexer.core.errors import UsageError
-from reindexer.core.trace import Place, place_of
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.locks import RELEASE_CHANNEL
 from reindexer.postgres.queries import load
 
 KEEP_S = 3_600.0
-"""How long a mark is kept after nothing is left of it."""
+"""How long the tokens of a session are known after its end."""
 AT_MOST_S = 7 * 86_400.0
-"""How long a mark is kept, whatever is left of it."""
+"""How long they are known, and what was drained is kept, whatever is left of it."""
 MAX_FORGOTTEN = 5_000
-MAX_PLACES = 1_000
-"""So many marks of a claim's items are looked up for their traces."""
+MAX_EXAMINED = 500
+"""How many drains are examined at once."""
+MAX_KEPT = 20_000
+"""How many items are kept together."""
 MAX_TOLD = 10
 """How many items an answer names."""
 
 State = Literal["open", "waiting", "indexed", "failed", "rolled_back", "expired", "unknown"]
 """`open`: the transaction has not ended yet."""
 
-_TOKEN = re.compile(r"[0-9]{1,19}-[0-9a-f]{16}", re.ASCII)
+_TOKEN = re.compile(r"[0-9]{1,19}-[0-9a-f]{16}(-[0-9]{1,18})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ def item_states(
 def hand_over_runs(connection: Connection) -> None:
     """Marks that wait for a run whose pages are all queued wait for what is due by now, and for nothing later."""
     if connection.execute(load("marks.sql")["awaited_runs"]).fetchone() == (True,):
-        connection.execute(load("marks.sql")["hand_over_runs"], {"channel": RELEASE_CHANNEL})
+        named = {"channel": RELEASE_CHANNEL, "most": MAX_KEPT}
+        connection.execute(load("marks.sql")["hand_over_runs"], named)
 
 
 def follow(connection: Connection, source: str, related: str, values: Sequence[str]) -> None:
@@ -103,23 +106,16 @@ def forget_values(connection: Connection, source: str, related: str, values: Seq
 
 
 def forget(connection: Connection) -> None:
-    """Delete marks of which nothing is left, after a while."""
+    """Forget sessions that marked, traces, and what led to items that are settled, after a while."""
     named = {"keep_s": KEEP_S, "at_most_s": AT_MOST_S, "limit": MAX_FORGOTTEN}
     connection.execute(load("marks.sql")["forget"], named)
 
 
-def places(
-    connection: Connection, source: str, generation: int, versions: Mapping[str, int]
-) -> list[tuple[str, Place]]:
-    """The places in traces that these items were written in, each with its item's id, by the age of their transactions.
+def forget_settled(connection: Connection, after: int = 0) -> int | None:
+    """Forget what drains kept and is settled by now. Examines at most `MAX_EXAMINED` of them, those after a moment.
 
-    `versions`: of the claimed due rows by item. What was written later is left to the next claim.
+    Returns the moment to go on from, or None if all were examined.
     """
-    named = {
-        "source": source, "generation": generation, "item_ids": list(versions), "versions": list(versions.values()),
-        "most": MAX_PLACES,
-    }  # fmt: skip
-    # Planned anew: a plan from when nobody marked reads all notes.
-    rows = connection.execute(load("marks.sql")["places"], named, prepare=False).fetchall()
-    found = ((str(item_id), place_of(traceparent)) for item_id, traceparent in rows)
-    return [(item_id, place) for item_id, place in found if place is not None]
+    named = {"after": after, "at_most_s": AT_MOST_S, "limit": MAX_EXAMINED}
+    last, count = connection.execute(load("marks.sql")["forget_settled"], named).fetchone() or (None, 0)
+    return int(last) if count == MAX_EXAMINED else None

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-import psycopg
 import structlog
 
 from reindexer.core.errors import ReindexerError
-from reindexer.core.timer import Timer
-from reindexer.core.trace import Attribute, Place, Work
-from reindexer.postgres.connect import Postgres, one_line
+from reindexer.core.trace import Attribute, Place, Work, place_of
 from reindexer.queue.claim import Claim
-from reindexer.queue.marks import places
 from reindexer.tracing.process import Traces, traces
-
-log = structlog.get_logger(__name__)
 
 MAX_TRACES = 16
 """In so many traces a claim is told. Spans say how many were left out."""
@@ -26,7 +20,6 @@ MAX_PARTS = 40
 """So many requests of a claim are told. Spans say how many were left out."""
 MAX_NAMED = 10
 """So many items of one transaction are named in a span."""
-TELL_S = 60.0
 
 Outcome = tuple[str, str | None, int]
 """What became of an item, why it failed or waits, and how often it was tried."""
@@ -84,26 +77,25 @@ class TracedClaim:
 
 
 @contextmanager
-def traced(postgres: Postgres, claim: Claim, took_s: float) -> Iterator[TracedClaim]:
+def traced(claim: Claim, took_s: float) -> Iterator[TracedClaim]:
     """Around the work on a claim, which it took `took_s` seconds to get: it is told in its items' traces when it is
     over, and log lines of this thread carry the id of the oldest.
 
-    Without traces this asks nothing; with traces, once which items belong to some.
+    The claim brought which items belong to some: nothing is asked.
     """
     to = traces()
-    if to is None:  # guard trace-lookup-only-when-on
+    if to is None:
         yield TracedClaim(UNTOLD)
         return
     taken_ns = time.time_ns()
     began_ns = taken_ns - int(took_s * 1_000_000_000)
-    found = _places(postgres, claim)
-    if not found:
+    by_place = _items_by_place(claim)
+    if not by_place:
         yield TracedClaim(UNTOLD)
         return
     steps = RecordedSteps()
     steps.add(Work("claim", began_ns, taken_ns))
     told = TracedClaim(steps)
-    by_place = _items_by_place(found)
     with structlog.contextvars.bound_contextvars(trace_id=next(iter(by_place)).trace_id):
         try:
             yield told
@@ -111,25 +103,17 @@ def traced(postgres: Postgres, claim: Claim, took_s: float) -> Iterator[TracedCl
             _tell(to, claim, steps, by_place, told.outcomes(), began_ns)
 
 
-_tell_timer = Timer(TELL_S)
-
-
-def _places(postgres: Postgres, claim: Claim) -> Sequence[tuple[str, Place]]:
-    versions = {item.item_id: item.version for item in claim.items}
-    try:
-        with postgres.connection() as connection:
-            return places(connection, claim.source, claim.generation, versions)
-    except (ReindexerError, psycopg.Error) as exc:  # no trace is worth an item
-        if _tell_timer.due(time.monotonic()):
-            log.warning("traces_skipped", source=claim.source, error=one_line(exc))
-        return ()
-
-
-def _items_by_place(found: Sequence[tuple[str, Place]]) -> Mapping[Place, list[str]]:
+def _items_by_place(claim: Claim) -> Mapping[Place, list[str]]:
     """The items of each transaction, the oldest first: one span tells of all of them."""
+    found = list[tuple[int, str, str]]()
+    for item in claim.items:
+        for trace in item.traces:
+            xact, _, traceparent = trace.partition(" ")
+            found.append((int(xact), item.item_id, traceparent))
     by_place: dict[Place, list[str]] = {}
-    for item_id, place in found:
-        by_place.setdefault(place, []).append(item_id)
+    for _, item_id, traceparent in sorted(found):
+        if (place := place_of(traceparent)) is not None and item_id not in by_place.setdefault(place, []):
+            by_place[place].append(item_id)
     return by_place
 
 

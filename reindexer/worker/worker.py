@@ -151,7 +151,7 @@ class Worker(Dependencies):
 
     def _work(self, claim: Claim, deadline: Deadline) -> int:
         took_s = Deadline.after(self.limits.lease_s).at - deadline.at
-        with traced(self.postgres, claim, took_s) as told:
+        with traced(claim, took_s) as told:
             batch = Batch(self, claim, deadline, told.steps)
             told.outcomes = batch.outcomes
             return self._settle(claim, batch)

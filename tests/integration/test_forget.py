@@ -110,14 +110,15 @@ def test_a_mark_that_waits_for_it_or_that_it_failed_holds_it_no_longer(
         (token,) = db.execute("SELECT reindexer.mark()").fetchone() or ("",)
         failed, waiting = insert(db, "bad"), insert(db, "good")
     work(db, worker)
+    assert marks.states(db, [token]) == {token: "failed"}
     db.execute("UPDATE context_items SET content = 'better' WHERE id = %s", [waiting])
     with db.transaction():
         (later,) = db.execute("SELECT reindexer.mark()").fetchone() or ("",)
         db.execute("DELETE FROM context_items WHERE id = ANY (%s::uuid[])", [[failed, waiting]])
     drain(db)
-    assert "note" in mentions(db, failed)
-    assert "note" in mentions(db, waiting)
-    assert marks.states(db, [token, later]) == {token: "failed", later: "waiting"}
+    assert "drained" in mentions(db, failed)
+    assert "drained" in mentions(db, waiting)
+    assert marks.states(db, [token, later]) == {token: "waiting", later: "waiting"}, "what failed has changed since"
     for item in (failed, waiting):
         forget_it(item)
         assert mentions(db, item) == []

@@ -17,7 +17,6 @@ import httpx
 import pytest
 import structlog
 from opentelemetry.sdk.trace import TracerProvider
-from structlog.testing import capture_logs
 
 from reindexer.backfills import runs
 from reindexer.backfills.fan_out import fan_out
@@ -25,7 +24,6 @@ from reindexer.backfills.pager import walk_page
 from reindexer.core.lanes import Lane
 from reindexer.core.related import Link, Related
 from reindexer.core.source import CONTEXT_ITEMS, Source
-from reindexer.core.timer import Timer
 from reindexer.embedded.children import Child, Children, free_port
 from reindexer.listener.traced import tell_drain
 from reindexer.postgres.connect import Connection
@@ -39,7 +37,6 @@ from reindexer.testing.processes import log_of
 from reindexer.testing.provider import FakeProvider, error
 from reindexer.testing.waiting import eventually
 from reindexer.tracing import process
-from reindexer.worker import traced as worker_traced
 from reindexer.worker.worker import Worker
 from tests.support.collector import Collector, Span, collecting
 from tests.support.flow import Flow, insert, work
@@ -268,29 +265,26 @@ def test_a_later_edit_of_a_claimed_item_is_told_with_the_claim_that_reads_it(
         db.execute("SELECT reindexer.mark(%s)", [parent(OTHER)])
         db.execute("UPDATE context_items SET content = 'second' WHERE id = %s", [item_id])
     drain(db)
-    found = marks.places(db, claim.source, claim.generation, {each.item_id: each.version for each in claim.items})
-    assert [place.trace_id for _, place in found] == [TRACE]
+    assert [each.partition(" ")[2] for item in claim.items for each in item.traces] == [parent()]
     finish(db, claim, [Finished(each, "COMPLETED") for each in claim.items])
     assert work(db, worker) == 1
     assert {each.trace_id for each in told(here) if each.name == "index"} == {OTHER}
 
 
-def test_traces_are_looked_up_by_item_and_not_by_reading_all_notes(db: Connection) -> None:
-    db.execute(
-        "INSERT INTO reindexer.mark (xact, traceparent) SELECT n::text::xid8, %s FROM generate_series(1, 20000) AS n",
-        [parent()],
-    )
-    db.execute(
-        "INSERT INTO reindexer.note (xact, source, item_id, generation)"
-        " SELECT n::text::xid8, 'context_items', n::text, 1 FROM generate_series(1, 20000) AS n"
-    )
-    scans = "SELECT sum(seq_scan) FROM pg_stat_xact_user_tables WHERE schemaname = 'reindexer' AND relname IN ('note', 'mark')"
-    for count in (1, 256):
-        with db.transaction():
-            before = db.execute(scans.encode()).fetchone()
-            found = marks.places(db, "context_items", 1, {str(number): 0 for number in range(1, count + 1)})
-            assert len(found) == count
-            assert db.execute(scans.encode()).fetchone() == before
+def test_an_edit_of_an_item_that_is_due_already_is_told_with_it(
+    db: Connection, worker: Worker, here: Collector
+) -> None:
+    [item_id] = written(db, parent(), "first")
+    drain(db)
+    with db.transaction():
+        db.execute("SELECT reindexer.mark(%s)", [parent(OTHER)])
+        db.execute("UPDATE context_items SET content = 'second' WHERE id = %s", [item_id])
+    drain(db)
+    assert work(db, worker) == 1
+    assert [each.trace_id for each in told(here) if each.name == "index"] == [TRACE, OTHER]
+    db.execute("UPDATE context_items SET content = 'third' WHERE id = %s", [item_id])
+    assert work(db, worker) == 1
+    assert len([each for each in told(here) if each.name == "index"]) == 2, "that of nobody is not told"
 
 
 def test_an_edit_of_a_related_row_is_told_with_the_items_that_it_leads_to(
@@ -359,7 +353,7 @@ def test_a_run_is_told_in_the_trace_in_which_it_was_started(db: Connection, work
     assert finished.ended_ns > finished.began_ns > 0
 
 
-def test_without_traces_no_statement_is_added_and_with_them_one_a_claim(
+def test_with_traces_no_statement_is_added(
     db: Connection, worker: Worker, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statements: list[str] = []
@@ -380,12 +374,10 @@ def test_without_traces_no_statement_is_added_and_with_them_one_a_claim(
     counts()  # which prepares the collection
     monkeypatch.setattr(Connection, "execute", counted)
     without = counts()
-    assert [each for each in without if "traceparent" in each] == []
     for name, value in collector.env.items():
         monkeypatch.setenv(name, value)
     process.close()
-    added = [each for each in counts() if each not in without]
-    assert ["-- The traces that claimed items" in each for each in added] == [True]
+    assert counts() == without
     assert told(collector) == []
 
 
@@ -507,17 +499,3 @@ def test_a_request_to_the_api_is_a_span_without_its_query_and_its_log_lines_carr
         json.loads(each) for each in log_of(child).splitlines() if '"POST /search' in each or "POST /search" in each
     ]
     assert [each.get("trace_id") for each in of_search] == [TRACE]
-
-
-def test_a_worker_that_may_not_read_marks_works_on_and_says_so(
-    db: Connection, worker: Worker, here: Collector, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A role that was set up by hand, before the rights of this version."""
-    monkeypatch.setattr(worker_traced, "_tell_timer", Timer(60.0))
-    written(db, parent(), "text")
-    drain(db)
-    db.execute("ALTER TABLE reindexer.mark RENAME COLUMN traceparent TO hidden")
-    with capture_logs() as lines:
-        assert worker.run_lane(Lane.LIVE, budget_s=1) == 1
-    assert [each["event"] for each in lines if each["event"] != "settled"] == ["traces_skipped"]
-    assert told(here) == []

@@ -170,7 +170,8 @@ def test_items_are_waited_for_by_their_ids(api: TestClient, db: Connection, work
 
 def test_what_can_not_be_waited_for_is_told(api: TestClient, client: Client, db: Connection) -> None:
     token, _ = written(db, "tea")
-    forged = f"{token.split('-')[0]}-{'0' * 16}"
+    xact, _, marker = token.split("-")
+    forged = f"{xact}-{'0' * 16}-{marker}"
     for body in (
         {},
         {"after": "x"},

@@ -336,7 +336,8 @@ class Waiter:
             rows = connection.execute(
                 "SELECT to_jsonb(ledger)::text FROM reindexer.ledger WHERE item_id = %(id)s"
                 " UNION ALL SELECT 'due ' || to_jsonb(due)::text FROM reindexer.due WHERE item_id = %(id)s"
-                " UNION ALL SELECT 'note ' || to_jsonb(note)::text FROM reindexer.note WHERE item_id = %(id)s"
+                " UNION ALL SELECT concat_ws(' ', 'drained', moment, each.xact, drained_at)"
+                " FROM reindexer.drained, unnest(xacts, item_ids) AS each (xact, item_id) WHERE each.item_id = %(id)s"
                 " UNION ALL SELECT 'now ' || clock_timestamp()::text",
                 {"id": item_id},
             ).fetchall()

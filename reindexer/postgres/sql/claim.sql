@@ -144,7 +144,11 @@ WITH gate AS MATERIALIZED (
     SELECT dependency, opened_at FROM reindexer.breaker JOIN head ON dependency = 'qdrant' OR breaker.account = head.account
 ), minted AS MATERIALIZED (
     -- Never a sequence: after a crash under asynchronous commits it hands numbers out again.
-    SELECT greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, max(chosen.token) + 1) AS token FROM chosen
+    -- Its moment is a sequence's: it leads to nothing outside of this database. After the locks, so that it is later than
+    -- that of any drain which passed over one of the items.
+    SELECT greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, max(chosen.token) + 1) AS token,
+           reindexer.next_moment() AS moment
+    FROM chosen
 ), claimed AS (
     UPDATE reindexer.due SET
         token = minted.token,
@@ -156,6 +160,9 @@ WITH gate AS MATERIALIZED (
         doubtful = due.doubtful OR chosen.lost, -- guard doubt-lost-claim
         changed_at = least(due.changed_at, due.later_changed_at),
         later_changed_at = NULL,
+        claimed = minted.moment,
+        traces = due.traces || due.later_traces,
+        later_traces = NULL,
         waits_for = NULL
     FROM chosen, minted
     WHERE due.source = chosen.source AND due.item_id = chosen.item_id AND due.generation = chosen.generation
@@ -182,6 +189,6 @@ WITH gate AS MATERIALIZED (
     CROSS JOIN first
 )
 SELECT item_id, version, attempts, forced_version IS NOT NULL AS forced, doubtful, losses, text_fingerprint, payload_fingerprint,
-       chunks, chunk_tokens, begun_upto, known, healed, doubted_ago_s, lost, alone, facts.*
+       chunks, chunk_tokens, begun_upto, known, healed, doubted_ago_s, lost, alone, traces, facts.*
 FROM claimed LEFT JOIN facts ON first_item = item_id
 ORDER BY item_id;

@@ -10,7 +10,7 @@
 -- %(looked_at)s) did not see, has committed since.
 -- An item that is due and unclaimed already is passed over: who claims it reads its row after that. Only where the due row
 -- would differ is it written (claimed: a settle must notice; waiting for another try: it may begin now; marked: it is to be
--- looked at again; a lower lane; a younger change). Not by looking it up first: how is up to the planner, and it took seconds beside an old snapshot.
+-- looked at again; a lower lane; a younger change; a trace). Not by looking it up first: how is up to the planner, and it took seconds beside an old snapshot.
 WITH relaxed AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
 ), taken AS (
@@ -24,9 +24,23 @@ WITH relaxed AS MATERIALIZED (
               -- guard long-key-drain-name
               CASE WHEN octet_length(item_id) > 650 AND outbox.related IS NULL THEN reindexer.noted_name(outbox.source, item_id) ELSE item_id END AS item_id,
               lane, greatest(changed_at, %(looked_at)s::timestamptz) AS changed_at, xact
+), traced AS MATERIALIZED (
+    -- Changes of transactions that belong to a trace. LATERAL and OFFSET: looked up one by one. Nothing is, where none does.
+    SELECT DISTINCT each.source, each.item_id, each.related, each.xact, its.traceparent
+    FROM (SELECT * FROM taken WHERE item_id IS NOT NULL AND EXISTS (SELECT FROM reindexer.mark)) AS each
+    CROSS JOIN LATERAL (
+        SELECT traceparent FROM reindexer.mark WHERE mark.xact = each.xact AND traceparent IS NOT NULL OFFSET 0
+    ) AS its
 ), items AS (
-    SELECT source, item_id, max(lane) AS lane, min(changed_at) AS changed_at, count(*) AS changes
-    FROM taken WHERE item_id IS NOT NULL AND related IS NULL GROUP BY source, item_id
+    -- Grouped with their traces, not joined: the planner takes both for short, and would loop in a loop.
+    SELECT source, item_id, max(lane) AS lane, min(changed_at) AS changed_at, count(lane) AS changes,
+           (array_agg(trace) FILTER (WHERE trace IS NOT NULL))[:%(max_traces)s] AS traces
+    FROM (
+        SELECT source, item_id, lane, changed_at, NULL::text AS trace FROM taken WHERE item_id IS NOT NULL AND related IS NULL
+        UNION ALL
+        SELECT source, item_id, NULL, NULL, xact || ' ' || traceparent FROM traced WHERE related IS NULL
+    ) AS each
+    GROUP BY source, item_id
 ), fanned AS (
     -- Which items they lead to is not asked here: that reads the user's tables.
     INSERT INTO reindexer.fan_out AS fan_out (source, related, value, lane, changed_at)
@@ -39,11 +53,11 @@ WITH relaxed AS MATERIALIZED (
         cursor = NULL -- guard related-cursor-restart
     RETURNING 1
 ), queued AS (
-    INSERT INTO reindexer.due AS due (source, item_id, generation, lane, version, changed_at)
+    INSERT INTO reindexer.due AS due (source, item_id, generation, lane, version, changed_at, traces)
     SELECT items.source, items.item_id, generation.number,
            -- guard drain-active-lane
            CASE WHEN generation.state = 'active' OR generation.live_until > statement_timestamp() THEN items.lane ELSE 'bulk' END,
-           items.changes, items.changed_at
+           items.changes, items.changed_at, items.traces
     -- guard drain-every-generation
     FROM items JOIN reindexer.generation ON generation.source = items.source AND state NOT IN ('broken', 'dropped')
     ORDER BY items.source, items.item_id, generation.number -- guard drain-lock-order
@@ -55,12 +69,15 @@ WITH relaxed AS MATERIALIZED (
         -- guard age-oldest-merged-change
         changed_at = CASE WHEN due.lease_until IS NULL THEN least(due.changed_at, excluded.changed_at) ELSE due.changed_at END,
         later_changed_at = CASE WHEN due.lease_until IS NOT NULL THEN least(due.later_changed_at, excluded.changed_at) END,
+        traces = CASE WHEN due.lease_until IS NULL THEN (due.traces || excluded.traces)[:%(max_traces)s] ELSE due.traces END,
+        later_traces = CASE WHEN due.lease_until IS NOT NULL THEN (due.later_traces || excluded.traces)[:%(max_traces)s] END, -- guard trace-own-claim
         waits_for = NULL
     -- guard drain-rewrite-pending-items
     WHERE due.lease_until IS NOT NULL OR due.attempts > 0 OR due.not_before > statement_timestamp()
         -- guard drain-rewrite-lane
         OR due.marked OR due.lane < excluded.lane OR due.changed_at IS NULL OR due.changed_at > excluded.changed_at
-    RETURNING lane, source, item_id, generation, version
+        OR excluded.traces IS NOT NULL
+    RETURNING lane, source, generation
 ), walks AS (
     INSERT INTO reindexer.run AS run (source, kind, changed_at)
     SELECT taken.source, 'whole_source', min(taken.changed_at)
@@ -73,38 +90,24 @@ WITH relaxed AS MATERIALIZED (
         changed_at = least(run.changed_at, run.started_at, excluded.changed_at)
     RETURNING id, source
 ), marked AS MATERIALIZED (
-    -- Changes of marked transactions. LATERAL and OFFSET: looked up one by one, not by reading all marks. Nothing is, where
-    -- nobody marks.
-    SELECT each.xact, each.source, each.related, each.item_id, its.traceparent
-    FROM (SELECT * FROM taken WHERE EXISTS (SELECT FROM reindexer.mark)) AS each
-    CROSS JOIN LATERAL (
-        SELECT CASE WHEN octet_length(traceparent) BETWEEN 55 AND 512 THEN traceparent END AS traceparent
-        FROM reindexer.mark WHERE mark.xact = each.xact OFFSET 0
-    ) AS its
-), left_over AS (
-    -- What is due after this, beside whoever waits for it. Grouped, not joined: the planner takes both for short, and a loop in
-    -- a loop over 10,000 changes took half a minute.
-    SELECT source, item_id, generation, array_agg(DISTINCT xact) FILTER (WHERE xact IS NOT NULL) AS xacts,
-           coalesce(max(version), 0) AS version
+    -- All changes, while a session marks: a mark itself writes nothing.
+    SELECT xact, source, related, item_id FROM taken
+    WHERE xact IS NOT NULL AND EXISTS (SELECT FROM reindexer.marker) -- guard mark-passed-over
+), kept AS (
+    -- What is left of transactions, until it is settled. A transaction of many items has rows of its own, which are read up
+    -- to the first item that waits.
+    INSERT INTO reindexer.drained (source, within, xacts, item_ids)
+    SELECT source, int8range(min(number), max(number), '[]'), array_agg(xact), array_agg(item_id)
     FROM (
-        SELECT marked.xact, marked.source, marked.item_id, generation.number AS generation, NULL::bigint AS version
-        FROM marked JOIN reindexer.generation ON generation.source = marked.source AND state NOT IN ('broken', 'dropped')
-        WHERE marked.item_id IS NOT NULL AND marked.related IS NULL
-        UNION ALL
-        SELECT NULL, source, item_id, generation, version FROM queued WHERE EXISTS (SELECT FROM marked)
+        SELECT source, item_id, xact, xact::text::bigint AS number, count(*) OVER (PARTITION BY source, xact) AS changes
+        FROM marked WHERE item_id IS NOT NULL AND related IS NULL
     ) AS each
-    -- An item that was passed over is done with whatever settles it next: nobody has claimed it, so that whoever does reads
-    -- its row after this.
-    GROUP BY source, item_id, generation -- guard mark-passed-over
+    GROUP BY source, CASE WHEN changes >= %(many)s THEN number END
 ), noted AS (
-    -- What is left of marked transactions.
-    INSERT INTO reindexer.note (xact, source, item_id, generation, version, related, run)
-    SELECT unnest(xacts), source, item_id, generation, version, NULL::text, NULL::bigint FROM left_over
+    INSERT INTO reindexer.note (xact, source, item_id, related, run)
+    SELECT DISTINCT xact, source, item_id, related, NULL::bigint FROM marked WHERE item_id IS NOT NULL AND related IS NOT NULL
     UNION ALL
-    SELECT DISTINCT xact, source, item_id, NULL::integer, 0, related, NULL::bigint FROM marked
-    WHERE item_id IS NOT NULL AND related IS NOT NULL
-    UNION ALL
-    SELECT DISTINCT xact, marked.source, NULL::text, NULL::integer, 0, NULL::text, walks.id
+    SELECT DISTINCT xact, marked.source, NULL::text, NULL::text, walks.id
     FROM marked JOIN walks ON walks.source = marked.source
     WHERE marked.item_id IS NULL
 )
@@ -119,4 +122,4 @@ SELECT (SELECT count(*) FROM taken) AS changes,
        CASE WHEN %(begin)s::tid = '(0,0)' THEN statement_timestamp() END AS looked_at,
        -- Of a position only the page, which is its first part, can be read as a number.
        (SELECT (min(place)::text::point)[0]::bigint FROM taken) AS first_page,
-       ARRAY(SELECT traceparent FROM marked WHERE traceparent IS NOT NULL GROUP BY xact, traceparent ORDER BY xact LIMIT %(max_traces)s) AS traceparents;
+       ARRAY(SELECT traceparent FROM traced GROUP BY xact, traceparent ORDER BY xact LIMIT %(max_traces)s) AS traceparents;

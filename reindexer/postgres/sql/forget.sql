@@ -96,8 +96,9 @@ WITH known AS (
     WHERE source = %(source)s AND item_id = %(item_id)s
     RETURNING 1
 ), noted AS (
-    DELETE FROM reindexer.note
-    WHERE source = %(source)s AND item_id IN (%(item_id)s, %(key)s) AND related IS NULL
+    UPDATE reindexer.drained SET
+        item_ids = array_replace(array_replace(item_ids, %(item_id)s::text, ''), %(key)s::text, '')
+    WHERE source = %(source)s AND item_ids && ARRAY[%(item_id)s, %(key)s]::text[]
     RETURNING 1
 ), walked AS (
     UPDATE reindexer.run SET cursor = NULL

@@ -45,39 +45,16 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) AS its ON true;
 
--- name: places
--- The traces that claimed items were written in, the oldest transaction first. LATERAL and OFFSET: looked up item by item.
--- A writer may have given any text: of the wrong length it is none, and is not even read.
-SELECT asked.item_id, its.traceparent
-FROM unnest(%(item_ids)s::text[], %(versions)s::bigint[]) AS asked (item_id, version)
-CROSS JOIN LATERAL (
-    SELECT note.xact FROM reindexer.note
-    WHERE note.source = %(source)s AND note.item_id = asked.item_id AND note.generation = %(generation)s
-        AND note.version <= asked.version -- guard trace-own-version
-    LIMIT %(most)s
-) AS noted
-CROSS JOIN LATERAL (
-    SELECT traceparent FROM reindexer.mark
-    WHERE mark.xact = noted.xact AND octet_length(traceparent) BETWEEN 55 AND 512
-    OFFSET 0
-) AS its
-ORDER BY noted.xact, asked.item_id
-LIMIT %(most)s;
-
 -- name: awaited_runs
 SELECT EXISTS (SELECT FROM reindexer.note JOIN reindexer.run ON run.id = note.run
                WHERE note.run IS NOT NULL AND run.state IN ('working', 'finished'));
 
 -- name: hand_over_runs
 -- Every page of these runs is queued, so that what is due now is all that is left. Locked, so that nobody claims or settles
--- it before this commits: who settles it sees the note. Of what is claimed the version grows, which a settle that waits for
--- the lock, and does not see the note, must notice.
+-- it before this commits. Of what is claimed the version grows: its row was read before, so it is to be claimed again.
 WITH through AS MATERIALIZED (
     SELECT DISTINCT run.id, run.source, run.started_at FROM reindexer.note JOIN reindexer.run ON run.id = note.run
     WHERE note.run IS NOT NULL AND run.state IN ('working', 'finished')
-), heir AS (
-    INSERT INTO reindexer.mark (xact) SELECT pg_current_xact_id() WHERE EXISTS (SELECT FROM through)
-    ON CONFLICT (xact) DO NOTHING
 ), waiting AS MATERIALIZED (
     SELECT due.source, due.item_id, due.generation, due.lease_until IS NOT NULL AS claimed
     FROM reindexer.due WHERE source IN (SELECT source FROM through)
@@ -85,21 +62,21 @@ WITH through AS MATERIALIZED (
     FOR UPDATE
 ), grown AS (
     UPDATE reindexer.due SET version = version + 1 FROM waiting -- guard mark-run-claimed
-    WHERE due.source = waiting.source AND due.item_id = waiting.item_id AND due.generation = waiting.generation AND claimed
-    RETURNING due.source, due.item_id, due.generation, due.version
-), noted AS (
-    INSERT INTO reindexer.note (xact, source, item_id, generation, version, error)
-    SELECT pg_current_xact_id(), source, item_id, generation, coalesce(version, 0), NULL
-    FROM waiting LEFT JOIN grown USING (source, item_id, generation)
-    UNION ALL
-    SELECT pg_current_xact_id(), source, item_id, generation, 0, coalesce(ledger.error, 'it failed')
-    FROM through JOIN reindexer.ledger USING (source)
-    WHERE outcome = 'FAILED' AND settled_at >= started_at
-        AND NOT EXISTS (
-            SELECT FROM waiting WHERE waiting.source = ledger.source AND waiting.item_id = ledger.item_id
-                AND waiting.generation = ledger.generation)
-)
-, handed AS (
+    WHERE due.source = waiting.source AND due.item_id = waiting.item_id AND due.generation = waiting.generation AND waiting.claimed
+), left_over AS (
+    SELECT source, item_id, (row_number() OVER (PARTITION BY source) - 1) / %(most)s AS part
+    FROM (
+        SELECT source, item_id FROM waiting
+        UNION
+        SELECT source, item_id FROM through JOIN reindexer.ledger USING (source)
+        WHERE outcome = 'FAILED' AND settled_at >= started_at
+    ) AS each
+), kept AS (
+    INSERT INTO reindexer.drained (source, within, xacts, item_ids)
+    SELECT source, int8range(own.number, own.number, '[]'), array_fill(own.xact, ARRAY[count(*)::integer]), array_agg(item_id)
+    FROM left_over CROSS JOIN (SELECT pg_current_xact_id() AS xact, pg_current_xact_id()::text::bigint AS number) AS own
+    GROUP BY source, part, own.xact, own.number
+), handed AS (
     UPDATE reindexer.note SET run = NULL, follows = pg_current_xact_id() FROM through
     WHERE note.run = through.id
     RETURNING 1
@@ -110,18 +87,14 @@ SELECT pg_notify(%(channel)s, '') WHERE EXISTS (SELECT FROM handed); -- nothing 
 -- Items of these values of a related table are recorded by this transaction: who waits for the values waits for it.
 WITH waiting AS MATERIALIZED (
     SELECT DISTINCT xact FROM reindexer.note
-    WHERE source = %(source)s AND related = %(related)s AND item_id = ANY (%(values)s::text[]) AND generation IS NULL
+    WHERE source = %(source)s AND related = %(related)s AND item_id = ANY (%(values)s::text[])
 ), heir AS (
     -- Its items are followed in the oldest trace of those who wait.
     INSERT INTO reindexer.mark (xact, traceparent)
-    SELECT pg_current_xact_id(), (
-        SELECT its.traceparent FROM waiting CROSS JOIN LATERAL (
-            SELECT traceparent FROM reindexer.mark
-            WHERE mark.xact = waiting.xact AND octet_length(traceparent) BETWEEN 55 AND 512 OFFSET 0
-        ) AS its
-        ORDER BY waiting.xact LIMIT 1
-    )
-    WHERE EXISTS (SELECT FROM waiting)
+    SELECT pg_current_xact_id(), its.traceparent FROM waiting CROSS JOIN LATERAL (
+        SELECT traceparent FROM reindexer.mark WHERE mark.xact = waiting.xact AND traceparent IS NOT NULL OFFSET 0
+    ) AS its
+    ORDER BY waiting.xact LIMIT 1
     ON CONFLICT (xact) DO NOTHING
 )
 INSERT INTO reindexer.note (xact, source, follows)
@@ -130,33 +103,74 @@ SELECT xact, %(source)s, pg_current_xact_id() FROM waiting;
 -- name: forget_values
 WITH gone AS (
     DELETE FROM reindexer.note
-    WHERE source = %(source)s AND related = %(related)s AND item_id = ANY (%(values)s::text[]) AND generation IS NULL
+    WHERE source = %(source)s AND related = %(related)s AND item_id = ANY (%(values)s::text[])
     RETURNING 1
 )
 SELECT pg_notify(%(channel)s, '') WHERE EXISTS (SELECT FROM gone);
 
--- name: forget
--- An hour after nothing is left of them; a week after they were made, whatever is left. One of our own goes once nobody
--- follows it any more.
-WITH old AS MATERIALIZED (
-    SELECT xact, marked_at < clock_timestamp() - make_interval(secs => %(at_most_s)s) AS too_old FROM reindexer.mark
-    WHERE marked_at < clock_timestamp() - make_interval(secs => %(keep_s)s)
-    LIMIT %(limit)s
-), followed AS MATERIALIZED (
-    SELECT xact AS whose, xact FROM old
-    UNION
-    SELECT old.xact, note.follows FROM old JOIN reindexer.note USING (xact) WHERE note.follows IS NOT NULL
-), busy AS MATERIALIZED (
-    SELECT whose FROM followed WHERE xact IN (SELECT outbox.xact FROM reindexer.outbox) -- guard mark-forget-undrained
-    UNION
-    SELECT whose FROM followed JOIN reindexer.note USING (xact)
-    LEFT JOIN reindexer.awaited USING (source, generation)
-    WHERE note.follows IS NULL AND (note.generation IS NULL OR awaited.source IS NOT NULL) -- guard mark-forget-left
-    UNION
-    SELECT follows FROM reindexer.note WHERE follows IS NOT NULL
+-- name: forget_settled
+-- What drains kept goes once each of its items is settled. Of those that failed it is kept as long as there may be a token;
+-- in any case for a week, and then a token of that time is not known any more. The last examined moment, and how many were.
+WITH examined AS MATERIALIZED (
+    SELECT moment, source, within, item_ids, settled, drained_at FROM reindexer.drained
+    WHERE moment > %(after)s ORDER BY moment LIMIT %(limit)s
+), judged AS MATERIALIZED (
+    SELECT moment, within, settled, drained_at, drained_at < clock_timestamp() - make_interval(secs => %(at_most_s)s) AS too_old,
+           EXISTS (SELECT FROM reindexer.waiting_of(source, item_ids, moment) OFFSET 0) AS waits, -- guard mark-forget-left
+           EXISTS (SELECT FROM reindexer.failed_of(source, item_ids) OFFSET 0) AS failed
+    FROM examined
 ), gone AS (
-    DELETE FROM reindexer.mark USING old
-    WHERE mark.xact = old.xact AND (too_old OR old.xact NOT IN (SELECT whose FROM busy))
-    RETURNING mark.xact
+    DELETE FROM reindexer.drained USING judged
+    WHERE drained.moment = judged.moment
+        AND (too_old OR (NOT waits AND NOT (failed AND EXISTS (
+            SELECT FROM reindexer.marker WHERE made_at <= judged.drained_at))))
+), kept AS (
+    UPDATE reindexer.drained SET
+        settled = true,
+        (xacts, item_ids) = (
+            SELECT coalesce(array_agg(item.xact), '{}'), coalesce(array_agg(item.item_id), '{}')
+            FROM unnest(drained.xacts, drained.item_ids) AS item (xact, item_id)
+            WHERE item.item_id IN (SELECT failed.item_id FROM reindexer.failed_of(drained.source, drained.item_ids) AS failed))
+    FROM judged
+    WHERE drained.moment = judged.moment AND NOT too_old AND NOT waits AND failed AND NOT judged.settled
+), lost AS MATERIALIZED (
+    SELECT max(upper(within) - 1) AS upto FROM judged WHERE too_old AND (waits OR failed)
+), untold AS (
+    UPDATE reindexer.marker SET forgotten = greatest(forgotten, lost.upto::text::xid8) FROM lost WHERE lost.upto IS NOT NULL
 )
-DELETE FROM reindexer.note USING gone WHERE note.xact = gone.xact;
+SELECT max(moment), count(*) FROM examined;
+
+-- name: forget
+-- A session that marked goes an hour after its end, unless something is left that it may have written; in any case after a
+-- week. What leads to items of another transaction goes with them.
+WITH late AS MATERIALIZED (
+    SELECT EXISTS (SELECT FROM reindexer.outbox
+                   WHERE changed_at < clock_timestamp() - make_interval(secs => %(keep_s)s)) -- guard mark-forget-undrained
+        OR EXISTS (SELECT FROM reindexer.note WHERE follows IS NULL) AS is_late
+), ended AS (
+    UPDATE reindexer.marker SET ended_at = clock_timestamp()
+    WHERE ended_at IS NULL
+        AND pid NOT IN (SELECT pg_stat_activity.pid FROM pg_stat_activity WHERE pg_stat_activity.pid IS NOT NULL) -- guard mark-session-lives
+), old AS MATERIALIZED (
+    SELECT marker.id FROM reindexer.marker, late
+    WHERE ended_at < clock_timestamp() - make_interval(secs => %(keep_s)s)
+        AND (ended_at < clock_timestamp() - make_interval(secs => %(at_most_s)s)
+             OR (NOT is_late AND NOT EXISTS (
+                 SELECT FROM reindexer.drained
+                 WHERE NOT settled AND drained_at BETWEEN made_at AND ended_at + make_interval(secs => %(keep_s)s))))
+    LIMIT %(limit)s
+), unmarked AS (
+    DELETE FROM reindexer.marker USING old WHERE marker.id = old.id
+), untraced AS (
+    DELETE FROM reindexer.mark USING late
+    WHERE xact IN (SELECT xact FROM reindexer.mark
+                   WHERE marked_at < clock_timestamp() - make_interval(secs => %(keep_s)s) LIMIT %(limit)s)
+        AND (NOT is_late OR marked_at < clock_timestamp() - make_interval(secs => %(at_most_s)s))
+)
+DELETE FROM reindexer.note
+WHERE ctid = ANY (ARRAY(
+    SELECT note.ctid FROM reindexer.note
+    WHERE follows IS NOT NULL
+        AND NOT EXISTS (SELECT FROM reindexer.drained WHERE within @> note.follows::text::bigint)
+        AND follows NOT IN (SELECT xact FROM reindexer.outbox WHERE xact IS NOT NULL)
+    LIMIT %(limit)s));

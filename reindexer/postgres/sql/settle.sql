@@ -30,7 +30,7 @@ WITH relaxed AS MATERIALIZED (
 ), held AS MATERIALIZED (
     -- guard settle-changed-item-due
     SELECT due.source, due.item_id, due.generation, due.version > outcome.version AS changed, due.changed_at,
-           due.later_changed_at, due.chunk_tokens
+           due.later_changed_at, due.chunk_tokens, due.claimed
     FROM relaxed, unpromoted, server, reindexer.due JOIN outcome USING (source, item_id, generation)
     -- guard settle-own-token-only, settle-same-server-only
     WHERE server.same AND due.token = %(token)s AND due.lease_until IS NOT NULL
@@ -51,19 +51,21 @@ WITH relaxed AS MATERIALIZED (
         changed_at = CASE WHEN outcome.outcome = 'FAILED' THEN least(held.changed_at, held.later_changed_at)
                           ELSE held.later_changed_at END, -- guard age-change-during-claim
         later_changed_at = NULL,
+        traces = due.later_traces, -- guard trace-told-once
+        later_traces = NULL,
         forced_version = CASE WHEN forced_version > outcome.version THEN forced_version END
     FROM held JOIN outcome USING (source, item_id, generation)
     WHERE due.source = held.source AND due.item_id = held.item_id AND due.generation = held.generation AND held.changed
 ), facts AS (
     INSERT INTO reindexer.ledger AS ledger (
         source, item_id, generation, outcome, text_fingerprint, payload_fingerprint, chunks, token, attempts, error,
-        heal_at, indexed_at, losses, doubted_at, recheck_at, changed_at, chunk_tokens)
+        heal_at, indexed_at, losses, doubted_at, recheck_at, changed_at, chunk_tokens, claimed)
     SELECT held.source, item_id, held.generation, outcome.outcome, text_fingerprint, payload_fingerprint, chunks,
            %(token)s, attempts, error, clock_timestamp() + make_interval(secs => heal_after_s),
            CASE WHEN outcome.outcome = 'COMPLETED' THEN clock_timestamp() END, losses,
            CASE WHEN doubtful THEN clock_timestamp() END, clock_timestamp() + make_interval(secs => recheck_after_s),
            CASE WHEN outcome.outcome = 'FAILED' THEN changed_at END,
-           CASE WHEN outcome.outcome <> 'DELETED' THEN held.chunk_tokens END
+           CASE WHEN outcome.outcome <> 'DELETED' THEN held.chunk_tokens END, held.claimed
     FROM held JOIN outcome USING (source, item_id, generation)
     ORDER BY item_id
     ON CONFLICT (source, item_id, generation) DO UPDATE SET
@@ -81,6 +83,7 @@ WITH relaxed AS MATERIALIZED (
         doubted_at = coalesce(excluded.doubted_at, ledger.doubted_at), -- guard doubt-remembered
         recheck_at = excluded.recheck_at,
         chunk_tokens = excluded.chunk_tokens, -- guard chunk-size-remembered
+        claimed = excluded.claimed,
         changed_at = CASE WHEN excluded.outcome = 'FAILED' THEN least(ledger.changed_at, excluded.changed_at) END,
         settled_at = excluded.settled_at,
         forgotten_at = CASE WHEN excluded.outcome = 'DELETED' THEN ledger.forgotten_at END -- guard forgotten-row-back
@@ -102,26 +105,11 @@ WITH relaxed AS MATERIALIZED (
     FROM requested
     WHERE request.task_id = requested.task_id AND succeeded IS NULL
     RETURNING request.item_id, request.task_id, request.error
-), touched AS MATERIALIZED (
-    -- Of marks that wait for it. An item that failed and has changed since fails or succeeds once it is settled again.
-    SELECT found.place, CASE WHEN outcome.outcome = 'FAILED' THEN coalesce(outcome.error, 'it failed') END AS error
-    FROM held JOIN outcome USING (source, item_id, generation)
-    CROSS JOIN LATERAL (
-        SELECT note.ctid AS place FROM reindexer.note
-        WHERE note.source = held.source AND note.item_id = held.item_id AND note.generation = held.generation
-            AND note.version <= outcome.version -- guard mark-own-version
-        OFFSET 0
-    ) AS found
-    WHERE outcome.outcome <> 'FAILED' OR NOT held.changed
-), released AS (
-    DELETE FROM reindexer.note WHERE ctid = ANY (ARRAY(SELECT place FROM touched WHERE error IS NULL)) RETURNING 1
-), given_up AS (
-    UPDATE reindexer.note SET version = 0, error = touched.error FROM touched
-    WHERE note.ctid = touched.place AND touched.error IS NOT NULL
-    RETURNING 1
 ), told AS (
+    -- Waits look again, while a session marks.
     -- guard mark-waiters-told
-    SELECT pg_notify(%(channel)s, '')::text AS nothing WHERE EXISTS (SELECT FROM released UNION ALL SELECT FROM given_up)
+    SELECT pg_notify(%(channel)s, '')::text AS nothing
+    WHERE EXISTS (SELECT FROM held) AND EXISTS (SELECT FROM reindexer.marker)
 ), heard AS MATERIALIZED (
     -- Mostly nobody: then there is nothing to join.
     SELECT receiver.name, receiver.types
@@ -215,6 +203,8 @@ UPDATE reindexer.due SET
                       ELSE greatest(due.begun_upto, outcome.begun_upto) END,
     changed_at = least(due.changed_at, due.later_changed_at),
     later_changed_at = NULL,
+    traces = due.traces || due.later_traces,
+    later_traces = NULL,
     waits_for = outcome.reason
 FROM held JOIN outcome USING (source, item_id, generation)
 WHERE due.source = held.source AND due.item_id = held.item_id AND due.generation = held.generation

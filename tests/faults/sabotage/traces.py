@@ -44,13 +44,6 @@ TRACES = (
         TESTS + "test_a_collector_that_hangs_or_is_dead_delays_neither_edits_nor_the_end_of_a_process",
     ),
     Sabotage(
-        "traces: without them nothing is looked up",
-        "trace-lookup-only-when-on",
-        "if to is None:",
-        "if False:",
-        TESTS + "test_without_traces_no_statement_is_added_and_with_them_one_a_claim",
-    ),
-    Sabotage(
         "traces: the steps of a claim are bounded",
         "trace-bounded-parts",
         "if len(self.parts) > MAX_PARTS:",
@@ -66,16 +59,23 @@ TRACES = (
     ),
     Sabotage(
         "traces: an edit is told with the claim that reads it",
-        "trace-own-version",
-        "AND note.version <= asked.version",
+        "trace-own-claim",
+        "CASE WHEN due.lease_until IS NOT NULL THEN (due.later_traces || excluded.traces)",
+        "CASE WHEN false THEN (due.later_traces || excluded.traces)",
+        TESTS + "test_a_later_edit_of_a_claimed_item_is_told_with_the_claim_that_reads_it",
+    ),
+    Sabotage(
+        "traces: an edit is told once, unless it is tried again",
+        "trace-told-once",
+        "traces = due.later_traces,",
         "",
         TESTS + "test_a_later_edit_of_a_claimed_item_is_told_with_the_claim_that_reads_it",
     ),
     Sabotage(
         "traces: a long text is not kept in the place of a traceparent",
         "trace-bounded-text",
-        "CASE WHEN octet_length($1) <= 512 THEN $1 END",
-        "$1",
+        "IF octet_length($2) BETWEEN 55 AND 512 THEN",
+        "IF $2 IS NOT NULL THEN",
         TESTS + "test_what_is_not_sampled_or_no_traceparent_is_told_nowhere",
     ),
     Sabotage(

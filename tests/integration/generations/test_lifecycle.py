@@ -201,7 +201,6 @@ def test_a_mark_that_was_told_to_be_indexed_stays_so_over_a_promotion(
         filled.execute("UPDATE context_items SET content = content || '!' WHERE title = 'third'")
     drain(filled)
     filled.execute("DELETE FROM reindexer.due WHERE generation = 1")
-    filled.execute("DELETE FROM reindexer.note WHERE generation = 1")
     assert marks.states(filled, [later]) == {later: "waiting"}
     filled.execute("UPDATE reindexer.generation SET live_until = NULL WHERE number = 2")
     assert marks.states(filled, [later]) == {later: "indexed"}
