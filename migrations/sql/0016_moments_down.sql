@@ -1,10 +1,10 @@
 -- A mark writes a row again, and what a transaction left is noted by item. Tokens that were handed out are not known any more.
 DROP FUNCTION reindexer.mark_left(text, integer);
 DROP FUNCTION reindexer.mark_states(text[]);
-DROP FUNCTION reindexer.failed_of(text, text[]);
+DROP FUNCTION reindexer.failed_of(text, text[], bigint);
 DROP FUNCTION reindexer.waiting_of(text, text[], bigint);
 DROP FUNCTION reindexer.mark(text);
-DROP FUNCTION reindexer.begin_marking(text, text);
+DROP FUNCTION reindexer.begin_marking(text, text, timestamptz);
 DROP PROCEDURE reindexer.wait(text, interval, text, text);
 DROP TABLE reindexer.drained;
 DROP TABLE reindexer.marker;
@@ -166,3 +166,37 @@ BEGIN
     END IF;
 END $$;
 COMMENT ON PROCEDURE reindexer.wait(text, interval, text, text) IS 'Waits until all that the transaction of a token wrote is indexed. Status: indexed, failed, timeout, rolled_back, expired or unknown.';
+
+-- Roles of this version may have no rights on what is used again. (Who may claim could be of either.)
+DO $$
+DECLARE
+    granted record;
+BEGIN
+    FOR granted IN
+        SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END AS role, privilege_type AS may
+        FROM pg_class, aclexplode(relacl) WHERE pg_class.oid = 'reindexer.outbox'::regclass
+    LOOP
+        EXECUTE format('GRANT %s ON reindexer.mark, reindexer.note TO %s', granted.may, granted.role);
+    END LOOP;
+    FOR granted IN
+        SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END AS role, privilege_type AS may
+        FROM pg_class, aclexplode(relacl) WHERE pg_class.oid = 'reindexer.due'::regclass
+    LOOP
+        EXECUTE format('GRANT %s ON reindexer.note TO %s', granted.may, granted.role);
+        IF granted.may = 'SELECT' THEN
+            EXECUTE format('GRANT SELECT ON reindexer.awaited TO %s', granted.role);
+        END IF;
+    END LOOP;
+END $$;
+DO $$
+DECLARE
+    granted record;
+BEGIN
+    FOR granted IN
+        SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END AS role
+        FROM pg_class, aclexplode(relacl)
+        WHERE pg_class.oid = 'reindexer.note'::regclass AND privilege_type = 'UPDATE'
+    LOOP
+        EXECUTE format('GRANT SELECT (xact, traceparent) ON reindexer.mark TO %s', granted.role);
+    END LOOP;
+END $$;

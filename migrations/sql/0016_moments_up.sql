@@ -16,7 +16,7 @@ COMMENT ON COLUMN reindexer.due.claimed IS 'The moment of its last claim, once i
 COMMENT ON COLUMN reindexer.due.traces IS 'Of the marked transactions that wrote it: the id, a space, and the traceparent.';
 COMMENT ON COLUMN reindexer.due.later_traces IS 'The same, of those that wrote it since it was claimed.';
 ALTER TABLE reindexer.ledger ADD COLUMN claimed bigint;
-COMMENT ON COLUMN reindexer.ledger.claimed IS 'The moment of the claim that was settled last.';
+COMMENT ON COLUMN reindexer.ledger.claimed IS 'The moment of the last claim that succeeded.';
 
 CREATE TABLE reindexer.marker (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -70,16 +70,13 @@ COMMENT ON COLUMN reindexer.note.error IS 'Not used any more.';
 -- marked. The session keeps what it makes tokens with from its second transaction on, once the row is committed for sure: it
 -- is committed no later than what is marked by it. (PREPARE TRANSACTION keeps settings, whatever becomes of the rows.) And
 -- whenever the transaction belongs to a trace.
-CREATE FUNCTION reindexer.begin_marking(own text, traceparent text) RETURNS text
+CREATE FUNCTION reindexer.begin_marking(own text, traceparent text, since timestamptz) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
-DECLARE
-    since timestamptz;
 BEGIN
     IF own IS NULL OR own = '' THEN
-        SELECT backend_start INTO since FROM pg_stat_get_activity(pg_backend_pid());
         SELECT marker.seed || '-' || marker.id INTO own FROM reindexer.marker
-        WHERE pid = pg_backend_pid() AND began_at IS NOT DISTINCT FROM since AND ended_at IS NULL
+        WHERE pid = pg_backend_pid() AND began_at = since AND ended_at IS NULL
             AND made_by <> pg_current_xact_id()
         LIMIT 1;
         IF FOUND THEN
@@ -94,7 +91,7 @@ BEGIN
     END IF;
     RETURN own;
 END $$;
-COMMENT ON FUNCTION reindexer.begin_marking(text, text) IS 'Called by reindexer.mark().';
+COMMENT ON FUNCTION reindexer.begin_marking(text, text, timestamptz) IS 'Called by reindexer.mark().';
 
 -- Called within the writer's transaction, before or after its writes; again, it returns the same token. A writer needs
 -- USAGE of the schema, and no right on its tables. No statement within, and few expressions: a statement costs more than all
@@ -105,13 +102,14 @@ DECLARE
     own text := current_setting('reindexer.marker', true);
 BEGIN
     IF (traceparent IS NULL AND own <> '') IS NOT TRUE THEN
-        own := reindexer.begin_marking(own, traceparent);
+        -- When this session began is seen here: there, who may see all sessions is asked of the functions' owner.
+        own := reindexer.begin_marking(own, traceparent, (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())));
     END IF;
     RETURN pg_current_xact_id() || '-' || left(encode(sha256((own || pg_current_xact_id())::bytea), 'hex'), 16) || substr(own, 33);
 END $$;
 COMMENT ON FUNCTION reindexer.mark(text) IS 'A token that stands for this transaction: reindexer.wait() and POST /wait wait until all that it wrote is indexed.';
 
--- Of these items, drained at this moment, those that are not settled since. One that failed, and is due again, is not.
+-- Of these items, drained at this moment, those that are due, and that no later claim has settled with success.
 -- OFFSET 0, here and below: looked up one by one, and no further than to the first, whatever the planner thinks of how many
 -- there are. No SET, so that it becomes part of whatever calls it.
 CREATE FUNCTION reindexer.waiting_of(of_source text, item_ids text[], moment bigint) RETURNS TABLE (item_id text, generation integer)
@@ -125,13 +123,14 @@ LANGUAGE sql STABLE AS $$
         AND NOT EXISTS (
             SELECT FROM reindexer.ledger
             WHERE ledger.source = $1 AND ledger.item_id = each.item_id AND ledger.generation = its.generation
-                AND ledger.outcome <> 'FAILED' AND ledger.claimed > $3 -- guard mark-own-version
+                AND ledger.claimed > $3 -- guard mark-own-version
             OFFSET 0)
 $$;
 COMMENT ON FUNCTION reindexer.waiting_of(text, text[], bigint) IS 'Called by reindexer.mark_states() and reindexer.mark_left().';
 
--- Of these items those that failed, and are not due again.
-CREATE FUNCTION reindexer.failed_of(of_source text, item_ids text[]) RETURNS TABLE (item_id text, error text)
+-- Of these items, drained at this moment, those that failed, that no later claim had settled before, and that are not due
+-- again.
+CREATE FUNCTION reindexer.failed_of(of_source text, item_ids text[], moment bigint) RETURNS TABLE (item_id text, error text)
 LANGUAGE sql STABLE AS $$
     SELECT each.item_id, its.error
     -- Where none of the source's failed, no item is looked up.
@@ -139,14 +138,16 @@ LANGUAGE sql STABLE AS $$
     CROSS JOIN unnest($2) AS each (item_id)
     CROSS JOIN LATERAL (
         SELECT ledger.error, ledger.generation FROM reindexer.ledger
-        WHERE ledger.source = $1 AND ledger.item_id = each.item_id AND ledger.outcome = 'FAILED' OFFSET 0
+        WHERE ledger.source = $1 AND ledger.item_id = each.item_id AND ledger.outcome = 'FAILED'
+            AND (ledger.claimed > $3) IS NOT TRUE -- guard mark-later-failure
+        OFFSET 0
     ) AS its
     WHERE EXISTS (SELECT FROM reindexer.awaited
                   WHERE awaited.source = $1 AND awaited.generation = its.generation AND awaited.searched OFFSET 0)
         AND NOT EXISTS (SELECT FROM reindexer.due
                         WHERE due.source = $1 AND due.item_id = each.item_id AND due.generation = its.generation OFFSET 0)
 $$;
-COMMENT ON FUNCTION reindexer.failed_of(text, text[]) IS 'Called by reindexer.mark_states() and reindexer.mark_left().';
+COMMENT ON FUNCTION reindexer.failed_of(text, text[], bigint) IS 'Called by reindexer.mark_states() and reindexer.mark_left().';
 
 -- What became of marked transactions: open (not committed yet), waiting, indexed, failed, rolled_back, expired (its session's
 -- row is not kept any more), unknown (it is none of this database's). One statement sees what a transaction left: its
@@ -166,7 +167,8 @@ SET jit = off AS $$
                 WHEN pg_xact_status(asked.xact) = 'aborted' THEN 'rolled_back'
                 -- Committed since this statement began: the next one sees what it left.
                 WHEN NOT pg_visible_in_snapshot(asked.xact, pg_current_snapshot()) THEN 'open' -- guard mark-seen-by-statement
-                WHEN marker.seed IS NULL OR asked.xact <= marker.forgotten THEN 'expired' -- guard mark-forgotten-told
+                WHEN marker.seed IS NULL OR pg_xact_status(asked.xact) IS NULL -- so old that Postgres has forgotten
+                    OR asked.xact <= marker.forgotten THEN 'expired' -- guard mark-forgotten-told
                 WHEN asked.hash <> left(encode(sha256((marker.seed || '-' || asked.marker || asked.xact)::bytea), 'hex'), 16) THEN 'unknown'
             END AS state
         FROM asked LEFT JOIN LATERAL (SELECT seed, forgotten FROM reindexer.marker WHERE id = asked.marker OFFSET 0) AS marker ON true
@@ -200,13 +202,13 @@ SET jit = off AS $$
     ), alone AS MATERIALIZED (
         SELECT whose, array_agg(moment ORDER BY moment) AS moments FROM kept WHERE alone GROUP BY whose
     ), failed AS MATERIALIZED (
-        SELECT shared.whose FROM shared WHERE EXISTS (SELECT FROM reindexer.failed_of(shared.source, shared.item_ids) OFFSET 0)
+        SELECT shared.whose FROM shared WHERE EXISTS (SELECT FROM reindexer.failed_of(shared.source, shared.item_ids, shared.moment) OFFSET 0)
         UNION
         SELECT alone.whose FROM alone WHERE EXISTS (
             SELECT FROM unnest(alone.moments) AS its (moment)
             CROSS JOIN LATERAL (
                 SELECT drained.source, drained.item_ids FROM reindexer.drained WHERE drained.moment = its.moment OFFSET 0) AS part
-            CROSS JOIN LATERAL reindexer.failed_of(part.source, part.item_ids)
+            CROSS JOIN LATERAL reindexer.failed_of(part.source, part.item_ids, its.moment)
             OFFSET 0)
     ), waiting AS MATERIALIZED (
         SELECT undrained.whose FROM undrained -- guard mark-outbox
@@ -256,7 +258,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET e
         (SELECT DISTINCT each.source, each.item_id, true AS failed, coalesce(each.error, 'it failed') AS reason
          FROM (
              SELECT kept.source, failed.item_id, failed.error
-             FROM kept CROSS JOIN LATERAL reindexer.failed_of(kept.source, kept.item_ids) AS failed
+             FROM kept CROSS JOIN LATERAL reindexer.failed_of(kept.source, kept.item_ids, kept.moment) AS failed
              LIMIT most
          ) AS each)
         UNION ALL
@@ -328,7 +330,7 @@ BEGIN
     LOOP
         EXECUTE format('GRANT %s ON reindexer.drained TO %s', granted.may, granted.role);
         IF granted.may = 'SELECT' THEN
-            EXECUTE format('GRANT SELECT (id, pid, made_at, ended_at, forgotten) ON reindexer.marker TO %s', granted.role);
+            EXECUTE format('GRANT SELECT (id, pid, made_by, made_at, ended_at, forgotten) ON reindexer.marker TO %s', granted.role);
         ELSIF granted.may = 'INSERT' THEN
             EXECUTE format('GRANT UPDATE (ended_at, forgotten), DELETE ON reindexer.marker TO %s', granted.role);
         ELSIF granted.may = 'DELETE' THEN -- forgets items

@@ -89,6 +89,7 @@ class Leader:
     _dispatch_timer: Timer = field(default_factory=lambda: Timer(1.0))
     _refill_timer: Timer = field(default_factory=lambda: Timer(REFILL_S))
     _marks_timer: Timer = field(default_factory=lambda: Timer(10.0))
+    _kept_timer: Timer = field(default_factory=lambda: Timer(10.0))
     _kept_upto: int | None = None
     """Up to which moment was examined what drains kept, unless all was."""
     _walk_timer: Timer = field(default_factory=lambda: Timer(1.0))
@@ -181,11 +182,11 @@ class Leader:
         if self._forget_timer.due(now):
             forget(connection)
         if self._marks_timer.due(now):
+            marks.forget(connection)
+        if self._kept_timer.due(now):
             self._kept_upto = marks.forget_settled(connection, self._kept_upto or 0)
-            if self._kept_upto is None:
-                marks.forget(connection)
-            else:
-                self._marks_timer.next_s = now + MORE_MARKS_S
+            if self._kept_upto is not None:
+                self._kept_timer.next_s = now + MORE_MARKS_S
         walked = self._walk_timer.due(now) and self._walk(connection)
         if walked:
             self._walk_timer.next_s = 0.0

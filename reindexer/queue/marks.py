@@ -24,10 +24,12 @@ from reindexer.postgres.queries import load
 KEEP_S = 3_600.0
 """How long the tokens of a session are known after its end."""
 AT_MOST_S = 7 * 86_400.0
-"""How long they are known, and what was drained is kept, whatever is left of it."""
+"""How long they are known, and what was drained is kept, at most."""
 MAX_FORGOTTEN = 5_000
 MAX_EXAMINED = 500
 """How many drains are examined at once."""
+MAX_EXAMINED_ITEMS = 200_000
+"""How many of their items are, beside the last drain's."""
 MAX_KEPT = 20_000
 """How many items are kept together."""
 MAX_TOLD = 10
@@ -112,10 +114,10 @@ def forget(connection: Connection) -> None:
 
 
 def forget_settled(connection: Connection, after: int = 0) -> int | None:
-    """Forget what drains kept and is settled by now. Examines at most `MAX_EXAMINED` of them, those after a moment.
+    """Forget what drains kept and is settled by now. Examines some of it, what was drained after a moment.
 
     Returns the moment to go on from, or None if all were examined.
     """
-    named = {"after": after, "at_most_s": AT_MOST_S, "limit": MAX_EXAMINED}
-    last, count = connection.execute(load("marks.sql")["forget_settled"], named).fetchone() or (None, 0)
-    return int(last) if count == MAX_EXAMINED else None
+    named = {"after": after, "at_most_s": AT_MOST_S, "limit": MAX_EXAMINED, "most_items": MAX_EXAMINED_ITEMS}
+    last, has_more = connection.execute(load("marks.sql")["forget_settled"], named).fetchone() or (None, False)
+    return int(last) if has_more else None

@@ -40,7 +40,7 @@ WAITED_RATIO = 2
 IDLE_S = 60.0
 """The connection is closed when nobody has waited for so long."""
 AGAIN_S = 0.5
-MAX_REST_S = 0.02
+MAX_REST_S = 1.0
 
 Items = tuple[tuple[str, str], ...]
 

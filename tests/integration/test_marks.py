@@ -175,6 +175,22 @@ def test_a_failed_item_is_told_with_its_reason_until_an_edit_mends_it(
     assert state(db, token) == "indexed"
 
 
+def test_a_failure_of_a_later_edit_is_not_that_of_a_mark_that_was_indexed(
+    db: Connection, worker: Worker, provider: FakeProvider
+) -> None:
+    provider.behave = lambda call: error(400, "invalid_input") if any("bad" in each for each in call.inputs) else None
+    token, ids = written(db, "good")
+    work(db, worker)
+    with db.transaction():
+        later = mark(db)
+        db.execute("UPDATE context_items SET content = 'bad' WHERE id = %s", [ids[0]])
+    assert marks.states(db, [token, later]) == {token: "indexed", later: "waiting"}
+    work(db, worker)
+    assert marks.states(db, [token, later]) == {token: "indexed", later: "failed"}
+    forgotten(db)
+    assert marks.states(db, [token, later]) == {token: "indexed", later: "failed"}
+
+
 def test_truncate_is_waited_for_until_the_last_row_has_left(db: Connection, worker: Worker) -> None:
     for n in range(5):
         insert(db, f"text {n}")

@@ -161,7 +161,7 @@ WITH gate AS MATERIALIZED (
         changed_at = least(due.changed_at, due.later_changed_at),
         later_changed_at = NULL,
         claimed = minted.moment,
-        traces = due.traces || due.later_traces,
+        traces = (due.traces || due.later_traces)[:32],
         later_traces = NULL,
         waits_for = NULL
     FROM chosen, minted

@@ -110,15 +110,22 @@ SELECT pg_notify(%(channel)s, '') WHERE EXISTS (SELECT FROM gone);
 
 -- name: forget_settled
 -- What drains kept goes once each of its items is settled. Of those that failed it is kept as long as there may be a token;
--- in any case for a week, and then a token of that time is not known any more. The last examined moment, and how many were.
+-- in any case for a week, and then a token of that time is not known any more. The last examined moment, and whether there
+-- is more. The size of the ids tells, without reading them, how many items there are.
 WITH examined AS MATERIALIZED (
-    SELECT moment, source, within, item_ids, settled, drained_at FROM reindexer.drained
-    WHERE moment > %(after)s ORDER BY moment LIMIT %(limit)s
+    SELECT moment, source, within, item_ids, settled, drained_at
+    FROM (
+        SELECT *, sum(pg_column_size(xacts)) OVER (ORDER BY moment) - pg_column_size(xacts) AS bytes_before
+        FROM (SELECT * FROM reindexer.drained WHERE moment > %(after)s ORDER BY moment LIMIT %(limit)s) AS next_ones
+    ) AS sized
+    WHERE bytes_before < 8 * %(most_items)s
 ), judged AS MATERIALIZED (
-    SELECT moment, within, settled, drained_at, drained_at < clock_timestamp() - make_interval(secs => %(at_most_s)s) AS too_old,
-           EXISTS (SELECT FROM reindexer.waiting_of(source, item_ids, moment) OFFSET 0) AS waits, -- guard mark-forget-left
-           EXISTS (SELECT FROM reindexer.failed_of(source, item_ids) OFFSET 0) AS failed
-    FROM examined
+    SELECT *, CASE WHEN NOT waits THEN EXISTS (SELECT FROM reindexer.failed_of(source, item_ids, moment) OFFSET 0) END AS failed
+    FROM (
+        SELECT *, drained_at < clock_timestamp() - make_interval(secs => %(at_most_s)s) AS too_old,
+               EXISTS (SELECT FROM reindexer.waiting_of(source, item_ids, moment) OFFSET 0) AS waits -- guard mark-forget-left
+        FROM examined OFFSET 0
+    ) AS each
 ), gone AS (
     DELETE FROM reindexer.drained USING judged
     WHERE drained.moment = judged.moment
@@ -130,15 +137,16 @@ WITH examined AS MATERIALIZED (
         (xacts, item_ids) = (
             SELECT coalesce(array_agg(item.xact), '{}'), coalesce(array_agg(item.item_id), '{}')
             FROM unnest(drained.xacts, drained.item_ids) AS item (xact, item_id)
-            WHERE item.item_id IN (SELECT failed.item_id FROM reindexer.failed_of(drained.source, drained.item_ids) AS failed))
+            WHERE item.item_id IN (SELECT failed.item_id FROM reindexer.failed_of(drained.source, drained.item_ids, drained.moment) AS failed))
     FROM judged
     WHERE drained.moment = judged.moment AND NOT too_old AND NOT waits AND failed AND NOT judged.settled
 ), lost AS MATERIALIZED (
     SELECT max(upper(within) - 1) AS upto FROM judged WHERE too_old AND (waits OR failed)
 ), untold AS (
-    UPDATE reindexer.marker SET forgotten = greatest(forgotten, lost.upto::text::xid8) FROM lost WHERE lost.upto IS NOT NULL
+    UPDATE reindexer.marker SET forgotten = lost.upto::text::xid8 FROM lost
+    WHERE lost.upto IS NOT NULL AND made_by <= lost.upto::text::xid8 AND (forgotten >= lost.upto::text::xid8) IS NOT TRUE
 )
-SELECT max(moment), count(*) FROM examined;
+SELECT max(moment), EXISTS (SELECT FROM reindexer.drained WHERE moment > (SELECT max(moment) FROM examined)) FROM examined;
 
 -- name: forget
 -- A session that marked goes an hour after its end, unless something is left that it may have written; in any case after a

@@ -65,7 +65,8 @@ WITH relaxed AS MATERIALIZED (
            CASE WHEN outcome.outcome = 'COMPLETED' THEN clock_timestamp() END, losses,
            CASE WHEN doubtful THEN clock_timestamp() END, clock_timestamp() + make_interval(secs => recheck_after_s),
            CASE WHEN outcome.outcome = 'FAILED' THEN changed_at END,
-           CASE WHEN outcome.outcome <> 'DELETED' THEN held.chunk_tokens END, held.claimed
+           CASE WHEN outcome.outcome <> 'DELETED' THEN held.chunk_tokens END,
+           CASE WHEN outcome.outcome <> 'FAILED' THEN held.claimed END
     FROM held JOIN outcome USING (source, item_id, generation)
     ORDER BY item_id
     ON CONFLICT (source, item_id, generation) DO UPDATE SET
@@ -83,7 +84,7 @@ WITH relaxed AS MATERIALIZED (
         doubted_at = coalesce(excluded.doubted_at, ledger.doubted_at), -- guard doubt-remembered
         recheck_at = excluded.recheck_at,
         chunk_tokens = excluded.chunk_tokens, -- guard chunk-size-remembered
-        claimed = excluded.claimed,
+        claimed = coalesce(excluded.claimed, ledger.claimed),
         changed_at = CASE WHEN excluded.outcome = 'FAILED' THEN least(ledger.changed_at, excluded.changed_at) END,
         settled_at = excluded.settled_at,
         forgotten_at = CASE WHEN excluded.outcome = 'DELETED' THEN ledger.forgotten_at END -- guard forgotten-row-back
@@ -203,7 +204,7 @@ UPDATE reindexer.due SET
                       ELSE greatest(due.begun_upto, outcome.begun_upto) END,
     changed_at = least(due.changed_at, due.later_changed_at),
     later_changed_at = NULL,
-    traces = due.traces || due.later_traces,
+    traces = (due.traces || due.later_traces)[:32],
     later_traces = NULL,
     waits_for = outcome.reason
 FROM held JOIN outcome USING (source, item_id, generation)

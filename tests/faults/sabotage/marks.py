@@ -101,6 +101,13 @@ MARKS = (
         TESTS + "test_a_session_that_marked_is_forgotten_only_when_nothing_is_left_of_it",
     ),
     Sabotage(
+        "mark: a later failure is not told of what was indexed before",
+        "mark-later-failure",
+        "AND (ledger.claimed > $3) IS NOT TRUE",
+        "",
+        TESTS + "test_a_failure_of_a_later_edit_is_not_that_of_a_mark_that_was_indexed",
+    ),
+    Sabotage(
         "mark: it is not forgotten while its session lives",
         "mark-session-lives",
         "AND pid NOT IN (SELECT pg_stat_activity.pid FROM pg_stat_activity WHERE pg_stat_activity.pid IS NOT NULL)",
