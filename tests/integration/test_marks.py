@@ -345,19 +345,20 @@ def test_after_a_week_it_is_not_known_what_became_of_a_transaction(db: Connectio
     assert marks.states(db, [token, done]) == {token: "expired", done: "indexed"}
 
 
+@pytest.mark.parametrize(("bound", "each"), [("MAX_EXAMINED", 2), ("MAX_EXAMINED_ITEMS", 1)])
 def test_what_drains_kept_is_examined_some_at_a_time(
-    db: Connection, worker: Worker, monkeypatch: pytest.MonkeyPatch
+    db: Connection, worker: Worker, monkeypatch: pytest.MonkeyPatch, bound: str, each: int
 ) -> None:
     for n in range(5):
         written(db, f"text {n}")
         drain(db)
     moments = [moment for (moment,) in db.execute("SELECT moment FROM reindexer.drained ORDER BY moment").fetchall()]
     work(db, worker)
-    monkeypatch.setattr(marks, "MAX_EXAMINED", 2)
+    monkeypatch.setattr(marks, bound, each)
     rounds = [0]
     while (upto := marks.forget_settled(db, rounds[-1])) is not None:
         rounds.append(upto)
-    assert rounds == [0, moments[1], moments[3]]
+    assert rounds == [0, *moments[each - 1 : -1 : each]]
     assert db.execute("SELECT count(*) FROM reindexer.drained").fetchone() == (0,)
 
 
