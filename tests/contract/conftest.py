@@ -15,11 +15,15 @@ from reindexer.testing.indexes import OWNER, SIZE
 from tests.support.servers import Servers
 
 GIVEN = os.environ.get("REINDEXER_TEST_QDRANT_URL")
-GRPC_PORT = int(os.environ.get("REINDEXER_TEST_QDRANT_GRPC_PORT", "6334"))
+GRPC_PORT = int(os.environ.get("REINDEXER_TEST_QDRANT_GRPC_PORT", "6334") or 0)
+"""0: the given server speaks no gRPC, as the embedded one."""
 
 
 @pytest.fixture(
-    params=["rest", pytest.param("grpc", marks=pytest.mark.skipif(not GIVEN, reason="needs a real server"))]
+    params=[
+        "rest",
+        pytest.param("grpc", marks=pytest.mark.skipif(not (GIVEN and GRPC_PORT), reason="needs a real server")),
+    ]
 )
 def index(request: pytest.FixtureRequest, servers: Servers) -> QdrantIndex:
     return QdrantIndex(

@@ -319,7 +319,7 @@ class QdrantIndex:
                 if terms.corpus and keywords and not self._counts_corpus:
                     collections.require_corpus(self._client)
                     self._counts_corpus = True
-                found = self._found(collection, query_of(vector, keywords, terms, where, exact=exact), terms, where)
+                found = self._found(collection, query_of(vector, keywords, terms, where, exact=exact), terms)
                 return [hit_of(each) for each in found]
         except _CollectionMissing:
             return []
@@ -332,12 +332,11 @@ class QdrantIndex:
             raise
 
     def _found(
-        self, collection: Collection, query: Mapping[str, Any], terms: SearchTerms, where: models.Filter
+        self, collection: Collection, query: Mapping[str, Any], terms: SearchTerms
     ) -> Sequence[models.ScoredPoint]:
         by_meaning = "using" not in query
         asked: dict[str, Any] = {
             "collection_name": collection.name,  # guard search-own-collection
-            "query_filter": where,
             "score_threshold": _threshold(collection.profile if by_meaning else Profile(), terms.min_score),
             "with_payload": True,
             **query,

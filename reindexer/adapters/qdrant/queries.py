@@ -23,7 +23,8 @@ def query_of(
 ) -> dict[str, Any]:
     """Return the arguments of a query for Qdrant's client. `where` is the filter of the whole.
 
-    A query of several rankings has no points of its own, so each of them carries the filter.
+    Each of several rankings carries it, and the query over them does not: Qdrant would join the two filters, and where
+    both have alternatives it takes points that meet those of either (qdrant issue 10594).
     """
     params, words = _EXACT if exact else None, _EXACT if exact else None
     if terms.corpus:  # guard keywords-own-corpus
@@ -32,7 +33,8 @@ def query_of(
     rankings: list[dict[str, Any]] = [] if vector is None else [{"query": vector.tolist(), "params": params}]
     rankings += [{"query": sparse(each), "using": KEYWORDS, "params": words} for each in keywords]
     if len(rankings) == 1:
-        return {"search_params" if name == "params" else name: value for name, value in rankings[0].items()}
+        alone = {"search_params" if name == "params" else name: value for name, value in rankings[0].items()}
+        return {"query_filter": where, **alone}
     most = max(LEAST, TIMES * terms.depth)
     # guard hybrid-filter-in-each-ranking
     parts = [models.Prefetch(**each, filter=where, limit=most) for each in rankings]

@@ -58,6 +58,7 @@ class Workshop:
             "REINDEXER_TEST_DATABASE_URL": running.database_url,
             "REINDEXER_TEST_REDIS_URL": running.redis_url,
             "REINDEXER_TEST_QDRANT_URL": running.qdrant_url,
+            "REINDEXER_TEST_QDRANT_GRPC_PORT": "",
         }
 
     def judge(self, row: Sabotage) -> Verdict:
