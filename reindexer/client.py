@@ -301,7 +301,7 @@ class Client:
         `keywords` words, and `hybrid` both, fused by rank; not given: `hybrid` where a source has keywords. `text`: a
         hit gets its part of the text, as the row is now. The result is `degraded` if one of both alone counted.
         `after`: a token of `reindexer.mark()`, which is waited for at first, for `after_timeout_s` at most; the result
-        says in `after` how that ended.
+        says in `after` how that ended, and in `as_of` until when each change that was committed counts in it.
 
         Raises UsageError if there is no such source, UnfitRequest if the filter or a number does not fit,
         OtherEmbedder if the settings here can't make the embedder that the database records, DependencyUnavailable or
@@ -312,9 +312,10 @@ class Client:
         names = [source] if isinstance(source, str) else list(dict.fromkeys(source))
         terms = SearchTerms(limit, offset, min_score=min_score, group=group, mode=mode)
         waited = self.wait(after, timeout_s=after_timeout_s).status if after is not None else None
+        resolves = [partial(self._searchable, name, anew=after is not None) for name in names]
         found = search_sources(
-            self._searching(), [partial(self._searchable, name) for name in names], query, terms,
-            partial(parse_filter, filter or {}), texts=self._connection if text else None,
+            self._searching(), resolves, query, terms, partial(parse_filter, filter or {}),
+            texts=self._connection if text else None,
         )  # fmt: skip
         return replace(found, after=waited)
 
@@ -374,9 +375,9 @@ class Client:
             partial(parse_filter, filter or {}), text=text,
         )  # fmt: skip
 
-    def _searchable(self, source: str) -> Searchable:
+    def _searchable(self, source: str, *, anew: bool = False) -> Searchable:
         with self._connection() as connection:
-            return searchable(connection, source)
+            return searchable(connection, source, self._searching().as_of, anew=anew)
 
     def embed_query(self, source: str, query: str, *, keywords: bool = False) -> QueryVector:
         """Embed a query for a search of your own, with the collection whose points it may be compared with.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Self
 
@@ -201,11 +202,18 @@ class SearchAnswer(BaseModel):
         WaitStatus | None,
         Field(description="If the request says `after`: how the wait for it ended, as of `POST /wait`."),
     ] = None
+    as_of: Annotated[
+        datetime | None,
+        Field(
+            description="Each change that was committed before this moment, by Postgres's clock, counts in the answer, "
+            "but of items that failed. null: not known, while a first fill is not through."
+        ),
+    ] = None
 
     @classmethod
     def of(cls, found: SearchResult, body: Terms) -> SearchAnswer:
         """What is told of a result."""
-        told = cls(hits=[SearchHit.of(hit, text=body.text) for hit in found.hits])
+        told = cls(hits=[SearchHit.of(hit, text=body.text) for hit in found.hits], as_of=found.as_of)
         if found.degraded:
             told.degraded = found.degraded
         return told
@@ -250,7 +258,7 @@ def _search(body: SearchRequest, postgres: Postgres, by: Searcher, access: Acces
     if body.generation is not None and access.role != "admin":  # guard search-generation-admin
         raise HTTPException(403, f"a key of the role {access.role} searches the generation that all searches use")
     found = search_sources(
-        by, [partial(_searchable, postgres, name, body, access, body.generation) for name in body.names], body.query,
+        by, [partial(_searchable, postgres, by, name, body, access) for name in body.names], body.query,
         replace(body.terms(), mode=body.mode), partial(parse_filter, body.filter),
         forced_of=partial(forced_conditions, access),
         texts=postgres.connection if body.text else None,
@@ -276,7 +284,7 @@ def more_like_this(body: SimilarRequest, postgres: PostgresPart, by: SearcherPar
     if body.text:
         require_key(access)  # guard open-similar-text
     found = similar(
-        partial(_searchable, postgres, body.source, body, access), postgres.connection, by, body.item_id,
+        partial(_searchable, postgres, by, body.source, body, access), postgres.connection, by, body.item_id,
         body.terms(), partial(parse_filter, body.filter), text=body.text,
         forced_of=partial(forced_conditions, access),
     )  # fmt: skip
@@ -284,8 +292,9 @@ def more_like_this(body: SimilarRequest, postgres: PostgresPart, by: SearcherPar
 
 
 def _searchable(
-    postgres: Postgres, name: str, body: Terms, access: Access, generation: int | None = None
+    postgres: Postgres, by: Searcher, name: str, body: SearchRequest | SimilarRequest, access: Access
 ) -> Searchable:
+    after, generation = (body.after, body.generation) if isinstance(body, SearchRequest) else (None, None)
     with postgres.connection() as connection:
         source = searched_source(connection, name, access)
         if generation is not None:
@@ -293,5 +302,9 @@ def _searchable(
                 source = kept(connection, name, generation)
             except GenerationConflict as exc:
                 raise HTTPException(409, str(exc)) from exc
-        columns = payload_columns(connection, source) if body.filter or access.filter else ()
-        return Searchable(source, collection_of(connection, source), columns, None, hides_texts=not has_key(access))
+        return Searchable(
+            source, collection_of(connection, source),
+            payload_columns(connection, source) if body.filter or access.filter else (), None,
+            hides_texts=not has_key(access),
+            as_of=by.as_of.of(connection, source, anew=after is not None),  # guard as-of-after-mark
+        )  # fmt: skip

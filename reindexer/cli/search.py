@@ -14,6 +14,7 @@ from reindexer.cli.output import JSON, TAKES_DASHES, report, rows
 from reindexer.cli.status import database
 from reindexer.core.filters import parse_words
 from reindexer.core.search_terms import MAX_DEPTH, MAX_LIMIT, MAX_SCORE, Group, Mode, SearchTerms
+from reindexer.index.as_of import AsOf
 from reindexer.index.search import FilterOf, Searchable, SearchResult, search_sources, searchable
 from reindexer.index.similar import similar
 from reindexer.ports import Hit
@@ -63,7 +64,8 @@ def search(app: typer.Typer) -> None:
         if not query.strip():
             raise typer.BadParameter("is empty", param_hint="TEXT")
         settings, names = Settings.load(), list(dict.fromkeys([source, *also]))
-        resolves = [_Resolve(settings, name) for name in names]
+        as_of = AsOf()
+        resolves = [_Resolve(settings, name, as_of) for name in names]
         for each in resolves:  # what is wrong with the database is told before all else
             each.look()
         found = search_sources(
@@ -87,7 +89,7 @@ def search(app: typer.Typer) -> None:
     ) -> None:
         """More like this item: those nearest to it. Asks no provider."""
         settings = Settings.load()
-        resolve = _Resolve(settings, source)
+        resolve = _Resolve(settings, source, AsOf())
         resolve.look()
         found = similar(
             resolve, partial(database, settings), wiring.searcher(settings), item_id,
@@ -99,9 +101,10 @@ def search(app: typer.Typer) -> None:
 class _Resolve:
     """Looks a source up; the first call returns what `look` saw."""
 
-    def __init__(self, settings: Settings, name: str) -> None:
+    def __init__(self, settings: Settings, name: str, as_of: AsOf) -> None:
         self._settings = settings
         self._name = name
+        self._as_of = as_of
         self._seen: list[Searchable] = []
 
     def look(self) -> None:
@@ -112,7 +115,7 @@ class _Resolve:
         if self._seen:
             return self._seen.pop()
         with database(self._settings) as connection:
-            return searchable(connection, self._name)
+            return searchable(connection, self._name, self._as_of)
 
 
 def _filter_of(where: list[str]) -> FilterOf:
@@ -128,7 +131,7 @@ def _show(found: SearchResult, *, with_source: bool, with_text: bool, as_json: b
         sys.stderr.write("reindexer: warning: there are no keywords yet; what follows is near in meaning\n")
     if as_json:
         degraded = {"degraded": found.degraded} if found.degraded else {}
-        report({"hits": [_facts(hit, with_text) for hit in found.hits], **degraded}, as_json=True)
+        report({"hits": [_facts(hit, with_text) for hit in found.hits], **degraded, "as_of": found.as_of}, as_json=True)
         return
     titles = ["score", *["source"] * with_source, "item", "chunk", "payload", *["text"] * with_text]
     lines = [

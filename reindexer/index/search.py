@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, cast
 
 from reindexer.core.errors import (
@@ -23,6 +24,7 @@ from reindexer.core.search_terms import Mode, SearchTerms
 from reindexer.core.source import Source
 from reindexer.core.text.batching import RequestLimits
 from reindexer.core.wait_status import WaitStatus
+from reindexer.index.as_of import AsOf
 from reindexer.index.asked_once import asked_once
 from reindexer.index.hit_texts import with_texts
 from reindexer.ports import Collection, Embedder, EmbedderOf, Hit, Index, KeywordEncoderOf, Vector
@@ -47,6 +49,8 @@ class Searchable:
     """Why recent writes may be missing, in one line."""
     hides_texts: bool = False
     """Hits show payload columns alone, and not the text of a chunk that may stand beside them."""
+    as_of: datetime | None = None
+    """As of `SearchResult`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,9 @@ class SearchResult:
     embedded; `meaning`, because there are no keywords yet. None: as was asked."""
     after: WaitStatus | None = None
     """How the wait for a mark ended, before the search. None: nothing was to be waited for."""
+    as_of: datetime | None = None
+    """Each change that was committed before it counts in the result, but of items that failed. By Postgres's clock.
+    None: not known, while a first fill is not through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,7 @@ class Searcher:
     """The embedder's."""
     degrades: bool = True
     """Where meaning and keywords are to count, and one of them is not to be had, the other counts alone."""
+    as_of: AsOf = field(default_factory=AsOf)
 
 
 Resolve = Callable[[], Searchable]
@@ -101,11 +109,13 @@ class Found:
     degraded: Mode | None = None
 
 
-def searchable(connection: Connection, name: str) -> Searchable:
+def searchable(connection: Connection, name: str, as_of: AsOf | None = None, *, anew: bool = False) -> Searchable:
     """Return what a search of this source needs to know. Raises UsageError if there is no such source."""
     source = find_source(connection, name)
-    columns = payload_columns(connection, source)
-    return Searchable(source, collection_of(connection, source), columns, what_is_behind(connection, source))
+    return Searchable(
+        source, collection_of(connection, source), payload_columns(connection, source),
+        what_is_behind(connection, source), as_of=as_of.of(connection, source, anew=anew) if as_of else None,
+    )  # fmt: skip
 
 
 def collection_of(connection: Connection, source: Source) -> Collection:
@@ -255,7 +265,9 @@ def result(
                 told[place] = hit
     behind = "; ".join(found.there.behind for found in founds if found.there.behind)
     degraded = next((found.degraded for found in founds if found.degraded), None)
-    return SearchResult(told, behind or None, degraded)
+    known = [found.there.as_of for found in founds]
+    as_of = min((each for each in known if each is not None), default=None)
+    return SearchResult(told, behind or None, degraded, as_of=None if None in known else as_of)
 
 
 def _shown(there: Searchable, hit: Hit) -> Mapping[str, Any]:

@@ -101,6 +101,7 @@ def read_your_writes(
     cuts = quantiles(waited, n=100)
     print(f"{loops} loops: {told}; waits p50 {cuts[49] * 1000:.0f} ms, p99 {cuts[98] * 1000:.0f} ms")
     assert told["indexed"] > loops * 0.8
+    assert sum(each.covered for each in waiters) > loops * 0.2
     return waiters
 
 

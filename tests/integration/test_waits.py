@@ -285,15 +285,18 @@ def test_behind_a_pooler_a_wait_looks_by_itself(
     proxy, url = cable(database, edit)
     with proxy, Client(settings.model_copy(update={"listen_database_url": SecretStr(url)})) as client:
         client.wait("context_items", [insert(db, "warm")], timeout_s=0)  # the connection is there
-        token, _ = written(db, "tea")
-        drain(db)
-        with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(client.wait, token, timeout_s=20)
-            begun(client._waits)
-            work(db, worker)
-            since = time.monotonic()
-            assert waiting.result().status == "indexed"
-            assert time.monotonic() - since < TIMER_S / 2
+        late_s = []
+        for n in range(7):
+            token, _ = written(db, f"tea {n}")
+            drain(db)
+            with ThreadPoolExecutor(1) as pool:
+                waiting = pool.submit(client.wait, token, timeout_s=20)
+                begun(client._waits)
+                work(db, worker)
+                since = time.monotonic()
+                assert waiting.result().status == "indexed"
+                late_s.append(time.monotonic() - since)
+    assert median(late_s) < TIMER_S / 5, "they were told by the timer of those who hear"
 
 
 def test_an_open_search_waits_for_marks_alone_without_the_key(

@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
@@ -27,7 +28,11 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 
 from reindexer import Client, ReindexerError
 from reindexer.core.items import point_id
+from reindexer.index.as_of import AsOf
 from reindexer.ports import Vectors
+from reindexer.postgres.connect import connect
+from reindexer.queue import marks
+from reindexer.sources.store import find_source
 from tests.torture.checker import text_of
 from tests.torture.journal import Entry, line
 from tests.torture.models import vector
@@ -62,6 +67,8 @@ class Written:
     """What each row that it wrote holds after it. None: it is deleted."""
     truncates: bool = False
     trace_id: str | None = None
+    committed_before: datetime | None = None
+    """By Postgres' clock."""
 
 
 class Waiter:
@@ -90,6 +97,8 @@ class Waiter:
         self.statuses: dict[str, int] = {}
         self.waited_s: list[float] = []
         """How long each wait took that ended with `indexed`."""
+        self.covered = 0
+        """How many marked transactions were found to be before a search's `as_of`."""
         self.complaints: list[str] = []
         self.traces: dict[str, list[str]] = {}
         """The items that each transaction wrote which has a trace."""
@@ -106,6 +115,8 @@ class Waiter:
             return entry
         entry.texts = [(item_id, text) for item_id, text in written.texts.items() if text]
         entry.rows = len(written.texts)
+        if committed:
+            self._look_how_far(written)
         since = time.monotonic()
         try:
             status = self._client.wait(written.token, timeout_s=self._patience_s).status
@@ -120,6 +131,7 @@ class Waiter:
         elif status == "indexed":
             self.waited_s.append(time.monotonic() - since)
             self._look(written, self.waited_s[-1])
+            self._look_how_far(written)
             if self._rng.random() < self._searches:
                 self._search(written)
         return entry
@@ -166,6 +178,7 @@ class Waiter:
                     self._mark(connection, written)
                 if self._rng.random() < 0.02:
                     raise RolledBack
+            (written.committed_before,) = connection.execute("SELECT clock_timestamp()").fetchone() or (None,)
         except RolledBack:
             return False
         except psycopg.Error as exc:
@@ -297,6 +310,27 @@ class Waiter:
                 wrong.append(f"{item_id} has another text than {text!r}: {self._known(item_id)}")
         return wrong
 
+    def _look_how_far(self, written: Written) -> None:
+        """What a search would tell by its `as_of` to count in its answer is waited for by nobody any more."""
+        token, before = written.token or "", written.committed_before
+        try:
+            with connect(self._database_url, application_name="waiter") as connection:
+                source = find_source(connection, SOURCE)
+                as_of = AsOf().of(connection, source)
+                state = marks.states(connection, [token])[token]
+                (failed,) = connection.execute(
+                    "SELECT count(*) FROM reindexer.ledger WHERE item_id = ANY (%s) AND outcome = 'FAILED'",
+                    [list(written.texts)],
+                ).fetchone() or (0,)
+                promoted = find_source(connection, SOURCE).generation != source.generation
+        except AWAY:
+            return
+        if as_of is None or before is None or as_of <= before or promoted or failed:
+            return
+        self.covered += 1
+        if state in ("open", "waiting"):
+            self.complaints.append(f"{token} is {state}, and was committed before {before}: as_of is {as_of}, too late")
+
     def _search(self, written: Written) -> None:
         for item_id, text in written.texts.items():
             if text is not None:
@@ -397,7 +431,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for status, number in waiter.statuses.items():
             told[status] = told.get(status, 0) + number
     options.traces.write_text(json.dumps(traces), encoding="utf-8")
-    sys.stdout.write(f"waiter: {told}\n")
+    sys.stdout.write(f"waiter: {told}, covered by as_of: {sum(each.covered for each in waiters)}\n")
     return 0 if told.get("indexed") else 1
 
 

@@ -114,7 +114,7 @@ RESULTS = {
         "id", "source", "kind", "state", "where", "force", "total", "total_is_estimate", "queued", "done", "failed",
         "rate", "eta_s", "started_at", "finished_at", "error",
     ),
-    "SearchResult": ("hits", "behind", "degraded", "after"),
+    "SearchResult": ("hits", "behind", "degraded", "after", "as_of"),
     "SourceStatus": ("due", "completed", "failed", "paused", "problem", "triggers", "triggers_wrong", "generation", "beside"),
     "GenerationStatus": ("number", "state", "due", "oldest_change_age_s", "problem"),
     "Generation": (

@@ -54,6 +54,26 @@ FROM reindexer.ledger JOIN reindexer.source ON source.name = ledger.source AND s
 WHERE outcome = 'FAILED'
 GROUP BY ledger.source;
 
+-- name: as_of
+-- Each change of the source that was committed before is in its generation's points, but of items that failed. By the
+-- moment at which the statement arrived: what was committed by then, it sees. NULL while a first fill is open, which
+-- brings what no change told of.
+SELECT least(
+           statement_timestamp(),
+           (SELECT min(changed_at) FROM reindexer.outbox WHERE source = %(source)s), -- guard as-of-outbox
+           (SELECT min(changed_at) FROM reindexer.fan_out WHERE source = %(source)s),
+           (SELECT min(least(changed_at, later_changed_at)) FROM reindexer.due
+            WHERE source = %(source)s AND generation = %(generation)s), -- guard as-of-due
+           (SELECT min(changed_at) FROM reindexer.ledger
+            WHERE source = %(source)s AND generation = %(generation)s AND outcome = 'FAILED' AND heal_at IS NOT NULL), -- guard as-of-heals
+           (SELECT min(coalesce(changed_at, started_at)) FROM reindexer.run
+            WHERE source = %(source)s AND coalesce(generation, %(generation)s) = %(generation)s
+                AND finished_at IS NULL AND kind <> 'backfill') -- guard as-of-run
+       )
+WHERE NOT EXISTS (SELECT FROM reindexer.run
+                  WHERE source = %(source)s AND coalesce(generation, %(generation)s) = %(generation)s
+                      AND finished_at IS NULL AND kind = 'first_fill'); -- guard as-of-first-fill
+
 -- name: completed
 -- Counted no further than %(exact)s.
 SELECT count(*) FROM (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.sabotage.row import Sabotage
 
 SEARCH = "tests/integration/test_search.py::"
+AS_OF = "tests/integration/test_as_of.py::"
 
 SEARCHES = (
     Sabotage(
@@ -101,5 +102,75 @@ SEARCHES = (
         "",
         "tests/faults/test_provider_address.py::"
         "test_sources_whose_model_is_known_at_other_addresses_share_no_query_vector",
+    ),
+    Sabotage(
+        "as_of: a change counts while it is in the outbox",
+        "as-of-outbox",
+        "WHERE source = %(source)s),",
+        "WHERE false AND source = %(source)s),",
+        AS_OF + "test_a_change_counts_from_its_commit_until_it_is_in_the_index",
+    ),
+    Sabotage(
+        "as_of: a change counts while its item is due or claimed",
+        "as-of-due",
+        "AND generation = %(generation)s),",
+        "AND generation = %(generation)s AND false),",
+        AS_OF + "test_a_change_counts_from_its_commit_until_it_is_in_the_index",
+    ),
+    Sabotage(
+        "as_of: a change counts while its item failed and heals",
+        "as-of-heals",
+        "heal_at IS NOT NULL),",
+        "heal_at IS NULL),",
+        AS_OF + "test_what_fails_for_a_while_counts_and_what_failed_for_good_does_not",
+    ),
+    Sabotage(
+        "as_of: a TRUNCATE counts until its walk is through",
+        "as-of-run",
+        "kind <> 'backfill')",
+        "kind = 'backfill')",
+        AS_OF + "test_a_truncate_counts_until_the_last_point_is_gone",
+    ),
+    Sabotage(
+        "as_of: nothing is known before a first fill is through",
+        "as-of-first-fill",
+        "kind = 'first_fill')",
+        "kind = 'none')",
+        AS_OF + "test_a_source_knows_nothing_until_its_first_fill_is_through_and_others_do",
+    ),
+    Sabotage(
+        "as_of: a look that takes long serves many searches",
+        "as-of-look-serves",
+        "SHARE * (ended - began)",
+        "0",
+        AS_OF + "test_a_look_that_takes_long_serves_many_searches_but_none_after_a_mark",
+    ),
+    Sabotage(
+        "as_of: who waited for a mark is told anew",
+        "as-of-anew",
+        "anew or began",
+        "began",
+        AS_OF + "test_a_look_that_takes_long_serves_many_searches_but_none_after_a_mark",
+    ),
+    Sabotage(
+        "as_of: a search over HTTP after a mark looks anew",
+        "as-of-after-mark",
+        "anew=after is not None",
+        "anew=False",
+        AS_OF + "test_a_look_that_takes_long_serves_many_searches_but_none_after_a_mark",
+    ),
+    Sabotage(
+        "as_of: no search waits for another's look",
+        "as-of-beside-a-look",
+        "blocking=anew or not looked.until",
+        "blocking=True",
+        AS_OF + "test_no_search_waits_for_anothers_look_or_long_for_its_own",
+    ),
+    Sabotage(
+        "as_of: no search waits long for its own look",
+        "as-of-look-bounded",
+        "{MAX_LOOK_S * 1000:.0f}",
+        "{MAX_LOOK_S * 10000:.0f}",
+        AS_OF + "test_no_search_waits_for_anothers_look_or_long_for_its_own",
     ),
 )
