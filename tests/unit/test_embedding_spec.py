@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reindexer.core.errors import SourceError
 from reindexer.core.profile import Profile
 from reindexer.core.source import CONTEXT_ITEMS
-from reindexer.core.text.embedding_spec import EmbeddingSpec
+from reindexer.core.text.embedding_spec import SEAM, EmbeddingSpec
 from reindexer.core.text.tokens import estimate_tokens
 
 MODEL = "openai:m:3"
@@ -47,10 +47,15 @@ def test_equal_inputs_have_equal_fingerprints_whatever_of_them_is_the_prefix() -
 
 
 @given(WORDS, st.text(min_size=1, max_size=40), st.integers(200, 400))
+@example("\n\n😀", "passage: " * 4, 244)
+@example("字" * 40, "!" * 40, 244)
+@example("x7" * 60, "p" * 40, 300)
 def test_a_chunk_and_its_prefix_are_never_more_than_the_model_takes(text: str, prefix: str, most: int) -> None:
+    """By the estimate, or because no text has more tokens than bytes, which the estimate of a chunk alone respects."""
     for each in (text, f"{text} words and words" * 30):
         for chunk in spec(most, document_prefix=prefix).chunks(each):
-            assert estimate_tokens(chunk.input(each)) <= most
+            by_bytes = estimate_tokens(prefix) + SEAM + len(chunk.text(each).encode())
+            assert min(estimate_tokens(chunk.input(each)), by_bytes) <= most
 
 
 def test_a_prefix_moves_no_cut_of_chunks_that_leave_room_for_it() -> None:
