@@ -22,7 +22,7 @@ from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.core.spend import Charged, Purpose
 from reindexer.embedding.purse import BLOCK, Purse
 from reindexer.monitoring.status import status, why
-from reindexer.postgres.connect import Connection
+from reindexer.postgres.connect import Connection, connect
 from reindexer.queue.claim import claim_item
 from reindexer.queue.dead_letters import heal
 from reindexer.queue.dispatch import Dispatch
@@ -106,6 +106,24 @@ def test_processes_that_reserve_at_once_do_not_exceed_it_together(db: Connection
         done = sum(pool.map(spend, purses))
     assert done * 0.3 <= 10.0
     assert done == 33
+    for each in purses:
+        each.close()
+
+
+def test_who_reserves_sees_what_was_reserved_at_the_same_moment(
+    db: Connection, settings: Settings, database: str
+) -> None:
+    allow(db, 10.0)
+    purses = [wiring.purse(settings) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool, connect(database, application_name="test") as other:
+        with other.transaction():
+            other.execute(
+                "LOCK TABLE reindexer.spend_reservation IN SHARE MODE"
+            )  # so that both look before either writes
+            reserving = [pool.submit(each.reserve, CHARGED, "backfill", 60) for each in purses]
+            eventually(lambda: db.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (2,))
+        refused = [each for each in reserving if isinstance(each.exception(), OverBudget)]
+    assert len(refused) == 1, "both looked at the budget before the other had reserved"
     for each in purses:
         each.close()
 

@@ -34,6 +34,7 @@ def test_a_row_whose_deletion_searches_show_already_is_never_found_again(ready: 
     drain(ready)
     assert worker.run_lane(Lane.LIVE, budget_s=5) == 1
     assert ready.execute("SELECT generation FROM reindexer.due").fetchall() == [(2,)]
+    assert promotion.lacking(ready, NAME, 2).late == 1, "also of a deletion that came after the promotion had begun"
     with pytest.raises(GenerationConflict, match="1 changes are not in it yet"):
         promotion.promote(ready, NAME, who="test", terms=AT_ONCE)
     assert worker.run_lane(Lane.BULK, budget_s=5) == 1

@@ -37,7 +37,7 @@ SPEND = (
         "budget-one-by-one",
         "ORDER BY source, kind, period FOR UPDATE",
         "ORDER BY source, kind, period",
-        BUDGETS + "test_processes_that_reserve_at_once_do_not_exceed_it_together",
+        BUDGETS + "test_who_reserves_sees_what_was_reserved_at_the_same_moment",
     ),
     Sabotage(
         "budget: no more is set aside than is left",

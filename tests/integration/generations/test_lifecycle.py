@@ -162,7 +162,9 @@ def test_a_generation_that_lags_behind_is_promoted_only_by_request(
     settle(filled, worker)
     filled.execute("DELETE FROM context_items WHERE title = 'second'")
     drain(filled)
+    assert promotion.lacking(filled, NAME, 2).late == 0
     filled.execute("UPDATE reindexer.due SET changed_at = changed_at - interval '2 s' WHERE generation = 2")
+    assert promotion.lacking(filled, NAME, 2).late == 1
     with pytest.raises(GenerationConflict, match="lags behind: 1 changes are not in it yet"):
         promotion.promote(filled, NAME, who="test", terms=AT_ONCE)
     assert states(filled) == {1: "active", 2: "ready"}
