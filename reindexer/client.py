@@ -312,7 +312,8 @@ class Client:
         names = [source] if isinstance(source, str) else list(dict.fromkeys(source))
         terms = SearchTerms(limit, offset, min_score=min_score, group=group, mode=mode)
         waited = self.wait(after, timeout_s=after_timeout_s).status if after is not None else None
-        resolves = [partial(self._searchable, name, anew=after is not None) for name in names]
+        since = time.monotonic() if after is not None else None
+        resolves = [partial(self._resolved, name, since) for name in names]
         found = search_sources(
             self._searching(), resolves, query, terms, partial(parse_filter, filter or {}),
             texts=self._connection if text else None,
@@ -371,13 +372,17 @@ class Client:
         """
         terms = SearchTerms(limit, offset, min_score=min_score, group=group)
         return similar(
-            partial(self._searchable, source), self._connection, self._searching(), item_id, terms,
+            partial(self._resolved, source), self._connection, self._searching(), item_id, terms,
             partial(parse_filter, filter or {}), text=text,
         )  # fmt: skip
 
-    def _searchable(self, source: str, *, anew: bool = False) -> Searchable:
+    def _searchable(self, source: str) -> Searchable:
         with self._connection() as connection:
-            return searchable(connection, source, self._searching().as_of, anew=anew)
+            return searchable(connection, source)
+
+    def _resolved(self, source: str, since: float | None = None) -> Searchable:
+        there = self._searchable(source)
+        return replace(there, as_of=self._searching().as_of.of(self._connection, there.source, since))
 
     def embed_query(self, source: str, query: str, *, keywords: bool = False) -> QueryVector:
         """Embed a query for a search of your own, with the collection whose points it may be compared with.

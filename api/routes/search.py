@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -206,14 +207,17 @@ class SearchAnswer(BaseModel):
         datetime | None,
         Field(
             description="Each change that was committed before this moment, by Postgres's clock, counts in the answer, "
-            "but of items that failed. null: not known, while a first fill is not through."
+            "but of items that failed. null: not known, while somebody looks at all rows, say. Not told to a key that "
+            "has a filter, nor without a key."
         ),
     ] = None
 
     @classmethod
-    def of(cls, found: SearchResult, body: Terms) -> SearchAnswer:
-        """What is told of a result."""
-        told = cls(hits=[SearchHit.of(hit, text=body.text) for hit in found.hits], as_of=found.as_of)
+    def of(cls, found: SearchResult, body: Terms, access: Access) -> SearchAnswer:
+        """What is told of a result to whoever may know so much."""
+        told = cls(hits=[SearchHit.of(hit, text=body.text) for hit in found.hits])
+        if _sees_all(access):
+            told.as_of = found.as_of
         if found.degraded:
             told.degraded = found.degraded
         return told
@@ -257,13 +261,14 @@ def _search(body: SearchRequest, postgres: Postgres, by: Searcher, access: Acces
         require_key(access)  # guard open-search-text
     if body.generation is not None and access.role != "admin":  # guard search-generation-admin
         raise HTTPException(403, f"a key of the role {access.role} searches the generation that all searches use")
+    since = time.monotonic() if body.after is not None else None  # guard as-of-after-mark
     found = search_sources(
-        by, [partial(_searchable, postgres, by, name, body, access) for name in body.names], body.query,
+        by, [partial(_searchable, postgres, by, name, body, access, since) for name in body.names], body.query,
         replace(body.terms(), mode=body.mode), partial(parse_filter, body.filter),
         forced_of=partial(forced_conditions, access),
         texts=postgres.connection if body.text else None,
     )  # fmt: skip
-    return SearchAnswer.of(found, body)
+    return SearchAnswer.of(found, body, access)
 
 
 @router.post(
@@ -288,13 +293,14 @@ def more_like_this(body: SimilarRequest, postgres: PostgresPart, by: SearcherPar
         body.terms(), partial(parse_filter, body.filter), text=body.text,
         forced_of=partial(forced_conditions, access),
     )  # fmt: skip
-    return SearchAnswer.of(found, body)
+    return SearchAnswer.of(found, body, access)
 
 
 def _searchable(
-    postgres: Postgres, by: Searcher, name: str, body: SearchRequest | SimilarRequest, access: Access
-) -> Searchable:
-    after, generation = (body.after, body.generation) if isinstance(body, SearchRequest) else (None, None)
+    postgres: Postgres, by: Searcher, name: str, body: SearchRequest | SimilarRequest, access: Access,
+    since: float | None = None,
+) -> Searchable:  # fmt: skip
+    generation = body.generation if isinstance(body, SearchRequest) else None
     with postgres.connection() as connection:
         source = searched_source(connection, name, access)
         if generation is not None:
@@ -302,9 +308,12 @@ def _searchable(
                 source = kept(connection, name, generation)
             except GenerationConflict as exc:
                 raise HTTPException(409, str(exc)) from exc
-        return Searchable(
-            source, collection_of(connection, source),
-            payload_columns(connection, source) if body.filter or access.filter else (), None,
-            hides_texts=not has_key(access),
-            as_of=by.as_of.of(connection, source, anew=after is not None),  # guard as-of-after-mark
-        )  # fmt: skip
+        columns = payload_columns(connection, source) if body.filter or access.filter else ()
+        collection = collection_of(connection, source)
+    as_of = by.as_of.of(postgres.connection, source, since) if _sees_all(access) else None
+    return Searchable(source, collection, columns, None, hides_texts=not has_key(access), as_of=as_of)
+
+
+def _sees_all(access: Access) -> bool:
+    """Whether it may know when others' rows were edited."""
+    return has_key(access) and not access.filter  # guard as-of-key

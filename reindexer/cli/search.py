@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -64,8 +66,7 @@ def search(app: typer.Typer) -> None:
         if not query.strip():
             raise typer.BadParameter("is empty", param_hint="TEXT")
         settings, names = Settings.load(), list(dict.fromkeys([source, *also]))
-        as_of = AsOf()
-        resolves = [_Resolve(settings, name, as_of) for name in names]
+        resolves = [_Resolve(settings, name) for name in names]
         for each in resolves:  # what is wrong with the database is told before all else
             each.look()
         found = search_sources(
@@ -89,7 +90,7 @@ def search(app: typer.Typer) -> None:
     ) -> None:
         """More like this item: those nearest to it. Asks no provider."""
         settings = Settings.load()
-        resolve = _Resolve(settings, source, AsOf())
+        resolve = _Resolve(settings, source)
         resolve.look()
         found = similar(
             resolve, partial(database, settings), wiring.searcher(settings), item_id,
@@ -101,10 +102,9 @@ def search(app: typer.Typer) -> None:
 class _Resolve:
     """Looks a source up; the first call returns what `look` saw."""
 
-    def __init__(self, settings: Settings, name: str, as_of: AsOf) -> None:
+    def __init__(self, settings: Settings, name: str) -> None:
         self._settings = settings
         self._name = name
-        self._as_of = as_of
         self._seen: list[Searchable] = []
 
     def look(self) -> None:
@@ -115,7 +115,8 @@ class _Resolve:
         if self._seen:
             return self._seen.pop()
         with database(self._settings) as connection:
-            return searchable(connection, self._name, self._as_of)
+            there = searchable(connection, self._name)
+            return replace(there, as_of=AsOf().of(lambda: nullcontext(connection), there.source))
 
 
 def _filter_of(where: list[str]) -> FilterOf:

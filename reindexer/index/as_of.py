@@ -1,15 +1,22 @@
-"""How far the index is: the moment up to which a search has every change of a source."""
+"""How current an answer is: the moment up to which a search has every change of a source.
+
+Two statements tell it. The first looks for the earliest change that waits; it reads all that waits, so one look serves
+many searches. The second, at each search, asks whether somebody looks at all rows, which brings what no change told of.
+In this order: what was drained into a look at all rows before the first is seen by the second.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from psycopg.errors import InsufficientPrivilege, QueryCanceled
+import psycopg
 
+from reindexer.core.errors import ReindexerError
 from reindexer.core.source import Source
 from reindexer.postgres.connect import Connection
 from reindexer.postgres.queries import load
@@ -18,15 +25,25 @@ SHARE = 20
 """A look serves all searches of the process for so many times as long as it took: for seconds, if a million items wait.
 What it tells stays true of its generation; more could be told by then."""
 MAX_LOOK_S = 1.0
-"""Longer than that no search waits to be told."""
 _BOUNDED = "SELECT set_config('statement_timeout', %s, true), set_config('jit', 'off', true)"
+
+Connecting = Callable[[], AbstractContextManager[Connection]]
+"""Lends a connection to Postgres."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    at: datetime | None = None
+    made: datetime | None = None
+    """When its generation was made. A source that is attached anew has another one of the same number."""
+    began: float = 0.0
+    until: float = 0.0
 
 
 @dataclass(slots=True)
-class _Looked:
+class _Latest:
     lock: threading.Lock = field(default_factory=threading.Lock)
-    at: datetime | None = None
-    until: float = 0.0
+    look: _Look = _Look()
 
 
 class AsOf:
@@ -34,38 +51,51 @@ class AsOf:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._looked: dict[tuple[str, int], _Looked] = {}
+        self._latest: dict[tuple[str, int], _Latest] = {}
 
-    def of(self, connection: Connection, source: Source, *, anew: bool = False) -> datetime | None:
+    def of(self, connecting: Connecting, source: Source, since: float | None = None) -> datetime | None:
         """Return a moment, by Postgres's clock: each change of the source that was committed before it is in its
         generation's points, but of items that failed.
 
-        To be asked before the index is. None: a first fill is not through, this role may not read what waits, or that
-        took too long. `anew`: look, however short ago the last look was.
+        To be asked before the index is. None: it is not known. That fails no search, and none waits for longer than
+        three looks may take. `since`: a look has to have begun after that moment (`time.monotonic`).
         """
         with self._lock:
-            looked = self._looked.setdefault((source.name, source.generation), _Looked())
-        if not looked.lock.acquire(blocking=anew or not looked.until):  # guard as-of-beside-a-look
-            return looked.at
-        try:
-            began = time.monotonic()
-            if anew or began >= looked.until:  # guard as-of-anew
-                with suppress(QueryCanceled):  # what was told before stays true
-                    looked.at = _look(connection, source)
-                ended = time.monotonic()
-                looked.until = ended + SHARE * (ended - began)  # guard as-of-look-serves
-            return looked.at
-        finally:
-            looked.lock.release()
+            latest = self._latest.setdefault((source.name, source.generation), _Latest())
+        look = latest.look
+        needed = not look.began or (since is not None and look.began <= since)
+        # Whoever waits here holds no connection.
+        if latest.lock.acquire(timeout=2 * MAX_LOOK_S if needed else 0):  # guard as-of-beside-a-look
+            try:
+                look = latest.look
+                if time.monotonic() >= look.until or (since is not None and look.began <= since):  # guard as-of-since
+                    look = latest.look = _looked(connecting, source)
+            finally:
+                latest.lock.release()
+        elif needed:
+            return None
+        filled = look.at and _asked(connecting, source, "as_of_filled")
+        return look.at if filled and filled[0] == look.made else None  # guard as-of-its-generation
 
 
-def _look(connection: Connection, source: Source) -> datetime | None:
+def _looked(connecting: Connecting, source: Source) -> _Look:
+    began = time.monotonic()
+    at, made = _asked(connecting, source, "as_of", MAX_LOOK_S) or (None, None)  # guard as-of-look-bounded
+    ended = time.monotonic()
+    return _Look(at, made, began, ended + SHARE * (ended - began))  # guard as-of-look-serves
+
+
+def _asked(
+    connecting: Connecting, source: Source, name: str, within_s: float | None = None
+) -> tuple[datetime | None, ...] | None:
+    """The row. None: there is none, or it can't be had: this role has no right, it takes too long, Postgres is away."""
     params = {"source": source.name, "generation": source.generation}
     try:
-        with connection.transaction():
-            # guard as-of-look-bounded
-            connection.execute(_BOUNDED, [f"{MAX_LOOK_S * 1000:.0f}"])
-            row = connection.execute(load("backlog.sql")["as_of"], params).fetchone()
-    except InsufficientPrivilege:
+        with connecting() as connection:
+            if within_s is None:
+                return connection.execute(load("backlog.sql")[name], params).fetchone()
+            with connection.transaction():
+                connection.execute(_BOUNDED, [f"{within_s * 1000:.0f}"])
+                return connection.execute(load("backlog.sql")[name], params).fetchone()
+    except (psycopg.Error, ReindexerError):  # guard as-of-fails-no-search
         return None
-    return None if row is None else row[0]

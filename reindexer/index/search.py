@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, cast
@@ -24,7 +23,7 @@ from reindexer.core.search_terms import Mode, SearchTerms
 from reindexer.core.source import Source
 from reindexer.core.text.batching import RequestLimits
 from reindexer.core.wait_status import WaitStatus
-from reindexer.index.as_of import AsOf
+from reindexer.index.as_of import AsOf, Connecting
 from reindexer.index.asked_once import asked_once
 from reindexer.index.hit_texts import with_texts
 from reindexer.ports import Collection, Embedder, EmbedderOf, Hit, Index, KeywordEncoderOf, Vector
@@ -96,10 +95,6 @@ def every_item(_: Sequence[PayloadColumn]) -> Filter:
     return ()
 
 
-Connecting = Callable[[], AbstractContextManager[Connection]]
-"""Lends a connection to Postgres."""
-
-
 @dataclass(frozen=True, slots=True)
 class Found:
     """What was found in one source, by the generation that was asked."""
@@ -109,13 +104,11 @@ class Found:
     degraded: Mode | None = None
 
 
-def searchable(connection: Connection, name: str, as_of: AsOf | None = None, *, anew: bool = False) -> Searchable:
+def searchable(connection: Connection, name: str) -> Searchable:
     """Return what a search of this source needs to know. Raises UsageError if there is no such source."""
     source = find_source(connection, name)
-    return Searchable(
-        source, collection_of(connection, source), payload_columns(connection, source),
-        what_is_behind(connection, source), as_of=as_of.of(connection, source, anew=anew) if as_of else None,
-    )  # fmt: skip
+    columns = payload_columns(connection, source)
+    return Searchable(source, collection_of(connection, source), columns, what_is_behind(connection, source))
 
 
 def collection_of(connection: Connection, source: Source) -> Collection:

@@ -9,8 +9,8 @@ import numpy as np
 
 from reindexer.core.errors import NoSuchItem
 from reindexer.core.search_terms import SearchTerms
+from reindexer.index.as_of import Connecting
 from reindexer.index.search import (
-    Connecting,
     FilterOf,
     Found,
     Resolve,

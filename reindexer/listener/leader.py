@@ -159,7 +159,7 @@ class Leader:
             if drained.walks:
                 self._walk_timer.next_s = 0.0
             if drained.related:  # what it finds is drained next: an edit of a related row is an edit
-                fan_out(connection, lambda name: find_source(connection, name))
+                self._fan_out(connection)
             elif drained.changes < taken:
                 break
         return moved
@@ -190,12 +190,19 @@ class Leader:
         walked = self._walk_timer.due(now) and self._walk(connection)
         if walked:
             self._walk_timer.next_s = 0.0
-        if self._fan_out_timer.due(now) and fan_out(connection, lambda name: find_source(connection, name)):
+        if self._fan_out_timer.due(now) and self._fan_out(connection):
             self._fan_out_timer.next_s, walked = 0.0, True
         if self._dispatch_timer.due(now) or (walked and self._refill_timer.due(now)):  # guard timer-dispatch-refill
             self._with_broker(lambda: self.dispatch.top_up(connection))
             self._with_broker(lambda: self.dispatch.resend(connection))  # guard request-resend
         return walked
+
+    def _fan_out(self, connection: Connection) -> int:
+        """Record the items of values that wait. Returns how many."""
+        found = fan_out(connection, lambda name: find_source(connection, name))
+        if found:  # guard fan-out-is-older
+            self._looked_at = None  # their changes have committed before that
+        return found
 
     def _walk(self, connection: Connection) -> bool:
         walking: list[tuple[str, int]] = []

@@ -47,7 +47,7 @@ class Drained:
     walks: int
     related: int
     looked_at: datetime | None
-    """When the drain began, by the database's clock. None: it did not read the whole outbox."""
+    """When the drain began, by the database's clock. None: it did not take all that it saw of the whole outbox."""
     first_page: int | None
     """Page of the outbox from which the first change was taken."""
     traceparents: Sequence[str] = ()

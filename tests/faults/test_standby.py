@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from reindexer.core.errors import SourceError
 from reindexer.core.source import CONTEXT_ITEMS
 from reindexer.embedded.children import Children
 from reindexer.embedded.postgres import EmbeddedPostgres, start_postgres
+from reindexer.index.as_of import AsOf
 from reindexer.migrate import migrate
 from reindexer.postgres.connect import Connection, connect
 from reindexer.sources.rows import read_rows, without_row
+from reindexer.sources.store import find_source
 from reindexer.testing.processes import log_of
 from reindexer.testing.proxy import Mode, Proxy
 from reindexer.testing.waiting import eventually
@@ -70,6 +73,13 @@ def test_a_row_that_a_standby_does_not_have_is_never_read_as_deleted(pair: Pair)
         for read in (read_rows, without_row):
             with pytest.raises(SourceError, match="the server is a standby"):
                 read(db, CONTEXT_ITEMS, [item_id])
+
+
+def test_a_search_beside_a_standby_does_not_tell_how_current_it_is(pair: Pair) -> None:
+    for server, knows in ((pair.primary, True), (pair.standby, False)):
+        with connect(server.url(), application_name="test") as db:
+            told = AsOf().of(lambda: nullcontext(db), find_source(db, "context_items"))
+            assert (told is not None) == knows
 
 
 def test_a_failover_between_claim_and_read_deletes_nothing_and_all_go_on_with_the_primary(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -13,24 +15,32 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.main import create_app
-from reindexer import Client
+from reindexer import Client, api_keys, wiring
+from reindexer.adapters.broker.celery_broker import CeleryBroker
+from reindexer.backfills import runs
 from reindexer.backfills.pager import walk_page
 from reindexer.core.lanes import Lane
+from reindexer.core.related import Link, Related
 from reindexer.core.source import Source
 from reindexer.index.as_of import MAX_LOOK_S, AsOf
+from reindexer.listener.leader import Leader
+from reindexer.monitoring.buffer import MetricsBuffer
 from reindexer.monitoring.status import status as state_of_everything
 from reindexer.postgres.connect import Connection, connect
 from reindexer.queue.claim import claim_batch
+from reindexer.queue.dispatch import Dispatch
 from reindexer.queue.drain import drain
 from reindexer.queue.settle import Finished, finish
 from reindexer.settings import Settings
+from reindexer.sources.attach import attach, mend
 from reindexer.sources.store import find_source
+from reindexer.sources.trigger_check import inspect
 from reindexer.testing.provider import FakeProvider, error, refuse_texts
 from reindexer.testing.waiting import eventually
 from reindexer.worker.worker import Worker
 from tests.support.commands import Done
-from tests.support.flow import insert, work
-from tests.support.generations import settle
+from tests.support.flow import Flow, insert, work
+from tests.support.generations import made, settle
 from tests.support.index_reader import IndexReader
 
 NAME = "context_items"
@@ -43,6 +53,11 @@ def api(settings: Settings, index: IndexReader) -> Iterator[TestClient]:
         yield api
 
 
+@pytest.fixture
+def leader(broker: CeleryBroker) -> Leader:
+    return Leader(Dispatch(broker, 256, 16), threading.Event(), 0.005, 1.0, lambda *_: None, MetricsBuffer())
+
+
 def context_items(db: Connection) -> Source:
     return find_source(db, NAME)
 
@@ -53,8 +68,12 @@ def now(db: Connection) -> datetime:
     return at
 
 
+def told(db: Connection, name: str = NAME, generation: int | None = None) -> datetime | None:
+    return AsOf().of(lambda: nullcontext(db), find_source(db, name, generation))
+
+
 def known(db: Connection, name: str = NAME) -> datetime:
-    at = AsOf().of(db, find_source(db, name))
+    at = told(db, name)
     assert at is not None
     return at
 
@@ -123,11 +142,107 @@ def test_a_truncate_counts_until_the_last_point_is_gone(db: Connection, worker: 
     committed = now(db)
     assert known(db) < committed
     drain(db)
-    assert known(db) < committed, "the walk has not begun"
+    assert told(db) is None, "the walk has not begun"
     while walk_page(db, lambda name, _: find_source(db, name)):
-        assert known(db) < committed
+        assert told(db) is None
     settle(db, worker)
     assert is_up_to_date(db)
+
+
+@pytest.mark.parametrize("forced", [False, True], ids=["a look", "a forced backfill"])
+def test_nothing_is_known_while_a_lost_collection_is_written_again(
+    db: Connection, worker: Worker, index: IndexReader, forced: bool
+) -> None:
+    insert(db, "text")
+    work(db, worker)
+    index.client.delete_collection("context_items__g1")
+    if forced:
+        runs.start(db, context_items(db), force=True, who="test")
+    insert(db, "more")
+    work(db, worker)
+    db.execute("UPDATE reindexer.due SET not_before = now()")
+    work(db, worker)
+    assert index.count() < 2
+    assert told(db) is None
+    settle(db, worker)
+    assert index.count() == 2
+    assert is_up_to_date(db)
+
+
+def test_nothing_is_known_while_all_rows_are_looked_at_after_triggers_were_off(db: Connection, worker: Worker) -> None:
+    db.execute("ALTER TABLE context_items DISABLE TRIGGER ALL")
+    insert(db, "unseen")
+    source = context_items(db)
+    mend(db, source, inspect(db, source))
+    assert told(db) is None
+    settle(db, worker)
+    assert is_up_to_date(db)
+
+
+def test_nothing_is_known_of_a_generation_that_is_being_filled(
+    db: Connection, worker: Worker, settings: Settings, api: TestClient
+) -> None:
+    insert(db, "text")
+    settle(db, worker)
+    made(db, settings, worker)
+    assert told(db, generation=2) is None
+    db.execute("DELETE FROM reindexer.run WHERE kind = 'rebuild'")  # as before its fill has begun
+    answer = api.post("/search", json={"query": "text", "generation": 2}).json()
+    assert answer == {"hits": [], "as_of": None}
+    assert is_up_to_date(db), "the one that searches use"
+
+
+BOOKS = Source(
+    "books", "public", "books", ("id",), ("title", "author.name"),
+    related=(Related("author", (Link("public", "authors", ("author_id",), ("id",)),), key_columns=("id",)),),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("by_timer", [False, True])
+def test_a_change_of_a_related_row_counts_until_its_items_are_settled(
+    db: Connection, worker: Worker, index: IndexReader, leader: Leader, by_timer: bool
+) -> None:
+    """Its items come to the outbox later than a drain that has found all that is there."""
+    db.execute("CREATE TABLE authors (id int PRIMARY KEY, name text)")
+    db.execute("CREATE TABLE books (id int PRIMARY KEY, author_id int, title text)")
+    db.execute("INSERT INTO authors VALUES (1, 'Han'); INSERT INTO books VALUES (1, 1, 'one')")
+    attach(db, BOOKS)
+    eventually(Flow(db, worker).settles)
+    db.execute("UPDATE authors SET name = 'Han Kang'")
+    committed = now(db)
+    assert known(db, "books") < committed
+    time.sleep(0.1)
+    if by_timer:
+        drain(db)
+        assert known(db, "books") < committed, "a value waits"
+        leader.drain_all(db)
+        leader._on_timers(db, time.monotonic())
+    leader.drain_all(db)
+    assert idle_outbox(db)
+    assert known(db, "books") < committed
+    index.client.delete_collection("books__g1")
+
+
+def idle_outbox(db: Connection) -> bool:
+    row = db.execute("SELECT (SELECT count(*) FROM reindexer.outbox) + (SELECT count(*) FROM reindexer.fan_out)")
+    return row.fetchone() == (0,)
+
+
+def test_a_change_that_a_drain_passed_over_counts_from_its_commit(
+    db: Connection, database: str, leader: Leader
+) -> None:
+    """A detach or a forget may hold it, and be rolled back."""
+    insert(db, "text")
+    committed = now(db)
+    with connect(database, application_name="migration") as migration:
+        migration.autocommit = False
+        migration.execute("SELECT FROM reindexer.outbox FOR UPDATE")
+        for _ in range(2):
+            assert leader.drain_all(db) is False
+            time.sleep(0.1)
+        migration.rollback()
+    assert leader.drain_all(db)
+    assert known(db) < committed
 
 
 def test_a_source_knows_nothing_until_its_first_fill_is_through_and_others_do(
@@ -194,12 +309,17 @@ class Obstacle:
         self._connection.close()
 
 
-def look_slowly(as_of: AsOf, db: Connection, database: str, took_s: float = 0.5) -> None:
+def waits_for_lock(db: Connection) -> bool:
+    return db.execute("SELECT FROM pg_locks WHERE NOT granted").fetchone() is not None
+
+
+def look_slowly(as_of: AsOf, db: Connection, database: str, name: str = NAME) -> None:
     with connect(database, application_name="searches") as searching, ThreadPoolExecutor(1) as pool:
+        source = find_source(db, name)
         with Obstacle(database):
-            looking = pool.submit(as_of.of, searching, context_items(db))
-            eventually(lambda: db.execute("SELECT FROM pg_locks WHERE NOT granted").fetchone() is not None)
-            time.sleep(took_s)
+            looking = pool.submit(as_of.of, lambda: nullcontext(searching), source)
+            eventually(lambda: waits_for_lock(db))
+            time.sleep(0.5)
         assert looking.result() is not None
 
 
@@ -213,34 +333,85 @@ def test_a_look_that_takes_long_serves_many_searches_but_none_after_a_mark(
         for as_of in (app.state.parts.searcher.as_of, client._searching().as_of):
             look_slowly(as_of, db, database)
 
-        def told(after: str | None = None) -> list[datetime | None]:
+        def answers(after: str | None = None) -> list[datetime | None]:
             answer = api.post("/search", json={"query": "text", "after": after}).json()
             return [datetime.fromisoformat(answer["as_of"]), client.search(NAME, "text", after=after).as_of]
 
-        first = told()
+        first = answers()
         with db.transaction():
             (token,) = db.execute("SELECT reindexer.mark()").fetchone() or ("",)
             insert(db, "marked")
         committed = now(db)
         work(db, worker)
-        assert told() == first
-        assert all(each is not None and each > committed for each in told(token))
+        assert answers() == first
+        assert all(each is not None and each > committed for each in answers(token))
+
+
+def test_what_was_told_of_a_source_is_not_told_of_the_next_one_of_its_name(
+    db: Connection, worker: Worker, settings: Settings, database: str
+) -> None:
+    db.execute("CREATE TABLE notes (id int PRIMARY KEY, body text)")
+    with Client(settings) as client:
+        client.attach("notes", table="notes", text="body")
+        settle(db, worker)
+        look_slowly(client._searching().as_of, db, database, "notes")
+        client.detach("notes", drop_collection=True)
+        db.execute("INSERT INTO notes VALUES (1, 'tea')")
+        client.attach("notes", table="notes", text="body")
+        settle(db, worker)
+        assert client.search("notes", "tea").as_of is None
+        assert known(db, "notes") < now(db)
 
 
 def test_no_search_waits_for_anothers_look_or_long_for_its_own(db: Connection, worker: Worker, database: str) -> None:
     as_of, source = AsOf(), context_items(db)
-    first = as_of.of(db, source)
+    first = as_of.of(lambda: nullcontext(db), source)
     assert first is not None
     with connect(database, application_name="searches") as searching, Obstacle(database), ThreadPoolExecutor(1) as pool:
-        looking = pool.submit(as_of.of, searching, source, anew=True)
-        eventually(lambda: db.execute("SELECT FROM pg_locks WHERE NOT granted").fetchone() is not None)
-        assert as_of.of(db, source) == first
+        looking = pool.submit(as_of.of, lambda: nullcontext(searching), source, time.monotonic())
+        eventually(lambda: waits_for_lock(db))
+        assert as_of.of(lambda: nullcontext(db), source) == first
         assert not looking.done(), "it was not waited for"
         began = time.monotonic()
-        assert looking.result() == first, "what was told before stays true"
-        assert AsOf().of(db, source) is None
+        assert looking.result() is None
+        assert told(db) is None
         assert time.monotonic() - began < 3 * MAX_LOOK_S
     assert is_up_to_date(db)
+
+
+def test_many_searches_after_marks_share_a_look_and_leave_connections_to_others(
+    db: Connection, worker: Worker, settings: Settings, database: str
+) -> None:
+    as_of, source, postgres = AsOf(), context_items(db), wiring.postgres(settings, "searches")
+    assert as_of.of(postgres.connection, source) is not None
+    with ThreadPoolExecutor(40) as pool, Obstacle(database):
+        began = time.monotonic()
+        looking = [pool.submit(as_of.of, postgres.connection, source, began) for _ in range(40)]
+        eventually(lambda: waits_for_lock(db))
+        with postgres.connection() as connection:
+            connection.execute("SELECT 1")
+        assert time.monotonic() - began < MAX_LOOK_S, "no other statement waits with them"
+        assert {each.result() for each in looking} == {None}
+        assert time.monotonic() - began < 4 * MAX_LOOK_S
+    postgres.close()
+
+
+def test_a_look_that_fails_fails_no_search(db: Connection, database: str) -> None:
+    source = context_items(db)
+    with connect(database, application_name="searches") as searching:
+        searching.execute("SET lock_timeout = '50ms'")  # as a role may have it, behind a pooler
+        with Obstacle(database):
+            assert AsOf().of(lambda: nullcontext(searching), source) is None
+        assert AsOf().of(lambda: nullcontext(searching), source) is not None
+
+
+def test_a_key_with_a_filter_is_not_told_when_others_edit(db: Connection, settings: Settings, api: TestClient) -> None:
+    key = api_keys.create(db, "tea", who="test", role="search", source=NAME, where={"metadata.lang": "en"}).key
+    with TestClient(create_app(settings.model_copy(update={"search_open": True}))) as other:
+        asked = {"query": "text"}
+        assert "as_of" in api.post("/search", json=asked).json()
+        assert "as_of" not in other.post("/search", json=asked).json()
+        assert "as_of" not in other.post("/search", json=asked, headers={"X-API-Key": key}).json()
 
 
 def test_a_role_that_may_not_read_what_waits_searches_without_it(db: Connection) -> None:
@@ -250,7 +421,7 @@ def test_a_role_that_may_not_read_what_waits_searches_without_it(db: Connection)
         db.execute("GRANT SELECT ON reindexer.source, reindexer.generation TO reads_little")
         source = context_items(db)
         db.execute("SET ROLE reads_little")
-        assert AsOf().of(db, source) is None
+        assert AsOf().of(lambda: nullcontext(db), source) is None
         assert find_source(db, NAME) == source, "its connection is well"
     finally:
         db.execute("RESET ROLE")

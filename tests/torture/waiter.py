@@ -15,6 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -316,7 +317,7 @@ class Waiter:
         try:
             with connect(self._database_url, application_name="waiter") as connection:
                 source = find_source(connection, SOURCE)
-                as_of = AsOf().of(connection, source)
+                as_of = AsOf().of(lambda: nullcontext(connection), source)
                 state = marks.states(connection, [token])[token]
                 (failed,) = connection.execute(
                     "SELECT count(*) FROM reindexer.ledger WHERE item_id = ANY (%s) AND outcome = 'FAILED'",

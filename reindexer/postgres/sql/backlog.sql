@@ -55,24 +55,30 @@ WHERE outcome = 'FAILED'
 GROUP BY ledger.source;
 
 -- name: as_of
--- Each change of the source that was committed before is in its generation's points, but of items that failed. By the
--- moment at which the statement arrived: what was committed by then, it sees. NULL while a first fill is open, which
--- brings what no change told of.
+-- The earliest change that waits; and when the generation was made. If none waits, the moment at which the statement
+-- arrived: what was committed by then, it sees.
 SELECT least(
            statement_timestamp(),
            (SELECT min(changed_at) FROM reindexer.outbox WHERE source = %(source)s), -- guard as-of-outbox
-           (SELECT min(changed_at) FROM reindexer.fan_out WHERE source = %(source)s),
+           (SELECT min(changed_at) FROM reindexer.fan_out WHERE source = %(source)s), -- guard as-of-fan-out
            (SELECT min(least(changed_at, later_changed_at)) FROM reindexer.due
             WHERE source = %(source)s AND generation = %(generation)s), -- guard as-of-due
            (SELECT min(changed_at) FROM reindexer.ledger
-            WHERE source = %(source)s AND generation = %(generation)s AND outcome = 'FAILED' AND heal_at IS NOT NULL), -- guard as-of-heals
-           (SELECT min(coalesce(changed_at, started_at)) FROM reindexer.run
-            WHERE source = %(source)s AND coalesce(generation, %(generation)s) = %(generation)s
-                AND finished_at IS NULL AND kind <> 'backfill') -- guard as-of-run
-       )
-WHERE NOT EXISTS (SELECT FROM reindexer.run
-                  WHERE source = %(source)s AND coalesce(generation, %(generation)s) = %(generation)s
-                      AND finished_at IS NULL AND kind = 'first_fill'); -- guard as-of-first-fill
+            WHERE source = %(source)s AND generation = %(generation)s AND outcome = 'FAILED' AND heal_at IS NOT NULL) -- guard as-of-heals
+       ), created_at
+FROM reindexer.generation WHERE source = %(source)s AND number = %(generation)s;
+
+-- name: as_of_filled
+-- When the generation was made, if it is filled and nobody looks at all of its rows: that brings what no change told of,
+-- and a lost collection is written anew by such a run, or by a forced backfill. Nothing on a standby, which may not know
+-- yet what was committed on its primary.
+SELECT created_at FROM reindexer.generation
+WHERE source = %(source)s AND number = %(generation)s
+    AND state <> 'filling' AND NOT pg_is_in_recovery() -- guard as-of-filled
+    AND NOT EXISTS (
+        SELECT FROM reindexer.run
+        WHERE run.source = %(source)s AND coalesce(run.generation, %(generation)s) = %(generation)s
+            AND finished_at IS NULL AND (kind <> 'backfill' OR force)); -- guard as-of-no-walk
 
 -- name: completed
 -- Counted no further than %(exact)s.

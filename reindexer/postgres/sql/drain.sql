@@ -119,7 +119,11 @@ SELECT (SELECT count(*) FROM taken) AS changes,
         WHERE lane = 'bulk' AND queued.generation = source.generation) AS bulk, -- guard drain-others-later
        (SELECT count(*) FROM walks) AS walks,
        (SELECT count(*) FROM fanned) AS related,
-       CASE WHEN %(begin)s::tid = '(0,0)' THEN statement_timestamp() END AS looked_at,
+       -- What it passed over, because another transaction held it, may have committed long before.
+       CASE WHEN %(begin)s::tid = '(0,0)'
+                AND (SELECT count(*) FROM (SELECT FROM reindexer.outbox LIMIT %(max_changes)s) AS seen)
+                    = (SELECT count(*) FROM taken) -- guard drain-passed-over
+           THEN statement_timestamp() END AS looked_at,
        -- Of a position only the page, which is its first part, can be read as a number.
        (SELECT (min(place)::text::point)[0]::bigint FROM taken) AS first_page,
        ARRAY(SELECT traceparent FROM traced GROUP BY xact, traceparent ORDER BY xact LIMIT %(max_traces)s) AS traceparents;

@@ -57,4 +57,18 @@ LAG = (
         "of_postgres = (states, counters, lag)",
         METRICS + "test_what_took_long_to_count_is_not_shown_once_postgres_is_away",
     ),
+    Sabotage(
+        "ages: items that a related change led to are as old as it",
+        "fan-out-is-older",
+        "if found:",
+        "if False:",
+        "tests/integration/test_as_of.py::test_a_change_of_a_related_row_counts_until_its_items_are_settled",
+    ),
+    Sabotage(
+        "ages: a change that a drain passed over is as old as it is",
+        "drain-passed-over",
+        "= (SELECT count(*) FROM taken)",
+        "IS NOT NULL",
+        "tests/integration/test_as_of.py::test_a_change_that_a_drain_passed_over_counts_from_its_commit",
+    ),
 )
