@@ -25,6 +25,7 @@ SHARE = 20
 """A look serves all searches of the process for so many times as long as it took: for seconds, if a million items wait.
 What it tells stays true of its generation; more could be told by then."""
 MAX_LOOK_S = 1.0
+"""How long one look may take."""
 _BOUNDED = "SELECT set_config('statement_timeout', %s, true), set_config('jit', 'off', true)"
 
 Connecting = Callable[[], AbstractContextManager[Connection]]
@@ -57,8 +58,8 @@ class AsOf:
         """Return a moment, by Postgres's clock: each change of the source that was committed before it is in its
         generation's points, but of items that failed.
 
-        To be asked before the index is. None: it is not known. That fails no search, and none waits for longer than
-        three looks may take. `since`: a look has to have begun after that moment (`time.monotonic`).
+        To be asked before the index is. None: it is not known; that fails no search. `since`: a look has to have begun
+        after that moment (`time.monotonic`); the caller waits for another's look for as long as two of them may take.
         """
         with self._lock:
             latest = self._latest.setdefault((source.name, source.generation), _Latest())

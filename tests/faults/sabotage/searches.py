@@ -174,6 +174,13 @@ SEARCHES = (
         AS_OF + "test_a_look_that_takes_long_serves_many_searches_but_none_after_a_mark",
     ),
     Sabotage(
+        "as_of: many searches after marks share a look",
+        "as-of-since",
+        "since is not None and look.began <= since",
+        "since is not None",
+        AS_OF + "test_many_searches_after_marks_share_a_look_and_leave_connections_to_others",
+    ),
+    Sabotage(
         "as_of: a search over HTTP after a mark looks anew",
         "as-of-after-mark",
         "time.monotonic() if body.after is not None else None",
