@@ -26,7 +26,7 @@ from reindexer.testing.indexes import NOW, OWNER, SIZE, point, scrolled
 from reindexer.testing.keywords import NEW, OLD, KeywordIndexContract
 from reindexer.testing.provider import vector_of
 from tests.support.garbage import left_behind
-from tests.support.other_qdrant import batches_in_parts, of_version
+from tests.support.other_qdrant import batches_in_parts, of_version, silent_about_collections
 from tests.support.servers import Servers
 
 
@@ -81,6 +81,15 @@ def test_an_older_server_refuses_what_it_can_not_keep_of_keywords(
                 older.prepare(replace(plain, keywords=True), SIZE, OWNER)
         finally:
             index.drop(plain)
+
+
+def test_a_search_that_is_refused_by_a_qdrant_that_goes_away_then_is_not_served(
+    servers: Servers, collection: Collection
+) -> None:
+    with silent_about_collections(servers.qdrant_url) as url:
+        away = QdrantIndex(url, api_key=None, grpc_port=None, timeout_s=5)
+        with pytest.raises(DependencyUnavailable):
+            away.search(collection, vector_of("a", SIZE + 1), SearchTerms(5))
 
 
 def test_a_search_asks_the_collection_by_its_own_name(

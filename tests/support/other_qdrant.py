@@ -1,5 +1,5 @@
-"""A Qdrant that is otherwise than the one behind it: something happens between the operations of one request, or it is
-an older one."""
+"""A Qdrant that is otherwise than the one behind it: something happens between the operations of one request, it is an
+older one, or it hangs up."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ JSON = {"Content-Type": "application/json"}
 
 class _PassesOn(BaseHTTPRequestHandler):
     url = ""
+    status = 200
 
     def log_message(self, *_: object) -> None:
         """Silent."""
 
     def answer(self, body: bytes) -> bytes:
         """What the server behind it answers."""
-        return httpx.request(self.command, self.url + self.path, content=body, headers=JSON, timeout=10).content
+        response = httpx.request(self.command, self.url + self.path, content=body, headers=JSON, timeout=10)
+        self.status = response.status_code
+        return response.content
 
     def _pass_on(self) -> None:
         content = self.answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
-        self.send_response(200)
+        self.send_response(self.status)
         for name, value in {**JSON, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
         self.end_headers()
@@ -67,6 +70,19 @@ def of_version(url: str, version: str) -> Iterator[str]:
             )
 
     with _served(Older, url) as served:
+        yield served
+
+
+@contextmanager
+def silent_about_collections(url: str) -> Iterator[str]:
+    """The server at `url`, which hangs up on whoever asks what a collection is like."""
+
+    class Silent(_PassesOn):
+        def do_GET(self) -> None:
+            if not self.path.startswith("/collections/"):
+                self._pass_on()
+
+    with _served(Silent, url) as served:
         yield served
 
 

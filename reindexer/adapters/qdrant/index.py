@@ -324,7 +324,8 @@ class QdrantIndex:
         except _CollectionMissing:
             return []
         except PermanentError:
-            info = self._client.get_collection(collection.name)
+            with self._asking(self._timeout_s):  # guard search-refusal-look
+                info = self._client.get_collection(collection.name)
             if keywords:
                 collections.require_keywords(info, collection)
             if vector is not None:

@@ -16,6 +16,14 @@ SEARCHES = (
         "tests/contract/test_index.py::TestQdrantKeywords::test_each_way_keeps_to_the_filter_and_to_the_source",
     ),
     Sabotage(
+        "search: a Qdrant that goes away after a refusal is told as one that is away",
+        "search-refusal-look",
+        "with self._asking(self._timeout_s):",
+        "if True:",
+        "tests/contract/test_index.py::test_a_search_that_is_refused_by_a_qdrant_that_goes_away_then_is_not_served",
+        fails_with="disconnected",
+    ),
+    Sabotage(
         "search: before a worker has added keywords, meaning counts",
         "search-before-keywords",
         "except KeywordsMissing:",
